@@ -1,0 +1,203 @@
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// How long the bucket keeps what says that a key has ended. Both must outlast an observer's or a
+// reaper's absence that is to be told apart from a restart; what comes later is made up for by a full
+// snapshot and by the sweep.
+const (
+	MarkerTTL    = 10 * time.Minute // the server's marker of a lease that ran out
+	TombstoneTTL = 10 * time.Minute // a delete or purge of a registration or a lease
+)
+
+// Config says how a tenant's bucket is made. The zero value serves.
+type Config struct {
+	Replicas int   // 1, 3 or 5; 0 is 1 on a single server and 3 in a cluster, and takes an existing bucket as it is
+	MaxBytes int64 // the bucket's largest size in bytes; 0 is without limit, and takes an existing bucket as it is
+}
+
+func (c Config) replicas(nc *nats.Conn) int {
+	switch {
+	case c.Replicas != 0:
+		return c.Replicas
+	case nc.ConnectedClusterName() != "":
+		return 3
+	default:
+		return 1
+	}
+}
+
+func (c Config) validate() error {
+	switch c.Replicas {
+	case 0, 1, 3, 5:
+	default:
+		return fmt.Errorf("tenant: %w: %d replicas; use 1, 3 or 5", ErrInvalidConfig, c.Replicas)
+	}
+	if c.MaxBytes < 0 {
+		return fmt.Errorf("tenant: %w: %d bytes; use 0 for no limit", ErrInvalidConfig, c.MaxBytes)
+	}
+	return nil
+}
+
+// Bucket is a tenant's key-value bucket. It may be used by any number of goroutines.
+type Bucket struct {
+	nc   *nats.Conn
+	js   jetstream.JetStream
+	name string
+	cfg  Config
+	kv   atomic.Pointer[jetstream.KeyValue] // set by the first Ensure that succeeds
+}
+
+// New names the bucket of a tenant on a connection, which stays the caller's. It sends nothing:
+// [Bucket.Ensure] does. Errors wrap [ErrInvalidTenant], [ErrInvalidConfig] or [ErrConnectionClosed].
+func New(nc *nats.Conn, tenant string, cfg Config) (*Bucket, error) {
+	name, err := BucketName(tenant)
+	if err != nil {
+		return nil, fmt.Errorf("tenant: %w", err)
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if nc.IsClosed() {
+		return nil, fmt.Errorf("tenant: %w: connect again first", ErrConnectionClosed)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("tenant: %w", err)
+	}
+	return &Bucket{nc: nc, js: js, name: name, cfg: cfg}, nil
+}
+
+// Name is the bucket's name, "registry_" and the tenant's.
+func (b *Bucket) Name() string { return b.name }
+
+// Stream is the name of the JetStream stream that holds the bucket.
+func (b *Bucket) Stream() string { return "KV_" + b.name }
+
+// Subject is the subject that a key, or a filter of keys, has in the stream.
+func (b *Bucket) Subject(key string) string { return "$KV." + b.name + "." + key }
+
+// Key is the inverse of [Bucket.Subject].
+func (b *Bucket) Key(subject string) string {
+	return strings.TrimPrefix(subject, "$KV."+b.name+".")
+}
+
+// JetStream is the handle that the bucket uses.
+func (b *Bucket) JetStream() jetstream.JetStream { return b.js }
+
+// Conn is the caller's connection.
+func (b *Bucket) Conn() *nats.Conn { return b.nc }
+
+// Ensure checks the server, and makes the bucket or checks the one that is there; it changes nothing
+// about a bucket that it finds. Any number of processes may do so at once.
+//
+// Errors say what is wrong and what to do, and wrap [ErrServerTooOld], [ErrJetStreamDisabled],
+// [ErrPermission], [ErrStorageFull], [ErrInvalidConfig], [ErrBucketMismatch] or, where the server did not
+// answer in time, the context's error.
+func (b *Bucket) Ensure(ctx context.Context) error {
+	if err := b.ensure(ctx); err != nil {
+		return fmt.Errorf("tenant: %w", b.explain(err))
+	}
+	return nil
+}
+
+func (b *Bucket) ensure(ctx context.Context) error {
+	if err := b.AwaitConnected(ctx); err != nil {
+		return err
+	}
+	if err := checkVersion(b.nc.ConnectedServerVersion()); err != nil {
+		return err
+	}
+	kv, err := b.js.KeyValue(ctx, b.name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = b.create(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	status, err := kv.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if s, ok := status.(*jetstream.KeyValueBucketStatus); ok {
+		if err := b.cfg.check(b.name, s.StreamInfo().Config); err != nil {
+			return err
+		}
+	}
+	b.kv.Store(&kv)
+	return nil
+}
+
+// create makes the bucket. Where another process made it first, it takes that one.
+func (b *Bucket) create(ctx context.Context) (jetstream.KeyValue, error) {
+	kv, err := b.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket:         b.name,
+		Description:    "kvregistry: services, leases",
+		History:        1,
+		Storage:        jetstream.FileStorage,
+		Replicas:       b.cfg.replicas(b.nc),
+		MaxBytes:       b.cfg.MaxBytes,
+		LimitMarkerTTL: MarkerTTL,
+	})
+	if errors.Is(err, jetstream.ErrBucketExists) {
+		return b.js.KeyValue(ctx, b.name)
+	}
+	if errors.Is(err, jetstream.ErrLimitMarkerTTLNotSupported) {
+		return nil, fmt.Errorf("%w: use nats-server %s or newer (%w)", ErrServerTooOld, minVersion, err)
+	}
+	return kv, err
+}
+
+// check compares an existing bucket with what the registry relies on.
+func (c Config) check(name string, have jetstream.StreamConfig) error {
+	var wrong []string
+	want := func(ok bool, setting string, have, want any) {
+		if !ok {
+			wrong = append(wrong, fmt.Sprintf("%s is %v, must be %v", setting, have, want))
+		}
+	}
+	want(have.MaxMsgsPerSubject == 1, "history", have.MaxMsgsPerSubject, 1)
+	want(have.AllowMsgTTL, "allow_msg_ttl", have.AllowMsgTTL, true)
+	want(have.SubjectDeleteMarkerTTL >= time.Second, "marker TTL", have.SubjectDeleteMarkerTTL, "1s or longer, as "+MarkerTTL.String())
+	want(have.Storage == jetstream.FileStorage, "storage", have.Storage, jetstream.FileStorage)
+	want(have.MaxAge == 0, "TTL of the bucket", have.MaxAge, 0)
+	want(have.MaxMsgs <= 0, "max messages", have.MaxMsgs, "unlimited")
+	want(have.Discard == jetstream.DiscardNew, "discard", have.Discard, jetstream.DiscardNew)
+	want(have.AllowRollup, "allow_rollup_hdrs", have.AllowRollup, true)
+	want(have.Mirror == nil && len(have.Sources) == 0, "mirror or source", "set", "none")
+	want(!have.Sealed, "sealed", have.Sealed, false)
+	want(c.Replicas == 0 || c.Replicas == have.Replicas, "replicas", have.Replicas, c.Replicas)
+	want(c.MaxBytes == 0 || c.MaxBytes == have.MaxBytes, "max bytes", have.MaxBytes, c.MaxBytes)
+	if wrong == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %s: %s; change it by hand, or take another tenant (nothing was changed)",
+		ErrBucketMismatch, name, strings.Join(wrong, "; "))
+}
+
+// minVersion is the first nats-server with TTLs on keys and with markers.
+const minVersion = "2.11"
+
+func checkVersion(v string) error {
+	part := strings.SplitN(strings.TrimPrefix(v, "v"), ".", 3)
+	if len(part) < 2 {
+		return fmt.Errorf("%w: it says %q; use %s or newer", ErrServerTooOld, v, minVersion)
+	}
+	major, err1 := strconv.Atoi(part[0])
+	minor, err2 := strconv.Atoi(part[1])
+	if err1 != nil || err2 != nil || major < 2 || major == 2 && minor < 11 {
+		return fmt.Errorf("%w: it is %s; use %s or newer", ErrServerTooOld, v, minVersion)
+	}
+	return nil
+}

@@ -1,0 +1,106 @@
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Errors of this package. Each is wrapped with what was wrong and what to do.
+var (
+	ErrInvalidName       = errors.New("invalid name")
+	ErrInvalidTenant     = errors.New("invalid tenant name")
+	ErrInvalidConfig     = errors.New("invalid bucket option")
+	ErrServerTooOld      = errors.New("nats-server is too old")
+	ErrJetStreamDisabled = errors.New("JetStream is not enabled")
+	ErrPermission        = errors.New("permission denied")
+	ErrStorageFull       = errors.New("no storage left")
+	ErrTooLarge          = errors.New("value too large")
+	ErrBucketMismatch    = errors.New("bucket has another configuration")
+	ErrBucketNotFound    = errors.New("bucket not found")
+	ErrConflict          = errors.New("revision has moved on")
+	ErrConnectionClosed  = errors.New("NATS connection is closed")
+)
+
+// Permanent reports whether err stays until somebody changes the server, the bucket or the call:
+// trying again in a moment is of no use.
+func Permanent(err error) bool {
+	for _, e := range []error{
+		ErrInvalidName, ErrInvalidTenant, ErrInvalidConfig, ErrServerTooOld, ErrJetStreamDisabled, ErrPermission,
+		ErrStorageFull, ErrTooLarge, ErrBucketMismatch, ErrConnectionClosed,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// Codes of the JetStream API (nats-server errors.json) that nats.go gives no name to.
+const (
+	codeAccountResources   = 10002
+	codeInsufficient       = 10023
+	codeMaximumStreams     = 10027
+	codeMemoryExceeded     = 10028
+	codeStorageExceeded    = 10047
+	codeStreamStoreFailed  = 10077
+	codeClusterNoPeers     = 10005
+	codeMessageExceeds     = 10054
+	codeStreamMaxBytes     = 10113
+	codeReplicasNotAllowed = 10074
+)
+
+// explain gives an error of nats.go this package's word for it, with the remedy. An error that it does
+// not know is passed on as it is.
+func (b *Bucket) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining), b.nc.IsClosed():
+		return fmt.Errorf("%w: connect again and make a new registry (%w)", ErrConnectionClosed, err)
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return fmt.Errorf("%w: start nats-server with -js, and enable it for the account (%w)", ErrJetStreamDisabled, err)
+	case errors.Is(err, jetstream.ErrBucketNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+		return fmt.Errorf("%w: %s (%w)", ErrBucketNotFound, b.name, err)
+	case errors.Is(err, jetstream.ErrKeyExists):
+		return fmt.Errorf("%w (%w)", ErrConflict, err)
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fmt.Errorf("%w: raise the server's max_payload or register less metadata (%w)", ErrTooLarge, err)
+	case errors.As(err, &api):
+		return b.explainCode(api, err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		// The server answers a forbidden publish on the connection, not to the request, which times out.
+		if last := b.nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) && b.concerns(last.Error()) {
+			return fmt.Errorf("%w: allow this user the subjects of bucket %s (%w)", ErrPermission, b.name, last)
+		}
+	}
+	return err
+}
+
+// concerns reports whether a permission violation's text is about one of this bucket's subjects.
+func (b *Bucket) concerns(text string) bool {
+	text = strings.ToLower(text)
+	return strings.Contains(text, strings.ToLower(b.name)) || strings.Contains(text, "$js.api.info")
+}
+
+func (b *Bucket) explainCode(api *jetstream.APIError, err error) error {
+	switch api.ErrorCode {
+	case jetstream.JSErrCodeStreamWrongLastSequence, // one replica
+		jetstream.JSErrCodeStreamWrongLastSequenceConstant: // several
+		return fmt.Errorf("%w (%w)", ErrConflict, err)
+	case codeMessageExceeds:
+		return fmt.Errorf("%w: raise the bucket's largest value or register less metadata (%w)", ErrTooLarge, err)
+	case codeClusterNoPeers, codeReplicasNotAllowed:
+		return fmt.Errorf("%w: the server or cluster can't hold %d replicas of bucket %s; use the Replicas option (%w)",
+			ErrInvalidConfig, b.cfg.replicas(b.nc), b.name, err)
+	case codeAccountResources, codeInsufficient, codeMaximumStreams, codeMemoryExceeded, codeStorageExceeded, codeStreamMaxBytes, codeStreamStoreFailed:
+		return fmt.Errorf("%w for bucket %s: raise its or the account's or server's limit, or free some (%w)", ErrStorageFull, b.name, err)
+	}
+	return err
+}

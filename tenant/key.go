@@ -1,0 +1,63 @@
+package tenant
+
+import "strings"
+
+// The keys of a bucket:
+//
+//	svc.<service>.<id>   a registration, without TTL
+//	lease.<lease id>     a lease, with TTL
+//	sweep                the sweep's timer, with TTL
+const (
+	AllServices = "svc.>"   // filter: every registration
+	AllLeases   = "lease.>" // filter: every lease
+	SweepKey    = "sweep"
+)
+
+// ServiceKey is the key of an instance's registration; the error wraps [ErrInvalidName].
+func ServiceKey(service, id string) (string, error) {
+	s, err := EncodeToken(service)
+	if err != nil {
+		return "", err
+	}
+	i, err := EncodeToken(id)
+	if err != nil {
+		return "", err
+	}
+	return "svc." + s + "." + i, nil
+}
+
+// ServiceFilter is the filter of all registrations of a service; the error wraps [ErrInvalidName].
+func ServiceFilter(service string) (string, error) {
+	s, err := EncodeToken(service)
+	if err != nil {
+		return "", err
+	}
+	return "svc." + s + ".*", nil
+}
+
+// ParseServiceKey is the inverse of [ServiceKey]; ok is false for any key that ServiceKey does not make.
+func ParseServiceKey(key string) (service, id string, ok bool) {
+	rest, ok := strings.CutPrefix(key, "svc.")
+	if !ok {
+		return "", "", false
+	}
+	s, i, ok := strings.Cut(rest, ".")
+	if !ok {
+		return "", "", false
+	}
+	service, err := DecodeToken(s)
+	if err != nil {
+		return "", "", false
+	}
+	id, err = DecodeToken(i)
+	return service, id, err == nil
+}
+
+// LeaseKey is the key of a lease. Lease ids are made by package lease and are key tokens already.
+func LeaseKey(id string) string { return "lease." + id }
+
+// ParseLeaseKey is the inverse of [LeaseKey].
+func ParseLeaseKey(key string) (id string, ok bool) {
+	id, ok = strings.CutPrefix(key, "lease.")
+	return id, ok && id != ""
+}

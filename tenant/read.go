@@ -1,0 +1,105 @@
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Entry is a key as it was read. The server's marker of a lease that ran out reads as a [Purge].
+type Entry struct {
+	Key      string
+	Value    []byte
+	Revision uint64
+	Op       Op
+}
+
+func entryOf(e jetstream.KeyValueEntry) Entry {
+	op := Put
+	switch e.Operation() {
+	case jetstream.KeyValueDelete:
+		op = Delete
+	case jetstream.KeyValuePurge:
+		op = Purge
+	}
+	return Entry{Key: e.Key(), Value: e.Value(), Revision: e.Revision(), Op: op}
+}
+
+// scanTime bounds a scan for which the caller gave no nearer deadline.
+const scanTime = 30 * time.Second
+
+func (b *Bucket) store() (jetstream.KeyValue, error) {
+	kv := b.kv.Load()
+	if kv == nil {
+		return nil, fmt.Errorf("%w: %s was not reached yet", ErrBucketNotFound, b.name)
+	}
+	return *kv, nil
+}
+
+// Get reads one key. found is false where it has no value: it never was, or it ended. With replicas the
+// answer may come from one that lags behind acknowledged writes.
+func (b *Bucket) Get(ctx context.Context, key string) (e Entry, found bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	kv, err := b.store()
+	if err == nil {
+		err = b.AwaitConnected(ctx)
+	}
+	if err != nil {
+		return Entry{}, false, fmt.Errorf("tenant: get %s: %w", key, err)
+	}
+	got, err := kv.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) { // a deleted key's error is one of these too
+		return Entry{}, false, nil
+	}
+	if err != nil {
+		return Entry{}, false, fmt.Errorf("tenant: get %s: %w", key, b.explain(err))
+	}
+	return entryOf(got), true, nil
+}
+
+// Scan reads every key under a filter once, deleted ones whose tombstone still stands included, in the
+// order of their revisions, and calls each for it. Values are left out where values is false. With
+// replicas the answer may come from one that lags.
+func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func(Entry)) error {
+	ctx, cancel := context.WithTimeout(ctx, scanTime)
+	defer cancel()
+	kv, err := b.store()
+	if err == nil {
+		err = b.AwaitConnected(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("tenant: scan %s: %w", filter, err)
+	}
+	var opts []jetstream.WatchOpt
+	if !values {
+		opts = append(opts, jetstream.MetaOnly())
+	}
+	w, err := kv.Watch(ctx, filter, opts...)
+	if err != nil {
+		return fmt.Errorf("tenant: scan %s: %w", filter, b.explain(err))
+	}
+	defer func() {
+		_ = w.Stop() // where this fails, the server ends the consumer by itself
+		for range w.Updates() {
+			// Its callback may wait to hand over an entry: it closes the channel when it can go on.
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("tenant: scan %s: %w", filter, b.explain(ctx.Err()))
+		case e, open := <-w.Updates():
+			if !open {
+				return fmt.Errorf("tenant: scan %s: %w", filter, b.explain(context.Cause(ctx)))
+			}
+			if e == nil {
+				return nil
+			}
+			each(entryOf(e))
+		}
+	}
+}

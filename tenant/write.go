@@ -1,0 +1,150 @@
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Op is what a write does to its key. Observers are told it: a delete is a registration's graceful end,
+// a purge its end with its lease.
+type Op uint8
+
+const (
+	Put Op = iota
+	Delete
+	Purge
+)
+
+func (o Op) String() string { return [...]string{"put", "delete", "purge"}[o] }
+
+// Write is one write to a bucket.
+type Write struct {
+	Key   string
+	Value []byte
+	Op    Op
+	TTL   time.Duration // whole seconds after which the server ends the key; 0: never, [TombstoneTTL] for a delete or purge
+	// If makes the write a compare-and-swap: it is done only where the key's last revision is *If, 0 being
+	// a key without one.
+	If *uint64
+}
+
+// At is a Write's If: the key's last revision must be rev.
+func At(rev uint64) *uint64 { return &rev }
+
+// attempt bounds a request to the server for which the caller gave no nearer deadline.
+const attempt = 5 * time.Second
+
+// Write writes, and returns the revision of the write when the server has acknowledged it. Where it was a
+// compare-and-swap that lost, the error wraps [ErrConflict]; other errors are those of [Bucket.Ensure], and
+// [ErrTooLarge]. After a time-out the write may have happened, or may happen yet.
+func (b *Bucket) Write(ctx context.Context, w Write) (revision uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	if err := b.AwaitConnected(ctx); err != nil {
+		return 0, fmt.Errorf("tenant: %w", err)
+	}
+	ack, err := b.js.PublishMsg(ctx, b.message(w), w.options()...)
+	if err != nil {
+		return 0, fmt.Errorf("tenant: %s %s: %w", w.Op, w.Key, b.explain(err))
+	}
+	return ack.Sequence, nil
+}
+
+// Create writes a key that has no value: it never was, or it ended and only what says so stands. The error
+// wraps [ErrConflict] where it has one.
+func (b *Bucket) Create(ctx context.Context, key string, value []byte, ttl time.Duration) (revision uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	kv, err := b.store()
+	if err == nil {
+		err = b.AwaitConnected(ctx)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("tenant: create %s: %w", key, err)
+	}
+	var opts []jetstream.KVCreateOpt
+	if ttl > 0 {
+		opts = append(opts, jetstream.KeyTTL(ttl))
+	}
+	if revision, err = kv.Create(ctx, key, value, opts...); err != nil {
+		return 0, fmt.Errorf("tenant: create %s: %w", key, b.explain(err))
+	}
+	return revision, nil
+}
+
+func (b *Bucket) message(w Write) *nats.Msg {
+	msg := nats.NewMsg(b.Subject(w.Key))
+	msg.Data = w.Value
+	switch w.Op {
+	case Delete:
+		msg.Header.Set("KV-Operation", "DEL")
+	case Purge:
+		msg.Header.Set("KV-Operation", "PURGE")
+		msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+	}
+	return msg
+}
+
+func (w Write) options() []jetstream.PublishOpt {
+	var opts []jetstream.PublishOpt
+	ttl := w.TTL
+	if ttl == 0 && w.Op != Put {
+		ttl = TombstoneTTL
+	}
+	if ttl > 0 {
+		opts = append(opts, jetstream.WithMsgTTL(ttl))
+	}
+	if w.If != nil {
+		opts = append(opts, jetstream.WithExpectLastSequencePerSubject(*w.If))
+	}
+	return opts
+}
+
+// writers is how many writes of one WriteAll are under way at once.
+const writers = 64
+
+// WriteAll does the writes, many at once and in no order. It returns what each came to: revisions[i] or
+// errs[i] is of ws[i].
+func (b *Bucket) WriteAll(ctx context.Context, ws []Write) (revisions []uint64, errs []error) {
+	revisions, errs = make([]uint64, len(ws)), make([]error, len(ws))
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(writers, len(ws)) {
+		wg.Go(func() {
+			for i := range next {
+				revisions[i], errs[i] = b.Write(ctx, ws[i])
+			}
+		})
+	}
+	for i := range ws {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	return revisions, errs
+}
+
+// PurgeAt ends the given entries' keys, each only where it still has the revision that was read. An entry
+// that has moved on is left alone, and is no error. It returns how many it ended.
+func (b *Bucket) PurgeAt(ctx context.Context, entries []Entry) (purged int, err error) {
+	ws := make([]Write, len(entries))
+	for i, e := range entries {
+		ws[i] = Write{Key: e.Key, Op: Purge, If: At(e.Revision)}
+	}
+	_, errs := b.WriteAll(ctx, ws)
+	for _, e := range errs {
+		switch {
+		case e == nil:
+			purged++
+		case !errors.Is(e, ErrConflict) && err == nil:
+			err = e
+		}
+	}
+	return purged, err
+}
