@@ -1,0 +1,48 @@
+package watcher
+
+import "strings"
+
+// filters is a set of key filters: a key itself, "<parent>.*" or "<root>.>".
+type filters map[string]struct{}
+
+// parent is the filter of a key's siblings, and root the one of everything under its first token.
+func parent(key string) string { return key[:strings.LastIndexByte(key, '.')+1] + "*" }
+func root(key string) string   { return key[:strings.IndexByte(key, '.')+1] + ">" }
+
+// covers reports whether every key of filter f is one of the set's.
+func (fs filters) covers(f string) bool {
+	if _, ok := fs[f]; ok {
+		return true
+	}
+	if _, ok := fs[root(f)]; ok {
+		return true
+	}
+	_, ok := fs[parent(f)]
+	return ok && !strings.HasSuffix(f, ">")
+}
+
+// reduced is the set without the filters that another of it covers, for a server refuses filters that
+// overlap; and where more than most are left, the roots that cover them all: beyond a few hundred filters
+// reading everything costs the server less.
+func (fs filters) reduced(most int) []string {
+	var out []string
+	for f := range fs {
+		delete(fs, f) // a filter is not covered by itself
+		if !fs.covers(f) {
+			out = append(out, f)
+		}
+		fs[f] = struct{}{}
+	}
+	if len(out) <= most {
+		return out
+	}
+	roots := filters{}
+	for _, f := range out {
+		roots[root(f)] = struct{}{}
+	}
+	out = out[:0]
+	for f := range roots {
+		out = append(out, f)
+	}
+	return out
+}

@@ -1,0 +1,277 @@
+package watcher
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/tenant"
+)
+
+// Why a session ended. None of them is an error of the view, which starts the next one.
+var (
+	errGap     = errors.New("a message was lost")
+	errSilent  = errors.New("the server fell silent")
+	errBehind  = errors.New("the replica that was read lags behind")
+	errFilters = errors.New("the set of filters changed")
+	errRenewed = errors.New("the connection came back")
+	errDown    = errors.New("the connection is down")
+)
+
+// session is the life of one consumer: first a snapshot, then changes as they come. Its messages arrive
+// in one goroutine, that of its subscription.
+type session struct {
+	view    *View
+	name    string  // of the consumer
+	filters filters // what was wanted when it began
+	origin  origin  // of the stream at the session's start
+
+	ended chan error // what the subscription's goroutine ended the session with; holds one
+
+	mu       sync.Mutex // guards what follows, which the subscription's goroutine and run share
+	closed   bool
+	heard    time.Time // when a message or a heartbeat came last
+	received uint64    // the consumer's messages so far, which it numbers from 1
+	horizon  uint64    // the stream's revision up to which the server says the consumer has looked
+	pending  uint64    // messages of the snapshot that are still to come
+	complete bool      // the snapshot was handed over
+	batch    []Change
+}
+
+// origin tells one life of a stream from the next.
+type origin struct {
+	created  time.Time
+	last     uint64 // its last revision, as its leader said
+	replicas int
+}
+
+// start reads where the stream stands, subscribes and makes the consumer.
+func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscription, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	js := v.bucket.JetStream()
+	stream, err := js.Stream(ctx, v.bucket.Stream())
+	if err != nil {
+		return nil, nil, err
+	}
+	info := stream.CachedInfo()
+	s := &session{
+		view: v, name: "view-" + rand.Text(), filters: fs,
+		origin: origin{info.Created, info.State.LastSeq, info.Config.Replicas},
+		ended:  make(chan error, 1), heard: time.Now(),
+	}
+	subjects := fs.reduced(filterMax)
+	for i, f := range subjects {
+		subjects[i] = v.bucket.Subject(f)
+	}
+	inbox := v.bucket.Conn().NewInbox()
+	s.mu.Lock() // no message is looked at before the number of pending ones is known
+	defer s.mu.Unlock()
+	sub, err := v.bucket.Conn().Subscribe(inbox, s.receive)
+	if err != nil {
+		return nil, nil, err
+	}
+	_ = sub.SetPendingLimits(-1, -1) // flow control bounds what is under way
+	consumer, err := js.CreatePushConsumer(ctx, v.bucket.Stream(), jetstream.ConsumerConfig{
+		Name:              s.name,
+		DeliverSubject:    inbox,
+		DeliverPolicy:     jetstream.DeliverLastPerSubjectPolicy,
+		AckPolicy:         jetstream.AckNonePolicy,
+		FilterSubjects:    subjects,
+		FlowControl:       true,
+		IdleHeartbeat:     v.heartbeat,
+		InactiveThreshold: abandoned,
+		MemoryStorage:     true,
+		Replicas:          1,
+		MaxDeliver:        1,
+	})
+	if err != nil {
+		_ = sub.Unsubscribe()
+		v.forget(s.name) // it may have been made all the same
+		return nil, nil, err
+	}
+	s.pending = consumer.CachedInfo().NumPending
+	if s.pending == 0 {
+		s.finishSnapshot()
+	}
+	return s, sub, nil
+}
+
+// receive takes the consumer's messages, in order.
+func (s *session) receive(msg *nats.Msg) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.heard = time.Now()
+	if s.complete {
+		s.view.touch()
+	}
+	if len(msg.Data) == 0 && msg.Header.Get("Status") == "100" {
+		s.control(msg)
+		return
+	}
+	meta, err := msg.Metadata()
+	if err != nil || meta.Sequence.Consumer != s.received+1 {
+		s.end(errGap)
+		return
+	}
+	s.received++
+	s.horizon = meta.Sequence.Stream
+	s.batch = append(s.batch, Change{
+		Key: s.view.bucket.Key(msg.Subject), Value: msg.Data, Revision: meta.Sequence.Stream, Op: opOf(msg.Header),
+	})
+	switch {
+	case !s.complete:
+		if s.pending = meta.NumPending; s.pending == 0 {
+			s.finishSnapshot()
+		}
+	case len(s.batch) >= batchMost || s.lastQueued(msg):
+		s.flush()
+	}
+}
+
+// lastQueued reports whether no other message waits behind msg: under load, changes are passed on together.
+func (s *session) lastQueued(msg *nats.Msg) bool {
+	queued, _, err := msg.Sub.Pending() // counts msg itself
+	return err != nil || queued <= 1
+}
+
+// control answers flow control, and learns from a heartbeat how far the consumer has come.
+func (s *session) control(msg *nats.Msg) {
+	if msg.Reply != "" {
+		_ = msg.Respond(nil)
+		return
+	}
+	if stalled := msg.Header.Get("Nats-Consumer-Stalled"); stalled != "" {
+		_ = s.view.bucket.Conn().Publish(stalled, nil)
+	}
+	sent, err := strconv.ParseUint(msg.Header.Get("Nats-Last-Consumer"), 10, 64)
+	if err != nil || sent != s.received {
+		s.end(errGap)
+		return
+	}
+	if seen, err := strconv.ParseUint(msg.Header.Get("Nats-Last-Stream"), 10, 64); err == nil {
+		s.horizon = max(s.horizon, seen)
+	}
+	// A heartbeat comes when there is nothing to send: what was pending ended before it was sent.
+	s.pending = 0
+	if !s.complete {
+		s.finishSnapshot()
+	}
+	s.flush()
+}
+
+// finishSnapshot hands over the snapshot. A consumer reads one replica, which may lag behind what the leader
+// has acknowledged; a snapshot that old is not shown.
+func (s *session) finishSnapshot() {
+	if s.origin.replicas > 1 && s.horizon < s.origin.last {
+		if err := s.awaitHorizon(); err != nil {
+			s.end(err)
+			return
+		}
+	}
+	s.complete = true
+	s.view.replace(s.filters, s.origin, s.batch)
+	s.batch = nil
+}
+
+// awaitHorizon asks the server how far into the stream the consumer has looked, until that is as far as
+// the stream went when the session began.
+func (s *session) awaitHorizon() error {
+	ctx, cancel := context.WithTimeout(s.view.ctx, startTime)
+	defer cancel()
+	for range 20 {
+		c, err := s.view.bucket.JetStream().PushConsumer(ctx, s.view.bucket.Stream(), s.name)
+		if err != nil {
+			return err
+		}
+		if s.horizon = max(s.horizon, c.CachedInfo().Delivered.Stream); s.horizon >= s.origin.last {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return errBehind
+}
+
+func (s *session) flush() {
+	if s.complete && len(s.batch) > 0 {
+		s.view.change(s.batch)
+		s.batch = nil
+	}
+}
+
+func (s *session) end(why error) {
+	s.closed = true
+	select {
+	case s.ended <- why:
+	default:
+	}
+}
+
+// run holds the session until something ends it, and says what that was. It ends the subscription and the
+// consumer.
+func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nats.Status) error {
+	tick := time.NewTicker(s.view.heartbeat / 2)
+	defer tick.Stop()
+	defer func() {
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+		_ = sub.Unsubscribe()
+		s.view.forget(s.name)
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case why := <-s.ended:
+			return why
+		case <-up:
+			return errRenewed
+		case <-s.view.widen:
+			if !s.view.covered(s.filters) {
+				return errFilters
+			}
+		case <-tick.C:
+			if !s.view.bucket.Conn().IsConnected() {
+				return errDown
+			}
+			if quiet := s.quietFor(); quiet > silence(s.view.heartbeat) {
+				return fmt.Errorf("%w for %s", errSilent, quiet.Round(time.Millisecond))
+			}
+		}
+	}
+}
+
+func (s *session) quietFor() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Since(s.heard)
+}
+
+// opOf reads what a message does to its key: a delete, a purge, or the server's marker in place of a key
+// that ran out.
+func opOf(h nats.Header) tenant.Op {
+	switch {
+	case h == nil:
+		return tenant.Put
+	case h.Get("KV-Operation") == "DEL":
+		return tenant.Delete
+	case h.Get("KV-Operation") == "PURGE", h.Get("Nats-Marker-Reason") != "":
+		return tenant.Purge
+	}
+	return tenant.Put
+}

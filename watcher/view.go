@@ -1,0 +1,403 @@
+package watcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/tenant"
+)
+
+const (
+	heartbeat = 750 * time.Millisecond // how often an idle consumer says that it is there
+	startTime = 2 * time.Second        // bounds each request that makes a consumer
+	abandoned = 5 * time.Second        // after which the server ends a consumer that nobody listens to
+	settled   = 5 * time.Second        // a session that lasted this long was a good one: back-off starts over
+	batchMost = 256                    // changes passed on at once
+	filterMax = 256                    // filters of one consumer
+)
+
+// silence is how long a server may say nothing before its consumer counts as gone.
+func silence(heartbeat time.Duration) time.Duration { return 2*heartbeat + heartbeat/4 }
+
+// Change is what happened to a key. A key that is gone without a trace (its tombstone has ended, or
+// the bucket was made anew) is a [tenant.Purge] with revision 0.
+type Change struct {
+	Key      string
+	Value    []byte // of a put
+	Revision uint64
+	Op       tenant.Op
+}
+
+// Snapshot goes with the changes that a whole snapshot brought.
+type Snapshot struct {
+	UpTo  uint64 // the stream's last revision when the snapshot began: it holds every change up to there
+	Reset bool   // the bucket was made anew: revisions started over
+}
+
+// Config says what a view does with what it sees. Apply is needed, the rest may be left out.
+type Config struct {
+	// Apply is called for changes, in order and by one goroutine at a time; it must not block. With a
+	// snapshot it is called also when nothing changed; otherwise snapshot is nil.
+	Apply func(changes []Change, snapshot *Snapshot)
+	// Missing is called when the bucket is not there; where it makes the bucket, the view goes on at once.
+	Missing func(context.Context) error
+	Logger  *slog.Logger
+}
+
+// View is a watch of a set of keys. Its methods may be called by any number of goroutines, but not from
+// Apply, except [View.Has] and [View.Shows], which are for it.
+type View struct {
+	bucket    *tenant.Bucket
+	cfg       Config
+	heartbeat time.Duration
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	widen  chan struct{} // a filter was added; holds one
+
+	mu       sync.Mutex    // guards wanted, shown, advance, failure and leftover
+	wanted   filters       // what was asked for
+	shown    filters       // what the last complete snapshot covered
+	advance  chan struct{} // closed and made anew when shown grows
+	failure  error         // why there is no session; nil while there is one
+	leftover []string      // consumers that could not be deleted while the connection was down
+
+	keys   sync.Mutex        // guards revs and origin; held while Apply runs
+	revs   map[string]uint64 // the revision of each key that has a value
+	origin origin
+
+	born    time.Time
+	heard   atomic.Int64 // nanoseconds since born: the last word of the server in a complete session
+	resyncs atomic.Uint64
+}
+
+// New makes a view. [View.Start] starts it, and [View.Close] ends it; filters may be added before and after.
+func New(b *tenant.Bucket, cfg Config) *View {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	v := &View{
+		bucket: b, cfg: cfg, heartbeat: heartbeat, born: time.Now(),
+		widen: make(chan struct{}, 1), advance: make(chan struct{}),
+		wanted: filters{}, shown: filters{}, revs: map[string]uint64{},
+	}
+	v.ctx, v.cancel = context.WithCancel(context.Background())
+	return v
+}
+
+// Start begins to watch, once there is a filter.
+func (v *View) Start() {
+	v.wg.Go(v.run) // ends with v.ctx; Close waits
+}
+
+// Close stops the watch and deletes its consumer. When it returns, Apply runs no more.
+func (v *View) Close() {
+	v.cancel()
+	v.wg.Wait()
+}
+
+// Watch adds a filter: a key, "<parent>.*" or "<root>.>". It does not wait.
+func (v *View) Watch(filter string) {
+	v.mu.Lock()
+	covered := v.wanted.covers(filter)
+	v.wanted[filter] = struct{}{}
+	v.mu.Unlock()
+	if !covered {
+		select {
+		case v.widen <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Unwatch takes a filter back. The server goes on sending its changes until the consumer is next made
+// anew; they are dropped.
+func (v *View) Unwatch(filter string) {
+	v.keys.Lock()
+	defer v.keys.Unlock()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.wanted, filter)
+	delete(v.shown, filter)
+	if v.wanted.covers(filter) {
+		return
+	}
+	gone := filters{filter: {}}
+	for key := range v.revs {
+		if gone.covers(key) && !v.wanted.covers(key) {
+			delete(v.revs, key)
+		}
+	}
+}
+
+// Wait returns when a complete snapshot with the filter's keys has been applied. Where ctx ends first, the
+// error wraps its error and says what keeps the view from reading.
+func (v *View) Wait(ctx context.Context, filter string) error {
+	for {
+		v.mu.Lock()
+		shown, advance, failure := v.shown.covers(filter), v.advance, v.failure
+		v.mu.Unlock()
+		if shown {
+			return nil
+		}
+		select {
+		case <-advance:
+		case <-v.ctx.Done():
+			return fmt.Errorf("watcher: the view is closed: %w", v.ctx.Err())
+		case <-ctx.Done():
+			if failure != nil {
+				return fmt.Errorf("watcher: %w before the first snapshot: %w", ctx.Err(), failure)
+			}
+			return fmt.Errorf("watcher: %w before the first snapshot", ctx.Err())
+		}
+	}
+}
+
+// Shows reports whether a complete snapshot with the filter's keys has been applied, or is being applied.
+func (v *View) Shows(filter string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.shown.covers(filter)
+}
+
+// Has reports whether a key has a value. It is for Apply, which it may be called from alone.
+func (v *View) Has(key string) bool {
+	_, ok := v.revs[key]
+	return ok
+}
+
+// Heard is when, by this process's clock, the server last confirmed that the view is current: no longer ago
+// than a second in quiet times. It is zero before the first snapshot.
+func (v *View) Heard() time.Time {
+	if ns := v.heard.Load(); ns != 0 {
+		return v.born.Add(time.Duration(ns))
+	}
+	return time.Time{}
+}
+
+// Resyncs is how many sessions ended other than by a filter more.
+func (v *View) Resyncs() uint64 { return v.resyncs.Load() }
+
+// run makes one session after the other.
+func (v *View) run() {
+	up, stop := v.bucket.Reconnected()
+	defer stop()
+	level := 0
+	for v.awaitWork() == nil {
+		for len(up) > 0 { // this session starts on the connection as it is now
+			<-up
+		}
+		began := time.Now()
+		s, sub, err := v.start(v.ctx, v.want())
+		if err == nil {
+			v.deleteLeftovers()
+			err = s.run(v.ctx, sub, up)
+		}
+		if v.ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, errFilters) {
+			continue
+		}
+		v.resyncs.Add(1)
+		v.report(err)
+		if errors.Is(err, jetstream.ErrStreamNotFound) && v.cfg.Missing != nil && v.cfg.Missing(v.ctx) == nil {
+			level = min(level, 1)
+		}
+		if time.Since(began) > settled {
+			level = 0
+		}
+		v.pause(level)
+		level++
+	}
+}
+
+// awaitWork returns when there is something to watch and a connection to do it on.
+func (v *View) awaitWork() error {
+	for {
+		v.mu.Lock()
+		idle := len(v.wanted) == 0
+		v.mu.Unlock()
+		if !idle {
+			return v.bucket.AwaitConnected(v.ctx)
+		}
+		select {
+		case <-v.ctx.Done():
+			return v.ctx.Err()
+		case <-v.widen:
+		}
+	}
+}
+
+// pause waits before the next session: hardly after a first fault, then twice as long each time, up to a
+// second, with jitter, so that many views that lost the same server do not come back at once.
+func (v *View) pause(level int) {
+	d := 20 * time.Millisecond << min(level, 6)
+	d = min(d, time.Second)
+	t := time.NewTimer(time.Duration(rand.Int64N(int64(d))))
+	defer t.Stop()
+	select {
+	case <-v.ctx.Done():
+	case <-t.C:
+	}
+}
+
+// report logs the first failure after a good session, and keeps it for who waits.
+func (v *View) report(err error) {
+	v.mu.Lock()
+	first := v.failure == nil
+	v.failure = err
+	v.mu.Unlock()
+	if first {
+		v.cfg.Logger.Info("kvregistry: view is made anew", "bucket", v.bucket.Name(), "reason", err)
+	}
+}
+
+// want is what is wanted now.
+func (v *View) want() filters {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return maps.Clone(v.wanted)
+}
+
+// covered reports whether a session with the given filters has all that is wanted by now.
+func (v *View) covered(have filters) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for f := range v.wanted {
+		if !have.covers(f) {
+			return false
+		}
+	}
+	return true
+}
+
+// replace applies a complete snapshot: what differs from what the view held, and nothing else.
+func (v *View) replace(fs filters, from origin, entries []Change) {
+	v.keys.Lock()
+	defer v.keys.Unlock()
+	reset := !v.origin.created.IsZero() && (!from.created.Equal(v.origin.created) || from.last < v.origin.last)
+	if reset {
+		for key := range v.revs {
+			v.revs[key] = 0
+		}
+	}
+	v.origin = from
+	last := make(map[string]Change, len(entries))
+	for _, e := range entries { // a key may be there twice, where it changed while it was read
+		last[e.Key] = e
+	}
+	var gone []Change
+	for key := range v.revs {
+		if e, ok := last[key]; !ok {
+			gone = append(gone, Change{Key: key, Op: tenant.Purge})
+		} else if e.Op != tenant.Put {
+			gone = append(gone, e)
+		}
+	}
+	slices.SortFunc(gone, func(a, b Change) int { return int(a.Revision) - int(b.Revision) })
+	var changes []Change
+	for _, e := range entries {
+		if last[e.Key].Revision == e.Revision && e.Op == tenant.Put {
+			changes = append(changes, e)
+		}
+	}
+	v.show(fs)
+	v.apply(append(gone, changes...), &Snapshot{UpTo: from.last, Reset: reset})
+	v.advanced()
+}
+
+// change applies changes as they come.
+func (v *View) change(changes []Change) {
+	v.keys.Lock()
+	defer v.keys.Unlock()
+	v.apply(changes, nil)
+}
+
+// apply drops what the view knows already, and passes the rest on. The caller holds v.keys.
+func (v *View) apply(changes []Change, snapshot *Snapshot) {
+	news := changes[:0]
+	for _, c := range changes {
+		rev, known := v.revs[c.Key]
+		switch {
+		case c.Op != tenant.Put && !known:
+		case c.Op != tenant.Put:
+			delete(v.revs, c.Key)
+			news = append(news, c)
+		case (!known || c.Revision > rev) && v.wants(c.Key):
+			v.revs[c.Key] = c.Revision
+			news = append(news, c)
+		}
+		v.origin.last = max(v.origin.last, c.Revision)
+	}
+	if len(news) > 0 || snapshot != nil {
+		v.cfg.Apply(news, snapshot)
+	}
+	v.touch()
+}
+
+func (v *View) wants(key string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.wanted.covers(key)
+}
+
+func (v *View) touch() { v.heard.Store(int64(time.Since(v.born))) }
+
+// show notes what a complete snapshot covers.
+func (v *View) show(fs filters) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.shown = maps.Clone(fs)
+	maps.DeleteFunc(v.shown, func(f string, _ struct{}) bool { return !v.wanted.covers(f) }) // taken back meanwhile
+}
+
+// advanced wakes who waits for a snapshot.
+func (v *View) advanced() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.failure != nil {
+		v.cfg.Logger.Info("kvregistry: view is current again", "bucket", v.bucket.Name())
+	}
+	v.failure = nil
+	close(v.advance)
+	v.advance = make(chan struct{})
+}
+
+// forget deletes a consumer; it waits for the connection where that is down.
+func (v *View) forget(name string) {
+	if !v.bucket.Conn().IsConnected() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if len(v.leftover) < 16 { // the server ends them too, after a while without interest
+			v.leftover = append(v.leftover, name)
+		}
+		return
+	}
+	v.wg.Go(func() { // ends within startTime; Close waits
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), startTime)
+		defer cancel()
+		_ = v.bucket.JetStream().DeleteConsumer(ctx, v.bucket.Stream(), name)
+	})
+}
+
+func (v *View) deleteLeftovers() {
+	v.mu.Lock()
+	names := v.leftover
+	v.leftover = nil
+	v.mu.Unlock()
+	for _, name := range names {
+		v.forget(name)
+	}
+}
