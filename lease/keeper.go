@@ -1,0 +1,337 @@
+package lease
+
+import (
+	"context"
+	cryptorand "crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/kvregistry/go/tenant"
+)
+
+// The bounds of a lease's TTL, and what it is where nothing is said. A TTL is in whole seconds.
+const (
+	MinTTL     = 2 * time.Second
+	MaxTTL     = 24 * time.Hour
+	DefaultTTL = 15 * time.Second
+)
+
+// Errors of this package.
+var (
+	ErrInvalidTTL = errors.New("invalid TTL")
+	// ErrLost is why a lease ended before its owner revoked it.
+	ErrLost = errors.New("lease lost")
+	// ErrRevoked is why a lease ended that its owner gave back.
+	ErrRevoked = errors.New("lease revoked")
+	// ErrClosed says that the keeper was closed.
+	ErrClosed = errors.New("lease keeper is closed")
+)
+
+// CheckTTL returns an error that wraps [ErrInvalidTTL] unless a lease may have this TTL.
+func CheckTTL(ttl time.Duration) error {
+	if ttl < MinTTL || ttl > MaxTTL || ttl%time.Second != 0 {
+		return fmt.Errorf("lease: %w: %s; use whole seconds from %s to %s", ErrInvalidTTL, ttl, MinTTL, MaxTTL)
+	}
+	return nil
+}
+
+// Lease is one grant, from its first write to its end.
+type Lease struct {
+	ID string
+
+	rev  uint64 // of the last acknowledged heartbeat; the keeper's goroutine's own
+	done chan struct{}
+	err  error // why it ended; set before done is closed
+}
+
+// Done closes when the lease is over, and so is what lived by it.
+func (l *Lease) Done() <-chan struct{} { return l.done }
+
+// Err is nil while the lease lives, and then wraps [ErrLost] or [ErrRevoked].
+func (l *Lease) Err() error {
+	select {
+	case <-l.done:
+		return l.err
+	default:
+		return nil
+	}
+}
+
+// KeeperConfig says how a keeper's leases are. TTL is needed.
+type KeeperConfig struct {
+	TTL   time.Duration
+	Value []byte // what stands in the lease's key, for people to read
+	// Granted and Lost are called in the keeper's goroutine, in order, with each lease; they must not block.
+	Granted func(*Lease)
+	Lost    func(*Lease, error)
+	Logger  *slog.Logger
+}
+
+// Keeper holds one lease at a time. Its methods may be called by any number of goroutines.
+type Keeper struct {
+	bucket *tenant.Bucket
+	cfg    KeeperConfig
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	started bool
+	current *Lease        // nil while there is none
+	granted chan struct{} // closed when current is set, and made anew when it ends
+	failure error         // why the last grant failed
+	renewed time.Time     // when the last acknowledged write was begun
+	late    time.Time     // when a heartbeat was last found late
+}
+
+// NewKeeper makes a keeper. It takes a lease when it is first asked for one; [Keeper.Close] ends it. The
+// error wraps [ErrInvalidTTL].
+func NewKeeper(b *tenant.Bucket, cfg KeeperConfig) (*Keeper, error) {
+	if err := CheckTTL(cfg.TTL); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Granted == nil {
+		cfg.Granted = func(*Lease) {}
+	}
+	if cfg.Lost == nil {
+		cfg.Lost = func(*Lease, error) {}
+	}
+	k := &Keeper{bucket: b, cfg: cfg, granted: make(chan struct{})}
+	k.ctx, k.cancel = context.WithCancel(context.Background())
+	return k, nil
+}
+
+// Start takes a lease as soon as it can be had, if the keeper does not hold one.
+func (k *Keeper) Start() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.start()
+}
+
+// start is Start for who holds k.mu.
+func (k *Keeper) start() {
+	if !k.started && k.ctx.Err() == nil {
+		k.started = true
+		k.wg.Go(k.run) // ends with k.ctx; Close waits
+	}
+}
+
+// Lease returns the current lease, and takes one where there is none yet. It waits as long as ctx lets it;
+// the error wraps ctx's and says what kept the keeper from a lease, or wraps [ErrClosed].
+func (k *Keeper) Lease(ctx context.Context) (*Lease, error) {
+	for {
+		k.mu.Lock()
+		if k.ctx.Err() != nil {
+			k.mu.Unlock()
+			return nil, fmt.Errorf("lease: %w", ErrClosed)
+		}
+		k.start()
+		l, granted, failure := k.current, k.granted, k.failure
+		k.mu.Unlock()
+		if l != nil {
+			return l, nil
+		}
+		if failure != nil && tenant.Permanent(failure) {
+			return nil, failure
+		}
+		select {
+		case <-granted:
+		case <-k.ctx.Done():
+		case <-ctx.Done():
+			if failure != nil {
+				return nil, fmt.Errorf("lease: %w before a lease was granted: %w", ctx.Err(), failure)
+			}
+			return nil, fmt.Errorf("lease: %w before a lease was granted", ctx.Err())
+		}
+	}
+}
+
+// Current is the lease that is held now, or nil.
+func (k *Keeper) Current() *Lease {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.current
+}
+
+// Steady reports whether every heartbeat of the last d was in time. A keeper without a lease knows of no
+// fault and is steady.
+func (k *Keeper) Steady(d time.Duration) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.started {
+		return true
+	}
+	return k.current != nil && time.Since(k.renewed) < k.tooLate() && (k.late.IsZero() || time.Since(k.late) > d)
+}
+
+// Renewed is when the last acknowledged heartbeat was begun, or zero.
+func (k *Keeper) Renewed() time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.renewed
+}
+
+// Close ends the heartbeats. With revoke it also ends the lease at once, so that nothing has to wait for
+// its TTL; an error then says that the lease will end by its TTL. Otherwise the lease is left to run out.
+func (k *Keeper) Close(ctx context.Context, revoke bool) error {
+	k.mu.Lock()
+	k.cancel()
+	k.mu.Unlock()
+	k.wg.Wait()
+	l := k.Current()
+	if l == nil {
+		return nil
+	}
+	k.end(l, ErrRevoked)
+	if !revoke {
+		return nil
+	}
+	_, err := k.bucket.Write(ctx, tenant.Write{Key: tenant.LeaseKey(l.ID), Op: tenant.Purge, If: tenant.At(l.rev)})
+	if err != nil && !errors.Is(err, tenant.ErrConflict) {
+		return fmt.Errorf("lease: not revoked, it ends within %s: %w", k.cfg.TTL, err)
+	}
+	return nil
+}
+
+// run grants and keeps one lease after the other.
+func (k *Keeper) run() {
+	for wait := time.Duration(0); k.ctx.Err() == nil; {
+		l, err := k.grant()
+		if err != nil {
+			k.mu.Lock()
+			k.failure = err
+			if tenant.Permanent(err) { // whoever waits shall hear of it
+				close(k.granted)
+				k.granted = make(chan struct{})
+			}
+			k.mu.Unlock()
+			wait = longer(wait)
+			sleep(k.ctx, jitter(wait), nil)
+			continue
+		}
+		wait = 0
+		k.cfg.Granted(l)
+		if err := k.keep(l); err != nil {
+			k.end(l, err)
+			k.cfg.Logger.Warn("kvregistry: lease lost, taking a new one", "bucket", k.bucket.Name(), "lease", l.ID, "reason", err)
+			k.cfg.Lost(l, err)
+		}
+	}
+}
+
+// grant takes a new lease. Where the answer is lost, the lease that may have been made is left to run out:
+// nothing names it.
+func (k *Keeper) grant() (*Lease, error) {
+	l := &Lease{ID: cryptorand.Text(), done: make(chan struct{})}
+	began := time.Now()
+	rev, err := k.renew(l)
+	if err != nil {
+		return nil, err
+	}
+	l.rev = rev
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.current, k.failure, k.renewed = l, nil, began
+	close(k.granted)
+	return l, nil
+}
+
+// end marks a lease as over.
+func (k *Keeper) end(l *Lease, why error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.current, k.granted = nil, make(chan struct{})
+	if errors.Is(why, ErrLost) {
+		k.late = time.Now()
+	}
+	l.err = why
+	close(l.done)
+}
+
+// renew does one heartbeat: a write that succeeds only on top of the lease's own last one.
+func (k *Keeper) renew(l *Lease) (uint64, error) {
+	ctx, cancel := context.WithTimeout(k.ctx, k.patience())
+	defer cancel()
+	return k.bucket.Write(ctx, tenant.Write{Key: tenant.LeaseKey(l.ID), Value: k.cfg.Value, TTL: k.cfg.TTL, If: tenant.At(l.rev)})
+}
+
+// keep renews a lease until it is lost, and says how; or until the keeper is closed, and returns nil.
+//
+// A lease is lost when the server says that somebody else wrote its key (it ran out, or was sealed), and when
+// no heartbeat was acknowledged for a whole TTL: then it has run out, or is about to, and a new one is
+// on the safe side.
+func (k *Keeper) keep(l *Lease) error {
+	up, stop := k.bucket.Reconnected()
+	defer stop()
+	var unsure bool         // a heartbeat was sent whose answer never came
+	var retry time.Duration // the back-off after a failed one
+	for wait := k.interval(); ; {
+		sleep(k.ctx, wait, up)
+		began := time.Now()
+		rev, err := k.renew(l)
+		if errors.Is(err, tenant.ErrConflict) && unsure {
+			rev, err = k.adopt(l)
+		}
+		switch {
+		case k.ctx.Err() != nil:
+			return nil
+		case err == nil:
+			l.rev, unsure, retry, wait = rev, false, 0, k.interval()
+			k.acknowledged(began)
+		case errors.Is(err, tenant.ErrConflict):
+			return fmt.Errorf("%w: its key ran out or was sealed: %w", ErrLost, err)
+		case time.Since(k.Renewed()) > k.cfg.TTL:
+			return fmt.Errorf("%w: not renewed for a TTL: %w", ErrLost, err)
+		default:
+			unsure, retry = true, longer(retry)
+			wait = jitter(min(retry, k.cfg.TTL/12))
+		}
+	}
+}
+
+// adopt finds out what became of a heartbeat whose answer was lost. Only the owner puts a value on a lease's
+// key, so a later one there is that heartbeat. A replica that lags shows the old one: then it is asked again.
+func (k *Keeper) adopt(l *Lease) (uint64, error) {
+	ctx, cancel := context.WithTimeout(k.ctx, k.patience())
+	defer cancel()
+	e, found, err := k.bucket.Get(ctx, tenant.LeaseKey(l.ID))
+	switch {
+	case err != nil:
+		return 0, err
+	case !found:
+		return 0, tenant.ErrConflict
+	case e.Revision <= l.rev:
+		return 0, errors.New("lease: a replica lags")
+	}
+	return e.Revision, nil
+}
+
+// acknowledged notes a heartbeat that was begun at the given time.
+func (k *Keeper) acknowledged(began time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if now := time.Now(); now.Sub(k.renewed) > k.tooLate() {
+		k.late = now
+	}
+	k.renewed = began
+}
+
+// interval is the time to the next heartbeat: a third of the TTL, with jitter downwards, so that processes
+// that started together do not stay together.
+func (k *Keeper) interval() time.Duration {
+	third := k.cfg.TTL / 3
+	return third - rand.N(third/10)
+}
+
+// tooLate is the time between two heartbeats that is too long for comfort.
+func (k *Keeper) tooLate() time.Duration { return k.cfg.TTL * 2 / 3 }
+
+// patience bounds one heartbeat, so that several fit into a TTL.
+func (k *Keeper) patience() time.Duration { return min(k.cfg.TTL/4, 2*time.Second) }

@@ -1,0 +1,59 @@
+package lease
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/kvregistry/go/tenant"
+)
+
+// pulse is what a reaper knows of the server's health: it asks the bucket's leader for its state again and
+// again, and remembers when an answer was last late. Only the few reapers that the queue serves do so.
+type pulse struct {
+	mu   sync.Mutex // guards what follows
+	late time.Duration
+	last time.Time // when the last answer came
+	bad  time.Time // when one was last found late
+}
+
+// run asks until stop is called, which waits for the end.
+func (p *pulse) run(ctx context.Context, b *tenant.Bucket, ttl time.Duration) (stop func()) {
+	period := min(ttl/3, 2*time.Second)
+	p.mu.Lock()
+	p.late, p.last = period*5/2, time.Now()
+	p.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { // ends with ctx; stop waits
+		defer close(done)
+		for ctx.Err() == nil {
+			sleep(ctx, period, nil)
+			ask, cancel := context.WithTimeout(ctx, period)
+			_, err := b.JetStream().Stream(ask, b.Stream())
+			cancel()
+			p.beat(err == nil)
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+func (p *pulse) beat(answered bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if now.Sub(p.last) > p.late {
+		p.bad = now
+	}
+	if answered {
+		p.last = now
+	}
+}
+
+// steady reports whether every answer of the last d was in time, and the next one is not overdue.
+func (p *pulse) steady(d time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	return now.Sub(p.last) <= p.late && (p.bad.IsZero() || now.Sub(p.bad) > d)
+}

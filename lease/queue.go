@@ -1,0 +1,167 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/tenant"
+)
+
+const (
+	queueName = "reaper"        // the durable consumer that all reapers of a bucket share
+	holders   = 8               // how many reapers the queue serves at once; the others stand by
+	taken     = 512             // how much of the queue one reaper takes at once
+	ackWait   = 2 * time.Second // after which the queue gives a marker to another reaper
+	standby   = 5 * time.Second // how long one request to the queue waits, and between two of a reaper that stands by
+)
+
+var errStandby = errors.New("the queue has reapers enough")
+
+// queue is the consumer that hands out markers. It is made by whoever comes first.
+func (r *Reaper) queue(ctx context.Context) (jetstream.Consumer, error) {
+	ctx, cancel := context.WithTimeout(ctx, standby)
+	defer cancel()
+	js := r.bucket.JetStream()
+	c, err := js.CreateConsumer(ctx, r.bucket.Stream(), jetstream.ConsumerConfig{
+		Durable:        queueName,
+		Description:    "leases that ran out, shared by all reapers",
+		FilterSubjects: []string{r.bucket.Subject(tenant.AllLeases), r.bucket.Subject(tenant.SweepKey)},
+		DeliverPolicy:  jetstream.DeliverAllPolicy,
+		AckPolicy:      jetstream.AckExplicitPolicy,
+		AckWait:        ackWait,
+		HeadersOnly:    true,
+		MaxAckPending:  -1, // a marker that is held back is not acknowledged, and must not keep others
+		MaxWaiting:     holders,
+	})
+	if errors.Is(err, jetstream.ErrConsumerExists) { // made by another version, with other settings
+		c, err = js.Consumer(ctx, r.bucket.Stream(), queueName)
+	}
+	return c, err
+}
+
+// serve takes messages from the queue until the reaper is closed.
+func (r *Reaper) serve() {
+	up, stop := r.bucket.Reconnected()
+	defer stop()
+	sleep(r.ctx, r.newcomer(), nil)
+	for wait := time.Duration(0); r.bucket.AwaitConnected(r.ctx) == nil; {
+		err := r.serveConnected(up)
+		switch {
+		case errors.Is(err, errReconnected):
+			wait = r.hold()
+		case errors.Is(err, errStandby):
+			wait = jitter(standby)
+		default:
+			r.cfg.Logger.Debug("kvregistry: reaper", "bucket", r.bucket.Name(), "reason", err)
+			wait = jitter(longer(wait))
+		}
+		sleep(r.ctx, wait, nil)
+	}
+}
+
+var errReconnected = errors.New("the connection was lost")
+
+// serveConnected serves for as long as the connection and the queue hold.
+func (r *Reaper) serveConnected(up <-chan nats.Status) error {
+	for len(up) > 0 {
+		<-up
+	}
+	queue, err := r.queue(r.ctx)
+	if err != nil {
+		return err
+	}
+	defer r.pulse.run(r.ctx, r.bucket, r.cfg.TTL)()
+	for {
+		if err := r.serveBatch(queue, up); err != nil {
+			return err
+		}
+	}
+}
+
+// serveBatch makes one request to the queue and deals with what comes.
+func (r *Reaper) serveBatch(queue jetstream.Consumer, up <-chan nats.Status) error {
+	ctx, cancel := context.WithTimeout(r.ctx, standby)
+	defer cancel()
+	batch, err := queue.Fetch(taken, jetstream.FetchContext(ctx))
+	if err != nil {
+		return err
+	}
+	for msgs := batch.Messages(); ; {
+		select {
+		case <-up:
+			return errReconnected
+		case msg, open := <-msgs:
+			if !open {
+				return notServed(r.ctx, batch.Error())
+			}
+			r.deal(msg, msgs)
+		}
+	}
+}
+
+// notServed says why a request to the queue ended, nil where it was only over.
+func notServed(ctx context.Context, err error) error {
+	switch {
+	case err == nil, errors.Is(err, context.DeadlineExceeded), errors.Is(err, jetstream.ErrBatchCompleted):
+		return ctx.Err()
+	case strings.Contains(err.Error(), "Exceeded MaxWaiting"):
+		return errStandby
+	}
+	return err
+}
+
+// deal takes a message and all that are there behind it, so that leases that ran out together are reaped
+// together. What is not a marker is a heartbeat or a lease's end by its owner, and none of its business.
+func (r *Reaper) deal(msg jetstream.Msg, more <-chan jetstream.Msg) {
+	var ended []jetstream.Msg
+	var timer jetstream.Msg
+	for {
+		switch {
+		case msg.Headers().Get(jetstream.MarkerReasonHeader) == "":
+			_ = msg.Ack()
+		case r.bucket.Key(msg.Subject()) == tenant.SweepKey:
+			timer = msg
+		default:
+			ended = append(ended, msg)
+		}
+		var ok bool
+		select {
+		case msg, ok = <-more:
+		default:
+		}
+		if !ok {
+			break
+		}
+	}
+	if ended != nil {
+		r.settle(ended, r.reap)
+	}
+	if timer != nil {
+		r.settle([]jetstream.Msg{timer}, r.sweep)
+	}
+}
+
+// settle does the work that messages ask for, and acknowledges them when it is done. In doubt it holds
+// them back; after a failure they come again.
+func (r *Reaper) settle(msgs []jetstream.Msg, work func([]jetstream.Msg) error) {
+	delay := time.Duration(0)
+	if r.doubtful() {
+		r.held.Add(uint64(len(msgs)))
+		delay = r.hold()
+	} else if err := work(msgs); err != nil {
+		r.cfg.Logger.Warn("kvregistry: could not reap, trying again", "bucket", r.bucket.Name(), "reason", err)
+		delay = time.Second
+	}
+	for _, msg := range msgs {
+		if delay > 0 {
+			_ = msg.NakWithDelay(delay)
+		} else {
+			_ = msg.Ack()
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/tenant"
+)
+
+// set is a set of lease ids.
+type set map[string]struct{}
+
+// reap purges what names the leases that the markers are of.
+func (r *Reaper) reap(markers []jetstream.Msg) error {
+	dead := set{}
+	for _, m := range markers {
+		if id, ok := tenant.ParseLeaseKey(r.bucket.Key(m.Subject())); ok {
+			dead[id] = struct{}{}
+		}
+	}
+	entries, err := r.heldKeys(r.ctx)
+	if err != nil {
+		return err
+	}
+	return r.purge(dead, entries)
+}
+
+// purge ends each of the entries that names a dead lease, at the revision that was read.
+func (r *Reaper) purge(dead set, entries []heldKey) error {
+	var gone []tenant.Entry
+	for _, e := range entries {
+		if _, ok := dead[e.lease]; ok {
+			gone = append(gone, e.Entry)
+		}
+	}
+	n, err := r.bucket.PurgeAt(r.ctx, gone)
+	r.reaped.Add(uint64(n))
+	if n > 0 {
+		r.cfg.Logger.Info("kvregistry: reaped", "bucket", r.bucket.Name(), "leases", len(dead), "registrations", n)
+	}
+	return err
+}
+
+// heldKey is a key and the lease that it names.
+type heldKey struct {
+	tenant.Entry
+	lease string
+}
+
+// heldKeys reads every key that lives by a lease.
+func (r *Reaper) heldKeys(ctx context.Context) (keys []heldKey, err error) {
+	err = r.bucket.Scan(ctx, r.cfg.Filter, true, func(e tenant.Entry) {
+		if e.Op != tenant.Put {
+			return
+		}
+		if id, ok := r.cfg.LeaseOf(e.Value); ok {
+			e.Value = nil
+			keys = append(keys, heldKey{e, id})
+		}
+	})
+	return keys, err
+}
+
+// sweep starts the timer again, and purges what names a lease that is gone. Where another process started
+// the timer first, the sweep is that one's.
+func (r *Reaper) sweep(markers []jetstream.Msg) error {
+	meta, err := markers[0].Metadata()
+	if err != nil {
+		return err
+	}
+	err = r.startTimer(r.ctx, meta.Sequence.Stream)
+	if errors.Is(err, tenant.ErrConflict) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	dead, keys, err := r.gone(r.ctx)
+	if err != nil {
+		return err
+	}
+	return r.purge(dead, keys)
+}
+
+// gone finds the leases that keys name and that are over: keys first, leases second, so that a lease taken
+// in between is not missed. A read may come from a replica that lags, so a lease that seems not to be there
+// is sealed first: a purge that succeeds only where its key has no revision. Where that fails, it lives.
+func (r *Reaper) gone(ctx context.Context) (dead set, keys []heldKey, err error) {
+	if keys, err = r.heldKeys(ctx); err != nil {
+		return nil, nil, err
+	}
+	if len(keys) == 0 {
+		return nil, nil, nil
+	}
+	live, over := set{}, set{}
+	err = r.bucket.Scan(ctx, tenant.AllLeases, false, func(e tenant.Entry) {
+		id, _ := tenant.ParseLeaseKey(e.Key)
+		if e.Op == tenant.Put {
+			live[id] = struct{}{}
+		} else {
+			over[id] = struct{}{} // a marker, a revocation or a seal: each of them final
+		}
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	dead = set{}
+	for _, k := range keys {
+		_, known := dead[k.lease]
+		if _, ok := live[k.lease]; ok || known {
+			continue
+		}
+		if _, ok := over[k.lease]; !ok {
+			if ok, err := r.seal(ctx, k.lease); err != nil {
+				return nil, nil, err
+			} else if !ok {
+				live[k.lease] = struct{}{}
+				continue
+			}
+		}
+		dead[k.lease] = struct{}{}
+	}
+	return dead, keys, nil
+}
+
+// seal makes sure that a lease without a key is over, and reports whether it is.
+func (r *Reaper) seal(ctx context.Context, id string) (bool, error) {
+	_, err := r.bucket.Write(ctx, tenant.Write{Key: tenant.LeaseKey(id), Op: tenant.Purge, If: tenant.At(0)})
+	if errors.Is(err, tenant.ErrConflict) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// timerTTL is the time from one sweep to the next. A sweep key that stands says that a reaper was at
+// work less than half a TTL ago, so that no lease can have run out unnoticed.
+func (r *Reaper) timerTTL() time.Duration {
+	return max(time.Second, (r.cfg.TTL / 2).Truncate(time.Second))
+}
+
+// timerValue is what stands in the sweep key.
+var timerValue = []byte(`{"format":1}`)
+
+// startTimer writes the sweep key, whose own marker is the next sweep's start. rev is its last revision.
+func (r *Reaper) startTimer(ctx context.Context, rev uint64) error {
+	_, err := r.bucket.Write(ctx, tenant.Write{Key: tenant.SweepKey, Value: timerValue, TTL: r.timerTTL(), If: tenant.At(rev)})
+	return err
+}
+
+// keepTimer sees to it that the timer runs: at the start, each time that the connection has come back, and
+// every few of its periods, for a marker of it may have been lost with the bucket.
+func (r *Reaper) keepTimer() {
+	up, stop := r.bucket.Reconnected()
+	defer stop()
+	for r.bucket.AwaitConnected(r.ctx) == nil {
+		if _, found, err := r.bucket.Get(r.ctx, tenant.SweepKey); err == nil && !found {
+			_, _ = r.bucket.Create(r.ctx, tenant.SweepKey, timerValue, r.timerTTL()) // another one may have been first
+		}
+		sleep(r.ctx, jitter(10*r.timerTTL()), up)
+	}
+}
+
+// Dead finds the leases that keys name and that are over, for a process that has just come: where no
+// reaper was at work lately, and the bucket may be full of the dead. It deletes nothing, for this process can't
+// know of an outage yet. It is nil where the sweep key stands.
+func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
+	if _, found, err := r.bucket.Get(ctx, tenant.SweepKey); found || err != nil {
+		return nil, err
+	}
+	dead, _, err := r.gone(ctx)
+	return dead, err
+}
