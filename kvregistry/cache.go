@@ -1,0 +1,330 @@
+package kvregistry
+
+import (
+	"cmp"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/watcher"
+)
+
+// service is what is known of one service, observed or registered by this process.
+type service struct {
+	name, filter string
+	snap         atomic.Pointer[Snapshot] // nil before the first complete snapshot
+	turn         atomic.Uint64            // of GetService
+
+	// Of the cache's writers. The list is complete once snap is there, and then immutable: a change makes a new one.
+	list     []*Service // ordered by id
+	revision uint64
+}
+
+// cache holds the observed services. Readers take no lock: they load the map and then the service's
+// snapshot, both immutable. Writers are the view's goroutine, and whoever observes one service more.
+type cache struct {
+	services atomic.Pointer[map[string]*service]
+	skipped  atomic.Uint64 // records that could not be read
+
+	mu       sync.Mutex // guards what follows, and the making of new maps and snapshots
+	observed map[string]struct{}
+	synced   map[string]struct{} // of observed: those whose first snapshot is there
+	dead     map[string]struct{} // leases that were over before this registry came
+	readers  map[string]map[*queue]struct{}
+	suspect  map[string]uint64 // keys whose instance was overwritten by what can't be read, at this revision
+	view     *watcher.View
+	log      *slog.Logger
+}
+
+func newCache(log *slog.Logger) *cache {
+	c := &cache{
+		observed: map[string]struct{}{}, synced: map[string]struct{}{}, readers: map[string]map[*queue]struct{}{},
+		suspect: map[string]uint64{}, log: log,
+	}
+	c.services.Store(&map[string]*service{})
+	return c
+}
+
+// find is a service that is observed, or nil.
+func (c *cache) find(name string) *service { return (*c.services.Load())[name] }
+
+// sees reports whether the first snapshot of an observed name, or of Everything, is there.
+func (c *cache) sees(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.synced[name]
+	return ok
+}
+
+// none is a service of which nothing is registered.
+func (c *cache) none(name string) *service {
+	svc := &service{name: name}
+	svc.snap.Store(newSnapshot(name, nil, 0, c.view))
+	return svc
+}
+
+// observe adds a name, or Everything. It returns the service; nil for Everything.
+func (c *cache) observe(name string) *service {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.observed[name] = struct{}{}
+	if name == Everything {
+		return nil
+	}
+	return c.add([]string{name})[0]
+}
+
+// track keeps what is seen of a service that this process registers, so that nothing is missing from its first
+// snapshot if it is observed later.
+func (c *cache) track(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.add([]string{name})
+}
+
+// add makes services that are not there yet. The caller holds c.mu.
+func (c *cache) add(names []string) []*service {
+	old := *c.services.Load()
+	services, list := old, make([]*service, len(names))
+	for i, name := range names {
+		svc, ok := services[name]
+		if !ok {
+			if len(services) == len(old) {
+				services = maps.Clone(old)
+			}
+			filter, _ := tenant.ServiceFilter(name) // was checked
+			svc = &service{name: name, filter: filter}
+			services[name] = svc
+		}
+		list[i] = svc
+	}
+	c.services.Store(&services)
+	return list
+}
+
+// names are the observed ones, in order.
+func (c *cache) names() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.observed))
+}
+
+// bury names leases that were over before this registry came: what lives by them is not shown.
+func (c *cache) bury(dead map[string]struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dead = dead
+}
+
+// subscribe gives a reader the changes of a service, beginning with what is there.
+func (c *cache) subscribe(name string, q *queue) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.readers[name] == nil {
+		c.readers[name] = map[*queue]struct{}{}
+	}
+	c.readers[name][q] = struct{}{}
+	for _, svc := range *c.services.Load() {
+		if name != Everything && svc.name != name {
+			continue
+		}
+		if snap := svc.snap.Load(); snap != nil {
+			for _, s := range snap.all {
+				q.add(Event{Kind: Registered, Service: *s})
+			}
+		}
+	}
+}
+
+func (c *cache) unsubscribe(name string, q *queue) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.readers[name], q)
+	if len(c.readers[name]) == 0 {
+		delete(c.readers, name)
+	}
+}
+
+// tell gives an event to who reads its service. The caller holds c.mu.
+func (c *cache) tell(e Event) {
+	for _, name := range []string{e.Service.Name, Everything} {
+		for q := range c.readers[name] {
+			q.add(e)
+		}
+	}
+}
+
+// sighting is a change together with what its value says.
+type sighting struct {
+	watcher.Change
+	name string
+	rec  record
+	err  error // why a put's value can't be read
+}
+
+func sight(ch watcher.Change) sighting {
+	s := sighting{Change: ch}
+	var ok bool
+	if s.name, _, ok = tenant.ParseServiceKey(ch.Key); !ok {
+		s.err = errNotKey
+	} else if ch.Op == tenant.Put {
+		s.rec, s.err = decode(ch.Key, ch.Value, ch.Revision)
+	}
+	return s
+}
+
+// apply brings a batch of changes into the snapshots, one new snapshot per service that changed, and tells
+// the readers. With a whole snapshot, the services that it covers are there from now on.
+func (c *cache) apply(seen []sighting, snapshot bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.addSeen(seen)
+	changed := map[*service]bool{}
+	var events []Event
+	for _, s := range seen {
+		if s.err != nil {
+			c.skip(s)
+			continue
+		}
+		svc := c.find(s.name)
+		if svc == nil {
+			continue
+		}
+		if !changed[svc] {
+			changed[svc] = true
+			svc.list = slices.Clone(svc.list)
+		}
+		if event, ok := c.change(svc, s); ok && svc.snap.Load() != nil {
+			events = append(events, event)
+		}
+	}
+	for svc := range changed {
+		if svc.snap.Load() != nil {
+			c.publish(svc)
+		}
+	}
+	if snapshot {
+		events = append(events, c.sync()...)
+	}
+	for _, e := range events {
+		c.tell(e)
+	}
+}
+
+func (c *cache) publish(svc *service) {
+	svc.snap.Store(newSnapshot(svc.name, svc.list, svc.revision, c.view))
+}
+
+// addSeen makes the services that nobody asked for by name, where everything is observed. The caller holds
+// c.mu.
+func (c *cache) addSeen(seen []sighting) {
+	if _, all := c.observed[Everything]; !all {
+		return
+	}
+	var names []string
+	for _, s := range seen {
+		if s.err == nil && s.Op == tenant.Put {
+			names = append(names, s.name)
+		}
+	}
+	c.add(names)
+}
+
+// sync publishes the first snapshot of each service that the view shows, be it empty, and says what there
+// is to tell of it. The caller holds c.mu.
+func (c *cache) sync() (events []Event) {
+	for name := range c.observed {
+		filter := tenant.AllServices
+		if name != Everything {
+			filter = c.find(name).filter
+		}
+		if c.view.Shows(filter) {
+			c.synced[name] = struct{}{}
+		}
+	}
+	_, all := c.synced[Everything]
+	for name, svc := range *c.services.Load() {
+		if _, ok := c.synced[name]; (ok || all) && svc.snap.Load() == nil {
+			c.publish(svc)
+			for _, s := range svc.list {
+				events = append(events, Event{Kind: Registered, Service: *s})
+			}
+		}
+	}
+	return events
+}
+
+// change brings one change into a service's list, and says what there is to tell of it. The caller holds c.mu.
+func (c *cache) change(svc *service, s sighting) (Event, bool) {
+	svc.revision = max(svc.revision, s.Revision)
+	delete(c.suspect, s.Key)
+	_, id, _ := tenant.ParseServiceKey(s.Key)
+	i, known := svc.search(id)
+	_, dead := c.dead[s.rec.Lease]
+	switch {
+	case s.Op == tenant.Put && !dead:
+		now := &s.rec.Instance
+		if !known {
+			svc.list = slices.Insert(svc.list, i, now)
+			return Event{Kind: Registered, Service: *now}, true
+		}
+		was := svc.list[i]
+		svc.list[i] = now
+		return Event{Kind: Updated, Service: *now}, !was.same(now)
+	case known:
+		was := svc.list[i]
+		svc.list = slices.Delete(svc.list, i, i+1)
+		kind := Expired
+		if s.Op == tenant.Delete {
+			kind = Unregistered
+		}
+		return Event{Kind: kind, Service: *was}, true
+	}
+	return Event{}, false
+}
+
+// search finds an id's place in the list, and whether it is there.
+func (svc *service) search(id string) (int, bool) {
+	return slices.BinarySearchFunc(svc.list, id, func(s *Service, id string) int { return cmp.Compare(s.ID, id) })
+}
+
+// amends is how long an instance stays whose key was overwritten by what can't be read: its owner, where it
+// lives, writes it again at once.
+const amends = time.Second
+
+// skip counts a record that can't be read. It changes no look-up; only where it took the place of an instance
+// whose owner does not write it again, that instance goes. The caller holds c.mu.
+func (c *cache) skip(s sighting) {
+	n := c.skipped.Add(1)
+	if n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th …: a flood of them is no flood of log lines
+		c.log.Warn("kvregistry: skipped a record that can't be read", "key", s.Key, "revision", s.Revision, "reason", s.err, "skipped", n)
+	}
+	if svc := c.find(s.name); svc != nil && !errors.Is(s.err, errNotKey) {
+		_, id, _ := tenant.ParseServiceKey(s.Key)
+		if _, known := svc.search(id); known {
+			c.suspect[s.Key] = s.Revision
+			time.AfterFunc(amends, func() { c.drop(s) })
+		}
+	}
+}
+
+// drop ends an instance whose key still holds what can't be read.
+func (c *cache) drop(s sighting) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	svc := c.find(s.name)
+	if rev, ok := c.suspect[s.Key]; !ok || rev != s.Revision || svc == nil {
+		return
+	}
+	s.Op, s.err = tenant.Purge, nil
+	svc.list = slices.Clone(svc.list)
+	if event, ok := c.change(svc, s); ok && svc.snap.Load() != nil {
+		c.publish(svc)
+		c.tell(event)
+	}
+}

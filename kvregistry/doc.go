@@ -1,0 +1,17 @@
+// Package kvregistry registers services on NATS and finds them.
+//
+// A service registers with [Registry.Register]. The registration is a key in its tenant's JetStream
+// key-value bucket and lives by the process's lease, which heartbeats keep: when the process dies, the
+// lease runs out on the server's clock and the registration is removed.
+//
+// A client looks services up with [Registry.GetService] and [Registry.GetServices]. The first look-up of a
+// service starts a watch; after that a look-up is a read of this process's memory, which the watch keeps
+// current. While the server is away, look-ups go on answering from the last snapshot, and
+// [Snapshot.Age] says how old that is.
+//
+// [Connect] makes and returns one default instance for the process, and the package's functions work on it;
+// [New] makes independent ones. The nats.Conn stays the caller's. Everything here may be called by any
+// number of goroutines.
+//
+// The package does not choose between instances by load, and does not check their health.
+package kvregistry

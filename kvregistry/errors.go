@@ -1,0 +1,42 @@
+package kvregistry
+
+import (
+	"errors"
+
+	"github.com/kvregistry/go/lease"
+	"github.com/kvregistry/go/tenant"
+)
+
+// Errors to test for with errors.Is. What is returned wraps one of them, names what was wrong, and says
+// what to do.
+var (
+	// ErrNotFound says that the bucket was read and there is no such instance.
+	ErrNotFound = errors.New("no instance found")
+	// ErrUnavailable says that it is not known whether there is an instance: the bucket could not be read.
+	ErrUnavailable = errors.New("registry could not be read")
+	// ErrInvalidService says that a service can't be registered as it is. Nothing was written.
+	ErrInvalidService = errors.New("invalid service")
+	// ErrInvalidOption says that an option, or a combination, is not possible.
+	ErrInvalidOption = errors.New("invalid option")
+	// ErrNilConnection says that no NATS connection was given.
+	ErrNilConnection = errors.New("no NATS connection")
+	// ErrNoInstance says that there is no default instance: Connect was not called with Nats yet.
+	ErrNoInstance = errors.New("no default registry")
+	// ErrClosed says that the registry was closed.
+	ErrClosed = errors.New("registry is closed")
+	// ErrPending says that a change was taken and not acknowledged in time. It is made as soon as the server
+	// answers, unless it is taken back.
+	ErrPending = errors.New("not acknowledged yet")
+	// ErrFenced says that a newer registration of the same id took over. This one changes nothing any more.
+	ErrFenced = errors.New("fenced by a newer registration of the same id")
+	// ErrNotRegistered says that this registry has no such registration of its own.
+	ErrNotRegistered = errors.New("not registered by this process")
+
+	ErrLeaseLost        = lease.ErrLost              // the process's lease ran out; a new one is taken
+	ErrConnectionClosed = tenant.ErrConnectionClosed // the nats.Conn was closed by its owner
+	ErrServerTooOld     = tenant.ErrServerTooOld
+	ErrJetStreamOff     = tenant.ErrJetStreamDisabled
+	ErrPermission       = tenant.ErrPermission
+	ErrStorageFull      = tenant.ErrStorageFull
+	ErrBucketMismatch   = tenant.ErrBucketMismatch // a bucket of the tenant's name exists with other settings
+)

@@ -1,0 +1,162 @@
+package kvregistry
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// Kind says what an Event tells.
+type Kind string
+
+const (
+	Registered   Kind = "registered"   // an instance came
+	Updated      Kind = "updated"      // an instance says something else than before
+	Unregistered Kind = "unregistered" // an instance went, by its owner's will
+	Expired      Kind = "expired"      // an instance went with its owner's lease
+
+	// These two are about this process's own registrations, and go to OnEvent only.
+	Fenced    Kind = "fenced"     // a newer registration of the same id took over
+	LeaseLost Kind = "lease-lost" // the lease ran out; a new one is taken
+)
+
+// Event is one change.
+type Event struct {
+	Kind    Kind
+	Service Service // as it is after the change, or as it was last where it went; of LeaseLost empty
+	Err     error   // why, of Fenced and LeaseLost
+}
+
+// Watch yields the changes of a service, each once, in order per instance, beginning with a [Registered]
+// for each instance that is there. Whoever reads slowly sees changes coalesced per instance, and holds
+// up nobody. The channel is closed when ctx ends or the registry is closed. Name may be [Everything].
+//
+// It does not wait: where the service could not be read yet, events come when it can be.
+func (r *Registry) Watch(ctx context.Context, name string) (<-chan Event, error) {
+	if r.closed.Load() {
+		return nil, fmt.Errorf("kvregistry: %w", ErrClosed)
+	}
+	if err := r.Observe(name); err != nil {
+		return nil, err
+	}
+	q := newQueue()
+	r.cache.subscribe(name, q)
+	out := make(chan Event)
+	started := r.goUnlessClosed(&r.wg, func() { // ends with ctx or the registry; Close waits
+		defer close(out)
+		defer r.cache.unsubscribe(name, q)
+		for {
+			e, ok := q.next(ctx, r.ctx)
+			if !ok {
+				return
+			}
+			select {
+			case out <- e:
+			case <-ctx.Done():
+				return
+			case <-r.ctx.Done():
+				return
+			}
+		}
+	})
+	if !started {
+		r.cache.unsubscribe(name, q)
+		return nil, fmt.Errorf("kvregistry: %w", ErrClosed)
+	}
+	return out, nil
+}
+
+// callback runs OnEvent's functions.
+func (r *Registry) callback(q *queue) {
+	for {
+		e, ok := q.next(r.ctx, r.ctx)
+		if !ok {
+			return
+		}
+		for _, f := range r.opt.onEvent {
+			f(e)
+		}
+	}
+}
+
+// instance names what an event is about; events of one instance are coalesced.
+type instance struct {
+	own      Kind // Fenced or LeaseLost, which are not coalesced with changes of the instance
+	name, id string
+}
+
+// queue holds the events that one reader has not taken yet, at most one per instance.
+type queue struct {
+	mu      sync.Mutex // guards what follows
+	pending map[instance]Event
+	order   []instance // by their oldest event that is pending; may name one that is not any more
+	wake    chan struct{}
+}
+
+func newQueue() *queue {
+	return &queue{pending: map[instance]Event{}, wake: make(chan struct{}, 1)}
+}
+
+// add puts an event behind the others, or merges it with the one of its instance.
+func (q *queue) add(e Event) {
+	of := instance{name: e.Service.Name, id: e.Service.ID}
+	if e.Kind == Fenced || e.Kind == LeaseLost {
+		of.own = e.Kind
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	old, ok := q.pending[of]
+	switch {
+	case !ok:
+		q.order = append(q.order, of)
+	case old.Kind == Registered && e.gone(): // the reader never knew of it
+		delete(q.pending, of)
+		q.forget(of)
+		return
+	case old.Kind == Registered:
+		e.Kind = Registered
+	case old.gone() && !e.gone():
+		e.Kind = Updated
+	}
+	q.pending[of] = e
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// forget takes an instance out of the order. The caller holds q.mu.
+func (q *queue) forget(of instance) {
+	for i, o := range q.order {
+		if o == of {
+			q.order = append(q.order[:i], q.order[i+1:]...)
+			return
+		}
+	}
+}
+
+func (e Event) gone() bool { return e.Kind == Unregistered || e.Kind == Expired }
+
+// next takes the oldest event, waiting for one until one of the contexts ends.
+func (q *queue) next(ctx, also context.Context) (Event, bool) {
+	for {
+		if ctx.Err() != nil || also.Err() != nil {
+			return Event{}, false
+		}
+		q.mu.Lock()
+		if len(q.order) > 0 {
+			of := q.order[0]
+			q.order = q.order[1:]
+			e := q.pending[of]
+			delete(q.pending, of)
+			q.mu.Unlock()
+			return e, true
+		}
+		q.mu.Unlock()
+		select {
+		case <-q.wake:
+		case <-ctx.Done():
+		case <-also.Done():
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package kvregistry
+
+import (
+	"context"
+	"fmt"
+)
+
+// GetServices returns the instances of a service that the filters let through: a slice of the caller's own,
+// ordered by id. Without [WithStatus] these are the passing ones, and where there are none, the
+// warning ones.
+//
+// The first look-up of a service starts its watch and waits, until ctx ends or for [Timeout] where it has no
+// deadline, for a first consistent snapshot. After that it is a read of memory. The error wraps
+// [ErrNotFound] where there is no instance, [ErrUnavailable] where that is not known, [ErrInvalidService]
+// or [ErrClosed].
+func (r *Registry) GetServices(ctx context.Context, name string, filters ...Filter) ([]Service, error) {
+	_, snap, err := r.look(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	choices := snap.choices(filters)
+	n := len(choices)
+	if len(filters) > 0 {
+		n = count(choices, filters)
+	}
+	if n == 0 {
+		return nil, notFound(snap, filters)
+	}
+	list := make([]Service, 0, n)
+	for _, s := range choices {
+		if matches(filters, s) {
+			list = append(list, *s)
+		}
+	}
+	return list, nil
+}
+
+// GetService returns one of the instances that [Registry.GetServices] would return. Successive calls, by
+// whichever goroutines, go through them in turn.
+func (r *Registry) GetService(name string, filters ...Filter) (Service, error) {
+	return r.getService(context.Background(), name, filters)
+}
+
+// GetServiceContext is [Registry.GetService] with a context for the first look-up's wait.
+func (r *Registry) GetServiceContext(ctx context.Context, name string, filters ...Filter) (Service, error) {
+	return r.getService(ctx, name, filters)
+}
+
+func (r *Registry) getService(ctx context.Context, name string, filters []Filter) (Service, error) {
+	svc, snap, err := r.look(ctx, name)
+	if err != nil {
+		return Service{}, err
+	}
+	choices := snap.choices(filters)
+	if len(filters) == 0 {
+		if len(choices) == 0 {
+			return Service{}, notFound(snap, nil)
+		}
+		return *choices[(svc.turn.Add(1)-1)%uint64(len(choices))], nil
+	}
+	n := count(choices, filters)
+	if n == 0 {
+		return Service{}, notFound(snap, filters)
+	}
+	turn := (svc.turn.Add(1) - 1) % uint64(n)
+	for _, s := range choices {
+		if matches(filters, s) {
+			if turn == 0 {
+				return *s, nil
+			}
+			turn--
+		}
+	}
+	return Service{}, notFound(snap, filters) // a filter that changes its mind
+}
+
+// Snapshot returns the immutable view of a service without copying it: every instance, of every status. It
+// waits as [Registry.GetServices] does, and may be empty.
+func (r *Registry) Snapshot(name string) (*Snapshot, error) {
+	_, snap, err := r.look(context.Background(), name)
+	return snap, err
+}
+
+// SnapshotContext is [Registry.Snapshot] with a context for the first look-up's wait.
+func (r *Registry) SnapshotContext(ctx context.Context, name string) (*Snapshot, error) {
+	_, snap, err := r.look(ctx, name)
+	return snap, err
+}
+
+// look finds a service's current snapshot in memory, or has it read.
+func (r *Registry) look(ctx context.Context, name string) (*service, *Snapshot, error) {
+	if r.closed.Load() {
+		return nil, nil, fmt.Errorf("kvregistry: %w", ErrClosed)
+	}
+	if svc := r.cache.find(name); svc != nil {
+		if snap := svc.snap.Load(); snap != nil {
+			return svc, snap, nil
+		}
+	}
+	return r.firstLook(ctx, name)
+}
+
+// firstLook starts the watch of a service and waits for its first snapshot.
+func (r *Registry) firstLook(ctx context.Context, name string) (*service, *Snapshot, error) {
+	if err := checkName(name); err != nil {
+		return nil, nil, fmt.Errorf("kvregistry: %w", err)
+	}
+	if r.cache.sees(Everything) {
+		svc := r.cache.none(name)
+		return svc, svc.snap.Load(), nil
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.opt.timeout)
+		defer cancel()
+	}
+	svc := r.observe(name)
+	err := r.awaitReady(ctx)
+	if err == nil {
+		err = r.view.Wait(ctx, svc.filter)
+	}
+	if snap := svc.snap.Load(); snap != nil {
+		return svc, snap, nil
+	}
+	if r.closed.Load() {
+		return nil, nil, fmt.Errorf("kvregistry: %w", ErrClosed)
+	}
+	return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, err)
+}
+
+func count(list []*Service, filters []Filter) (n int) {
+	for _, s := range list {
+		if matches(filters, s) {
+			n++
+		}
+	}
+	return n
+}
+
+func notFound(snap *Snapshot, filters []Filter) error {
+	switch {
+	case snap.Len() == 0:
+		return fmt.Errorf("kvregistry: service %q: %w", snap.name, ErrNotFound)
+	case len(filters) == 0:
+		return fmt.Errorf("kvregistry: service %q: %w: none of the %d registered is passing or warning", snap.name, ErrNotFound, snap.Len())
+	default:
+		return fmt.Errorf("kvregistry: service %q: %w: none of the %d registered passes the filters", snap.name, ErrNotFound, snap.Len())
+	}
+}

@@ -1,0 +1,69 @@
+package kvregistry
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/watcher"
+)
+
+// ObservedServices are the names that this registry watches, in order; [Everything] may be one of them.
+func (r *Registry) ObservedServices() []string { return r.cache.names() }
+
+// ServiceNames are the names of all services of the tenant that have an instance, in order. See
+// [Registry.ServiceNamesContext].
+func (r *Registry) ServiceNames() ([]string, error) {
+	return r.ServiceNamesContext(context.Background())
+}
+
+// ServiceNamesContext are the names of all services of the tenant that have an instance, in order. Where
+// [Everything] is observed, it is a read of memory. Otherwise the bucket is read, within [Timeout] where ctx
+// has no deadline. The error wraps [ErrUnavailable] or [ErrClosed].
+func (r *Registry) ServiceNamesContext(ctx context.Context) ([]string, error) {
+	if r.closed.Load() {
+		return nil, fmt.Errorf("kvregistry: service names: %w", ErrClosed)
+	}
+	if r.cache.sees(Everything) {
+		return r.cache.inhabited(), nil
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.opt.timeout)
+		defer cancel()
+	}
+	names := map[string]struct{}{}
+	err := r.awaitReady(ctx)
+	if err == nil {
+		err = r.bucket.Scan(ctx, tenant.AllServices, true, func(e tenant.Entry) {
+			s := sight(watcher.Change{Key: e.Key, Value: e.Value, Revision: e.Revision, Op: e.Op})
+			if e.Op == tenant.Put && s.err == nil && !r.cache.buried(s.rec.Lease) {
+				names[s.name] = struct{}{}
+			}
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kvregistry: service names: %w: %w", ErrUnavailable, err)
+	}
+	return slices.Sorted(maps.Keys(names)), nil
+}
+
+// inhabited are the known services that have an instance, in order.
+func (c *cache) inhabited() (names []string) {
+	for name, svc := range *c.services.Load() {
+		if snap := svc.snap.Load(); snap != nil && snap.Len() > 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (c *cache) buried(lease string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.dead[lease]
+	return ok
+}

@@ -1,0 +1,178 @@
+package kvregistry
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/lease"
+	"github.com/kvregistry/go/tenant"
+)
+
+// Option sets something of a registry. A bad one is an error of New or Connect.
+type Option func(*options) error
+
+type options struct {
+	nc          *nats.Conn
+	ncGiven     bool
+	tenant      string
+	tenantGiven bool
+	ttl         time.Duration
+	timeout     time.Duration
+	bucket      tenant.Config
+	logger      *slog.Logger
+	onEvent     []func(Event)
+	onLeaseLost []func(error)
+	onFenced    []func(Service)
+	standBy     bool
+}
+
+// The defaults of the options.
+const (
+	DefaultTenant  = "default"
+	DefaultTTL     = lease.DefaultTTL
+	DefaultTimeout = 2 * time.Second
+)
+
+// writeTime bounds the writes of the methods that take no context.
+const writeTime = 5 * time.Second
+
+func newOptions(opts []Option) (options, error) {
+	o := options{tenant: DefaultTenant, ttl: DefaultTTL, timeout: DefaultTimeout, logger: slog.Default()}
+	for _, opt := range opts {
+		if opt == nil {
+			return o, fmt.Errorf("kvregistry: %w: it is nil", ErrInvalidOption)
+		}
+		if err := opt(&o); err != nil {
+			return o, fmt.Errorf("kvregistry: %w", err)
+		}
+	}
+	return o, nil
+}
+
+// Nats is the connection that Connect works on. It stays the caller's: Close does not close it.
+func Nats(nc *nats.Conn) Option {
+	return func(o *options) error {
+		o.nc, o.ncGiven = nc, true
+		return nil
+	}
+}
+
+// Tenant is the tenant whose services this registry sees: 1 to 64 letters, digits, '-' and '_'. The default
+// is [DefaultTenant].
+func Tenant(name string) Option {
+	return func(o *options) error {
+		if _, err := tenant.BucketName(name); err != nil {
+			return fmt.Errorf("%w: Tenant: %w", ErrInvalidOption, err)
+		}
+		o.tenant, o.tenantGiven = name, true
+		return nil
+	}
+}
+
+// TTL is the time after its last heartbeat at which a dead process's registrations go: whole seconds from
+// 2 s to 24 h, [DefaultTTL] by default. A heartbeat is sent every third of it.
+func TTL(ttl time.Duration) Option {
+	return func(o *options) error {
+		if err := lease.CheckTTL(ttl); err != nil {
+			return fmt.Errorf("%w: TTL: %w", ErrInvalidOption, err)
+		}
+		o.ttl = ttl
+		return nil
+	}
+}
+
+// Timeout bounds a look-up that has no deadline of its own and has to wait, as the first one of a service
+// does. The default is [DefaultTimeout].
+func Timeout(d time.Duration) Option {
+	return func(o *options) error {
+		if d <= 0 {
+			return fmt.Errorf("%w: Timeout %s; it must be positive", ErrInvalidOption, d)
+		}
+		o.timeout = d
+		return nil
+	}
+}
+
+// Logger is told when a state changes: once when a view or a lease is lost, once when it is back. The default
+// is slog.Default.
+func Logger(l *slog.Logger) Option {
+	return func(o *options) error {
+		if l == nil {
+			return fmt.Errorf("%w: Logger is nil; leave it out, or use slog.DiscardHandler", ErrInvalidOption)
+		}
+		o.logger = l
+		return nil
+	}
+}
+
+// OnEvent has f called with every change of every observed service, and with this process's own
+// [Fenced] and [LeaseLost], one at a time. An f that is slow sees changes coalesced per instance, and
+// holds up nothing else.
+func OnEvent(f func(Event)) Option {
+	return func(o *options) error {
+		if f == nil {
+			return fmt.Errorf("%w: OnEvent is nil", ErrInvalidOption)
+		}
+		o.onEvent = append(o.onEvent, f)
+		return nil
+	}
+}
+
+// OnLeaseLost has f called when this process's lease is lost, with an error that wraps [ErrLeaseLost]. A
+// new lease is taken, and everything registered again under it, without f's help.
+func OnLeaseLost(f func(error)) Option {
+	return func(o *options) error {
+		if f == nil {
+			return fmt.Errorf("%w: OnLeaseLost is nil", ErrInvalidOption)
+		}
+		o.onLeaseLost = append(o.onLeaseLost, f)
+		return nil
+	}
+}
+
+// OnFenced has f called with a registration of this process that a newer one of the same id took over.
+func OnFenced(f func(Service)) Option {
+	return func(o *options) error {
+		if f == nil {
+			return fmt.Errorf("%w: OnFenced is nil", ErrInvalidOption)
+		}
+		o.onFenced = append(o.onFenced, f)
+		return nil
+	}
+}
+
+// Replicas is how many servers keep the tenant's bucket: 1, 3 or 5. By default a new bucket has one on a
+// single server and three in a cluster, and an existing one is taken as it is.
+func Replicas(n int) Option {
+	return func(o *options) error {
+		if n != 1 && n != 3 && n != 5 {
+			return fmt.Errorf("%w: Replicas(%d); use 1, 3 or 5", ErrInvalidOption, n)
+		}
+		o.bucket.Replicas = n
+		return nil
+	}
+}
+
+// MaxBytes bounds a new bucket's size on disk. By default it has no bound, and an existing one is taken as
+// it is.
+func MaxBytes(n int64) Option {
+	return func(o *options) error {
+		if n <= 0 {
+			return fmt.Errorf("%w: MaxBytes(%d); it must be positive", ErrInvalidOption, n)
+		}
+		o.bucket.MaxBytes = n
+		return nil
+	}
+}
+
+// WithoutReaping leaves the removal of dead processes' registrations to the tenant's other registries. At
+// least one of them has to do it.
+func WithoutReaping() Option {
+	return func(o *options) error {
+		o.standBy = true
+		return nil
+	}
+}

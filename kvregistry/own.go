@@ -1,0 +1,292 @@
+package kvregistry
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/watcher"
+)
+
+// registration is one instance that this process declared. Its owner keeps the bucket's key at what was
+// declared until it is taken back, or a newer registration of the same id takes over.
+type registration struct {
+	key  string
+	turn chan struct{} // holds one token: whoever has it writes
+
+	// Guarded by owner.mu.
+	service Service
+	made    bool   // the id was made by Register
+	tried   bool   // a write was sent
+	acked   bool   // the server has acknowledged a write
+	dirty   bool   // what was declared is not, or not surely, what the key holds
+	ending  bool   // it was taken back; its key is to be deleted
+	over    error  // why it is over: errEnded or ErrFenced
+	rev     uint64 // of the last write that is known to be its own, or of what its next write goes on top of
+	lease   string // the lease that write names
+	seen    *sighting
+}
+
+// owner holds what this process declared, and compares it with what the view sees.
+type owner struct {
+	mu      sync.Mutex // guards what follows, and the registrations
+	byKey   map[string]*registration
+	advance chan struct{} // closed when an own key was seen, and made anew
+	wake    chan struct{} // there may be something to write; holds one
+}
+
+func newOwner() *owner {
+	return &owner{byKey: map[string]*registration{}, advance: make(chan struct{}), wake: make(chan struct{}, 1)}
+}
+
+func (o *owner) wakeUp() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// see takes what the view saw of own keys. It returns the instances that were fenced by it.
+func (o *owner) see(id string, seen []sighting, snapshot *watcher.Snapshot, view *watcher.View) (fenced []Service) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.byKey) == 0 {
+		return nil
+	}
+	if snapshot != nil && snapshot.Reset {
+		for _, g := range o.byKey { // the bucket was made anew: nothing in it is known
+			g.rev, g.seen, g.dirty = 0, nil, true
+		}
+	}
+	any := snapshot != nil
+	for i := range seen {
+		if g := o.byKey[seen[i].Key]; g != nil {
+			g.seen, any = &seen[i], true
+			fenced = append(fenced, o.judge(id, g)...)
+		}
+	}
+	if snapshot != nil {
+		for _, g := range o.byKey {
+			o.missing(g, snapshot, view)
+		}
+	}
+	if any {
+		close(o.advance)
+		o.advance = make(chan struct{})
+		o.wakeUp()
+	}
+	return fenced
+}
+
+// missing marks a registration whose key should be in a snapshot and is not, tombstone and all.
+func (o *owner) missing(g *registration, snapshot *watcher.Snapshot, view *watcher.View) {
+	if g.acked && !g.busy() && g.rev <= snapshot.UpTo && !view.Has(g.key) && view.Shows(g.key) {
+		g.rev, g.dirty = 0, true
+	}
+}
+
+// busy reports whether a write is under way. What is seen meanwhile is judged after it.
+func (g *registration) busy() bool { return len(g.turn) == 0 }
+
+// judge compares what was last seen of a registration's key with what its owner wrote there. It returns the
+// instance where a newer owner took over. The caller holds o.mu.
+func (o *owner) judge(id string, g *registration) []Service {
+	s := g.seen
+	if s == nil || g.busy() || g.over != nil || !g.acked || s.Revision != 0 && s.Revision <= g.rev {
+		return nil
+	}
+	switch {
+	case s.Op != tenant.Put: // gone: it is written again, on top of what says so
+		g.rev, g.dirty = s.Revision, true
+	case s.err == nil && s.rec.Owner == id: // its own, of a write whose answer was lost
+		g.rev, g.lease = s.Revision, s.rec.Lease
+		g.dirty = g.dirty || !s.rec.Instance.same(&g.service)
+	case s.taken():
+		g.over = ErrFenced
+		return []Service{g.service}
+	default: // bytes that are no registration
+		g.rev, g.dirty = s.Revision, true
+	}
+	return nil
+}
+
+// taken reports whether a key's value is another owner's registration, be its format a newer one.
+func (s *sighting) taken() bool { return s.err == nil || s.rec.Format > format }
+
+// add declares a registration. One of the same id in this process is fenced by it, as one elsewhere would be.
+func (o *owner) add(g *registration) (replaced *registration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if replaced = o.byKey[g.key]; replaced != nil {
+		replaced.over = ErrFenced
+	}
+	o.byKey[g.key] = g
+	return replaced
+}
+
+// forget takes a registration off the list, and reports whether it was on it.
+func (o *owner) forget(g *registration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.byKey[g.key] != g {
+		return false
+	}
+	delete(o.byKey, g.key)
+	return true
+}
+
+// named are this process's registrations of a service, and all of them for an empty name.
+func (o *owner) named(name string) (list []*registration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, g := range o.byKey {
+		if g.over == nil && !g.ending && (name == "" || g.service.Name == name) {
+			list = append(list, g)
+		}
+	}
+	return list
+}
+
+// due are the registrations whose key is to be written or deleted under the given lease, and those that are
+// over and can be forgotten.
+func (o *owner) due(lease string) (write, forget []*registration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, g := range o.byKey {
+		switch {
+		case g.busy():
+		case g.over != nil:
+			forget = append(forget, g)
+		case g.ending, lease != "" && (g.dirty || g.lease != lease):
+			write = append(write, g)
+		}
+	}
+	return write, forget
+}
+
+// any reports whether there is a registration at all.
+func (o *owner) any() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.byKey) > 0
+}
+
+// pending is a registration of this content, whose id was made, that is declared and was not acknowledged.
+func (o *owner) pending(s *Service) *registration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, g := range o.byKey {
+		if g.made && !g.acked && !g.busy() && g.over == nil && !g.ending {
+			want := *s
+			want.ID = g.service.ID
+			if g.service.same(&want) {
+				return g
+			}
+		}
+	}
+	return nil
+}
+
+// withdraw takes back a registration that was refused. Where a write of it may have happened all the same, its
+// key is deleted.
+func (o *owner) withdraw(g *registration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g.ending = true
+	if !g.tried {
+		g.over = errEnded
+	}
+}
+
+// alter changes what is declared, and reports whether that makes a difference.
+func (o *owner) alter(g *registration, change func(Service) Service) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	next := change(g.service)
+	if !g.dirty && g.service.same(&next) {
+		return false
+	}
+	g.service, g.dirty = next, true
+	return true
+}
+
+// writing is what a registration's next write says, and on top of what.
+func (o *owner) writing(g *registration) (s Service, rev uint64, acked bool, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case g.over != nil:
+		return s, 0, false, g.over
+	case g.ending:
+		return s, 0, false, errEnded
+	}
+	g.dirty, g.tried = false, true
+	return g.service, g.rev, g.acked, nil
+}
+
+func (o *owner) written(g *registration, rev uint64, lease string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g.acked, g.rev, g.lease = true, rev, lease
+}
+
+func (o *owner) failed(g *registration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g.dirty = true
+}
+
+// met takes what stands in the way of a write.
+func (o *owner) met(id string, g *registration, s sighting) (fenced *Service, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case g.acked && s.Revision <= g.rev:
+		return nil, errStale
+	case s.err == nil && s.rec.Owner == id:
+		g.acked = true
+	case s.taken():
+		g.over = ErrFenced
+		return &g.service, ErrFenced
+	}
+	g.rev = s.Revision
+	return nil, nil
+}
+
+// ending marks a registration as taken back. done is true where it is over already.
+func (o *owner) ending(g *registration) (done bool, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case errors.Is(g.over, errEnded):
+		return true, nil
+	case g.over != nil:
+		return true, fmt.Errorf("%s of service %q: %w", g.service.ID, g.service.Name, g.over)
+	}
+	g.ending = true
+	return false, nil
+}
+
+func (o *owner) isEnding(g *registration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return g.ending
+}
+
+// removing is the revision that a registration's delete goes on top of. known is false where no write of it was
+// acknowledged, and done is true where none was tried, or it is over.
+func (o *owner) removing(g *registration) (rev uint64, known, done bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if g.over == nil && !g.tried {
+		g.over = errEnded
+	}
+	return g.rev, g.acked, g.over != nil
+}
+
+func (o *owner) ended(g *registration, rev uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g.over, g.rev = errEnded, max(g.rev, rev)
+}

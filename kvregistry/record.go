@@ -1,0 +1,104 @@
+package kvregistry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/kvregistry/go/tenant"
+)
+
+// format is the number of the record format that this package writes, and the highest that it reads.
+const format = 1
+
+// maxRecord is the largest record in bytes. It bounds what one registration costs every observer.
+const maxRecord = 64 << 10
+
+// record is the value of a registration's key. docs/wire-format.md describes it.
+type record struct {
+	Format   int     `json:"format"`
+	Lease    string  `json:"lease"`
+	Owner    string  `json:"owner,omitempty"` // the registry that wrote it: the same through all of its leases
+	Instance Service `json:"instance"`
+}
+
+var (
+	errNewer   = errors.New("its format is newer than this package reads")
+	errForeign = errors.New("its name or id is not its key's")
+	errNoLease = errors.New("it names no lease")
+	errNotKey  = errors.New("its key is not one of a registration")
+	errStatus  = errors.New("its status is unknown")
+)
+
+// encode makes the value of a registration's key. The error wraps ErrInvalidService.
+func encode(s Service, lease, owner string) ([]byte, error) {
+	data, err := json.Marshal(record{Format: format, Lease: lease, Owner: owner, Instance: s})
+	if err != nil {
+		return nil, fmt.Errorf("%w %q: %w", ErrInvalidService, s.Name, err)
+	}
+	if len(data) > maxRecord {
+		return nil, fmt.Errorf("%w %q: its record has %d bytes, at most %d are allowed; register less metadata",
+			ErrInvalidService, s.Name, len(data), maxRecord)
+	}
+	return data, nil
+}
+
+// decode reads a registration. Unknown fields are passed over. Where the record can't be read, newer says
+// whether that is because its format is a higher one.
+func decode(key string, value []byte, revision uint64) (rec record, err error) {
+	name, id, ok := tenant.ParseServiceKey(key)
+	if !ok {
+		return record{}, errNotKey
+	}
+	var head struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(value, &rec); err != nil {
+		if json.Unmarshal(value, &head) == nil && head.Format > format {
+			return record{Format: head.Format}, errNewer // what else it says is not for us to judge
+		}
+		return record{}, err
+	}
+	switch s := &rec.Instance; {
+	case rec.Format > format:
+		return rec, errNewer
+	case rec.Format < 1:
+		return record{}, fmt.Errorf("its format is %d", rec.Format)
+	case rec.Lease == "":
+		return record{}, errNoLease
+	case s.Name != name || s.ID != id:
+		return record{}, errForeign
+	case s.Status == "":
+		s.Status = Passing
+	case !s.Status.valid():
+		return record{}, errStatus
+	}
+	rec.Instance.Revision = revision
+	return rec, nil
+}
+
+// leaseOf is the lease that a registration's value names. It is all that a reaper reads of it.
+func leaseOf(value []byte) (string, bool) {
+	var rec struct {
+		Format int    `json:"format"`
+		Lease  string `json:"lease"`
+	}
+	if json.Unmarshal(value, &rec) != nil || rec.Format != format || rec.Lease == "" {
+		return "", false
+	}
+	return rec.Lease, true
+}
+
+// leaseValue is the value of a lease's key, which people read and programs do not.
+func leaseValue(owner string, ttl time.Duration) []byte {
+	data, _ := json.Marshal(struct { // strings and numbers marshal
+		Format int    `json:"format"`
+		Owner  string `json:"owner"`
+		Host   string `json:"host,omitempty"`
+		PID    int    `json:"pid"`
+		TTL    string `json:"ttl"`
+	}{format, owner, hostname(), os.Getpid(), ttl.String()})
+	return data
+}

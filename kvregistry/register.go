@@ -1,0 +1,358 @@
+package kvregistry
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kvregistry/go/tenant"
+)
+
+// Register registers an instance and returns when the server has acknowledged it, within 5 s. See
+// [Registry.RegisterContext].
+func (r *Registry) Register(s Service) (unregister func() error, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
+	defer cancel()
+	return r.RegisterContext(ctx, s)
+}
+
+// RegisterContext registers an instance and returns when the server has acknowledged it. Where s has no ID,
+// one is made. Where one of the same name and ID is registered already, here or by another process, this
+// one takes over, and the earlier owner is told and changes nothing any more.
+//
+// unregister takes the registration back; it may be called more than once. It waits for up to 5 s.
+//
+// The error wraps [ErrInvalidService], [ErrClosed], [ErrConnectionClosed], [ErrPermission] or
+// [ErrStorageFull] where nothing was registered. It wraps [ErrPending], and ctx's error, where the server did
+// not answer in time: the registration stands, and is written as soon as it can be, unless unregister, which
+// is not nil then, is called. To register the same Service once more, also without an ID, is to wait for it
+// once more.
+func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister func() error, err error) {
+	g, err := r.declare(ctx, s)
+	if err != nil {
+		return nil, fmt.Errorf("kvregistry: register: %w", err)
+	}
+	unregister = func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), writeTime)
+		defer cancel()
+		return wrap("unregister", r.end(ctx, g))
+	}
+	err = r.first(ctx, g)
+	switch {
+	case err == nil:
+		return unregister, nil
+	case errors.Is(err, ErrPending):
+		return unregister, fmt.Errorf("kvregistry: register %s of service %q: %w", g.service.ID, g.service.Name, err)
+	}
+	return nil, fmt.Errorf("kvregistry: register %s of service %q: %w", g.service.ID, g.service.Name, err)
+}
+
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("kvregistry: %s: %w", what, err)
+}
+
+// declare puts a service on the list of what this process registers, and returns it with its turn taken.
+func (r *Registry) declare(ctx context.Context, s Service) (*registration, error) {
+	if err := r.usable(); err != nil {
+		return nil, err
+	}
+	s = s.Clone()
+	made := s.ID == ""
+	if made {
+		s.ID = rand.Text()[:16]
+	}
+	if err := r.complete(&s); err != nil {
+		return nil, err
+	}
+	if made {
+		if g := r.own.pending(&s); g != nil {
+			return g, g.take(ctx)
+		}
+	}
+	key, _ := tenant.ServiceKey(s.Name, s.ID) // was checked
+	g := &registration{key: key, service: s, made: made, dirty: true, turn: make(chan struct{}, 1)}
+	if replaced := r.own.add(g); replaced != nil {
+		r.tellFenced(replaced.service)
+	}
+	if r.closed.Load() { // Close may have looked at the list already
+		r.own.forget(g)
+		return nil, ErrClosed
+	}
+	r.cache.track(s.Name)
+	r.view.Watch(key)
+	return g, nil
+}
+
+// usable returns an error where nothing can be written any more.
+func (r *Registry) usable() error {
+	if r.closed.Load() {
+		return ErrClosed
+	}
+	if r.opt.nc.IsClosed() {
+		return fmt.Errorf("%w: connect again and make a new registry", ErrConnectionClosed)
+	}
+	return nil
+}
+
+// complete fills in what is left out, and checks the rest.
+func (r *Registry) complete(s *Service) error {
+	if s.Host == "" {
+		s.Host = hostname()
+	}
+	if s.Status == "" {
+		s.Status = Passing
+	}
+	s.Revision = 0
+	if err := s.check(); err != nil {
+		return err
+	}
+	_, err := encode(*s, rand.Text(), r.id) // any lease's id: they are all of one length
+	return err
+}
+
+// take waits for a registration's turn. Who has it gives it back with [Registry.release].
+func (g *registration) take(ctx context.Context) error {
+	select {
+	case <-g.turn:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w: an earlier change is under way", ErrPending, ctx.Err())
+	}
+}
+
+// release gives the turn back, and looks at what was seen meanwhile.
+func (r *Registry) release(g *registration) {
+	r.own.mu.Lock()
+	g.turn <- struct{}{}
+	fenced := r.own.judge(r.id, g)
+	r.own.mu.Unlock()
+	for _, s := range fenced {
+		r.tellFenced(s)
+	}
+	r.own.wakeUp()
+}
+
+// first writes a new registration, whose turn the caller has, until it is acknowledged or ctx ends.
+func (r *Registry) first(ctx context.Context, g *registration) error {
+	defer r.release(g)
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := r.tryFirst(ctx, g)
+		switch {
+		case err == nil, errors.Is(err, ErrFenced):
+			return err
+		case r.closed.Load():
+			return ErrClosed
+		case tenant.Permanent(err):
+			r.own.withdraw(g)
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: it is written as soon as NATS answers: %w", ErrPending, err)
+		case <-r.ctx.Done():
+			return ErrClosed
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (r *Registry) tryFirst(ctx context.Context, g *registration) error {
+	if err := r.awaitReady(ctx); err != nil {
+		return err
+	}
+	l, err := r.keeper.Lease(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.put(ctx, g, l.ID); err != nil {
+		return err
+	}
+	r.awaitSeen(ctx, g)
+	return nil
+}
+
+// seenTime bounds the wait for this process's own view to show what it wrote.
+const seenTime = 100 * time.Millisecond
+
+// awaitSeen lets a registry see its own writes: where the service is observed, it waits until the cache shows
+// the last one. It is a courtesy, and bounded.
+func (r *Registry) awaitSeen(ctx context.Context, g *registration) {
+	if svc := r.cache.find(g.service.Name); svc == nil || svc.snap.Load() == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, seenTime)
+	defer cancel()
+	for {
+		r.own.mu.Lock()
+		there, advance := g.seen != nil && g.seen.Revision >= g.rev, r.own.advance
+		r.own.mu.Unlock()
+		if there {
+			return
+		}
+		select {
+		case <-advance:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Unregister takes back all of this process's instances of a service, within 5 s. See
+// [Registry.UnregisterContext].
+func (r *Registry) Unregister(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
+	defer cancel()
+	return r.UnregisterContext(ctx, name)
+}
+
+// UnregisterContext takes back all of this process's instances of a service, and returns when the server has
+// acknowledged it. The error wraps [ErrNotRegistered] where there are none, [ErrClosed], or [ErrPending] where
+// the server did not answer in time: they are then deleted as soon as it can be done.
+func (r *Registry) UnregisterContext(ctx context.Context, name string) error {
+	if err := r.usable(); err != nil {
+		return fmt.Errorf("kvregistry: unregister: %w", err)
+	}
+	list := r.own.named(name)
+	if len(list) == 0 || name == "" {
+		return fmt.Errorf("kvregistry: unregister: service %q: %w", name, ErrNotRegistered)
+	}
+	return wrap("unregister", each(list, func(g *registration) error { return r.end(ctx, g) }))
+}
+
+// end takes a registration back.
+func (r *Registry) end(ctx context.Context, g *registration) error {
+	if done, err := r.own.ending(g); done {
+		return err
+	}
+	if err := g.take(ctx); err != nil {
+		return err
+	}
+	defer r.release(g)
+	err := r.remove(ctx, g)
+	switch {
+	case err == nil:
+		r.awaitSeen(ctx, g)
+		return nil
+	case errors.Is(err, ErrFenced), tenant.Permanent(err):
+		return err
+	}
+	return fmt.Errorf("%w: it is deleted as soon as NATS answers: %w", ErrPending, err)
+}
+
+// endAll takes everything back.
+func (r *Registry) endAll(ctx context.Context) error {
+	return each(r.own.named(""), func(g *registration) error {
+		if err := r.end(ctx, g); err != nil && !errors.Is(err, ErrFenced) {
+			return err
+		}
+		return nil
+	})
+}
+
+// Update replaces what a registered instance says, within 5 s. See [Registry.UpdateContext].
+func (r *Registry) Update(s Service) error {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
+	defer cancel()
+	return r.UpdateContext(ctx, s)
+}
+
+// UpdateContext replaces what an instance that this process registered says, in one write, and returns when the
+// server has acknowledged it. s.ID may be empty where this process has one instance of the name.
+//
+// The error wraps [ErrNotRegistered], [ErrInvalidService], [ErrFenced], [ErrClosed], or [ErrPending] where the
+// server did not answer in time: the change is then written as soon as it can be.
+func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
+	if err := r.usable(); err != nil {
+		return fmt.Errorf("kvregistry: update: %w", err)
+	}
+	list := r.own.named(s.Name)
+	if s.ID != "" {
+		list = slices.DeleteFunc(list, func(g *registration) bool { return g.service.ID != s.ID })
+	}
+	switch {
+	case len(list) == 0 || s.Name == "":
+		return fmt.Errorf("kvregistry: update: instance %q of service %q: %w", s.ID, s.Name, ErrNotRegistered)
+	case len(list) > 1:
+		return fmt.Errorf("kvregistry: update: %w: this process has %d instances of service %q; set ID", ErrInvalidService, len(list), s.Name)
+	}
+	s = s.Clone()
+	s.ID = list[0].service.ID
+	if err := r.complete(&s); err != nil {
+		return fmt.Errorf("kvregistry: update: %w", err)
+	}
+	return wrap("update", r.alter(ctx, list[0], func(Service) Service { return s }))
+}
+
+// SetStatus sets the status of all of this process's instances of a service, within 5 s. See
+// [Registry.SetStatusContext].
+func (r *Registry) SetStatus(name string, status Status) error {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
+	defer cancel()
+	return r.SetStatusContext(ctx, name, status)
+}
+
+// SetStatusContext sets the status of all of this process's instances of a service, one write each. Errors are
+// those of [Registry.UpdateContext].
+func (r *Registry) SetStatusContext(ctx context.Context, name string, status Status) error {
+	if err := r.usable(); err != nil {
+		return fmt.Errorf("kvregistry: set status: %w", err)
+	}
+	if !status.valid() {
+		return fmt.Errorf("kvregistry: set status: %w: status %q; use passing, warning, critical or draining", ErrInvalidService, status)
+	}
+	list := r.own.named(name)
+	if len(list) == 0 || name == "" {
+		return fmt.Errorf("kvregistry: set status: service %q: %w", name, ErrNotRegistered)
+	}
+	return wrap("set status", each(list, func(g *registration) error {
+		return r.alter(ctx, g, func(s Service) Service { s.Status = status; return s })
+	}))
+}
+
+// alter changes what a registration declares and writes it.
+func (r *Registry) alter(ctx context.Context, g *registration, change func(Service) Service) error {
+	if !r.own.alter(g, change) {
+		return nil
+	}
+	if err := g.take(ctx); err != nil {
+		return err
+	}
+	defer r.release(g)
+	l, err := r.keeper.Lease(ctx)
+	if err == nil {
+		err = r.put(ctx, g, l.ID)
+	}
+	switch {
+	case err == nil:
+		r.awaitSeen(ctx, g)
+		return nil
+	case errors.Is(err, ErrFenced), tenant.Permanent(err):
+		return err
+	}
+	return fmt.Errorf("%w: it is written as soon as NATS answers: %w", ErrPending, err)
+}
+
+// RegisteredServices are the instances that this process has registered, ordered by name and id.
+func (r *Registry) RegisteredServices() []Service {
+	r.own.mu.Lock()
+	defer r.own.mu.Unlock()
+	var list []Service
+	for _, g := range r.own.byKey {
+		if g.over == nil && !g.ending {
+			s := g.service.Clone()
+			s.Revision = g.rev
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, func(a, b Service) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+	return list
+}

@@ -1,0 +1,334 @@
+package kvregistry
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/lease"
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/watcher"
+)
+
+// Registry registers and finds the services of one tenant. All of its methods may be called by any number
+// of goroutines.
+type Registry struct {
+	opt    options
+	id     string // this registry's, in the records that it writes
+	bucket *tenant.Bucket
+	keeper *lease.Keeper
+	reaper *lease.Reaper // nil where others reap
+	view   *watcher.View
+	cache  *cache
+	own    *owner
+	events *queue // of OnEvent; nil where it was not asked for
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	closed atomic.Bool
+
+	life  sync.Mutex     // guards wg and calls against a Close at the same time
+	wg    sync.WaitGroup // the registry's own goroutines
+	calls sync.WaitGroup // those in which the user's functions run
+
+	state   sync.Mutex    // guards what follows
+	changed chan struct{} // closed when ready or failure changes, and made anew
+	ready   bool          // the bucket was checked
+	failure error         // why it was not
+}
+
+// New makes a registry on a connection, which stays the caller's: Close does not close it.
+//
+// It checks the server and the tenant's bucket, which it makes where there is none. Errors say what is wrong
+// and what to do, and wrap [ErrNilConnection], [ErrConnectionClosed], [ErrInvalidOption], [ErrServerTooOld],
+// [ErrJetStreamOff], [ErrPermission], [ErrStorageFull], [ErrBucketMismatch], or ctx's error. Where the
+// connection is not up yet, or is being made again, New returns at once, and all this is done as soon as
+// it is; calls wait for it.
+func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) {
+	o, err := newOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	if o.ncGiven && o.nc != nc {
+		return nil, fmt.Errorf("kvregistry: %w: New takes its connection as an argument; leave out Nats", ErrInvalidOption)
+	}
+	o.nc = nc
+	r, err := build(o)
+	if err != nil {
+		return nil, err
+	}
+	if !nc.IsConnected() {
+		r.goUnlessClosed(&r.wg, func() { _ = r.provision(r.ctx, false) }) // ends with r.ctx; Close waits
+		return r, nil
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 2*writeTime)
+		defer cancel()
+	}
+	if err := r.provision(ctx, true); err != nil {
+		_ = r.Close()
+		return nil, fmt.Errorf("kvregistry: %w", err)
+	}
+	return r, nil
+}
+
+// build makes the parts of a registry. It sends nothing.
+func build(o options) (*Registry, error) {
+	if o.nc == nil {
+		return nil, fmt.Errorf("kvregistry: %w: pass one that nats.Connect returned", ErrNilConnection)
+	}
+	b, err := tenant.New(o.nc, o.tenant, o.bucket)
+	if err != nil {
+		return nil, fmt.Errorf("kvregistry: %w", err)
+	}
+	r := &Registry{
+		opt: o, id: rand.Text(), bucket: b, cache: newCache(o.logger), own: newOwner(), changed: make(chan struct{}),
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
+		TTL: o.ttl, Value: leaseValue(r.id, o.ttl), Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: o.logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kvregistry: %w", err)
+	}
+	if !o.standBy {
+		r.reaper = lease.NewReaper(b, lease.ReaperConfig{
+			TTL: o.ttl, Filter: tenant.AllServices, LeaseOf: leaseOf, Steady: r.keeper.Steady, Logger: o.logger,
+		})
+	}
+	r.view = watcher.New(b, watcher.Config{Apply: r.apply, Missing: b.Ensure, Logger: o.logger})
+	r.cache.view = r.view
+	r.goUnlessClosed(&r.wg, r.reconcile) // ends with r.ctx; Close waits
+	if o.onEvent != nil {
+		r.events = newQueue()
+		r.cache.subscribe(Everything, r.events)
+		r.goUnlessClosed(&r.calls, func() { r.callback(r.events) }) // likewise
+	}
+	return r, nil
+}
+
+// goUnlessClosed starts f in a goroutine that Close waits for by wg; f ends with r.ctx. It reports whether it
+// did: not in a closed registry.
+func (r *Registry) goUnlessClosed(wg *sync.WaitGroup, f func()) bool {
+	r.life.Lock()
+	defer r.life.Unlock()
+	if r.ctx.Err() != nil {
+		return false
+	}
+	wg.Go(f)
+	return true
+}
+
+// provision checks the server and the bucket, finds out who was dead before, and starts what watches and
+// reaps. It tries again until ctx ends; with once, a fault that stays is the end of it.
+func (r *Registry) provision(ctx context.Context, once bool) error {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := r.prepare(ctx)
+		if err == nil {
+			return nil
+		}
+		r.setState(false, err)
+		if once && tenant.Permanent(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-r.ctx.Done():
+			return ErrClosed
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (r *Registry) prepare(ctx context.Context) error {
+	if err := r.bucket.Ensure(ctx); err != nil {
+		return err
+	}
+	if r.reaper != nil {
+		dead, err := r.reaper.Dead(ctx)
+		if err != nil {
+			return err
+		}
+		r.cache.bury(dead)
+		r.reaper.Start()
+	}
+	r.view.Start()
+	r.setState(true, nil)
+	return nil
+}
+
+func (r *Registry) setState(ready bool, failure error) {
+	r.state.Lock()
+	defer r.state.Unlock()
+	r.ready, r.failure = ready, failure
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// awaitReady waits until the bucket was checked. A fault that stays is returned at once.
+func (r *Registry) awaitReady(ctx context.Context) error {
+	for {
+		r.state.Lock()
+		ready, failure, changed := r.ready, r.failure, r.changed
+		r.state.Unlock()
+		switch {
+		case ready:
+			return nil
+		case failure != nil && tenant.Permanent(failure):
+			return failure
+		}
+		select {
+		case <-changed:
+		case <-r.ctx.Done():
+			return ErrClosed
+		case <-ctx.Done():
+			if failure != nil {
+				return fmt.Errorf("%w: %w", ctx.Err(), failure)
+			}
+			return fmt.Errorf("%w: NATS is %s", ctx.Err(), r.opt.nc.Status())
+		}
+	}
+}
+
+// apply takes what the view saw.
+func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
+	seen := make([]sighting, len(changes))
+	for i, ch := range changes {
+		seen[i] = sight(ch)
+	}
+	r.cache.apply(seen, snapshot != nil)
+	for _, g := range r.own.see(r.id, seen, snapshot, r.view) {
+		r.tellFenced(g)
+	}
+}
+
+// leaseLost tells whoever asked.
+func (r *Registry) leaseLost(_ *lease.Lease, err error) {
+	r.tellOwn(Event{Kind: LeaseLost, Err: err}, func() {
+		for _, f := range r.opt.onLeaseLost {
+			f(err)
+		}
+	})
+}
+
+func (r *Registry) tellFenced(s Service) {
+	err := fmt.Errorf("%w: %s of service %s", ErrFenced, s.ID, s.Name)
+	r.opt.logger.Warn("kvregistry: a newer registration of the same id took over", "service", s.Name, "id", s.ID)
+	r.tellOwn(Event{Kind: Fenced, Service: s, Err: err}, func() {
+		for _, f := range r.opt.onFenced {
+			f(s)
+		}
+	})
+}
+
+// tellOwn tells of something that happened to this process, without waiting for who is told.
+func (r *Registry) tellOwn(e Event, callbacks func()) {
+	if r.events != nil {
+		r.events.add(e)
+	}
+	r.goUnlessClosed(&r.calls, callbacks)
+}
+
+// Lease is the lease that this process's registrations live by, or nil where there is none: before the
+// first registration, and after a loss until a new one is granted. Its Done channel closes when it is over.
+func (r *Registry) Lease() *lease.Lease { return r.keeper.Current() }
+
+// Observe starts the watch of a service, so that the first look-up does not have to wait for it; it does
+// not wait itself. With [Everything] it watches all services of the tenant. The error wraps
+// [ErrInvalidService] or [ErrClosed].
+func (r *Registry) Observe(name string) error {
+	if r.closed.Load() {
+		return fmt.Errorf("kvregistry: %w", ErrClosed)
+	}
+	if name != Everything {
+		if err := checkName(name); err != nil {
+			return fmt.Errorf("kvregistry: %w", err)
+		}
+	}
+	r.observe(name)
+	return nil
+}
+
+// ObserveContext is [Registry.Observe], and waits for the first snapshot until ctx ends.
+func (r *Registry) ObserveContext(ctx context.Context, name string) error {
+	if err := r.Observe(name); err != nil {
+		return err
+	}
+	filter := tenant.AllServices
+	if svc := r.cache.find(name); name != Everything && svc != nil {
+		filter = svc.filter
+	}
+	if err := r.awaitReady(ctx); err != nil {
+		return fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, err)
+	}
+	if err := r.view.Wait(ctx, filter); err != nil {
+		return fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, err)
+	}
+	return nil
+}
+
+func (r *Registry) observe(name string) *service {
+	svc := r.cache.observe(name)
+	if svc == nil {
+		r.view.Watch(tenant.AllServices)
+		return nil
+	}
+	r.view.Watch(svc.filter)
+	return svc
+}
+
+// Close deregisters everything that this registry registered, gives its lease back and stops every watch. It
+// leaves the connection open. Called again, it does nothing.
+//
+// Where the server can't be reached within 5 s, the error says so: the registrations then go when the lease
+// has run out.
+func (r *Registry) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
+	defer cancel()
+	return r.CloseContext(ctx)
+}
+
+// CloseContext is [Registry.Close] with a context in place of the 5 s.
+func (r *Registry) CloseContext(ctx context.Context) error {
+	if r.closed.Swap(true) {
+		return nil
+	}
+	endErr := r.endAll(ctx)
+	keepErr := r.keeper.Close(ctx, endErr == nil)
+	r.life.Lock()
+	r.cancel()
+	r.life.Unlock()
+	if r.reaper != nil {
+		r.reaper.Close()
+	}
+	r.view.Close()
+	r.wg.Wait()
+	callErr := r.awaitCalls(ctx)
+	if err := errors.Join(endErr, keepErr); err != nil {
+		return fmt.Errorf("kvregistry: closed, but what it registered stays for up to %s: %w", r.opt.ttl, err)
+	}
+	return callErr
+}
+
+// awaitCalls waits for the user's functions, which may take their time.
+func (r *Registry) awaitCalls(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { // ends when the last of them returns
+		defer close(done)
+		r.calls.Wait()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("kvregistry: closed, but a function given to OnEvent, OnLeaseLost or OnFenced has not returned: %w", ctx.Err())
+	}
+}

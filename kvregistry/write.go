@@ -1,0 +1,214 @@
+package kvregistry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/watcher"
+)
+
+// errEnded is why a registration is over that its owner took back.
+var errEnded = errors.New("taken back")
+
+// errStale says that a read came from a replica that lags behind a write that was refused.
+var errStale = errors.New("a replica lags behind; read again")
+
+// tries bounds how often one write is done anew on top of what stands in its way.
+const tries = 8
+
+// put writes what a registration declares, under a lease. Its turn is the caller's.
+//
+// The first write takes the key whatever stands there: the newest registration of an id wins. Each later one
+// is done only on top of its own last one. Where that fails, what is there decides: a write of its own whose
+// answer was lost, nothing at all, or a newer owner's registration, by which it is fenced.
+func (r *Registry) put(ctx context.Context, g *registration, lease string) error {
+	for range tries {
+		s, rev, acked, err := r.own.writing(g)
+		if err != nil {
+			return err
+		}
+		value, err := encode(s, lease, r.id)
+		if err != nil {
+			return err
+		}
+		w := tenant.Write{Key: g.key, Value: value}
+		if acked {
+			w.If = tenant.At(rev)
+		}
+		rev, err = r.bucket.Write(ctx, w)
+		if errors.Is(err, tenant.ErrConflict) {
+			if err = r.resolve(ctx, g); err == nil {
+				continue
+			}
+			if errors.Is(err, errGone) {
+				rev, err = r.bucket.Create(ctx, g.key, value, 0)
+			}
+		}
+		if err == nil {
+			r.own.written(g, rev, lease)
+			return nil
+		}
+		r.own.failed(g)
+		if !errors.Is(err, tenant.ErrConflict) && !errors.Is(err, errStale) {
+			return err
+		}
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("key %s: %w", g.key, tenant.ErrConflict)
+}
+
+// errGone says that a registration's key has no value.
+var errGone = errors.New("the key has no value")
+
+// resolve looks at what a refused write met. It returns nil where the write can be done on top of it.
+func (r *Registry) resolve(ctx context.Context, g *registration) error {
+	e, found, err := r.bucket.Get(ctx, g.key)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return errGone
+	}
+	s := sight(watcher.Change{Key: e.Key, Value: e.Value, Revision: e.Revision})
+	fenced, err := r.own.met(r.id, g, s)
+	if fenced != nil {
+		r.tellFenced(*fenced)
+	}
+	return err
+}
+
+// remove deletes a registration's key, if it is still its own. Its turn is the caller's.
+func (r *Registry) remove(ctx context.Context, g *registration) error {
+	for range tries {
+		rev, known, done := r.own.removing(g)
+		if done {
+			return nil
+		}
+		var err error
+		if known {
+			rev, err = r.bucket.Write(ctx, tenant.Write{Key: g.key, Op: tenant.Delete, If: tenant.At(rev)})
+		} else {
+			err = tenant.ErrConflict // a write may have happened whose answer was lost
+		}
+		if errors.Is(err, tenant.ErrConflict) {
+			if err = r.resolve(ctx, g); err == nil {
+				continue
+			}
+		}
+		switch {
+		case err == nil, errors.Is(err, errGone):
+			r.own.ended(g, rev)
+			return nil
+		case !errors.Is(err, errStale):
+			return err
+		}
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("key %s: %w", g.key, tenant.ErrConflict)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// at once is how many registrations of one process are written at the same time.
+const atOnce = 64
+
+// each does f for every registration, many at once, and joins the errors.
+func each(list []*registration, f func(*registration) error) error {
+	errs := make([]error, len(list))
+	gate := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for i, g := range list {
+		gate <- struct{}{}
+		wg.Go(func() {
+			errs[i] = f(g)
+			<-gate
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// reconcile keeps the bucket at what was declared: after a lease was lost or a key vanished, and for what could
+// not be written when it was asked for. It ends with the registry.
+func (r *Registry) reconcile() {
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	for wait := time.Duration(0); ; {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-r.own.wake:
+		case <-retry.C:
+		}
+		if r.closed.Load() {
+			continue // Close takes everything back itself
+		}
+		if err := r.reconcileOnce(); err == nil {
+			wait = 0
+			continue
+		}
+		wait = min(max(2*wait, 25*time.Millisecond), 2*time.Second)
+		retry.Reset(wait)
+	}
+}
+
+func (r *Registry) reconcileOnce() error {
+	if !r.own.any() {
+		return nil
+	}
+	if err := r.awaitReady(r.ctx); err != nil {
+		return err
+	}
+	id := ""
+	if l := r.keeper.Current(); l != nil {
+		id = l.ID
+	} else {
+		r.keeper.Start() // its grant wakes this
+	}
+	write, forget := r.own.due(id)
+	for _, g := range forget {
+		if r.own.forget(g) {
+			r.view.Unwatch(g.key)
+		}
+	}
+	return each(write, func(g *registration) error { return r.reconcileOne(g, id) })
+}
+
+func (r *Registry) reconcileOne(g *registration, lease string) error {
+	select {
+	case <-g.turn:
+	default:
+		return nil // somebody is at it
+	}
+	defer r.release(g)
+	ctx, cancel := context.WithTimeout(r.ctx, writeTime)
+	defer cancel()
+	var err error
+	if r.own.isEnding(g) {
+		if err = r.remove(ctx, g); tenant.Permanent(err) {
+			r.own.ended(g, 0) // refused; it goes with the lease
+			err = nil
+		}
+	} else {
+		err = r.put(ctx, g, lease)
+	}
+	if errors.Is(err, ErrFenced) || errors.Is(err, errEnded) {
+		return nil
+	}
+	return err
+}
