@@ -1,0 +1,223 @@
+// Package natstest runs real nats-servers inside a test: one, or a cluster of three, on loopback, each with
+// a store of its own, so that it can be stopped and started again on its data.
+package natstest
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Server is a nats-server in this process.
+type Server struct {
+	t    testing.TB
+	opts server.Options
+	srv  *server.Server
+}
+
+// Start runs a server with JetStream until the test ends. change may alter its options.
+func Start(t testing.TB, change ...func(*server.Options)) *Server {
+	t.Helper()
+	s := &Server{t: t, opts: server.Options{
+		Host: "127.0.0.1", Port: freePort(t), JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
+	}}
+	for _, f := range change {
+		f(&s.opts)
+	}
+	s.Up()
+	t.Cleanup(s.Down)
+	return s
+}
+
+// Up starts the server, on the data that it had.
+func (s *Server) Up() {
+	s.t.Helper()
+	s.start()
+	if !s.srv.ReadyForConnections(10 * time.Second) {
+		s.t.Fatal("nats-server is not ready after 10 s")
+	}
+}
+
+func (s *Server) start() {
+	s.t.Helper()
+	opts := s.opts
+	srv, err := server.NewServer(&opts)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	go srv.Start() // ends with Down
+	s.srv = srv
+}
+
+// Down stops the server. Its data stay.
+func (s *Server) Down() {
+	if s.srv != nil {
+		s.srv.Shutdown()
+		s.srv.WaitForShutdown()
+		s.srv = nil
+	}
+}
+
+// Outage stops the server for a time and starts it again.
+func (s *Server) Outage(d time.Duration) {
+	s.t.Helper()
+	s.Down()
+	time.Sleep(d) // the fault itself, not a wait for something
+	s.Up()
+}
+
+// URL is the server's address for clients.
+func (s *Server) URL() string { return fmt.Sprintf("nats://127.0.0.1:%d", s.opts.Port) }
+
+// Server is the running server.
+func (s *Server) Server() *server.Server { return s.srv }
+
+// Connect connects to the server until the test ends, quick to come back after an outage.
+func (s *Server) Connect(opts ...nats.Option) *nats.Conn {
+	s.t.Helper()
+	return Connect(s.t, s.URL(), opts...)
+}
+
+// Connect connects to a server until the test ends, quick to come back after an outage.
+func Connect(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
+	t.Helper()
+	base := []nats.Option{
+		nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.ReconnectJitter(10*time.Millisecond, 10*time.Millisecond),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the default one prints
+	}
+	nc, err := nats.Connect(url, append(base, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// Cluster runs three servers with JetStream until the test ends.
+func Cluster(t testing.TB) []*Server {
+	t.Helper()
+	var routes []string
+	var ports []int
+	for range 3 {
+		p := freePort(t)
+		ports = append(ports, p)
+		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", p))
+	}
+	var list []*Server
+	for i := range 3 {
+		s := &Server{t: t, opts: server.Options{
+			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: freePort(t), JetStream: true, StoreDir: t.TempDir(),
+			NoLog: true, NoSigs: true, Routes: server.RoutesFromStr(routes[0] + "," + routes[1] + "," + routes[2]),
+			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i]},
+		}}
+		s.start()
+		t.Cleanup(s.Down)
+		list = append(list, s)
+	}
+	AwaitCluster(t, list)
+	return list
+}
+
+// AwaitCluster waits until the servers that are up have a JetStream leader among them, and follow it.
+func AwaitCluster(t testing.TB, list []*Server) {
+	t.Helper()
+	Eventually(t, 30*time.Second, func() error {
+		leaders := 0
+		for _, s := range list {
+			if s.srv == nil {
+				continue
+			}
+			if !s.srv.ReadyForConnections(time.Second) || !s.srv.JetStreamIsCurrent() {
+				return errors.New("a server is not current")
+			}
+			if s.srv.JetStreamIsLeader() {
+				leaders++
+			}
+		}
+		if leaders != 1 {
+			return fmt.Errorf("%d leaders", leaders)
+		}
+		return nil
+	})
+}
+
+// URLs are the addresses of several servers, for one client.
+func URLs(list []*Server) string {
+	urls := ""
+	for i, s := range list {
+		if i > 0 {
+			urls += ","
+		}
+		urls += s.URL()
+	}
+	return urls
+}
+
+// StreamLeader is the server that leads a stream.
+func StreamLeader(t testing.TB, list []*Server, stream string) *Server {
+	t.Helper()
+	var leader *Server
+	Eventually(t, 10*time.Second, func() error {
+		for _, s := range list {
+			if s.srv != nil && s.srv.JetStreamIsStreamLeader("$G", stream) {
+				leader = s
+				return nil
+			}
+		}
+		return fmt.Errorf("stream %s has no leader", stream)
+	})
+	return leader
+}
+
+// Eventually waits until check returns nil, and fails the test with its last error when that takes too long.
+func Eventually(t testing.TB, within time.Duration, check func() error) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for {
+		err := check()
+		if err == nil {
+			return time.Since(began)
+		}
+		if time.Since(began) > within {
+			t.Fatalf("not within %s: %v", within, err)
+		}
+		time.Sleep(2 * time.Millisecond) // between two looks at the condition
+	}
+}
+
+// Consumers is the number of consumers of a stream.
+func Consumers(t testing.TB, nc *nats.Conn, stream string) (names []string) {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := s.ConsumerNames(t.Context())
+	for name := range list.Name() {
+		names = append(names, name)
+	}
+	if list.Err() != nil {
+		t.Fatal(list.Err())
+	}
+	return names
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port
+}
