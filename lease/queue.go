@@ -44,16 +44,20 @@ func (r *Reaper) queue(ctx context.Context) (jetstream.Consumer, error) {
 	return c, err
 }
 
-// serve takes messages from the queue until the reaper is closed.
+// serve takes messages from the queue until the reaper is closed. After each time that the connection was lost
+// it first leaves the living the time to take new leases.
 func (r *Reaper) serve() {
-	up, stop := r.bucket.Reconnected()
-	defer stop()
+	r.lives.Store(r.bucket.Conn().Stats().Reconnects)
 	sleep(r.ctx, r.newcomer(), nil)
 	for wait := time.Duration(0); r.bucket.AwaitConnected(r.ctx) == nil; {
-		err := r.serveConnected(up)
+		if lives := r.bucket.Conn().Stats().Reconnects; r.lives.Swap(lives) != lives {
+			sleep(r.ctx, r.hold(), nil)
+			continue
+		}
+		err := r.serveConnected()
 		switch {
 		case errors.Is(err, errReconnected):
-			wait = r.hold()
+			wait = 0
 		case errors.Is(err, errStandby):
 			wait = jitter(standby)
 		default:
@@ -66,11 +70,13 @@ func (r *Reaper) serve() {
 
 var errReconnected = errors.New("the connection was lost")
 
+// reconnected reports whether the connection was lost and made again since this reaper last waited for that.
+func (r *Reaper) reconnected() bool { return r.bucket.Conn().Stats().Reconnects != r.lives.Load() }
+
 // serveConnected serves for as long as the connection and the queue hold.
-func (r *Reaper) serveConnected(up <-chan nats.Status) error {
-	for len(up) > 0 {
-		<-up
-	}
+func (r *Reaper) serveConnected() error {
+	up, stop := r.bucket.Reconnected()
+	defer stop()
 	queue, err := r.queue(r.ctx)
 	if err != nil {
 		return err
@@ -100,6 +106,9 @@ func (r *Reaper) serveBatch(queue jetstream.Consumer, up <-chan nats.Status) err
 				return notServed(r.ctx, batch.Error())
 			}
 			r.deal(msg, msgs)
+		}
+		if r.reconnected() {
+			return errReconnected
 		}
 	}
 }

@@ -33,6 +33,7 @@ type Reaper struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
+	lives  atomic.Uint64 // the connection's number of reconnects, once this reaper has waited after the last one
 	reaped atomic.Uint64
 	held   atomic.Uint64
 }
@@ -80,8 +81,8 @@ func (r *Reaper) hold() time.Duration { return max(r.cfg.TTL, minHold) }
 // TTL is enough for this reaper to be there in time.
 func (r *Reaper) newcomer() time.Duration { return r.cfg.TTL * 2 / 3 }
 
-// doubtful reports whether this reaper saw the server or its own heartbeats late, so lately that it can't tell
-// dead processes from an outage that is just over.
+// doubtful reports whether this reaper saw the connection lost, or the server or its own heartbeats late, so lately
+// that it can't tell dead processes from an outage that is just over.
 func (r *Reaper) doubtful() bool {
-	return !r.pulse.steady(r.hold()) || !r.cfg.Steady(r.hold())
+	return r.reconnected() || !r.pulse.steady(r.hold()) || !r.cfg.Steady(r.hold())
 }
