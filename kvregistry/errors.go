@@ -16,8 +16,6 @@ var (
 	ErrUnavailable = errors.New("registry could not be read")
 	// ErrInvalidService says that a service can't be registered as it is. Nothing was written.
 	ErrInvalidService = errors.New("invalid service")
-	// ErrInvalidOption says that an option, or a combination, is not possible.
-	ErrInvalidOption = errors.New("invalid option")
 	// ErrNilConnection says that no NATS connection was given.
 	ErrNilConnection = errors.New("no NATS connection")
 	// ErrNoInstance says that there is no default instance: Connect was not called with Nats yet.
@@ -32,6 +30,7 @@ var (
 	// ErrNotRegistered says that this registry has no such registration of its own.
 	ErrNotRegistered = errors.New("not registered by this process")
 
+	ErrInvalidOption    = tenant.ErrInvalidConfig    // an option, or a combination of them, is not possible
 	ErrLeaseLost        = lease.ErrLost              // the process's lease ran out; a new one is taken
 	ErrConnectionClosed = tenant.ErrConnectionClosed // the nats.Conn was closed by its owner
 	ErrServerTooOld     = tenant.ErrServerTooOld

@@ -100,7 +100,8 @@ func (b *Bucket) JetStream() jetstream.JetStream { return b.js }
 func (b *Bucket) Conn() *nats.Conn { return b.nc }
 
 // Ensure checks the server, and makes the bucket or checks the one that is there; it changes nothing
-// about a bucket that it finds. Any number of processes may do so at once.
+// about a bucket that it finds. Any number of processes may do so at once. It waits for the connection, and then
+// for a few seconds at the most.
 //
 // Errors say what is wrong and what to do, and wrap [ErrServerTooOld], [ErrJetStreamDisabled],
 // [ErrPermission], [ErrStorageFull], [ErrInvalidConfig], [ErrBucketMismatch] or, where the server did not
@@ -116,7 +117,12 @@ func (b *Bucket) ensure(ctx context.Context) error {
 	if err := b.AwaitConnected(ctx); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, 2*attempt) // a few requests
+	defer cancel()
 	if err := checkVersion(b.nc.ConnectedServerVersion()); err != nil {
+		return err
+	}
+	if _, err := b.js.AccountInfo(ctx); err != nil { // says it where JetStream is off
 		return err
 	}
 	kv, err := b.js.KeyValue(ctx, b.name)

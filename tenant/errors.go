@@ -14,7 +14,7 @@ import (
 var (
 	ErrInvalidName       = errors.New("invalid name")
 	ErrInvalidTenant     = errors.New("invalid tenant name")
-	ErrInvalidConfig     = errors.New("invalid bucket option")
+	ErrInvalidConfig     = errors.New("invalid option")
 	ErrServerTooOld      = errors.New("nats-server is too old")
 	ErrJetStreamDisabled = errors.New("JetStream is not enabled")
 	ErrPermission        = errors.New("permission denied")

@@ -37,8 +37,9 @@ type Write struct {
 // At is a Write's If: the key's last revision must be rev.
 func At(rev uint64) *uint64 { return &rev }
 
-// attempt bounds a request to the server for which the caller gave no nearer deadline.
-const attempt = 5 * time.Second
+// attempt bounds one request to the server. One that is lost, as in a change of leader, is never answered: who has
+// more time asks again.
+const attempt = 1500 * time.Millisecond
 
 // Write writes, and returns the revision of the write when the server has acknowledged it. Where it was a
 // compare-and-swap that lost, the error wraps [ErrConflict]; other errors are those of [Bucket.Ensure], and
