@@ -199,21 +199,48 @@ func (c *cache) apply(seen []sighting, snapshot bool) {
 			changed[svc] = true
 			svc.list = slices.Clone(svc.list)
 		}
-		if event, ok := c.change(svc, s); ok && svc.snap.Load() != nil {
+		if event, ok := c.change(svc, s); ok && c.shows(svc) {
 			events = append(events, event)
 		}
 	}
 	for svc := range changed {
-		if svc.snap.Load() != nil {
+		if c.shows(svc) {
 			c.publish(svc)
 		}
 	}
+	c.prune(changed)
 	if snapshot {
 		events = append(events, c.sync()...)
 	}
 	for _, e := range events {
 		c.tell(e)
 	}
+}
+
+// prune forgets services that nobody asked for by name and that have no instance any more, where everything is
+// observed: they come back with their next instance. The caller holds c.mu.
+func (c *cache) prune(changed map[*service]bool) {
+	if _, all := c.synced[Everything]; !all {
+		return
+	}
+	services := *c.services.Load()
+	kept := services
+	for svc := range changed {
+		if _, asked := c.observed[svc.name]; asked || len(svc.list) > 0 {
+			continue
+		}
+		if len(kept) == len(services) {
+			kept = maps.Clone(services)
+		}
+		delete(kept, svc.name)
+	}
+	c.services.Store(&kept)
+}
+
+// shows reports whether a service's list is complete, so that it may be shown. The caller holds c.mu.
+func (c *cache) shows(svc *service) bool {
+	_, all := c.synced[Everything]
+	return all || svc.snap.Load() != nil
 }
 
 func (c *cache) publish(svc *service) {
@@ -323,7 +350,7 @@ func (c *cache) drop(s sighting) {
 	}
 	s.Op, s.err = tenant.Purge, nil
 	svc.list = slices.Clone(svc.list)
-	if event, ok := c.change(svc, s); ok && svc.snap.Load() != nil {
+	if event, ok := c.change(svc, s); ok && c.shows(svc) {
 		c.publish(svc)
 		c.tell(event)
 	}

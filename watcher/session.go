@@ -149,6 +149,7 @@ func (s *session) lastQueued(msg *nats.Msg) bool {
 func (s *session) control(msg *nats.Msg) {
 	if msg.Reply != "" {
 		_ = msg.Respond(nil)
+		s.flush()
 		return
 	}
 	if stalled := msg.Header.Get("Nats-Consumer-Stalled"); stalled != "" {
