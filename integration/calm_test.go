@@ -1,0 +1,101 @@
+package integration
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// Invariant 5, calm: through an outage longer than the TTL no observer's list of the living is ever short of one, the
+// view says how old it is, and who died meanwhile is gone afterwards. Seen to fail with a reaper that does not
+// wait after a reconnect.
+func TestOutageLongerThanTheTTL(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observers := []*kvregistry.Registry{open(t, s), open(t, s)}
+	start(t, plan{URL: s.URL(), Services: []kvService{web("a")}})
+	start(t, plan{URL: s.URL(), Services: []kvService{web("b")}})
+	dies := start(t, plan{URL: s.URL(), Services: []kvService{web("dies")}})
+	for _, o := range observers {
+		sees(t, o, time.Second, "web", "a", "b", "dies")
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	var missing [][]string
+	var oldest time.Duration
+	go func() { // ends with stop
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			for _, o := range observers {
+				snap, err := o.Snapshot("web")
+				if err != nil {
+					missing = append(missing, []string{err.Error()})
+					continue
+				}
+				oldest = max(oldest, snap.Age())
+				living := 0
+				for one := range snap.All() {
+					if one.ID == "a" || one.ID == "b" {
+						living++
+					}
+				}
+				if living != 2 {
+					missing = append(missing, ids(t, o, "web"))
+				}
+			}
+		}
+	}()
+	s.Down()
+	dies.kill()
+	time.Sleep(2*ttl + ttl/2) // the outage itself
+	s.Up()
+	back := time.Now()
+	for _, o := range observers {
+		sees(t, o, 3*ttl, "web", "a", "b")
+	}
+	t.Logf("the dead one was gone %s after the server's return", time.Since(back).Round(time.Millisecond))
+	if took := time.Since(back); took > 2*ttl+time.Second {
+		t.Errorf("the dead one was gone after %s", took)
+	}
+	end := time.Now().Add(ttl)
+	for time.Now().Before(end) { // the leases of before the outage are long over; nobody may take the living for dead
+		time.Sleep(10 * time.Millisecond)
+	}
+	close(stop)
+	<-done
+	if len(missing) > 0 {
+		t.Errorf("%d look-ups missed a living one, the first gave %v", len(missing), missing[0])
+	}
+	if oldest < 2*ttl {
+		t.Errorf("the oldest view said it was %s old, in an outage of %s", oldest, 2*ttl+ttl/2)
+	}
+	snap, err := observers[0].Snapshot("web")
+	if err != nil || snap.Age() > 2*time.Second {
+		t.Errorf("after the outage the view says it is %s old, %v", snap.Age(), err)
+	}
+}
+
+// Invariant 5: what is not known is not called "not found". Seen to fail with firstLook returning an empty snapshot.
+func TestUnknownIsNotNotFound(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observer := open(t, s, kvregistry.Timeout(200*time.Millisecond))
+	sees(t, observer, time.Second, "web")
+	s.Down()
+	if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
+		t.Errorf("a service known to have no instance gave %v, want ErrNotFound", err)
+	}
+	_, err := observer.GetService("never asked for")
+	if !isErr(err, kvregistry.ErrUnavailable) || isErr(err, kvregistry.ErrNotFound) {
+		t.Errorf("a service never read gave %v, want ErrUnavailable", err)
+	}
+	if _, err := observer.ServiceNames(); !isErr(err, kvregistry.ErrUnavailable) {
+		t.Errorf("ServiceNames gave %v, want ErrUnavailable", err)
+	}
+}

@@ -1,0 +1,154 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// Invariant 4, convergence: after a restart of the server an observer sees the next registration within 1 s of its
+// connection's return. Seen to fail with a view that is not made anew when the connection comes back.
+func TestRestartIsOverWithinASecond(t *testing.T) {
+	for _, down := range []time.Duration{100 * time.Millisecond, time.Second, 6 * time.Second} {
+		t.Run(down.String(), func(t *testing.T) {
+			t.Parallel()
+			s := natstest.Start(t)
+			back := make(chan time.Time, 1)
+			observer := openOn(t, s.Connect(nats.ReconnectHandler(func(*nats.Conn) { back <- time.Now() })))
+			owner := open(t, s)
+			register(t, owner, web("a"))
+			sees(t, observer, time.Second, "web", "a")
+			s.Outage(down)
+			returned := <-back
+			register(t, owner, web("b"))
+			sees(t, observer, 10*time.Second, "web", "a", "b")
+			took := time.Since(returned)
+			t.Logf("down %s: the next registration was seen %s after the connection's return", down, took.Round(time.Millisecond))
+			if took > time.Second {
+				t.Errorf("took %s, want at most 1 s", took)
+			}
+		})
+	}
+}
+
+// Invariant 4: a view whose consumer was deleted notices, and misses nothing. Seen to fail without the check for
+// silence.
+func TestDeletedConsumerIsMended(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	owner, observer := open(t, s, kvregistry.WithoutReaping()), open(t, s, kvregistry.WithoutReaping())
+	sees(t, observer, time.Second, "web")
+	nc := s.Connect()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range natstest.Consumers(t, nc, "KV_registry_default") {
+		if err := js.DeleteConsumer(t.Context(), "KV_registry_default", name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	register(t, owner, web("a"))
+	took := sees(t, observer, 5*time.Second, "web", "a")
+	t.Logf("mended after %s", took.Round(time.Millisecond))
+	if took > 2500*time.Millisecond {
+		t.Errorf("took %s", took)
+	}
+}
+
+// Invariant 4: dead processes are removed also after the reapers' queue was deleted. Seen to fail with a reaper that
+// makes the queue once only.
+func TestDeletedQueueIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observer := open(t, s)
+	p := start(t, plan{URL: s.URL(), Services: []kvService{web("a")}})
+	sees(t, observer, time.Second, "web", "a")
+	nc := s.Connect()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 2*ttl, func() error { return js.DeleteConsumer(t.Context(), "KV_registry_default", "reaper") })
+	p.kill()
+	sees(t, observer, 2*ttl+time.Second, "web")
+}
+
+// Invariant 4: a bucket that was deleted is made anew, and filled again by the living; caches follow. Seen to fail
+// without the view's check that the stream is the same one.
+func TestDeletedBucketIsMadeAnew(t *testing.T) {
+	for _, byHand := range []bool{false, true} {
+		t.Run(fmt.Sprintf("by hand %v", byHand), func(t *testing.T) {
+			t.Parallel()
+			s := natstest.Start(t)
+			observer := open(t, s)
+			owner := open(t, s)
+			for i := range 20 { // so that the new bucket's revisions are below the old one's
+				register(t, owner, web(fmt.Sprintf("a%02d", i)))
+				if i > 0 {
+					if err := owner.Unregister("web"); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			register(t, owner, web("a"))
+			gone := start(t, plan{URL: s.URL(), Services: []kvService{web("gone")}})
+			sees(t, observer, time.Second, "web", "a", "gone")
+			gone.freeze()
+			js, err := jetstream.New(s.Connect())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := js.DeleteKeyValue(t.Context(), "registry_default"); err != nil {
+				t.Fatal(err)
+			}
+			if byHand {
+				_, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{
+					Bucket: "registry_default", History: 1, LimitMarkerTTL: time.Minute, Storage: jetstream.FileStorage,
+				})
+				if err != nil && !isErr(err, jetstream.ErrBucketExists) {
+					t.Fatal(err)
+				}
+			}
+			sees(t, observer, 5*time.Second, "web", "a")
+			register(t, owner, web("b"))
+			sees(t, observer, time.Second, "web", "a", "b")
+			gone.thaw()
+			sees(t, observer, 5*time.Second, "web", "a", "b", "gone")
+			gone.kill()
+			sees(t, observer, 3*ttl, "web", "a", "b")
+		})
+	}
+}
+
+// Invariant 4: an observer that was frozen while services came and went shows what is there when it goes on. The
+// observer is this process's; what is frozen is its connection.
+func TestCutConnectionConverges(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	nc := s.Connect()
+	observer := openOn(t, nc)
+	owner := open(t, s)
+	gone := register(t, owner, web("gone"))
+	stays := register(t, owner, web("stays"))
+	sees(t, observer, time.Second, "web", "gone", "stays")
+	for i := range 20 {
+		if err := nc.ForceReconnect(); err != nil {
+			t.Fatal(err)
+		}
+		if i == 10 {
+			if err := gone(); err != nil {
+				t.Fatal(err)
+			}
+			register(t, owner, web("new"))
+		}
+	}
+	sees(t, observer, 2*time.Second, "web", "new", "stays")
+	_ = stays
+}

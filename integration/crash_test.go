@@ -1,0 +1,120 @@
+package integration
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// Invariant 2, crash: a killed process is out of every observer's cache within TTL + 1 s, and no live process
+// ever is. Seen to fail with Reaper.reap returning nil at once, and with a heartbeat interval of two TTLs.
+func TestKilledProcessIsOut(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observers := []*kvregistry.Registry{open(t, s), open(t, s)}
+	live := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("live")}})
+	dead := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("dead"), {ID: "dead", Name: "other", Address: "127.0.0.1:1"}}})
+	for _, o := range observers {
+		sees(t, o, time.Second, "web", "dead", "live")
+		sees(t, o, time.Second, "other", "dead")
+	}
+	dead.kill()
+	killed := time.Now()
+	for _, o := range observers {
+		sees(t, o, ttl+time.Second-time.Since(killed), "web", "live")
+		sees(t, o, ttl+time.Second-time.Since(killed), "other")
+	}
+	t.Logf("out of both caches %s after the kill, TTL %s", time.Since(killed).Round(time.Millisecond), ttl)
+	for time.Since(killed) < 3*ttl {
+		for _, o := range observers {
+			if got := ids(t, o, "web"); len(got) != 1 {
+				t.Fatalf("the live process is gone: %v", got)
+			}
+		}
+		time.Sleep(time.Millisecond) // between two looks; the loop watches for something that must not happen
+	}
+	_ = live
+}
+
+// Invariant 2: a graceful stop is seen within 100 ms of it, and nothing waits for the TTL. Seen to fail with
+// Close not deleting the registrations.
+func TestGracefulStopIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observer := open(t, s)
+	p := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("a"), web("b"), web("c")}})
+	sees(t, observer, time.Second, "web", "a", "b", "c")
+	events, err := observer.Watch(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = p.stdin.Close()
+	for range 3 {
+		if e := <-events; e.Kind != kvregistry.Registered {
+			t.Fatalf("got %s", e.Kind)
+		}
+	}
+	for range 3 {
+		if e := <-events; e.Kind != kvregistry.Unregistered {
+			t.Fatalf("got %s, want unregistered", e.Kind)
+		}
+	}
+	seen := time.Now()
+	ns, err := strconv.ParseInt(p.await("closed", 5*time.Second), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if late := seen.Sub(time.Unix(0, ns)); late > 100*time.Millisecond {
+		t.Errorf("seen %s after Close returned", late)
+	}
+	if left := keys(t, s.Connect(), "default", "lease."); len(left) != 0 {
+		t.Errorf("the lease was not given back: %v", left)
+	}
+}
+
+// Invariant 2: a process that was frozen for longer than a TTL is out, and back when it goes on. Seen to fail with
+// the keeper never giving up a lease that it could not renew, and registrations not written again after a loss.
+func TestFrozenProcessComesBack(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observer := open(t, s)
+	p := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("a")}})
+	sees(t, observer, time.Second, "web", "a")
+	p.freeze()
+	sees(t, observer, ttl+time.Second, "web")
+	p.thaw()
+	took := sees(t, observer, 2*time.Second, "web", "a")
+	t.Logf("back after %s", took)
+	p.await("lost", time.Second)
+}
+
+// The dead of a tenant without a living process are not shown to the first one that comes. Seen to fail with Dead
+// returning nil.
+func TestNewcomerFindsNoneOfTheDead(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	a := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("a")}})
+	b := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("b")}})
+	a.kill()
+	b.kill()
+	time.Sleep(ttl + time.Second) // the TTL itself, with nobody there to see it
+	nc := s.Connect()
+	if left := keys(t, nc, "default", "svc."); len(left) != 2 {
+		t.Fatalf("the test is to begin with two dead registrations, there are %v", left)
+	}
+	observer := open(t, s)
+	_, err := observer.GetServices(t.Context(), "web")
+	if !isErr(err, kvregistry.ErrNotFound) {
+		t.Fatalf("the first look-up gave %v, want ErrNotFound", err)
+	}
+	names, err := observer.ServiceNames()
+	if err != nil || len(names) != 0 {
+		t.Fatalf("names of the dead: %v, %v", names, err)
+	}
+	natstest.Eventually(t, 3*ttl, func() error { return noneLeft(keys(t, nc, "default", "svc.")) })
+	register(t, observer, web("c"))
+	sees(t, observer, time.Second, "web", "c")
+}

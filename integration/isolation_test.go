@@ -1,0 +1,139 @@
+package integration
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// Invariant 8, isolation: whatever a service is called, it is found under that name alone, in its own tenant alone.
+// Seen to fail with names that are not escaped.
+func TestNoNameReachesAnother(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	a, b := open(t, s, kvregistry.Tenant("a")), open(t, s, kvregistry.Tenant("b"))
+	names := []string{
+		"b", "web", "web.1", "web.*", "web.>", ">", "web=2E1", "web/1", "web 1", "wéb", "网", "$KV", "svc", "lease", "-_", "WEB",
+		"a\x00b", "\n", strings.Repeat("n", 255), strings.Repeat("é", 127),
+	}
+	for _, name := range names {
+		if _, err := a.Register(kvregistry.Service{Name: name, ID: name, Address: "127.0.0.1:1"}); err != nil {
+			t.Fatalf("%q: %v", name, err)
+		}
+	}
+	for _, name := range names {
+		list, err := a.GetServices(t.Context(), name)
+		if err != nil || len(list) != 1 || list[0].Name != name || list[0].ID != name {
+			t.Errorf("%q: got %v, %v", name, list, err)
+		}
+		if _, err := b.GetService(name); !isErr(err, kvregistry.ErrNotFound) {
+			t.Errorf("%q: the other tenant got %v", name, err)
+		}
+	}
+	got, err := a.ServiceNames()
+	slices.Sort(names)
+	if err != nil || !slices.Equal(got, names) {
+		t.Errorf("names are %q, %v", got, err)
+	}
+	if got, err := b.ServiceNames(); err != nil || len(got) != 0 {
+		t.Errorf("the other tenant's names are %q, %v", got, err)
+	}
+	for _, bad := range []string{"", "*", strings.Repeat("n", 256), "\xff"} {
+		if _, err := a.Register(kvregistry.Service{Name: bad, Address: "127.0.0.1:1"}); !isErr(err, kvregistry.ErrInvalidService) {
+			t.Errorf("%.10q: registering it gave %v", bad, err)
+		}
+	}
+	for _, bad := range []string{"", "a.b", "a>", "*", "a b", "é", strings.Repeat("n", 65)} {
+		if _, err := kvregistry.New(t.Context(), s.Connect(), kvregistry.Tenant(bad)); !isErr(err, kvregistry.ErrInvalidOption) {
+			t.Errorf("tenant %.10q gave %v", bad, err)
+		}
+	}
+}
+
+// Invariant 9, tolerance: bytes in the bucket that are no registration change no look-up and stop nothing. Seen to fail
+// with a cache that drops an instance as soon as its key can't be read.
+func TestWhateverStandsInTheBucket(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	owner, observer := open(t, s), open(t, s)
+	register(t, owner, web("a"))
+	if err := observer.Observe(kvregistry.Everything); err != nil {
+		t.Fatal(err)
+	}
+	sees(t, observer, time.Second, "web", "a")
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() { // ends with stop
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if got := ids(t, observer, "web"); !slices.Equal(got, []string{"a"}) {
+				t.Errorf("a look-up gave %v", got)
+				return
+			}
+		}
+	}()
+	kv := bucket(t, s.Connect(), "default")
+	good := `{"format":1,"lease":"L","instance":{"id":"x","name":"web","address":"h:1"}}`
+	for key, value := range map[string]string{
+		"svc.web.garbage":          "\x00\xff no json",
+		"svc.web.empty":            "",
+		"svc.web.list":             "[]",
+		"svc.web.other-id":         good,
+		"svc.web.no-lease":         `{"format":1,"instance":{"id":"no-lease","name":"web","address":"h:1"}}`,
+		"svc.web.newer":            `{"format":2,"lease":"L","instance":"something else"}`,
+		"svc.web.status":           `{"format":1,"lease":"L","instance":{"id":"status","name":"web","status":"odd"}}`,
+		"svc.web.deep":             strings.Repeat("[", 20000),
+		"svc.web":                  good,
+		"svc.web.too.long":         good,
+		"svc.web.=61":              good, // an escape that is not needed
+		"svc.=ZZ.x":                good,
+		"something":                "else",
+		"lease":                    "x",
+		"lease.odd.one":            "x",
+		"svc.web.a":                "over a living one's registration",
+		"svc.not-observed.x":       "x",
+		"svc.web." + longToken():   good,
+		"svc." + longToken() + ".": "",
+	} {
+		if _, err := kv.Put(t.Context(), key, []byte(value)); err != nil && !strings.HasSuffix(key, ".") {
+			t.Fatalf("%q: %v", key, err)
+		}
+	}
+	register(t, owner, kvregistry.Service{Name: "next", ID: "b", Address: "h:1"})
+	sees(t, observer, time.Second, "next", "b")
+	newcomer := open(t, s)
+	sees(t, newcomer, 2*time.Second, "web", "a")
+	if names, err := newcomer.ServiceNames(); err != nil || !slices.Equal(names, []string{"next", "web"}) {
+		t.Errorf("names are %q, %v", names, err)
+	}
+	close(stop)
+	<-done
+}
+
+func longToken() string { return strings.Repeat("x", 300) }
+
+// Unknown fields are passed over, so that a later format may add some.
+func TestUnknownFieldsSurviveARead(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observer := open(t, s)
+	sees(t, observer, time.Second, "web")
+	kv := bucket(t, s.Connect(), "default")
+	_, err := kv.PutString(t.Context(), "svc.web.x", `{"format":1,"lease":"L","new":{"a":[1]},"instance":{"id":"x","name":"web","address":"h:1","colour":"red"}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sees(t, observer, time.Second, "web", "x")
+	if err := wantAddress(observer, "h:1"); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,251 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// ttl is the lease of the tests: the shortest there is.
+const ttl = 2 * time.Second
+
+// TestMain runs the tests, or, where a test asks for it, one service process.
+func TestMain(m *testing.M) {
+	if plan := os.Getenv("KVREGISTRY_TEST_PROCESS"); plan != "" {
+		os.Exit(serviceProcess(plan))
+	}
+	os.Exit(m.Run())
+}
+
+// plan is what a service process is to do.
+type plan struct {
+	URL      string
+	Tenant   string
+	TTL      time.Duration
+	Services []kvregistry.Service
+	Observe  string // look this one up and print how many there are, again and again
+}
+
+// serviceProcess registers what the plan says, and stays until its standard input ends. Then it closes its
+// registry, as a graceful stop does.
+func serviceProcess(text string) int {
+	var p plan
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		fmt.Println("failed", err)
+		return 1
+	}
+	nc, err := nats.Connect(p.URL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		fmt.Println("failed", err)
+		return 1
+	}
+	reg, err := kvregistry.New(context.Background(), nc, kvregistry.Tenant(p.Tenant), kvregistry.TTL(p.TTL), quiet(),
+		kvregistry.OnFenced(func(s kvregistry.Service) { fmt.Println("fenced", s.ID) }),
+		kvregistry.OnLeaseLost(func(error) { fmt.Println("lost") }))
+	if err != nil {
+		fmt.Println("failed", err)
+		return 1
+	}
+	for _, s := range p.Services {
+		if _, err := reg.Register(s); err != nil {
+			fmt.Println("failed", err)
+			return 1
+		}
+	}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	if err := reg.Close(); err != nil {
+		fmt.Println("failed", err)
+		return 1
+	}
+	fmt.Println("closed", time.Now().UnixNano())
+	return 0
+}
+
+// process is a service process that a test started.
+type process struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	lines chan string
+}
+
+// start runs a service process until the test ends, and returns when it has registered everything.
+func start(t *testing.T, p plan) *process {
+	t.Helper()
+	if p.Tenant == "" {
+		p.Tenant = kvregistry.DefaultTenant
+	}
+	if p.TTL == 0 {
+		p.TTL = ttl
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "KVREGISTRY_TEST_PROCESS="+string(text))
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pr := &process{t: t, cmd: cmd, stdin: stdin, lines: make(chan string, 100)}
+	go func() { // ends with the process
+		defer close(pr.lines)
+		for sc := bufio.NewScanner(stdout); sc.Scan(); {
+			pr.lines <- sc.Text()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGCONT)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	pr.await("ready", 10*time.Second)
+	return pr
+}
+
+// await waits for a line that begins with a word, and returns what follows it.
+func (p *process) await(word string, within time.Duration) string {
+	p.t.Helper()
+	late := time.After(within)
+	for {
+		select {
+		case line, more := <-p.lines:
+			if !more {
+				p.t.Fatalf("process ended before it said %q", word)
+			}
+			if rest, ok := strings.CutPrefix(line, word); ok {
+				return strings.TrimSpace(rest)
+			}
+			if strings.HasPrefix(line, "failed") {
+				p.t.Fatal(line)
+			}
+		case <-late:
+			p.t.Fatalf("process did not say %q within %s", word, within)
+		}
+	}
+}
+
+func (p *process) kill()   { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() }
+func (p *process) freeze() { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
+func (p *process) thaw()   { _ = p.cmd.Process.Signal(syscall.SIGCONT) }
+
+// quiet keeps the library's log out of the test's output.
+func quiet() kvregistry.Option { return kvregistry.Logger(slog.New(slog.DiscardHandler)) }
+
+// open makes a registry on a connection of its own, until the test ends.
+func open(t testing.TB, s *natstest.Server, opts ...kvregistry.Option) *kvregistry.Registry {
+	t.Helper()
+	return openOn(t, s.Connect(), opts...)
+}
+
+func openOn(t testing.TB, nc *nats.Conn, opts ...kvregistry.Option) *kvregistry.Registry {
+	t.Helper()
+	r, err := kvregistry.New(t.Context(), nc, append([]kvregistry.Option{kvregistry.TTL(ttl), quiet()}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+// web is a service that can be registered.
+func web(id string) kvregistry.Service {
+	return kvregistry.Service{ID: id, Name: "web", URL: "http://127.0.0.1:8083/" + id}
+}
+
+func register(t testing.TB, r *kvregistry.Registry, s kvregistry.Service) func() error {
+	t.Helper()
+	un, err := r.Register(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return un
+}
+
+// ids are the ids of a service's instances as a registry shows them, without waiting.
+func ids(t testing.TB, r *kvregistry.Registry, name string) []string {
+	t.Helper()
+	snap, err := r.Snapshot(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := []string{}
+	for s := range snap.All() {
+		list = append(list, s.ID)
+	}
+	return list
+}
+
+// sees waits until a registry shows just the given instances, and returns how long that took.
+func sees(t testing.TB, r *kvregistry.Registry, within time.Duration, name string, want ...string) time.Duration {
+	t.Helper()
+	return natstest.Eventually(t, within, func() error {
+		if got := ids(t, r, name); !slices.Equal(got, want) {
+			return fmt.Errorf("service %s has %v, want %v", name, got, want)
+		}
+		return nil
+	})
+}
+
+// bucket is the tenant's bucket, read and written by hand.
+func bucket(t testing.TB, nc *nats.Conn, tenant string) jetstream.KeyValue {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.KeyValue(t.Context(), "registry_"+tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kv
+}
+
+// keys are the keys of a bucket that have a value, under a prefix.
+func keys(t testing.TB, nc *nats.Conn, tenant, prefix string) []string {
+	t.Helper()
+	list := []string{}
+	l, err := bucket(t, nc, tenant).ListKeysFiltered(t.Context(), prefix+">")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range l.Keys() {
+		list = append(list, k)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// connected reports whether the process has a connection to the server again.
+func (p *process) connected(s *natstest.Server) error {
+	if n := s.Server().NumClients(); n < 3 { // this process's two, and that one's
+		return fmt.Errorf("%d clients", n)
+	}
+	return nil
+}

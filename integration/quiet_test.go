@@ -1,0 +1,66 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// Invariant 11, quiet: however many registrations a process has and however many observers there are, a heartbeat
+// is one message on its lease's key and reaches no observer. Seen to fail with heartbeats that write a
+// registration's key too.
+func TestHeartbeatsReachNoObserver(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	owner := open(t, s)
+	for i := range 50 {
+		register(t, owner, kvregistry.Service{ID: fmt.Sprint(i), Name: fmt.Sprintf("s%d", i%7), Address: "127.0.0.1:1"})
+	}
+	for range 3 {
+		o := open(t, s)
+		if err := o.ObserveContext(t.Context(), kvregistry.Everything); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plain := s.Connect()
+	count := func(subject string) func() (int, map[string]bool) {
+		sub, err := plain.SubscribeSync(subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := plain.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		return func() (n int, subjects map[string]bool) {
+			subjects = map[string]bool{}
+			for {
+				msg, err := sub.NextMsg(time.Millisecond)
+				if err == nats.ErrTimeout {
+					return n, subjects
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				n++
+				subjects[msg.Subject] = true
+			}
+		}
+	}
+	svc, lease := count("$KV.registry_default.svc.>"), count("$KV.registry_default.lease.>")
+	time.Sleep(3 * ttl) // the time watched; nothing is waited for
+	if n, which := svc(); n != 0 {
+		t.Errorf("%d messages on svc.>: %v", n, which)
+	}
+	n, which := lease()
+	if len(which) != 1 {
+		t.Errorf("heartbeats of %d leases, want those of one: %v", len(which), which)
+	}
+	if n < 8 || n > 11 {
+		t.Errorf("%d heartbeats in three TTLs, want 9 or 10", n)
+	}
+}

@@ -1,0 +1,94 @@
+package integration
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The packages that a user imports.
+var library = []string{"kvregistry", "lease", "watcher", "tenant"}
+
+// The library packages import the standard library and nats.go, with what nats.go itself needs, and nothing else.
+func TestLibraryImports(t *testing.T) {
+	for _, pkg := range library {
+		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "../"+pkg).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, dep := range strings.Fields(string(out)) {
+			ok := false
+			for _, allowed := range []string{
+				"github.com/kvregistry/go/", "github.com/nats-io/nats.go", "github.com/nats-io/nkeys", "github.com/nats-io/nuid",
+				"github.com/klauspost/compress/", "golang.org/x/crypto/", "golang.org/x/sys/",
+			} {
+				ok = ok || strings.HasPrefix(dep, allowed)
+			}
+			if !ok {
+				t.Errorf("%s depends on %s", pkg, dep)
+			}
+		}
+	}
+	// What they import themselves is less than what nats.go brings along.
+	eachFile(t, func(pkg string, file *ast.File) {
+		for _, imp := range file.Imports {
+			path := strings.Trim(imp.Path.Value, `"`)
+			if strings.Contains(path, ".") && !strings.HasPrefix(path, "github.com/nats-io/nats.go") && !strings.HasPrefix(path, "github.com/kvregistry/go/") {
+				t.Errorf("%s imports %s", pkg, path)
+			}
+			if rank(path) >= rank("github.com/kvregistry/go/"+pkg) && strings.HasPrefix(path, "github.com/kvregistry/go/") {
+				t.Errorf("%s imports %s: arrows point from kvregistry to lease and watcher, and from those to tenant", pkg, path)
+			}
+		}
+	})
+}
+
+func rank(path string) int {
+	return map[string]int{"tenant": 1, "lease": 2, "watcher": 2, "kvregistry": 3}[filepath.Base(path)]
+}
+
+// Invariant 10, honest clocks: the library reads no time that another machine wrote. A message's or an entry's
+// timestamp is the server's clock: nothing may compare it with this machine's. The stream's creation time tells one
+// stream from the next and is compared for equality with itself alone. Seen to fail with an age taken from a
+// message's timestamp.
+func TestNoForeignClockIsRead(t *testing.T) {
+	allowed := map[string]bool{"info.Created": true} // watcher's origin of a stream
+	eachFile(t, func(pkg string, file *ast.File) {
+		ast.Inspect(file, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			x, _ := sel.X.(*ast.Ident)
+			if (sel.Sel.Name == "Timestamp" || sel.Sel.Name == "Created" || sel.Sel.Name == "TimeStamp" || sel.Sel.Name == "LastTime" || sel.Sel.Name == "FirstTime") &&
+				(x == nil || !allowed[x.Name+"."+sel.Sel.Name]) {
+				t.Errorf("%s reads a time of the server's: %s", pkg, sel.Sel.Name)
+			}
+			return true
+		})
+	})
+}
+
+func eachFile(t *testing.T, f func(pkg string, file *ast.File)) {
+	t.Helper()
+	for _, pkg := range library {
+		err := filepath.WalkDir("../"+pkg, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err == nil {
+				f(pkg, file)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
