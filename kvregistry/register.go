@@ -37,9 +37,7 @@ func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister f
 		return nil, fmt.Errorf("kvregistry: register: %w", err)
 	}
 	unregister = func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), writeTime)
-		defer cancel()
-		return wrap("unregister", r.end(ctx, g))
+		return bounded(func(ctx context.Context) error { return wrap("unregister", r.end(ctx, g)) })
 	}
 	err = r.first(ctx, g)
 	switch {
@@ -49,6 +47,13 @@ func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister f
 		return unregister, fmt.Errorf("kvregistry: register %s of service %q: %w", g.service.ID, g.service.Name, err)
 	}
 	return nil, fmt.Errorf("kvregistry: register %s of service %q: %w", g.service.ID, g.service.Name, err)
+}
+
+// bounded gives a method that takes no context the time that it may take.
+func bounded(f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
+	defer cancel()
+	return f(ctx)
 }
 
 func wrap(what string, err error) error {
@@ -207,9 +212,7 @@ func (r *Registry) awaitSeen(ctx context.Context, g *registration) {
 // Unregister takes back all of this process's instances of a service, within 5 s. See
 // [Registry.UnregisterContext].
 func (r *Registry) Unregister(name string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
-	defer cancel()
-	return r.UnregisterContext(ctx, name)
+	return bounded(func(ctx context.Context) error { return r.UnregisterContext(ctx, name) })
 }
 
 // UnregisterContext takes back all of this process's instances of a service, and returns when the server has
@@ -235,7 +238,11 @@ func (r *Registry) end(ctx context.Context, g *registration) error {
 		return err
 	}
 	defer r.release(g)
-	err := r.remove(ctx, g)
+	return r.outcome(ctx, g, r.remove(ctx, g))
+}
+
+// outcome is what a change that was written, or tried, comes to for who asked for it.
+func (r *Registry) outcome(ctx context.Context, g *registration, err error) error {
 	switch {
 	case err == nil:
 		r.awaitSeen(ctx, g)
@@ -243,7 +250,7 @@ func (r *Registry) end(ctx context.Context, g *registration) error {
 	case errors.Is(err, ErrFenced), tenant.Permanent(err):
 		return err
 	}
-	return fmt.Errorf("%w: it is deleted as soon as NATS answers: %w", ErrPending, err)
+	return fmt.Errorf("%w: it is made as soon as NATS answers: %w", ErrPending, err)
 }
 
 // endAll takes everything back.
@@ -254,89 +261,6 @@ func (r *Registry) endAll(ctx context.Context) error {
 		}
 		return nil
 	})
-}
-
-// Update replaces what a registered instance says, within 5 s. See [Registry.UpdateContext].
-func (r *Registry) Update(s Service) error {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
-	defer cancel()
-	return r.UpdateContext(ctx, s)
-}
-
-// UpdateContext replaces what an instance that this process registered says, in one write, and returns when the
-// server has acknowledged it. s.ID may be empty where this process has one instance of the name.
-//
-// The error wraps [ErrNotRegistered], [ErrInvalidService], [ErrFenced], [ErrClosed], or [ErrPending] where the
-// server did not answer in time: the change is then written as soon as it can be.
-func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
-	if err := r.usable(); err != nil {
-		return fmt.Errorf("kvregistry: update: %w", err)
-	}
-	list := r.own.named(s.Name)
-	if s.ID != "" {
-		list = slices.DeleteFunc(list, func(g *registration) bool { return g.service.ID != s.ID })
-	}
-	switch {
-	case len(list) == 0 || s.Name == "":
-		return fmt.Errorf("kvregistry: update: instance %q of service %q: %w", s.ID, s.Name, ErrNotRegistered)
-	case len(list) > 1:
-		return fmt.Errorf("kvregistry: update: %w: this process has %d instances of service %q; set ID", ErrInvalidService, len(list), s.Name)
-	}
-	s = s.Clone()
-	s.ID = list[0].service.ID
-	if err := r.complete(&s); err != nil {
-		return fmt.Errorf("kvregistry: update: %w", err)
-	}
-	return wrap("update", r.alter(ctx, list[0], func(Service) Service { return s }))
-}
-
-// SetStatus sets the status of all of this process's instances of a service, within 5 s. See
-// [Registry.SetStatusContext].
-func (r *Registry) SetStatus(name string, status Status) error {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
-	defer cancel()
-	return r.SetStatusContext(ctx, name, status)
-}
-
-// SetStatusContext sets the status of all of this process's instances of a service, one write each. Errors are
-// those of [Registry.UpdateContext].
-func (r *Registry) SetStatusContext(ctx context.Context, name string, status Status) error {
-	if err := r.usable(); err != nil {
-		return fmt.Errorf("kvregistry: set status: %w", err)
-	}
-	if !status.valid() {
-		return fmt.Errorf("kvregistry: set status: %w: status %q; use passing, warning, critical or draining", ErrInvalidService, status)
-	}
-	list := r.own.named(name)
-	if len(list) == 0 || name == "" {
-		return fmt.Errorf("kvregistry: set status: service %q: %w", name, ErrNotRegistered)
-	}
-	return wrap("set status", each(list, func(g *registration) error {
-		return r.alter(ctx, g, func(s Service) Service { s.Status = status; return s })
-	}))
-}
-
-// alter changes what a registration declares and writes it.
-func (r *Registry) alter(ctx context.Context, g *registration, change func(Service) Service) error {
-	if !r.own.alter(g, change) {
-		return nil
-	}
-	if err := g.take(ctx); err != nil {
-		return err
-	}
-	defer r.release(g)
-	l, err := r.keeper.Lease(ctx)
-	if err == nil {
-		err = r.put(ctx, g, l.ID)
-	}
-	switch {
-	case err == nil:
-		r.awaitSeen(ctx, g)
-		return nil
-	case errors.Is(err, ErrFenced), tenant.Permanent(err):
-		return err
-	}
-	return fmt.Errorf("%w: it is written as soon as NATS answers: %w", ErrPending, err)
 }
 
 // RegisteredServices are the instances that this process has registered, ordered by name and id.

@@ -291,9 +291,7 @@ func (r *Registry) observe(name string) *service {
 // Where the server can't be reached within 5 s, the error says so: the registrations then go when the lease
 // has run out.
 func (r *Registry) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
-	defer cancel()
-	return r.CloseContext(ctx)
+	return bounded(r.CloseContext)
 }
 
 // CloseContext is [Registry.Close] with a context in place of the 5 s.

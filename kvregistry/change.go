@@ -1,0 +1,79 @@
+package kvregistry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// Update replaces what a registered instance says, within 5 s. See [Registry.UpdateContext].
+func (r *Registry) Update(s Service) error {
+	return bounded(func(ctx context.Context) error { return r.UpdateContext(ctx, s) })
+}
+
+// UpdateContext replaces what an instance that this process registered says, in one write, and returns when the
+// server has acknowledged it. s.ID may be empty where this process has one instance of the name.
+//
+// The error wraps [ErrNotRegistered], [ErrInvalidService], [ErrFenced], [ErrClosed], or [ErrPending] where the
+// server did not answer in time: the change is then written as soon as it can be.
+func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
+	if err := r.usable(); err != nil {
+		return fmt.Errorf("kvregistry: update: %w", err)
+	}
+	list := r.own.named(s.Name)
+	if s.ID != "" {
+		list = slices.DeleteFunc(list, func(g *registration) bool { return g.service.ID != s.ID })
+	}
+	switch {
+	case len(list) == 0 || s.Name == "":
+		return fmt.Errorf("kvregistry: update: instance %q of service %q: %w", s.ID, s.Name, ErrNotRegistered)
+	case len(list) > 1:
+		return fmt.Errorf("kvregistry: update: %w: this process has %d instances of service %q; set ID", ErrInvalidService, len(list), s.Name)
+	}
+	s = s.Clone()
+	s.ID = list[0].service.ID
+	if err := r.complete(&s); err != nil {
+		return fmt.Errorf("kvregistry: update: %w", err)
+	}
+	return wrap("update", r.alter(ctx, list[0], func(Service) Service { return s }))
+}
+
+// SetStatus sets the status of all of this process's instances of a service, within 5 s. See
+// [Registry.SetStatusContext].
+func (r *Registry) SetStatus(name string, status Status) error {
+	return bounded(func(ctx context.Context) error { return r.SetStatusContext(ctx, name, status) })
+}
+
+// SetStatusContext sets the status of all of this process's instances of a service, one write each. Errors are
+// those of [Registry.UpdateContext].
+func (r *Registry) SetStatusContext(ctx context.Context, name string, status Status) error {
+	if err := r.usable(); err != nil {
+		return fmt.Errorf("kvregistry: set status: %w", err)
+	}
+	if !status.valid() {
+		return fmt.Errorf("kvregistry: set status: %w: status %q; use passing, warning, critical or draining", ErrInvalidService, status)
+	}
+	list := r.own.named(name)
+	if len(list) == 0 || name == "" {
+		return fmt.Errorf("kvregistry: set status: service %q: %w", name, ErrNotRegistered)
+	}
+	return wrap("set status", each(list, func(g *registration) error {
+		return r.alter(ctx, g, func(s Service) Service { s.Status = status; return s })
+	}))
+}
+
+// alter changes what a registration declares and writes it.
+func (r *Registry) alter(ctx context.Context, g *registration, change func(Service) Service) error {
+	if !r.own.alter(g, change) {
+		return nil
+	}
+	if err := g.take(ctx); err != nil {
+		return err
+	}
+	defer r.release(g)
+	l, err := r.keeper.Lease(ctx)
+	if err == nil {
+		err = r.put(ctx, g, l.ID)
+	}
+	return r.outcome(ctx, g, err)
+}
