@@ -304,7 +304,7 @@ func TestGetServiceSpreadsEvenly(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	r := open(t, s)
-	const instances, callers, calls = 7, 64, 700
+	const instances, callers, calls = 7, 64, 7000
 	for i := range instances {
 		register(t, r, web(fmt.Sprint(i)))
 	}

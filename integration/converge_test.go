@@ -117,6 +117,11 @@ func TestDeletedBucketIsMadeAnew(t *testing.T) {
 				}
 			}
 			sees(t, observer, 5*time.Second, "web", "a")
+			// Revisions started over: a change with one that was used before is a change all the same.
+			if err := owner.Update(kvService{Name: "web", ID: "a", Address: "anew:1"}); err != nil {
+				t.Fatal(err)
+			}
+			natstest.Eventually(t, time.Second, func() error { return wantAddress(observer, "anew:1") })
 			register(t, owner, web("b"))
 			sees(t, observer, time.Second, "web", "a", "b")
 			gone.thaw()

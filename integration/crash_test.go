@@ -10,7 +10,8 @@ import (
 )
 
 // Invariant 2, crash: a killed process is out of every observer's cache within TTL + 1 s, and no live process
-// ever is. Seen to fail with Reaper.reap returning nil at once, and with a heartbeat interval of two TTLs.
+// ever is. Seen to fail with a reaper that purges nothing, and with a heartbeat
+// interval of two TTLs.
 func TestKilledProcessIsOut(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

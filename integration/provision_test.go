@@ -91,8 +91,7 @@ func TestFullBucket(t *testing.T) {
 	}
 }
 
-// Many processes may be a tenant's first at once. Seen to fail with a bucket that is made without looking whether
-// another was faster.
+// Many processes may be a tenant's first at once.
 func TestConcurrentFirstUse(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -145,8 +145,10 @@ func (k *Keeper) Lease(ctx context.Context) (*Lease, error) {
 		case <-granted:
 		case <-k.ctx.Done():
 		case <-ctx.Done():
-			if failure != nil {
-				return nil, fmt.Errorf("lease: %w before a lease was granted: %w", ctx.Err(), failure)
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			if k.failure != nil {
+				return nil, fmt.Errorf("lease: %w before a lease was granted: %w", ctx.Err(), k.failure)
 			}
 			return nil, fmt.Errorf("lease: %w before a lease was granted", ctx.Err())
 		}

@@ -146,7 +146,7 @@ func (v *View) Unwatch(filter string) {
 func (v *View) Wait(ctx context.Context, filter string) error {
 	for {
 		v.mu.Lock()
-		shown, advance, failure := v.shown.covers(filter), v.advance, v.failure
+		shown, advance := v.shown.covers(filter), v.advance
 		v.mu.Unlock()
 		if shown {
 			return nil
@@ -156,8 +156,10 @@ func (v *View) Wait(ctx context.Context, filter string) error {
 		case <-v.ctx.Done():
 			return fmt.Errorf("watcher: the view is closed: %w", v.ctx.Err())
 		case <-ctx.Done():
-			if failure != nil {
-				return fmt.Errorf("watcher: %w before the first snapshot: %w", ctx.Err(), failure)
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			if v.failure != nil {
+				return fmt.Errorf("watcher: %w before the first snapshot: %w", ctx.Err(), v.failure)
 			}
 			return fmt.Errorf("watcher: %w before the first snapshot", ctx.Err())
 		}

@@ -1,0 +1,326 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
+)
+
+func newBucket(t *testing.T, s *natstest.Server) *tenant.Bucket {
+	t.Helper()
+	b, err := tenant.New(s.Connect(), "test", tenant.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func newKeeper(t *testing.T, b *tenant.Bucket, cfg KeeperConfig) *Keeper {
+	t.Helper()
+	cfg.TTL, cfg.Value = MinTTL, []byte("test")
+	k, err := NewKeeper(b, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = k.Close(context.Background(), true) })
+	return k
+}
+
+// newReaper makes a reaper of keys whose value is the lease that they live by.
+func newReaper(t *testing.T, b *tenant.Bucket) *Reaper {
+	t.Helper()
+	r := NewReaper(b, ReaperConfig{
+		TTL: MinTTL, Filter: tenant.AllServices, LeaseOf: func(value []byte) (string, bool) { return string(value), len(value) > 0 },
+	})
+	t.Cleanup(r.Close)
+	return r
+}
+
+func held(t *testing.T, k *Keeper) *Lease {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	l, err := k.Lease(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func put(t *testing.T, b *tenant.Bucket, key, value string) uint64 {
+	t.Helper()
+	rev, err := b.Write(t.Context(), tenant.Write{Key: key, Value: []byte(value)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rev
+}
+
+func has(t *testing.T, b *tenant.Bucket, key string) bool {
+	t.Helper()
+	_, found, err := b.Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// A lease lives for as long as it is renewed, and ends at once when it is given back.
+func TestLeaseIsKept(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	k := newKeeper(t, b, KeeperConfig{})
+	l := held(t, k)
+	select {
+	case <-l.Done():
+		t.Fatalf("lost: %v", l.Err())
+	case <-time.After(2*MinTTL + MinTTL/2): // the time that it is to live through
+	}
+	if !has(t, b, tenant.LeaseKey(l.ID)) || held(t, k) != l {
+		t.Fatal("the lease did not live through two TTLs")
+	}
+	if err := k.Close(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if has(t, b, tenant.LeaseKey(l.ID)) || !errors.Is(l.Err(), ErrRevoked) {
+		t.Errorf("after Close: %v", l.Err())
+	}
+	if _, err := k.Lease(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("a closed keeper gave %v", err)
+	}
+}
+
+// A lease whose key somebody else wrote is lost, and the next one has another id.
+func TestSealedLeaseIsLost(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	lost := make(chan error, 1)
+	k := newKeeper(t, b, KeeperConfig{Lost: func(_ *Lease, err error) { lost <- err }})
+	l := held(t, k)
+	if _, err := b.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey(l.ID), Op: tenant.Purge}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-lost:
+		if !errors.Is(err, ErrLost) || !errors.Is(l.Err(), ErrLost) {
+			t.Errorf("lost by %v, %v", err, l.Err())
+		}
+	case <-time.After(MinTTL):
+		t.Fatal("the owner did not notice within a TTL")
+	}
+	if next := held(t, k); next.ID == l.ID {
+		t.Error("a lease's id was used twice")
+	}
+	if k.Steady(MinTTL) {
+		t.Error("a keeper that just lost its lease calls itself steady")
+	}
+}
+
+// A heartbeat whose answer was lost is found again, and a marker in its place is not taken for it.
+func TestLostAnswerIsAdopted(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	k := newKeeper(t, b, KeeperConfig{})
+	l := &Lease{ID: "by-hand", done: make(chan struct{})}
+	key := tenant.LeaseKey(l.ID)
+	l.rev = put(t, b, key, "granted")
+	if _, err := k.adopt(l); err == nil || errors.Is(err, tenant.ErrConflict) {
+		t.Errorf("the write that is known already gave %v, want another try", err)
+	}
+	want := put(t, b, key, "heartbeat")
+	if rev, err := k.adopt(l); err != nil || rev != want {
+		t.Errorf("adopted %d, %v, want %d", rev, err, want)
+	}
+	if _, err := b.Write(t.Context(), tenant.Write{Key: key, Op: tenant.Purge}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.adopt(l); !errors.Is(err, tenant.ErrConflict) {
+		t.Errorf("a sealed lease gave %v", err)
+	}
+}
+
+// Sealing holds where a lease is gone, and fails where it lives.
+func TestSeal(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	r := newReaper(t, b)
+	l := held(t, newKeeper(t, b, KeeperConfig{}))
+	if ok, err := r.seal(t.Context(), l.ID); ok || err != nil {
+		t.Errorf("a living lease was sealed: %v, %v", ok, err)
+	}
+	if ok, err := r.seal(t.Context(), "NEVER"); !ok || err != nil {
+		t.Errorf("a lease that never was: %v, %v", ok, err)
+	}
+}
+
+// What names a lease that is over goes by a sweep, with no marker of it there; what names a living one stays.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	l := held(t, newKeeper(t, b, KeeperConfig{}))
+	put(t, b, "svc.web.dead", "NEVER-WAS")
+	put(t, b, "svc.web.live", l.ID)
+	put(t, b, "svc.web.unreadable", "")
+	r := newReaper(t, b)
+	if dead, err := r.Dead(t.Context()); err != nil || len(dead) != 1 {
+		t.Fatalf("dead are %v, %v", dead, err)
+	}
+	if !has(t, b, "svc.web.dead") {
+		t.Fatal("a newcomer deleted something")
+	}
+	r.Start()
+	natstest.Eventually(t, 4*MinTTL, func() error {
+		if has(t, b, "svc.web.dead") {
+			return errors.New("not swept")
+		}
+		return nil
+	})
+	if !has(t, b, "svc.web.live") || !has(t, b, "svc.web.unreadable") {
+		t.Error("the sweep took too much")
+	}
+	if dead, err := r.Dead(t.Context()); err != nil || dead != nil {
+		t.Errorf("with the sweep key standing, dead are %v, %v", dead, err)
+	}
+}
+
+// A registration that moved on after it was read is left alone.
+func TestReapingLeavesWhatMovedOn(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	r := newReaper(t, b)
+	put(t, b, "svc.web.a", "DEAD")
+	put(t, b, "svc.web.b", "DEAD")
+	keys, err := r.heldKeys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, b, "svc.web.a", "NEXT")
+	if err := r.purge(set{"DEAD": {}}, keys); err != nil {
+		t.Fatal(err)
+	}
+	if !has(t, b, "svc.web.a") || has(t, b, "svc.web.b") || r.Reaped() != 1 {
+		t.Errorf("moved on: %v, dead: %v, reaped %d", has(t, b, "svc.web.a"), has(t, b, "svc.web.b"), r.Reaped())
+	}
+}
+
+// Many leases that run out at once are reaped by several reapers, each key once.
+func TestManyLeasesAtOnce(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	b := newBucket(t, s)
+	reapers := []*Reaper{newReaper(t, b), newReaper(t, newBucket(t, s)), newReaper(t, newBucket(t, s))}
+	for _, r := range reapers {
+		r.Start()
+	}
+	const n = 500
+	ws := make([]tenant.Write, 0, 2*n)
+	for i := range n {
+		id := fmt.Sprintf("L%d", i)
+		ws = append(ws, tenant.Write{Key: tenant.LeaseKey(id), Value: []byte("x"), TTL: 2 * MinTTL},
+			tenant.Write{Key: fmt.Sprintf("svc.web.%d", i), Value: []byte(id)})
+	}
+	_, errs := b.WriteAll(t.Context(), ws)
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	granted := time.Now()
+	natstest.Eventually(t, 4*MinTTL, func() error {
+		n := 0
+		err := b.Scan(t.Context(), tenant.AllServices, false, func(e tenant.Entry) {
+			if e.Op == tenant.Put {
+				n++
+			}
+		})
+		if err == nil && n > 0 {
+			err = fmt.Errorf("%d are left", n)
+		}
+		return err
+	})
+	t.Logf("all gone %s after they were granted for %s", time.Since(granted).Round(time.Millisecond), 2*MinTTL)
+	total := uint64(0)
+	for _, r := range reapers {
+		total += r.Reaped()
+	}
+	if total != n {
+		t.Errorf("reaped %d, want %d", total, n)
+	}
+}
+
+// Each marker is dealt with when it comes; nothing waits for a sweep. Leases run out one after the other over a sweep's
+// whole period, so that a sweep alone would be late for some. Seen to fail with Reaper.reap purging nothing.
+func TestEachMarkerIsReapedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	r := newReaper(t, b)
+	r.Start()
+	const n = 14
+	granted := map[string]time.Time{}
+	for i := range n {
+		id := fmt.Sprintf("L%d", i)
+		if _, err := b.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey(id), Value: []byte("x"), TTL: MinTTL}); err != nil {
+			t.Fatal(err)
+		}
+		granted["svc.web."+id] = time.Now()
+		put(t, b, "svc.web."+id, id)
+		time.Sleep(r.timerTTL() / 10) // spreads the leases' ends
+	}
+	worst := time.Duration(0)
+	natstest.Eventually(t, 3*MinTTL, func() error {
+		for key, at := range granted {
+			if late := time.Since(at) - MinTTL; !has(t, b, key) {
+				worst = max(worst, late)
+				delete(granted, key)
+			}
+		}
+		if len(granted) > 0 {
+			return fmt.Errorf("%d are left", len(granted))
+		}
+		return nil
+	})
+	t.Logf("the last of %d was gone %s after its lease's end", n, worst.Round(time.Millisecond))
+	if worst > 800*time.Millisecond {
+		t.Errorf("one was gone %s after its lease's end", worst)
+	}
+}
+
+// A reaper that saw its own heartbeats late holds its markers back for a while. Seen to fail with doubtful returning
+// false.
+func TestDoubtfulReaperHoldsBack(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	r := newReaper(t, b)
+	began := time.Now()
+	r.cfg.Steady = func(time.Duration) bool { return time.Since(began) > 3*MinTTL }
+	r.Start()
+	put(t, b, "svc.web.a", "L")
+	if _, err := b.Write(t.Context(), tenant.Write{Key: "lease.L", Value: []byte("x"), TTL: MinTTL}); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 6*MinTTL, func() error {
+		if has(t, b, "svc.web.a") {
+			return errors.New("not reaped")
+		}
+		return nil
+	})
+	if r.Held() == 0 || time.Since(began) < 3*MinTTL {
+		t.Errorf("held back %d times, reaped after %s", r.Held(), time.Since(began))
+	}
+}
+
+func TestCheckTTL(t *testing.T) {
+	for ttl, ok := range map[time.Duration]bool{
+		0: false, time.Second: false, 2 * time.Second: true, 2500 * time.Millisecond: false, 24 * time.Hour: true, 24*time.Hour + time.Second: false,
+	} {
+		if err := CheckTTL(ttl); (err == nil) != ok || err != nil && !errors.Is(err, ErrInvalidTTL) {
+			t.Errorf("%s: %v", ttl, err)
+		}
+	}
+}

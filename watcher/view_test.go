@@ -1,0 +1,267 @@
+package watcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
+)
+
+// model is what a reader of a view makes of its changes.
+type model struct {
+	mu        sync.Mutex
+	keys      map[string]string
+	last      map[string]uint64
+	snapshots int
+	changes   int
+	wrong     []string
+}
+
+func (m *model) apply(changes []Change, snapshot *Snapshot) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if snapshot != nil {
+		m.snapshots++
+		if snapshot.Reset {
+			m.last = map[string]uint64{}
+		}
+	} else if m.snapshots == 0 {
+		m.wrong = append(m.wrong, "a change came before the first snapshot")
+	}
+	m.changes += len(changes)
+	for _, c := range changes {
+		if c.Revision != 0 && c.Revision <= m.last[c.Key] {
+			m.wrong = append(m.wrong, fmt.Sprintf("%s went from %d to %d", c.Key, m.last[c.Key], c.Revision))
+		}
+		m.last[c.Key] = c.Revision
+		if c.Op == tenant.Put {
+			m.keys[c.Key] = string(c.Value)
+		} else {
+			delete(m.keys, c.Key)
+		}
+	}
+}
+
+func (m *model) is(want map[string]string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.wrong) > 0 {
+		return errors.New(m.wrong[0])
+	}
+	if !maps.Equal(m.keys, want) {
+		return fmt.Errorf("the view made %d keys, want %d: %.200v", len(m.keys), len(want), m.keys)
+	}
+	return nil
+}
+
+func newView(t *testing.T, s *natstest.Server) (*View, *model, *tenant.Bucket) {
+	t.Helper()
+	b, err := tenant.New(s.Connect(), "test", tenant.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m := &model{keys: map[string]string{}, last: map[string]uint64{}}
+	v := New(b, Config{Apply: m.apply, Missing: b.Ensure})
+	t.Cleanup(v.Close)
+	v.Start()
+	return v, m, b
+}
+
+func put(t *testing.T, b *tenant.Bucket, key, value string) {
+	t.Helper()
+	if _, err := b.Write(t.Context(), tenant.Write{Key: key, Value: []byte(value)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// The first snapshot is whole before it is shown, and then each change comes; only of what is watched.
+func TestSnapshotThenChanges(t *testing.T) {
+	t.Parallel()
+	v, m, b := newView(t, natstest.Start(t))
+	want := map[string]string{}
+	for i := range 1000 {
+		key := fmt.Sprintf("svc.a.%d", i)
+		want[key] = "x"
+		put(t, b, key, "x")
+		if i%10 == 0 {
+			put(t, b, fmt.Sprintf("svc.other.%d", i), "x")
+		}
+	}
+	v.Watch("svc.a.*")
+	if err := v.Wait(within(t, 5*time.Second), "svc.a.*"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.is(want); err != nil {
+		t.Fatal(err)
+	}
+	put(t, b, "svc.a.1", "y")
+	want["svc.a.1"] = "y"
+	if _, err := b.Write(t.Context(), tenant.Write{Key: "svc.a.2", Op: tenant.Delete}); err != nil {
+		t.Fatal(err)
+	}
+	delete(want, "svc.a.2")
+	natstest.Eventually(t, time.Second, func() error { return m.is(want) })
+	if age := time.Since(v.Heard()); age > time.Second {
+		t.Errorf("the view says it is %s old", age)
+	}
+}
+
+// Filters are added one by one, past what one consumer may have, and every one of them gets its snapshot.
+func TestManyFilters(t *testing.T) {
+	t.Parallel()
+	v, m, b := newView(t, natstest.Start(t))
+	want := map[string]string{}
+	const n = filterMax + 60
+	for i := range n {
+		key := fmt.Sprintf("svc.s%d.1", i)
+		put(t, b, key, "x")
+		want[key] = "x"
+	}
+	put(t, b, "svc.never.1", "x")
+	for i := range n {
+		f := fmt.Sprintf("svc.s%d.*", i)
+		v.Watch(f)
+		if err := v.Wait(within(t, 5*time.Second), f); err != nil {
+			t.Fatal(i, err)
+		}
+		if _, ok := m.keys[fmt.Sprintf("svc.s%d.1", i)]; !ok {
+			t.Fatalf("filter %d has no snapshot", i)
+		}
+	}
+	if err := m.is(want); err != nil {
+		t.Fatal(err)
+	}
+	v.Unwatch("svc.s0.*")
+	put(t, b, "svc.s0.1", "after") // dropped
+	put(t, b, "svc.s1.1", "after")
+	want["svc.s1.1"] = "after"
+	natstest.Eventually(t, time.Second, func() error { return m.is(want) })
+	if v.Resyncs() != 0 {
+		t.Errorf("%d resyncs without a fault", v.Resyncs())
+	}
+}
+
+// What changed while the view could not see comes out as ordinary changes, and what did not, not at all.
+func TestResyncTellsTheDifference(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	v, m, b := newView(t, s)
+	want := map[string]string{}
+	for i := range 100 {
+		key := fmt.Sprintf("svc.a.%d", i)
+		put(t, b, key, "x")
+		want[key] = "x"
+	}
+	v.Watch("svc.a.*")
+	if err := v.Wait(within(t, 5*time.Second), "svc.a.*"); err != nil {
+		t.Fatal(err)
+	}
+	other, err := tenant.New(s.Connect(), "test", tenant.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for round := range 20 {
+		before, changes := v.Resyncs(), m.count()
+		if err := b.Conn().ForceReconnect(); err != nil {
+			t.Fatal(err)
+		}
+		key := fmt.Sprintf("svc.a.%d", round)
+		if _, err := other.Write(t.Context(), tenant.Write{Key: key, Op: tenant.Purge}); err != nil {
+			t.Fatal(err)
+		}
+		delete(want, key)
+		natstest.Eventually(t, 3*time.Second, func() error {
+			if v.Resyncs() == before {
+				return errors.New("no resync")
+			}
+			return m.is(want)
+		})
+		if n := m.count() - changes; n != 1 {
+			t.Fatalf("round %d: one key changed, %d changes came", round, n)
+		}
+	}
+}
+
+func (m *model) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.changes
+}
+
+// A view that can't read says so to who waits, and why.
+func TestWaitSaysWhy(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	_, _, b := newView(t, s)
+	v := New(b, Config{Apply: func([]Change, *Snapshot) {}})
+	t.Cleanup(v.Close)
+	v.Start()
+	if err := b.JetStream().DeleteStream(t.Context(), b.Stream()); err != nil {
+		t.Fatal(err)
+	}
+	v.Watch("svc.a.*")
+	err := v.Wait(within(t, 200*time.Millisecond), "svc.a.*")
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "stream not found") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Writers write, connections are cut, filters come: at the end the view is what the bucket is. Seen to fail with a
+// session that does not look for gaps, on a subscription that loses messages.
+func TestViewEqualsTheBucket(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	v, m, b := newView(t, s)
+	v.Watch("svc.a.*")
+	writer, err := tenant.New(s.Connect(), "test", tenant.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	for i := range 3000 {
+		key := fmt.Sprintf("svc.%c.%d", 'a'+i%3, i%50)
+		if i%7 == 0 {
+			if _, err := writer.Write(t.Context(), tenant.Write{Key: key, Op: tenant.Delete}); err != nil {
+				t.Fatal(err)
+			}
+			delete(want, key)
+		} else {
+			put(t, writer, key, fmt.Sprint(i))
+			want[key] = fmt.Sprint(i)
+		}
+		switch {
+		case i%300 == 299:
+			if err := b.Conn().ForceReconnect(); err != nil {
+				t.Fatal(err)
+			}
+		case i == 1000:
+			v.Watch("svc.b.*")
+		case i == 2000:
+			v.Watch("svc.c.*")
+		}
+	}
+	natstest.Eventually(t, 5*time.Second, func() error { return m.is(want) })
+	names := natstest.Consumers(t, b.Conn(), b.Stream())
+	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, "view-") })
+	if len(names) > 2 { // one, and one whose deletion is under way
+		t.Errorf("%d consumers of one view", len(names))
+	}
+}
