@@ -91,6 +91,7 @@ func TestCluster(t *testing.T) {
 		t.Logf("the dead one was gone within %s", time.Since(lost).Round(time.Millisecond))
 		leader.Up()
 		natstest.AwaitCluster(t, servers)
+		natstest.AwaitReplicas(t, natstest.Connect(t, all), "KV_registry_default", 3)
 		register(t, owner, kvregistry.Service{ID: "newer", Name: "app", Address: "h:1"})
 		sees(t, observer, 3*time.Second, "app", "live", "new", "newer")
 		_ = p

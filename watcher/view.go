@@ -19,7 +19,7 @@ import (
 
 const (
 	heartbeat = 750 * time.Millisecond // how often an idle consumer says that it is there
-	startTime = 2 * time.Second        // bounds each request that makes a consumer
+	startTime = time.Second            // bounds what it takes to make a consumer; one that is placed on a lost server is never made
 	abandoned = 5 * time.Second        // after which the server ends a consumer that nobody listens to
 	settled   = 5 * time.Second        // a session that lasted this long was a good one: back-off starts over
 	batchMost = 256                    // changes passed on at once

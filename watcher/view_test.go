@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
 )
@@ -224,8 +226,44 @@ func TestWaitSaysWhy(t *testing.T) {
 	}
 }
 
-// Writers write, connections are cut, filters come: at the end the view is what the bucket is. Seen to fail with a
-// session that does not look for gaps, on a subscription that loses messages.
+// A message that is missing ends the session, be it noticed by the next one or by a heartbeat. Seen to fail with a
+// session that does not compare the consumer's numbers.
+func TestGapEndsTheSession(t *testing.T) {
+	b, err := tenant.New(natstest.Start(t).Connect(), "test", tenant.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := func(number int) *nats.Msg {
+		return &nats.Msg{
+			Subject: b.Subject("svc.a.1"), Sub: &nats.Subscription{}, Data: []byte("x"),
+			Reply: fmt.Sprintf("$JS.ACK.KV_registry_test.view.1.%d.%d.1.5", 100+number, number),
+		}
+	}
+	heartbeat := func(last int) *nats.Msg {
+		return &nats.Msg{Header: nats.Header{"Status": {"100"}, "Nats-Last-Consumer": {fmt.Sprint(last)}}}
+	}
+	for name, c := range map[string]struct {
+		messages []*nats.Msg
+		gap      bool
+	}{
+		"none":                  {[]*nats.Msg{message(1), message(2), heartbeat(2), message(3)}, false},
+		"between two messages":  {[]*nats.Msg{message(1), message(3)}, true},
+		"the first":             {[]*nats.Msg{message(2)}, true},
+		"the last":              {[]*nats.Msg{message(1), heartbeat(2)}, true},
+		"one that comes twice":  {[]*nats.Msg{message(1), message(1)}, true},
+		"one that says nothing": {[]*nats.Msg{{Subject: b.Subject("svc.a.1"), Data: []byte("x"), Sub: &nats.Subscription{}}}, true},
+	} {
+		s := &session{view: New(b, Config{Apply: func([]Change, *Snapshot) {}}), ended: make(chan error, 1), complete: true}
+		for _, msg := range c.messages {
+			s.receive(msg)
+		}
+		if gap := len(s.ended) == 1; gap != c.gap {
+			t.Errorf("missing %s: noticed %v", name, gap)
+		}
+	}
+}
+
+// Writers write, connections are cut, filters come: at the end the view is what the bucket is.
 func TestViewEqualsTheBucket(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -3,6 +3,7 @@
 package natstest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -143,6 +144,33 @@ func AwaitCluster(t testing.TB, list []*Server) {
 		}
 		if leaders != 1 {
 			return fmt.Errorf("%d leaders", leaders)
+		}
+		return nil
+	})
+}
+
+// AwaitReplicas waits until every replica of a stream is there and has all that its leader has.
+func AwaitReplicas(t testing.TB, nc *nats.Conn, stream string, replicas int) {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, 30*time.Second, func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		s, err := js.Stream(ctx, stream)
+		if err != nil {
+			return err
+		}
+		c := s.CachedInfo().Cluster
+		if c == nil || c.Leader == "" || len(c.Replicas) != replicas-1 {
+			return fmt.Errorf("stream %s has no leader, or not %d replicas", stream, replicas)
+		}
+		for _, r := range c.Replicas {
+			if !r.Current || r.Offline {
+				return fmt.Errorf("replica %s of stream %s lags", r.Name, stream)
+			}
 		}
 		return nil
 	})
