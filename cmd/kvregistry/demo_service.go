@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// demoServiceCommand is the hidden subcommand by which the demo starts its services.
+const demoServiceCommand = "demo-service"
+
+// What a service process says on its standard output, one line each: the word, the time in Unix nanoseconds,
+// and with wordServing its URL.
+const (
+	wordServing       = "serving"       // over HTTP; look-ups do not know of it yet
+	wordRegistering   = "registering"   // begins to register
+	wordUnregistering = "unregistering" // begins to unregister
+)
+
+const (
+	drain   = 200 * time.Millisecond // how long a service serves on for callers that looked it up just before
+	goodbye = 2 * time.Second        // bounds each step of a graceful stop
+)
+
+type serviceConfig struct {
+	url, tenant, id string
+	ttl             time.Duration
+	verbose         bool
+}
+
+// demoService is one HTTP service in a process of its own. SIGTERM stops it gracefully, and so does the end of
+// its standard input, so that it does not outlive the demo.
+func demoService(args []string, std streams) error {
+	var cfg serviceConfig
+	fs := flag.NewFlagSet(demoServiceCommand, flag.ContinueOnError)
+	fs.StringVar(&cfg.url, "nats", "", "URL of the server")
+	fs.StringVar(&cfg.tenant, "tenant", "", "tenant to register in")
+	fs.StringVar(&cfg.id, "id", "", "id of the instance")
+	fs.DurationVar(&cfg.ttl, "ttl", kvregistry.DefaultTTL, "lease")
+	fs.BoolVar(&cfg.verbose, "verbose", false, "log to standard error")
+	if err := parse(fs, "kvregistry demo-service is one service of the demo.", args, std); err != nil {
+		return err
+	}
+	// A Ctrl-C in a terminal goes to the demo's services too, but it is the demo that ends them. And where the
+	// demo is gone there is nobody to write to, which must not kill a service that is about to unregister.
+	signal.Ignore(os.Interrupt, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	go func() { // ends with the process
+		_, _ = io.Copy(io.Discard, std.in)
+		stop()
+	}()
+	return cfg.run(ctx, std)
+}
+
+// run serves and is registered until ctx ends.
+func (cfg serviceConfig) run(ctx context.Context, std streams) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, cfg.id)
+	})}
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(listener) }() // ends with Shutdown
+	url := fmt.Sprintf("http://%s/", listener.Addr())
+	say(std, wordServing, url)
+	if err := cfg.register(ctx, url, std); err != nil {
+		return err
+	}
+	bye, cancel := context.WithTimeout(context.Background(), goodbye)
+	defer cancel()
+	if err := web.Shutdown(bye); err != nil {
+		return err
+	}
+	if err := <-served; err != http.ErrServerClosed {
+		return err
+	}
+	return nil
+}
+
+// register keeps the service registered until ctx ends, and returns when nobody should call it any more.
+func (cfg serviceConfig) register(ctx context.Context, url string, std streams) error {
+	log := logger(cfg.verbose, std.err).With("id", cfg.id)
+	nc, err := connect(cfg.url, cfg.id, true, log)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	reg, err := kvregistry.New(ctx, nc, registryOptions(cfg.tenant, cfg.ttl, log)...)
+	if err != nil {
+		return err
+	}
+	say(std, wordRegistering, "")
+	// Where the server is away, this waits until it is back, or until the service is to stop.
+	_, err = reg.RegisterContext(ctx, kvregistry.Service{Name: demoName, ID: cfg.id, URL: url})
+	if err == nil {
+		<-ctx.Done()
+	}
+	say(std, wordUnregistering, "")
+	bye, cancel := context.WithTimeout(context.Background(), goodbye)
+	defer cancel()
+	closeErr := reg.CloseContext(bye) // unregisters
+	if err != nil && ctx.Err() == nil {
+		return err
+	}
+	time.Sleep(drain) // callers that hold its URL from a look-up just before are to reach it still
+	return closeErr
+}
+
+func say(std streams, word, text string) {
+	_, _ = fmt.Fprintln(std.out, word, time.Now().UnixNano(), text)
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+)
+
+// usageError says that the command line was wrong.
+type usageError struct{ error }
+
+func wrongUsage(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// parse reads a subcommand's options, and prints them where help was asked for: then the error is
+// flag.ErrHelp. Other errors are usage errors; they are printed once, by run.
+func parse(fs *flag.FlagSet, about string, args []string, std streams) error {
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	err := fs.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		_, _ = fmt.Fprintf(std.out, "%s\n\nOptions:\n\n", about)
+		fs.SetOutput(std.out)
+		fs.PrintDefaults()
+		return err
+	case err != nil:
+		return usageError{err}
+	case fs.NArg() > 0:
+		return wrongUsage("unknown argument %q", fs.Arg(0))
+	}
+	return nil
+}

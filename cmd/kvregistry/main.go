@@ -1,0 +1,68 @@
+// Command kvregistry runs what the registry needs on one machine, and shows what the registry does.
+//
+//	kvregistry serve    a NATS server with JetStream, for one machine
+//	kvregistry demo     services that come, go, crash and are called all the time
+//
+// It ends with 0 where all went well, with 1 where it did not, and with 2 where it was called wrongly.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+)
+
+const usage = `kvregistry registers services on NATS JetStream and finds them.
+
+Usage:
+
+  kvregistry serve    run a NATS server with JetStream on this machine
+  kvregistry demo     show services that come, go, crash and are called all the time
+  kvregistry help     print this
+
+"kvregistry serve -h" and "kvregistry demo -h" print the options.
+`
+
+// streams are where a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// commands are the subcommands. demoServiceCommand is for the demo alone, and stands in no usage.
+var commands = map[string]func(args []string, std streams) error{
+	"serve":            serve,
+	"demo":             demo,
+	demoServiceCommand: demoService,
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// run runs one subcommand and returns the exit code.
+func run(args []string, std streams) int {
+	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		_, _ = io.WriteString(std.out, usage)
+		return 0
+	}
+	command, ok := commands[args[0]]
+	if !ok {
+		_, _ = fmt.Fprintf(std.err, "kvregistry: there is no subcommand %q; \"kvregistry help\" lists them\n", args[0])
+		return 2
+	}
+	err := command(args[1:], std)
+	var wrong usageError
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.As(err, &wrong):
+		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %v; \"kvregistry %s -h\" lists the options\n", args[0], err, args[0])
+		return 2
+	default:
+		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %v\n", args[0], err)
+		return 1
+	}
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+)
+
+// asProgram is set in the environment of a process that is to be the program rather than its test.
+const asProgram = "KVREGISTRY_TEST_AS_PROGRAM"
+
+// TestMain runs the tests, or, where a test asks for it, the program.
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// program is the program in a process of its own.
+type program struct {
+	t        *testing.T
+	cmd      *exec.Cmd
+	out, err buffer
+	ended    chan struct{}
+}
+
+// start runs the program until the test ends. Its temporary files go to a directory of the test.
+func start(t *testing.T, args ...string) *program {
+	t.Helper()
+	p := &program{t: t, cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), asProgram+"=1", "TMPDIR="+t.TempDir())
+	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { // ends with the process
+		defer close(p.ended)
+		_ = p.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	})
+	return p
+}
+
+// says waits until the program's output has a text.
+func (p *program) says(text string, within time.Duration) {
+	p.t.Helper()
+	natstest.Eventually(p.t, within, func() error {
+		if strings.Contains(p.out.String(), text) {
+			return nil
+		}
+		select {
+		case <-p.ended:
+			p.t.Fatalf("the program ended and did not say %q:\n%s%s", text, p.out.String(), p.err.String())
+		default:
+		}
+		return fmt.Errorf("no %q in:\n%s%s", text, p.out.String(), p.err.String())
+	})
+}
+
+func (p *program) signal(s os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// code waits until the program has ended, and returns its exit code.
+func (p *program) code(within time.Duration) int {
+	p.t.Helper()
+	natstest.Eventually(p.t, within, func() error {
+		select {
+		case <-p.ended:
+			return nil
+		default:
+			return errors.New("the program has not ended")
+		}
+	})
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// buffer is a bytes.Buffer that may be read while it is written.
+type buffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestCommandLine(t *testing.T) {
+	for _, test := range []struct {
+		args     string
+		code     int
+		out, err string // what is said, "" is nothing
+	}{
+		{"", 0, "Usage:", ""},
+		{"help", 0, "kvregistry serve", ""},
+		{"--help", 0, "kvregistry demo", ""},
+		{"serve -h", 0, "-port port", ""},
+		{"demo --help", 0, "-ttl duration", ""},
+		{"sevre", 2, "", `there is no subcommand "sevre"`},
+		{"serve now", 2, "", `unknown argument "now"`},
+		{"serve --prot 1", 2, "", "not defined: -prot"},
+		{"serve --port 70000", 2, "", "--port 70000 is none; use 1 to 65535"},
+		{"serve --store=", 2, "", "--store is empty"},
+		{"serve --host=", 2, "", "--host is empty"},
+		{"demo now", 2, "", `unknown argument "now"`},
+		{"demo --ttl 1s", 2, "", "--ttl 1s can't be: use whole seconds from 2s"},
+		{"demo --ttl 2500ms", 2, "", "--ttl 2.5s can't be: use whole seconds"},
+		{"demo --nats nats://127.0.0.1:1", 1, "", "can't connect to NATS"},
+	} {
+		t.Run(test.args, func(t *testing.T) {
+			p := start(t, strings.Fields(test.args)...)
+			if code := p.code(10 * time.Second); code != test.code {
+				t.Errorf("exit code %d, want %d", code, test.code)
+			}
+			said(t, "standard output", p.out.String(), test.out)
+			said(t, "standard error", p.err.String(), test.err)
+		})
+	}
+}
+
+// said checks that a stream has a text, or is empty where the text is.
+func said(t *testing.T, stream, got, want string) {
+	t.Helper()
+	if want == "" && got != "" || !strings.Contains(got, want) {
+		t.Errorf("%s is %q, want %q in it", stream, got, want)
+	}
+}

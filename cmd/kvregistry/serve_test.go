@@ -1,0 +1,123 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/natstest"
+)
+
+// startServing runs "serve" on a free port and returns its URL.
+func startServing(t *testing.T, store string) (p *program, url string) {
+	t.Helper()
+	p = start(t, "serve", "--store", store, "--port", "0")
+	p.says("\n", 10*time.Second)
+	url, _, ok := strings.Cut(strings.TrimPrefix(p.out.String(), "ready: "), " ")
+	if !ok || !strings.HasPrefix(url, "nats://127.0.0.1:") {
+		t.Fatalf("no URL in %q", p.out.String())
+	}
+	return p, url
+}
+
+func TestServeKeepsItsData(t *testing.T) {
+	store := filepath.Join(t.TempDir(), "made", "by serve")
+	p, url := startServing(t, store)
+	js := jetStream(t, url)
+	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "kept"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.PutString(t.Context(), "key", "value"); err != nil {
+		t.Fatal(err)
+	}
+	stopServing(t, p, syscall.SIGTERM)
+
+	p, url = startServing(t, store)
+	kv, err = jetStream(t, url).KeyValue(t.Context(), "kept")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := kv.Get(t.Context(), "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(entry.Value()); got != "value" {
+		t.Errorf("got %q", got)
+	}
+	stopServing(t, p, syscall.SIGINT)
+}
+
+func jetStream(t *testing.T, url string) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(natstest.Connect(t, url))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+// stopServing stops "serve", which is to end well and to have said one line.
+func stopServing(t *testing.T, p *program, s os.Signal) {
+	t.Helper()
+	p.signal(s)
+	if code := p.code(10 * time.Second); code != 0 {
+		t.Errorf("exit code %d after %s", code, s)
+	}
+	if out := p.out.String(); strings.Count(out, "\n") != 1 {
+		t.Errorf("not one line: %q", out)
+	}
+	said(t, "standard error", p.err.String(), "")
+}
+
+func TestServeSaysWhyItCannot(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	taken := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	used := t.TempDir()
+	startServing(t, used)
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"port in use":         {[]string{"--port", taken, "--store", t.TempDir()}, "port " + taken + " of 127.0.0.1 is in use"},
+		"store is a file":     {[]string{"--port", "0", "--store", file}, "can't be written: choose another with --store"},
+		"store below a file":  {[]string{"--port", "0", "--store", filepath.Join(file, "store")}, "can't be written: choose another with --store"},
+		"store in use":        {[]string{"--port", "0", "--store", used}, "is in use by another server"},
+		"no address of ours":  {[]string{"--port", "0", "--store", t.TempDir(), "--host", "192.0.2.1"}, "choose another address with --host"},
+		"JetStream not to be": {[]string{"--port", "0", "--store", spoilt(t)}, "the NATS server does not start"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, append([]string{"serve"}, test.args...)...)
+			if code := p.code(20 * time.Second); code != 1 {
+				t.Errorf("exit code %d, want 1", code)
+			}
+			said(t, "standard output", p.out.String(), "")
+			said(t, "standard error", p.err.String(), test.want)
+		})
+	}
+}
+
+// spoilt is a store that can be written, but not by JetStream.
+func spoilt(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "jetstream"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}

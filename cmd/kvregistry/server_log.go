@@ -1,0 +1,30 @@
+package main
+
+import (
+	"fmt"
+	"io"
+)
+
+// serverLog passes on what a server warns of, and catches why it could not start: an embedded server only
+// logs that.
+type serverLog struct {
+	out   io.Writer
+	fatal chan string // holds one
+}
+
+func (l *serverLog) Fatalf(format string, args ...any) {
+	select {
+	case l.fatal <- fmt.Sprintf(format, args...):
+	default:
+	}
+}
+
+func (l *serverLog) Errorf(format string, args ...any) { l.write("error", format, args) }
+func (l *serverLog) Warnf(format string, args ...any)  { l.write("warning", format, args) }
+func (l *serverLog) Noticef(string, ...any)            {}
+func (l *serverLog) Debugf(string, ...any)             {}
+func (l *serverLog) Tracef(string, ...any)             {}
+
+func (l *serverLog) write(level, format string, args []any) {
+	_, _ = fmt.Fprintf(l.out, "nats-server: %s: %s\n", level, fmt.Sprintf(format, args...))
+}
