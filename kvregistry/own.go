@@ -59,11 +59,12 @@ func (o *owner) see(id string, seen []sighting, snapshot *watcher.Snapshot, view
 			g.rev, g.seen, g.dirty = 0, nil, true
 		}
 	}
-	any := snapshot != nil
+	own, due := false, snapshot != nil
 	for i := range seen {
 		if g := o.byKey[seen[i].Key]; g != nil {
-			g.seen, any = &seen[i], true
+			g.seen, own = &seen[i], true
 			fenced = append(fenced, o.judge(id, g)...)
+			due = due || g.due(g.lease)
 		}
 	}
 	if snapshot != nil {
@@ -71,9 +72,11 @@ func (o *owner) see(id string, seen []sighting, snapshot *watcher.Snapshot, view
 			o.missing(g, snapshot, view)
 		}
 	}
-	if any {
+	if own {
 		close(o.advance)
 		o.advance = make(chan struct{})
+	}
+	if due {
 		o.wakeUp()
 	}
 	return fenced
@@ -148,6 +151,12 @@ func (o *owner) named(name string) (list []*registration) {
 	return list
 }
 
+// due reports whether there is something to do about a registration while the process holds the given lease. The
+// caller holds owner.mu.
+func (g *registration) due(lease string) bool {
+	return g.over != nil || g.ending || g.dirty || g.lease != lease
+}
+
 // due are the registrations whose key is to be written or deleted under the given lease, and those that are
 // over and can be forgotten.
 func (o *owner) due(lease string) (write, forget []*registration) {
@@ -155,10 +164,10 @@ func (o *owner) due(lease string) (write, forget []*registration) {
 	defer o.mu.Unlock()
 	for _, g := range o.byKey {
 		switch {
-		case g.busy():
+		case g.busy() || !g.due(lease):
 		case g.over != nil:
 			forget = append(forget, g)
-		case g.ending, lease != "" && (g.dirty || g.lease != lease):
+		case g.ending || lease != "":
 			write = append(write, g)
 		}
 	}

@@ -91,7 +91,7 @@ func (r *Registry) declare(ctx context.Context, s Service) (*registration, error
 		return nil, ErrClosed
 	}
 	r.cache.track(s.Name)
-	r.view.Watch(key)
+	r.view.WatchSoon(key) // a newer owner is noticed well within a second
 	return g, nil
 }
 
@@ -134,14 +134,21 @@ func (g *registration) take(ctx context.Context) error {
 
 // release gives the turn back, and looks at what was seen meanwhile.
 func (r *Registry) release(g *registration) {
+	lease := ""
+	if l := r.keeper.Current(); l != nil {
+		lease = l.ID
+	}
 	r.own.mu.Lock()
 	g.turn <- struct{}{}
 	fenced := r.own.judge(r.id, g)
+	due := g.due(lease)
 	r.own.mu.Unlock()
 	for _, s := range fenced {
 		r.tellFenced(s)
 	}
-	r.own.wakeUp()
+	if due {
+		r.own.wakeUp()
+	}
 }
 
 // first writes a new registration, whose turn the caller has, until it is acknowledged or ctx ends.

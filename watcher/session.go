@@ -253,6 +253,9 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 			if quiet := s.quietFor(); quiet > silence(s.view.heartbeat) {
 				return fmt.Errorf("%w for %s", errSilent, quiet.Round(time.Millisecond))
 			}
+			if !s.view.covered(s.filters) { // by WatchSoon
+				return errFilters
+			}
 		}
 	}
 }

@@ -107,17 +107,33 @@ func (v *View) Close() {
 	v.wg.Wait()
 }
 
-// Watch adds a filter: a key, "<parent>.*" or "<root>.>". It does not wait.
+// Watch adds a filter: a key, "<parent>.*" or "<root>.>". It does not wait; the consumer is made anew at once.
 func (v *View) Watch(filter string) {
+	if _, covered := v.add(filter); !covered {
+		v.hurry()
+	}
+}
+
+// WatchSoon is Watch for who can wait for a moment: filters that are added one after the other share one new
+// consumer, within half a heartbeat.
+func (v *View) WatchSoon(filter string) {
+	if first, _ := v.add(filter); first {
+		v.hurry() // there is no session to look for it
+	}
+}
+
+func (v *View) add(filter string) (first, covered bool) {
 	v.mu.Lock()
-	covered := v.wanted.covers(filter)
+	defer v.mu.Unlock()
+	first, covered = len(v.wanted) == 0, v.wanted.covers(filter)
 	v.wanted[filter] = struct{}{}
-	v.mu.Unlock()
-	if !covered {
-		select {
-		case v.widen <- struct{}{}:
-		default:
-		}
+	return first, covered
+}
+
+func (v *View) hurry() {
+	select {
+	case v.widen <- struct{}{}:
+	default:
 	}
 }
 
