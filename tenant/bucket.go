@@ -108,7 +108,7 @@ func (b *Bucket) Conn() *nats.Conn { return b.nc }
 // answer in time, the context's error.
 func (b *Bucket) Ensure(ctx context.Context) error {
 	if err := b.ensure(ctx); err != nil {
-		return fmt.Errorf("tenant: %w", b.explain(err))
+		return fmt.Errorf("tenant: %w", b.explain(err, "$JS.API.INFO", "$JS.API.STREAM.INFO."+b.Stream(), "$JS.API.STREAM.CREATE."+b.Stream()))
 	}
 	return nil
 }

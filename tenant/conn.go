@@ -28,8 +28,8 @@ func (b *Bucket) AwaitConnected(ctx context.Context) error {
 	return nil
 }
 
-// Reconnected yields a value each time that the connection has come up again. What comes while one is
-// waiting to be taken is dropped. stop ends it.
+// Reconnected yields a value each time that the connection has come up again; a few are kept for who does not look.
+// stop ends it.
 func (b *Bucket) Reconnected() (up <-chan nats.Status, stop func()) {
 	ch := b.nc.StatusChanged(nats.CONNECTED)
 	return ch, func() { b.nc.RemoveStatusListener(ch) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -55,8 +56,8 @@ const (
 )
 
 // explain gives an error of nats.go this package's word for it, with the remedy. An error that it does
-// not know is passed on as it is.
-func (b *Bucket) explain(err error) error {
+// not know is passed on as it is. subjects are those that were published to, or what they begin with.
+func (b *Bucket) explain(err error, subjects ...string) error {
 	if err == nil {
 		return nil
 	}
@@ -76,17 +77,18 @@ func (b *Bucket) explain(err error) error {
 		return b.explainCode(api, err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		// The server answers a forbidden publish on the connection, not to the request, which times out.
-		if last := b.nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) && b.concerns(last.Error()) {
+		if last := b.nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) && concerns(last.Error(), subjects) {
 			return fmt.Errorf("%w: allow this user the subjects of bucket %s (%w)", ErrPermission, b.name, last)
 		}
 	}
 	return err
 }
 
-// concerns reports whether a permission violation's text is about one of this bucket's subjects.
-func (b *Bucket) concerns(text string) bool {
+// concerns reports whether a permission violation's text is about one of the subjects. The connection keeps its last
+// violation for ever: one about another subject says nothing about a time-out.
+func concerns(text string, subjects []string) bool {
 	text = strings.ToLower(text)
-	return strings.Contains(text, strings.ToLower(b.name)) || strings.Contains(text, "$js.api.info")
+	return slices.ContainsFunc(subjects, func(s string) bool { return strings.Contains(text, `"`+strings.ToLower(s)) })
 }
 
 func (b *Bucket) explainCode(api *jetstream.APIError, err error) error {

@@ -56,7 +56,7 @@ func (b *Bucket) Get(ctx context.Context, key string) (e Entry, found bool, err 
 		return Entry{}, false, nil
 	}
 	if err != nil {
-		return Entry{}, false, fmt.Errorf("tenant: get %s: %w", key, b.explain(err))
+		return Entry{}, false, fmt.Errorf("tenant: get %s: %w", key, b.explain(err, "$JS.API.DIRECT.GET."+b.Stream(), "$JS.API.STREAM.MSG.GET."+b.Stream()))
 	}
 	return entryOf(got), true, nil
 }
@@ -80,7 +80,7 @@ func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func
 	}
 	w, err := kv.Watch(ctx, filter, opts...)
 	if err != nil {
-		return fmt.Errorf("tenant: scan %s: %w", filter, b.explain(err))
+		return fmt.Errorf("tenant: scan %s: %w", filter, b.explain(err, "$JS.API.CONSUMER.CREATE."+b.Stream()))
 	}
 	defer func() {
 		_ = w.Stop() // where this fails, the server ends the consumer by itself

@@ -52,7 +52,7 @@ func (b *Bucket) Write(ctx context.Context, w Write) (revision uint64, err error
 	}
 	ack, err := b.js.PublishMsg(ctx, b.message(w), w.options()...)
 	if err != nil {
-		return 0, fmt.Errorf("tenant: %s %s: %w", w.Op, w.Key, b.explain(err))
+		return 0, fmt.Errorf("tenant: %s %s: %w", w.Op, w.Key, b.explain(err, b.Subject(w.Key)))
 	}
 	return ack.Sequence, nil
 }
@@ -74,7 +74,7 @@ func (b *Bucket) Create(ctx context.Context, key string, value []byte, ttl time.
 		opts = append(opts, jetstream.KeyTTL(ttl))
 	}
 	if revision, err = kv.Create(ctx, key, value, opts...); err != nil {
-		return 0, fmt.Errorf("tenant: create %s: %w", key, b.explain(err))
+		return 0, fmt.Errorf("tenant: create %s: %w", key, b.explain(err, b.Subject(key)))
 	}
 	return revision, nil
 }
