@@ -204,6 +204,8 @@ func (k *Keeper) Close(ctx context.Context, revoke bool) error {
 
 // run grants and keeps one lease after the other.
 func (k *Keeper) run() {
+	up, stop := k.bucket.Reconnected()
+	defer stop()
 	for wait := time.Duration(0); k.ctx.Err() == nil; {
 		l, err := k.grant()
 		if err != nil {
@@ -215,7 +217,7 @@ func (k *Keeper) run() {
 			}
 			k.mu.Unlock()
 			wait = longer(wait)
-			sleep(k.ctx, jitter(wait), nil)
+			sleep(k.ctx, jitter(wait), up)
 			continue
 		}
 		wait = 0

@@ -38,6 +38,13 @@ func (p *pulse) run(ctx context.Context, b *tenant.Bucket, ttl time.Duration) (s
 	return func() { cancel(); <-done }
 }
 
+// fault notes that the server did not serve as it should.
+func (p *pulse) fault() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bad = time.Now()
+}
+
 func (p *pulse) beat(answered bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

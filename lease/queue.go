@@ -49,12 +49,19 @@ func (r *Reaper) queue(ctx context.Context) (jetstream.Consumer, error) {
 func (r *Reaper) serve() {
 	r.lives.Store(r.bucket.Conn().Stats().Reconnects)
 	sleep(r.ctx, r.newcomer(), nil)
+	var queue jetstream.Consumer
 	for wait := time.Duration(0); r.bucket.AwaitConnected(r.ctx) == nil; {
 		if lives := r.bucket.Conn().Stats().Reconnects; r.lives.Swap(lives) != lives {
 			sleep(r.ctx, r.hold(), nil)
 			continue
 		}
-		err := r.serveConnected()
+		var err error
+		if queue == nil {
+			queue, err = r.queue(r.ctx)
+		}
+		if err == nil {
+			err = r.serveConnected(queue)
+		}
 		switch {
 		case errors.Is(err, errReconnected):
 			wait = 0
@@ -62,7 +69,10 @@ func (r *Reaper) serve() {
 			wait = jitter(standby)
 		default:
 			r.cfg.Logger.Debug("kvregistry: reaper", "bucket", r.bucket.Name(), "reason", err)
-			wait = jitter(longer(wait))
+			if !errors.Is(err, jetstream.ErrConsumerDeleted) {
+				r.pulse.fault() // what the queue suffers from, heartbeats may suffer from
+			}
+			queue, wait = nil, jitter(longer(wait))
 		}
 		sleep(r.ctx, wait, nil)
 	}
@@ -74,13 +84,9 @@ var errReconnected = errors.New("the connection was lost")
 func (r *Reaper) reconnected() bool { return r.bucket.Conn().Stats().Reconnects != r.lives.Load() }
 
 // serveConnected serves for as long as the connection and the queue hold.
-func (r *Reaper) serveConnected() error {
+func (r *Reaper) serveConnected(queue jetstream.Consumer) error {
 	up, stop := r.bucket.Reconnected()
 	defer stop()
-	queue, err := r.queue(r.ctx)
-	if err != nil {
-		return err
-	}
 	defer r.pulse.run(r.ctx, r.bucket, r.cfg.TTL)()
 	for {
 		if err := r.serveBatch(queue, up); err != nil {

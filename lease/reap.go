@@ -64,21 +64,27 @@ func (r *Reaper) heldKeys(ctx context.Context) (keys []heldKey, err error) {
 	return keys, err
 }
 
-// sweep starts the timer again, and purges what names a lease that is gone. Where another process started
+// sweep purges what names a lease that is gone, and starts the timer again. Where another process started
 // the timer first, the sweep is that one's.
 func (r *Reaper) sweep(markers []jetstream.Msg) error {
 	meta, err := markers[0].Metadata()
 	if err != nil {
 		return err
 	}
-	err = r.startTimer(r.ctx, meta.Sequence.Stream)
-	if errors.Is(err, tenant.ErrConflict) {
-		return nil
-	}
+	return r.sweepOnce(func() error { return r.startTimer(r.ctx, meta.Sequence.Stream) })
+}
+
+// sweepOnce finds who is dead, then has start begin the time to the next sweep, which one process alone can do,
+// and purges what the dead left: unless an outage came in between, in which the living lost their leases too.
+func (r *Reaper) sweepOnce(start func() error) error {
+	dead, keys, err := r.gone(r.ctx)
 	if err != nil {
 		return err
 	}
-	dead, keys, err := r.gone(r.ctx)
+	err = start()
+	if errors.Is(err, tenant.ErrConflict) || err == nil && r.doubtful() {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -135,8 +141,8 @@ func (r *Reaper) seal(ctx context.Context, id string) (bool, error) {
 	return err == nil, err
 }
 
-// timerTTL is the time from one sweep to the next. A sweep key that stands says that a reaper was at
-// work less than half a TTL ago, so that no lease can have run out unnoticed.
+// timerTTL is the time from one sweep to the next. A sweep key that stands says that the bucket was swept less than
+// half a TTL ago, and that a reaper is at work: none of the dead is there unnoticed.
 func (r *Reaper) timerTTL() time.Duration {
 	return max(time.Second, (r.cfg.TTL / 2).Truncate(time.Second))
 }
@@ -150,14 +156,28 @@ func (r *Reaper) startTimer(ctx context.Context, rev uint64) error {
 	return err
 }
 
-// keepTimer sees to it that the timer runs: at the start, each time that the connection has come back, and
-// every few of its periods, for a marker of it may have been lost with the bucket.
+// keepTimer sees to it that the timer runs: at the start, after each time that the connection has come back, and
+// every few of its periods, for a marker of it may have been lost with the bucket. Who starts the timer sweeps first, so
+// it waits as long as a reaper waits before it reaps.
 func (r *Reaper) keepTimer() {
+	lives := r.bucket.Conn().Stats().Reconnects
+	sleep(r.ctx, r.newcomer(), nil)
 	up, stop := r.bucket.Reconnected()
 	defer stop()
 	for r.bucket.AwaitConnected(r.ctx) == nil {
+		if now := r.bucket.Conn().Stats().Reconnects; now != lives {
+			lives = now
+			sleep(r.ctx, r.hold(), nil)
+			continue
+		}
 		if _, found, err := r.bucket.Get(r.ctx, tenant.SweepKey); err == nil && !found {
-			_, _ = r.bucket.Create(r.ctx, tenant.SweepKey, timerValue, r.timerTTL()) // another one may have been first
+			err = r.sweepOnce(func() error {
+				_, err := r.bucket.Create(r.ctx, tenant.SweepKey, timerValue, r.timerTTL())
+				return err
+			})
+			if err != nil {
+				r.cfg.Logger.Debug("kvregistry: sweep", "bucket", r.bucket.Name(), "reason", err)
+			}
 		}
 		sleep(r.ctx, jitter(10*r.timerTTL()), up)
 	}
