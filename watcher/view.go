@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,10 +67,11 @@ type View struct {
 	wg     sync.WaitGroup
 	widen  chan struct{} // a filter was added; holds one
 
-	mu       sync.Mutex    // guards wanted, shown, advance, failure and leftover
+	mu       sync.Mutex    // guards wanted, shown, applied, advance, failure and leftover
 	wanted   filters       // what was asked for
-	shown    filters       // what the last complete snapshot covered
-	advance  chan struct{} // closed and made anew when shown grows
+	shown    filters       // what the last complete snapshot covers, from when it is being applied
+	applied  filters       // what it covers once it was applied: what Wait waits for
+	advance  chan struct{} // closed and made anew when applied grows
 	failure  error         // why there is no session; nil while there is one
 	leftover []string      // consumers that could not be deleted while the connection was down
 
@@ -90,7 +92,7 @@ func New(b *tenant.Bucket, cfg Config) *View {
 	v := &View{
 		bucket: b, cfg: cfg, heartbeat: heartbeat, born: time.Now(),
 		widen: make(chan struct{}, 1), advance: make(chan struct{}),
-		wanted: filters{}, shown: filters{}, revs: map[string]uint64{},
+		wanted: filters{}, shown: filters{}, applied: filters{}, revs: map[string]uint64{},
 	}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	return v
@@ -137,24 +139,39 @@ func (v *View) hurry() {
 	}
 }
 
-// Unwatch takes a filter back. The server goes on sending its changes until the consumer is next made
-// anew; they are dropped.
+// Unwatch takes a filter back. Its keys are gone as far as Apply is told: each is a purge with revision 0. The server
+// goes on sending their changes until the consumer is next made anew; they are dropped.
 func (v *View) Unwatch(filter string) {
 	v.keys.Lock()
 	defer v.keys.Unlock()
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.wanted, filter)
-	delete(v.shown, filter)
-	if v.wanted.covers(filter) {
-		return
+	for _, fs := range []filters{v.wanted, v.shown, v.applied} {
+		delete(fs, filter)
 	}
-	gone := filters{filter: {}}
-	for key := range v.revs {
-		if gone.covers(key) && !v.wanted.covers(key) {
-			delete(v.revs, key)
+	var gone []Change
+	for _, key := range v.under(filter) {
+		if !v.wanted.covers(key) {
+			gone = append(gone, Change{Key: key, Op: tenant.Purge})
 		}
 	}
+	v.mu.Unlock()
+	v.apply(gone, nil)
+}
+
+// under are the known keys of a filter. The caller holds v.keys.
+func (v *View) under(filter string) (keys []string) {
+	if _, known := v.revs[filter]; known { // it is a key itself
+		return []string{filter}
+	}
+	if !strings.HasSuffix(filter, "*") && !strings.HasSuffix(filter, ">") {
+		return nil
+	}
+	for key := range v.revs {
+		if (filters{filter: {}}).covers(key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // Wait returns when a complete snapshot with the filter's keys has been applied. Where ctx ends first, the
@@ -162,9 +179,9 @@ func (v *View) Unwatch(filter string) {
 func (v *View) Wait(ctx context.Context, filter string) error {
 	for {
 		v.mu.Lock()
-		shown, advance := v.shown.covers(filter), v.advance
+		applied, advance := v.applied.covers(filter), v.advance
 		v.mu.Unlock()
-		if shown {
+		if applied {
 			return nil
 		}
 		select {
@@ -331,6 +348,7 @@ func (v *View) replace(fs filters, from origin, entries []Change) {
 			changes = append(changes, e)
 		}
 	}
+	v.touch()
 	v.show(fs)
 	v.apply(append(gone, changes...), &Snapshot{UpTo: from.last, Reset: reset})
 	v.advanced()
@@ -362,7 +380,6 @@ func (v *View) apply(changes []Change, snapshot *Snapshot) {
 	if len(news) > 0 || snapshot != nil {
 		v.cfg.Apply(news, snapshot)
 	}
-	v.touch()
 }
 
 func (v *View) wants(key string) bool {
@@ -389,6 +406,7 @@ func (v *View) advanced() {
 		v.cfg.Logger.Info("kvregistry: view is current again", "bucket", v.bucket.Name())
 	}
 	v.failure = nil
+	v.applied = maps.Clone(v.shown)
 	close(v.advance)
 	v.advance = make(chan struct{})
 }
