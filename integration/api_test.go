@@ -24,8 +24,8 @@ func TestConnectIsOneInstance(t *testing.T) {
 	if _, err := kvregistry.Connect(); !isErr(err, kvregistry.ErrNoInstance) {
 		t.Fatalf("without an instance: %v", err)
 	}
-	if _, err := kvregistry.GetService("web"); !isErr(err, kvregistry.ErrNoInstance) {
-		t.Fatalf("without an instance: %v", err)
+	if _, err := kvregistry.GetService("web"); !isErr(err, kvregistry.ErrNoInstance) && !isErr(err, kvregistry.ErrClosed) {
+		t.Fatalf("without an instance: %v", err) // closed, where this is not the first run in the process
 	}
 	nc := s.Connect()
 	var wg sync.WaitGroup
@@ -415,8 +415,15 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 	}
 	observer := open(t, s)
 	sees(t, observer, 2*time.Second, "web", "declared", "waits")
-	if got := ids(t, observer, "unnamed"); len(got) != 1 {
-		t.Errorf("registered %d times: %v", len(got), got)
+	// Written in the background, it is still the one that Register was asked for; a further one is another.
+	for want := 1; want <= 2; want++ {
+		register(t, r, kvregistry.Service{Name: "unnamed", Address: "h:1"})
+		natstest.Eventually(t, time.Second, func() error {
+			if got := ids(t, observer, "unnamed"); len(got) != want {
+				return fmt.Errorf("registered %d times, want %d", len(got), want)
+			}
+			return nil
+		})
 	}
 	s.Down()
 	if err := errors.Join(unregisterWithin(r, "web", 200*time.Millisecond)); !isErr(err, kvregistry.ErrPending) {
@@ -430,4 +437,86 @@ func unregisterWithin(r *kvregistry.Registry, name string, d time.Duration) erro
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	return r.UnregisterContext(ctx, name)
+}
+
+// What was taken back while the server was away is deleted by Close, if not before. Seen to fail with a Close that
+// leaves alone what was taken back already.
+func TestCloseFinishesWhatIsPending(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observer := open(t, s)
+	nc := s.Connect()
+	r := openOn(t, nc)
+	register(t, r, web("a"))
+	sees(t, observer, time.Second, "web", "a")
+	s.Down()
+	if err := unregisterWithin(r, "web", 100*time.Millisecond); !isErr(err, kvregistry.ErrPending) {
+		t.Fatal(err)
+	}
+	s.Up()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	plain := s.Connect()
+	if left := keys(t, plain, "default", "svc."); len(left) > 0 {
+		t.Errorf("Close left %v", left)
+	}
+}
+
+// A context that has ended is no reason to lose hold of a registration.
+func TestEndedContext(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	r := open(t, s)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 40 {
+		un, err := r.RegisterContext(ended, kvregistry.Service{Name: "web", Address: "h:1"})
+		if err == nil {
+			continue
+		}
+		if !isErr(err, kvregistry.ErrPending) || un == nil {
+			t.Fatalf("got %v, unregister nil: %v", err, un == nil)
+		}
+		if err := un(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Registering, changing, taking back and closing may happen at once; the race detector watches.
+func TestManyCallersAtOnce(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	r, observer := open(t, s), open(t, s)
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for k := range 30 {
+				id := fmt.Sprint(i % 4)
+				un, err := r.Register(web(id))
+				if err != nil && !isErr(err, kvregistry.ErrFenced) && !isErr(err, kvregistry.ErrNotRegistered) {
+					t.Error(err) // those two are what another caller did to it
+					return
+				}
+				switch _ = r.RegisteredServices(); k % 4 {
+				case 0:
+					_ = r.Update(kvregistry.Service{Name: "web", ID: id, Address: fmt.Sprint("h:", k)})
+				case 1:
+					_ = r.SetStatus("web", kvregistry.Warning)
+				case 2:
+					_ = r.Unregister("web")
+				default:
+					if un != nil {
+						_ = un()
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sees(t, observer, 2*time.Second, "web")
 }

@@ -157,3 +157,32 @@ func TestCutConnectionConverges(t *testing.T) {
 	sees(t, observer, 2*time.Second, "web", "new", "stays")
 	_ = stays
 }
+
+// Invariant 4: an owner that was fenced, and looks its service up for the first time afterwards, does not see what it
+// knew of it before. Seen to fail with keys that are no longer watched staying in the cache.
+func TestFencedOwnerKeepsNoGhost(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	fenced := make(chan struct{}, 1)
+	first := open(t, s, kvregistry.OnFenced(func(kvregistry.Service) { fenced <- struct{}{} }))
+	second := open(t, s)
+	register(t, first, web("one"))
+	natstest.Eventually(t, time.Second, func() error { return countViews(t, s, 1) })
+	un := register(t, second, web("one"))
+	<-fenced
+	time.Sleep(50 * time.Millisecond) // for the first owner to forget it, which nothing shows
+	if err := un(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
+	}
+}
+
+func countViews(t *testing.T, s *natstest.Server, want int) error {
+	t.Helper()
+	if got := views(natstest.Consumers(t, s.Connect(), "KV_registry_default")); len(got) < want {
+		return fmt.Errorf("%d views, want %d", len(got), want)
+	}
+	return nil
+}

@@ -115,6 +115,12 @@ func TestNewcomerFindsNoneOfTheDead(t *testing.T) {
 	if err != nil || len(names) != 0 {
 		t.Fatalf("names of the dead: %v, %v", names, err)
 	}
+	// Nor to those that come after it, before the dead are removed, be they made to reap or not.
+	for _, opts := range [][]kvregistry.Option{nil, {kvregistry.WithoutReaping()}} {
+		if _, err := open(t, s, opts...).GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
+			t.Errorf("a later newcomer's first look-up gave %v, want ErrNotFound", err)
+		}
+	}
 	natstest.Eventually(t, 3*ttl, func() error { return noneLeft(keys(t, nc, "default", "svc.")) })
 	register(t, observer, web("c"))
 	sees(t, observer, time.Second, "web", "c")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/kvregistry/go/tenant"
 )
 
 // Update replaces what a registered instance says, within 5 s. See [Registry.UpdateContext].
@@ -22,7 +24,7 @@ func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
 	}
 	list := r.own.named(s.Name)
 	if s.ID != "" {
-		list = slices.DeleteFunc(list, func(g *registration) bool { return g.service.ID != s.ID })
+		list = slices.DeleteFunc(list, func(g *registration) bool { return g.id != s.ID })
 	}
 	switch {
 	case len(list) == 0 || s.Name == "":
@@ -31,7 +33,7 @@ func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
 		return fmt.Errorf("kvregistry: update: %w: this process has %d instances of service %q; set ID", ErrInvalidService, len(list), s.Name)
 	}
 	s = s.Clone()
-	s.ID = list[0].service.ID
+	s.ID = list[0].id
 	if err := r.complete(&s); err != nil {
 		return fmt.Errorf("kvregistry: update: %w", err)
 	}
@@ -64,16 +66,14 @@ func (r *Registry) SetStatusContext(ctx context.Context, name string, status Sta
 
 // alter changes what a registration declares and writes it.
 func (r *Registry) alter(ctx context.Context, g *registration, change func(Service) Service) error {
-	if !r.own.alter(g, change) {
-		return nil
-	}
+	was := r.own.alter(g, change)
 	if err := g.take(ctx); err != nil {
 		return err
 	}
 	defer r.release(g)
-	l, err := r.keeper.Lease(ctx)
-	if err == nil {
-		err = r.put(ctx, g, l.ID)
+	err := persist(ctx, func() error { return r.tryWrite(ctx, g) })
+	if tenant.Permanent(err) {
+		r.own.revert(g, was)
 	}
 	return r.outcome(ctx, g, err)
 }

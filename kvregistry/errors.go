@@ -37,5 +37,6 @@ var (
 	ErrJetStreamOff     = tenant.ErrJetStreamDisabled
 	ErrPermission       = tenant.ErrPermission
 	ErrStorageFull      = tenant.ErrStorageFull
+	ErrTooLarge         = tenant.ErrTooLarge       // a record is larger than the server or the bucket takes
 	ErrBucketMismatch   = tenant.ErrBucketMismatch // a bucket of the tenant's name exists with other settings
 )

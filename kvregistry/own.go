@@ -12,12 +12,13 @@ import (
 // registration is one instance that this process declared. Its owner keeps the bucket's key at what was
 // declared until it is taken back, or a newer registration of the same id takes over.
 type registration struct {
-	key  string
-	turn chan struct{} // holds one token: whoever has it writes
+	key, name, id string        // of the instance; they never change
+	turn          chan struct{} // holds one token: whoever has it writes
 
 	// Guarded by owner.mu.
 	service Service
 	made    bool   // the id was made by Register
+	asked   bool   // a call of Register waits for it, or has returned without an error
 	tried   bool   // a write was sent
 	acked   bool   // the server has acknowledged a write
 	dirty   bool   // what was declared is not, or not surely, what the key holds
@@ -118,11 +119,13 @@ func (o *owner) judge(id string, g *registration) []Service {
 func (s *sighting) taken() bool { return s.err == nil || s.rec.Format > format }
 
 // add declares a registration. One of the same id in this process is fenced by it, as one elsewhere would be.
-func (o *owner) add(g *registration) (replaced *registration) {
+func (o *owner) add(g *registration) (replaced *Service) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if replaced = o.byKey[g.key]; replaced != nil {
-		replaced.over = ErrFenced
+	if old := o.byKey[g.key]; old != nil && old.over == nil {
+		old.over = ErrFenced
+		s := old.service
+		replaced = &s
 	}
 	o.byKey[g.key] = g
 	return replaced
@@ -139,12 +142,21 @@ func (o *owner) forget(g *registration) bool {
 	return true
 }
 
-// named are this process's registrations of a service, and all of them for an empty name.
-func (o *owner) named(name string) (list []*registration) {
+// named are this process's registrations of a service.
+func (o *owner) named(name string) []*registration {
+	return o.those(func(g *registration) bool { return g.over == nil && !g.ending && g.name == name })
+}
+
+// open are the registrations that are not over, those that were taken back and still have a key included.
+func (o *owner) open() []*registration {
+	return o.those(func(g *registration) bool { return g.over == nil })
+}
+
+func (o *owner) those(ok func(*registration) bool) (list []*registration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, g := range o.byKey {
-		if g.over == nil && !g.ending && (name == "" || g.service.Name == name) {
+		if ok(g) {
 			list = append(list, g)
 		}
 	}
@@ -181,20 +193,36 @@ func (o *owner) any() bool {
 	return len(o.byKey) > 0
 }
 
-// pending is a registration of this content, whose id was made, that is declared and was not acknowledged.
+// pending is a registration of this content, whose id was made, for which Register has returned without success. The
+// caller asks for it from now on.
 func (o *owner) pending(s *Service) *registration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, g := range o.byKey {
-		if g.made && !g.acked && !g.busy() && g.over == nil && !g.ending {
+		if g.made && !g.asked && g.over == nil && !g.ending {
 			want := *s
-			want.ID = g.service.ID
+			want.ID = g.id
 			if g.service.same(&want) {
+				g.asked = true
 				return g
 			}
 		}
 	}
 	return nil
+}
+
+// answered notes what a call of Register came to.
+func (o *owner) answered(g *registration, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g.asked = err == nil
+}
+
+// clean reports whether a registration's key holds what was declared, under the given lease.
+func (o *owner) clean(g *registration, lease string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return g.acked && !g.due(lease)
 }
 
 // withdraw takes back a registration that was refused. Where a write of it may have happened all the same, its
@@ -208,16 +236,20 @@ func (o *owner) withdraw(g *registration) {
 	}
 }
 
-// alter changes what is declared, and reports whether that makes a difference.
-func (o *owner) alter(g *registration, change func(Service) Service) bool {
+// alter changes what is declared. It returns what was declared before.
+func (o *owner) alter(g *registration, change func(Service) Service) (was Service) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	next := change(g.service)
-	if !g.dirty && g.service.same(&next) {
-		return false
-	}
-	g.service, g.dirty = next, true
-	return true
+	was, g.service = g.service, change(g.service)
+	g.dirty = g.dirty || !was.same(&g.service)
+	return was
+}
+
+// revert takes a change back that was refused.
+func (o *owner) revert(g *registration, was Service) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g.service, g.dirty = was, false
 }
 
 // writing is what a registration's next write says, and on top of what.
@@ -257,7 +289,8 @@ func (o *owner) met(id string, g *registration, s sighting) (fenced *Service, er
 		g.acked = true
 	case s.taken():
 		g.over = ErrFenced
-		return &g.service, ErrFenced
+		s := g.service
+		return &s, ErrFenced
 	}
 	g.rev = s.Revision
 	return nil, nil
@@ -271,7 +304,7 @@ func (o *owner) ending(g *registration) (done bool, err error) {
 	case errors.Is(g.over, errEnded):
 		return true, nil
 	case g.over != nil:
-		return true, fmt.Errorf("%s of service %q: %w", g.service.ID, g.service.Name, g.over)
+		return true, fmt.Errorf("%s of service %q: %w", g.id, g.name, g.over)
 	}
 	g.ending = true
 	return false, nil

@@ -32,7 +32,7 @@ func (r *Registry) Register(s Service) (unregister func() error, err error) {
 // is not nil then, is called. To register the same Service once more, also without an ID, is to wait for it
 // once more.
 func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister func() error, err error) {
-	g, err := r.declare(ctx, s)
+	g, err := r.declare(s)
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: register: %w", err)
 	}
@@ -40,13 +40,11 @@ func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister f
 		return bounded(func(ctx context.Context) error { return wrap("unregister", r.end(ctx, g)) })
 	}
 	err = r.first(ctx, g)
-	switch {
-	case err == nil:
-		return unregister, nil
-	case errors.Is(err, ErrPending):
-		return unregister, fmt.Errorf("kvregistry: register %s of service %q: %w", g.service.ID, g.service.Name, err)
+	r.own.answered(g, err)
+	if err != nil && !errors.Is(err, ErrPending) {
+		unregister = nil
 	}
-	return nil, fmt.Errorf("kvregistry: register %s of service %q: %w", g.service.ID, g.service.Name, err)
+	return unregister, wrap(fmt.Sprintf("register %s of service %q", g.id, g.name), err)
 }
 
 // bounded gives a method that takes no context the time that it may take.
@@ -63,8 +61,8 @@ func wrap(what string, err error) error {
 	return fmt.Errorf("kvregistry: %s: %w", what, err)
 }
 
-// declare puts a service on the list of what this process registers, and returns it with its turn taken.
-func (r *Registry) declare(ctx context.Context, s Service) (*registration, error) {
+// declare puts a service on the list of what this process registers.
+func (r *Registry) declare(s Service) (*registration, error) {
 	if err := r.usable(); err != nil {
 		return nil, err
 	}
@@ -78,13 +76,14 @@ func (r *Registry) declare(ctx context.Context, s Service) (*registration, error
 	}
 	if made {
 		if g := r.own.pending(&s); g != nil {
-			return g, g.take(ctx)
+			return g, nil
 		}
 	}
 	key, _ := tenant.ServiceKey(s.Name, s.ID) // was checked
-	g := &registration{key: key, service: s, made: made, dirty: true, turn: make(chan struct{}, 1)}
+	g := &registration{key: key, name: s.Name, id: s.ID, service: s, made: made, asked: true, dirty: true, turn: make(chan struct{}, 1)}
+	g.turn <- struct{}{}
 	if replaced := r.own.add(g); replaced != nil {
-		r.tellFenced(replaced.service)
+		r.tellFenced(*replaced)
 	}
 	if r.closed.Load() { // Close may have looked at the list already
 		r.own.forget(g)
@@ -151,31 +150,47 @@ func (r *Registry) release(g *registration) {
 	}
 }
 
-// first writes a new registration, whose turn the caller has, until it is acknowledged or ctx ends.
+// first writes a new registration, until it is acknowledged or ctx ends.
 func (r *Registry) first(ctx context.Context, g *registration) error {
+	if err := g.take(ctx); err != nil {
+		return err
+	}
 	defer r.release(g)
+	err := persist(ctx, func() error { return r.tryWrite(ctx, g) })
+	if tenant.Permanent(err) {
+		r.own.withdraw(g)
+	}
+	return r.outcome(ctx, g, err)
+}
+
+// persist tries until it is done, or can't be done, or ctx ends.
+func persist(ctx context.Context, try func() error) error {
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := r.tryFirst(ctx, g)
-		switch {
-		case err == nil, errors.Is(err, ErrFenced):
-			return err
-		case r.closed.Load():
-			return ErrClosed
-		case tenant.Permanent(err):
-			r.own.withdraw(g)
+		err := try()
+		if err == nil || tenant.Permanent(err) || errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed) || errors.Is(err, errEnded) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: it is written as soon as NATS answers: %w", ErrPending, err)
-		case <-r.ctx.Done():
-			return ErrClosed
+			return fmt.Errorf("%w: it is made as soon as NATS answers: %w: %w", ErrPending, ctx.Err(), err)
 		case <-time.After(wait):
 		}
 	}
 }
 
-func (r *Registry) tryFirst(ctx context.Context, g *registration) error {
+// outcome lets a registry see its own write where there was one.
+func (r *Registry) outcome(ctx context.Context, g *registration, err error) error {
+	if err == nil {
+		r.awaitSeen(ctx, g)
+	}
+	return err
+}
+
+// tryWrite writes what a registration declares, under the lease that there is or will be.
+func (r *Registry) tryWrite(ctx context.Context, g *registration) error {
+	if r.closed.Load() {
+		return ErrClosed
+	}
 	if err := r.awaitReady(ctx); err != nil {
 		return err
 	}
@@ -183,11 +198,10 @@ func (r *Registry) tryFirst(ctx context.Context, g *registration) error {
 	if err != nil {
 		return err
 	}
-	if err := r.put(ctx, g, l.ID); err != nil {
-		return err
+	if r.own.clean(g, l.ID) { // it was written in the background
+		return nil
 	}
-	r.awaitSeen(ctx, g)
-	return nil
+	return r.put(ctx, g, l.ID)
 }
 
 // seenTime bounds the wait for this process's own view to show what it wrote.
@@ -196,7 +210,7 @@ const seenTime = 100 * time.Millisecond
 // awaitSeen lets a registry see its own writes: where the service is observed, it waits until the cache shows
 // the last one. It is a courtesy, and bounded.
 func (r *Registry) awaitSeen(ctx context.Context, g *registration) {
-	if svc := r.cache.find(g.service.Name); svc == nil || svc.snap.Load() == nil {
+	if svc := r.cache.find(g.name); svc == nil || svc.snap.Load() == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, seenTime)
@@ -245,24 +259,12 @@ func (r *Registry) end(ctx context.Context, g *registration) error {
 		return err
 	}
 	defer r.release(g)
-	return r.outcome(ctx, g, r.remove(ctx, g))
-}
-
-// outcome is what a change that was written, or tried, comes to for who asked for it.
-func (r *Registry) outcome(ctx context.Context, g *registration, err error) error {
-	switch {
-	case err == nil:
-		r.awaitSeen(ctx, g)
-		return nil
-	case errors.Is(err, ErrFenced), tenant.Permanent(err):
-		return err
-	}
-	return fmt.Errorf("%w: it is made as soon as NATS answers: %w", ErrPending, err)
+	return r.outcome(ctx, g, persist(ctx, func() error { return r.remove(ctx, g) }))
 }
 
 // endAll takes everything back.
 func (r *Registry) endAll(ctx context.Context) error {
-	return each(r.own.named(""), func(g *registration) error {
+	return each(r.own.open(), func(g *registration) error {
 		if err := r.end(ctx, g); err != nil && !errors.Is(err, ErrFenced) {
 			return err
 		}

@@ -23,7 +23,7 @@ type Registry struct {
 	id     string // this registry's, in the records that it writes
 	bucket *tenant.Bucket
 	keeper *lease.Keeper
-	reaper *lease.Reaper // nil where others reap
+	reaper *lease.Reaper // not started where others reap
 	view   *watcher.View
 	cache  *cache
 	own    *owner
@@ -98,11 +98,9 @@ func build(o options) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
-	if !o.standBy {
-		r.reaper = lease.NewReaper(b, lease.ReaperConfig{
-			TTL: o.ttl, Filter: tenant.AllServices, LeaseOf: leaseOf, Steady: r.keeper.Steady, Logger: o.logger,
-		})
-	}
+	r.reaper = lease.NewReaper(b, lease.ReaperConfig{
+		TTL: o.ttl, Filter: tenant.AllServices, LeaseOf: leaseOf, Steady: r.keeper.Steady, Logger: o.logger,
+	})
 	r.view = watcher.New(b, watcher.Config{Apply: r.apply, Missing: b.Ensure, Logger: o.logger})
 	r.cache.view = r.view
 	r.goUnlessClosed(&r.wg, r.reconcile) // ends with r.ctx; Close waits
@@ -152,12 +150,17 @@ func (r *Registry) prepare(ctx context.Context) error {
 	if err := r.bucket.Ensure(ctx); err != nil {
 		return err
 	}
-	if r.reaper != nil {
-		dead, err := r.reaper.Dead(ctx)
-		if err != nil {
-			return err
-		}
-		r.cache.bury(dead)
+	dead, err := r.reaper.Dead(ctx)
+	if err != nil && !tenant.Permanent(err) { // who may not find out does without
+		return err
+	}
+	r.cache.bury(dead)
+	r.life.Lock()
+	defer r.life.Unlock()
+	if r.ctx.Err() != nil {
+		return ErrClosed
+	}
+	if !r.opt.standBy {
 		r.reaper.Start()
 	}
 	r.view.Start()
@@ -304,9 +307,7 @@ func (r *Registry) CloseContext(ctx context.Context) error {
 	r.life.Lock()
 	r.cancel()
 	r.life.Unlock()
-	if r.reaper != nil {
-		r.reaper.Close()
-	}
+	r.reaper.Close()
 	r.view.Close()
 	r.wg.Wait()
 	callErr := r.awaitCalls(ctx)

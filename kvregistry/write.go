@@ -12,7 +12,7 @@ import (
 )
 
 // errEnded is why a registration is over that its owner took back.
-var errEnded = errors.New("taken back")
+var errEnded = fmt.Errorf("%w: it was taken back", ErrNotRegistered)
 
 // errStale says that a read came from a replica that lags behind a write that was refused.
 var errStale = errors.New("a replica lags behind; read again")
