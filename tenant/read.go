@@ -31,12 +31,13 @@ func entryOf(e jetstream.KeyValueEntry) Entry {
 // scanTime bounds a scan for which the caller gave no nearer deadline.
 const scanTime = 30 * time.Second
 
-func (b *Bucket) store() (jetstream.KeyValue, error) {
+// store is the bucket, once it was reached, on a connection that is up.
+func (b *Bucket) store(ctx context.Context) (jetstream.KeyValue, error) {
 	kv := b.kv.Load()
 	if kv == nil {
 		return nil, fmt.Errorf("%w: %s was not reached yet", ErrBucketNotFound, b.name)
 	}
-	return *kv, nil
+	return *kv, b.AwaitConnected(ctx)
 }
 
 // Get reads one key. found is false where it has no value: it never was, or it ended. With replicas the
@@ -44,10 +45,7 @@ func (b *Bucket) store() (jetstream.KeyValue, error) {
 func (b *Bucket) Get(ctx context.Context, key string) (e Entry, found bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
-	kv, err := b.store()
-	if err == nil {
-		err = b.AwaitConnected(ctx)
-	}
+	kv, err := b.store(ctx)
 	if err != nil {
 		return Entry{}, false, fmt.Errorf("tenant: get %s: %w", key, err)
 	}
@@ -67,10 +65,7 @@ func (b *Bucket) Get(ctx context.Context, key string) (e Entry, found bool, err 
 func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func(Entry)) error {
 	ctx, cancel := context.WithTimeout(ctx, scanTime)
 	defer cancel()
-	kv, err := b.store()
-	if err == nil {
-		err = b.AwaitConnected(ctx)
-	}
+	kv, err := b.store(ctx)
 	if err != nil {
 		return fmt.Errorf("tenant: scan %s: %w", filter, err)
 	}

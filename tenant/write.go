@@ -62,10 +62,7 @@ func (b *Bucket) Write(ctx context.Context, w Write) (revision uint64, err error
 func (b *Bucket) Create(ctx context.Context, key string, value []byte, ttl time.Duration) (revision uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
-	kv, err := b.store()
-	if err == nil {
-		err = b.AwaitConnected(ctx)
-	}
+	kv, err := b.store(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("tenant: create %s: %w", key, err)
 	}
