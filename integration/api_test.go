@@ -439,8 +439,7 @@ func unregisterWithin(r *kvregistry.Registry, name string, d time.Duration) erro
 	return r.UnregisterContext(ctx, name)
 }
 
-// What was taken back while the server was away is deleted by Close, if not before. Seen to fail with a Close that
-// leaves alone what was taken back already.
+// What was taken back while the server was away is deleted by Close, if not before.
 func TestCloseFinishesWhatIsPending(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -75,7 +75,7 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 			}
 		}
 	}
-	natstest.Eventually(t, 5*time.Second, func() error {
+	converged := func() error {
 		snap, err := observer.Snapshot("web")
 		if err != nil {
 			return err
@@ -91,7 +91,21 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 			}
 		}
 		return nil
+	}
+	natstest.Eventually(t, 5*time.Second, converged)
+	// One more cut, after which nothing differs but one new instance: nothing else may be told.
+	reconnects := nc.Stats().Reconnects
+	if err := nc.ForceReconnect(); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 5*time.Second, func() error {
+		if nc.Stats().Reconnects == reconnects {
+			return fmt.Errorf("not back")
+		}
+		return nil
 	})
+	register(t, owner, web("last"))
+	natstest.Eventually(t, 5*time.Second, converged)
 	cancel()
 	<-done
 	if len(wrong) > 0 {
