@@ -92,6 +92,7 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 		}
 		return nil
 	}
+	register(t, owner, web("stays"))
 	natstest.Eventually(t, 5*time.Second, converged)
 	// One more cut, after which nothing differs but one new instance: nothing else may be told.
 	reconnects := nc.Stats().Reconnects
