@@ -2,53 +2,184 @@ package kvregistry
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// A reader that comes late finds one event per instance that leads from what it knew to what is, in the order in which
-// the instances changed.
+// ev is an event about an instance of web. The revision tells one event from another.
+func ev(kind Kind, id string, revision uint64) Event {
+	return Event{Kind: kind, Service: Service{Name: "web", ID: id, Revision: revision}}
+}
+
+// drain takes what waits in a queue, and does not wait for more.
+func drain(t *testing.T, q *queue) (list []Event) {
+	t.Helper()
+	for {
+		q.mu.Lock()
+		order, pending := len(q.order), len(q.pending)
+		q.mu.Unlock()
+		if order != pending {
+			t.Fatalf("%d events are pending, and %d are in the order", pending, order)
+		}
+		if order == 0 {
+			return list
+		}
+		e, ok := q.next(t.Context(), t.Context())
+		if !ok {
+			t.Fatal("next took nothing from a queue that is not empty")
+		}
+		list = append(list, e)
+	}
+}
+
 func TestQueueCoalesces(t *testing.T) {
-	event := func(kind Kind, id string) Event { return Event{Kind: kind, Service: Service{Name: "web", ID: id}} }
-	for name, c := range map[string]struct {
-		in   []Event
-		want []string
-	}{
-		"came and changed":        {[]Event{event(Registered, "a"), event(Updated, "a")}, []string{"registered a"}},
-		"came and went":           {[]Event{event(Registered, "a"), event(Expired, "a")}, nil},
-		"came, went, came":        {[]Event{event(Registered, "a"), event(Expired, "a"), event(Registered, "a")}, []string{"registered a"}},
-		"changed twice":           {[]Event{event(Updated, "a"), event(Updated, "a")}, []string{"updated a"}},
-		"changed and went":        {[]Event{event(Updated, "a"), event(Unregistered, "a")}, []string{"unregistered a"}},
-		"went and came":           {[]Event{event(Expired, "a"), event(Registered, "a")}, []string{"updated a"}},
-		"several":                 {[]Event{event(Updated, "a"), event(Registered, "b"), event(Updated, "a"), event(Expired, "c")}, []string{"updated a", "registered b", "expired c"}},
-		"fenced is not a change":  {[]Event{event(Updated, "a"), event(Fenced, "a")}, []string{"updated a", "fenced a"}},
-		"came and went, others":   {[]Event{event(Registered, "a"), event(Updated, "b"), event(Unregistered, "a")}, []string{"updated b"}},
-		"went, came, went":        {[]Event{event(Expired, "a"), event(Registered, "a"), event(Unregistered, "a")}, []string{"unregistered a"}},
-		"another of that service": {[]Event{event(Registered, "a"), event(Registered, "b")}, []string{"registered a", "registered b"}},
+	fenced := Event{Kind: Fenced, Service: Service{Name: "web", ID: "a"}, Err: ErrFenced}
+	lost := Event{Kind: LeaseLost, Err: ErrLeaseLost}
+	for name, tc := range map[string]struct{ add, want []Event }{
+		"nothing":                           {},
+		"one":                               {[]Event{ev(Registered, "a", 1)}, []Event{ev(Registered, "a", 1)}},
+		"registered, updated":               {[]Event{ev(Registered, "a", 1), ev(Updated, "a", 2)}, []Event{ev(Registered, "a", 2)}},
+		"registered, expired":               {[]Event{ev(Registered, "a", 1), ev(Expired, "a", 1)}, nil},
+		"registered, unregistered":          {[]Event{ev(Registered, "a", 1), ev(Unregistered, "a", 1)}, nil},
+		"registered, updated, expired":      {[]Event{ev(Registered, "a", 1), ev(Updated, "a", 2), ev(Expired, "a", 2)}, nil},
+		"registered, expired, registered":   {[]Event{ev(Registered, "a", 1), ev(Expired, "a", 1), ev(Registered, "a", 3)}, []Event{ev(Registered, "a", 3)}},
+		"updated, updated":                  {[]Event{ev(Updated, "a", 2), ev(Updated, "a", 3)}, []Event{ev(Updated, "a", 3)}},
+		"updated, expired":                  {[]Event{ev(Updated, "a", 2), ev(Expired, "a", 2)}, []Event{ev(Expired, "a", 2)}},
+		"updated, unregistered":             {[]Event{ev(Updated, "a", 2), ev(Unregistered, "a", 2)}, []Event{ev(Unregistered, "a", 2)}},
+		"expired, registered":               {[]Event{ev(Expired, "a", 1), ev(Registered, "a", 3)}, []Event{ev(Updated, "a", 3)}},
+		"unregistered, registered":          {[]Event{ev(Unregistered, "a", 1), ev(Registered, "a", 3)}, []Event{ev(Updated, "a", 3)}},
+		"expired, registered, updated":      {[]Event{ev(Expired, "a", 1), ev(Registered, "a", 3), ev(Updated, "a", 4)}, []Event{ev(Updated, "a", 4)}},
+		"expired, registered, unregistered": {[]Event{ev(Expired, "a", 1), ev(Registered, "a", 3), ev(Unregistered, "a", 3)}, []Event{ev(Unregistered, "a", 3)}},
+		"order of the oldest": {
+			[]Event{ev(Updated, "a", 1), ev(Updated, "b", 2), ev(Updated, "c", 3), ev(Updated, "a", 4)},
+			[]Event{ev(Updated, "a", 4), ev(Updated, "b", 2), ev(Updated, "c", 3)},
+		},
+		"order after one is dropped": {
+			[]Event{ev(Registered, "a", 1), ev(Registered, "b", 2), ev(Registered, "c", 3), ev(Expired, "b", 2), ev(Registered, "b", 4)},
+			[]Event{ev(Registered, "a", 1), ev(Registered, "c", 3), ev(Registered, "b", 4)},
+		},
+		"one id of two services": {
+			[]Event{ev(Registered, "a", 1), {Kind: Expired, Service: Service{Name: "api", ID: "a"}}},
+			[]Event{ev(Registered, "a", 1), {Kind: Expired, Service: Service{Name: "api", ID: "a"}}},
+		},
+		"its own fence stays": {
+			[]Event{ev(Registered, "a", 1), fenced, ev(Updated, "a", 2)},
+			[]Event{ev(Registered, "a", 2), fenced},
+		},
+		"a dropped instance leaves its fence": {
+			[]Event{ev(Registered, "a", 1), fenced, ev(Expired, "a", 1)},
+			[]Event{fenced},
+		},
+		"leases lost": {[]Event{lost, ev(Expired, "a", 1), lost}, []Event{lost, ev(Expired, "a", 1)}},
 	} {
-		q := newQueue()
-		for _, e := range c.in {
-			q.add(e)
-		}
-		var got []string
-		for len(q.order) > 0 {
-			e, _ := q.next(t.Context(), t.Context())
-			got = append(got, string(e.Kind)+" "+e.Service.ID)
-		}
-		if diff := cmp.Diff(c.want, got); diff != "" {
-			t.Errorf("%s:\n%s", name, diff)
-		}
-		if len(q.pending) != 0 {
-			t.Errorf("%s: %d left behind", name, len(q.pending))
+		t.Run(name, func(t *testing.T) {
+			q := newQueue()
+			for _, e := range tc.add {
+				q.add(e)
+			}
+			if diff := cmp.Diff(tc.want, drain(t, q), cmpopts.EquateErrors()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestQueueForgetsWhatWasTaken: only what the reader has not taken yet is coalesced.
+func TestQueueForgetsWhatWasTaken(t *testing.T) {
+	q := newQueue()
+	var got []Event
+	for _, e := range []Event{ev(Registered, "a", 1), ev(Expired, "a", 1), ev(Registered, "a", 2), ev(Updated, "a", 3)} {
+		q.add(e)
+		got = append(got, drain(t, q)...)
+	}
+	want := []Event{ev(Registered, "a", 1), ev(Expired, "a", 1), ev(Registered, "a", 2), ev(Updated, "a", 3)}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestQueueTellsTheTruth plays every sequence of up to six changes of one instance, taken one at a time at every
+// possible point: whoever follows the events ends up knowing what is there, and never hears of something gone
+// that was not there, or of something new that was.
+func TestQueueTellsTheTruth(t *testing.T) {
+	const length = 6
+	for takes := range 1 << length {
+		for changes := range 1 << length {
+			q := newQueue()
+			there, known := false, false
+			var revision, seen uint64
+			for i := range length {
+				revision++
+				switch bit := changes>>i&1 == 1; {
+				case !there:
+					q.add(ev(Registered, "a", revision))
+					there = true
+				case bit:
+					q.add(ev(Updated, "a", revision))
+				default:
+					q.add(ev(Expired, "a", revision))
+					there = false
+				}
+				if takes>>i&1 == 0 && i < length-1 {
+					continue
+				}
+				for _, e := range drain(t, q) {
+					if gone := e.gone(); gone && !known || e.Kind == Registered && known || e.Kind == Updated && !known {
+						t.Fatalf("changes %06b, takes %06b: %s of an instance whose being there is %v to the reader", changes, takes, e.Kind, known)
+					}
+					known, seen = !e.gone(), e.Service.Revision
+				}
+				if known != there || known && seen != revision {
+					t.Fatalf("changes %06b, takes %06b: the reader knows %v at %d, and it is %v at %d", changes, takes, known, seen, there, revision)
+				}
+			}
 		}
 	}
 }
 
-func TestQueueEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, ok := newQueue().next(t.Context(), ctx); ok {
-		t.Error("an event came out of nothing")
+func TestQueueNextWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue()
+		var got Event
+		var ok bool
+		var wg sync.WaitGroup
+		wg.Go(func() { got, ok = q.next(t.Context(), t.Context()) })
+		synctest.Wait()
+		q.add(ev(Registered, "a", 1))
+		wg.Wait()
+		if diff := cmp.Diff(ev(Registered, "a", 1), got); diff != "" || !ok {
+			t.Errorf("ok %v (-want +got):\n%s", ok, diff)
+		}
+	})
+}
+
+// TestQueueNextEnds with either of its contexts, also where events are waiting.
+func TestQueueNextEnds(t *testing.T) {
+	for name, which := range map[string]int{"the reader's": 0, "the registry's": 1} {
+		for _, waiting := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				q := newQueue()
+				ctx := []context.Context{t.Context(), t.Context()}
+				short, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				ctx[which] = short
+				if waiting {
+					q.add(ev(Registered, "a", 1))
+					cancel()
+				}
+				if e, ok := q.next(ctx[0], ctx[1]); ok {
+					t.Errorf("%s context ended, events waiting %v: next returned %v", name, waiting, e)
+				}
+				if err := short.Err(); err == nil || errors.Is(err, context.Canceled) != waiting {
+					t.Errorf("next returned while its context was %v", err)
+				}
+			})
+		}
 	}
 }

@@ -11,8 +11,12 @@ type Filter struct {
 	status bool // it asks for statuses itself
 }
 
-// Where keeps the instances that f says true of. f must not change the Service, or keep its Tags or Metadata.
+// Where keeps the instances that f says true of, and all of them where f is nil. f must not change the Service, or keep
+// its Tags or Metadata.
 func Where(f func(Service) bool) Filter {
+	if f == nil {
+		return Filter{}
+	}
 	return Filter{match: func(s *Service) bool { return f(*s) }}
 }
 

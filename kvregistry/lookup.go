@@ -3,6 +3,7 @@ package kvregistry
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 )
 
 // GetServices returns the instances of a service that the filters let through: a slice of the caller's own,
@@ -35,8 +36,8 @@ func (r *Registry) GetServices(ctx context.Context, name string, filters ...Filt
 	return list, nil
 }
 
-// GetService returns one of the instances that [Registry.GetServices] would return. Successive calls, by
-// whichever goroutines, go through them in turn.
+// GetService returns one of the instances that [Registry.GetServices] would return. Successive calls without filters,
+// by whichever goroutines, go through them in turn; with filters, each is as likely as the others.
 func (r *Registry) GetService(name string, filters ...Filter) (Service, error) {
 	return r.getService(context.Background(), name, filters)
 }
@@ -62,7 +63,7 @@ func (r *Registry) getService(ctx context.Context, name string, filters []Filter
 	if n == 0 {
 		return Service{}, notFound(snap, filters)
 	}
-	turn := (svc.turn.Add(1) - 1) % uint64(n)
+	turn := rand.N(n) // a turn that look-ups with other filters take too would not be even for each
 	for _, s := range choices {
 		if matches(filters, s) {
 			if turn == 0 {

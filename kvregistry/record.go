@@ -30,6 +30,7 @@ var (
 	errNoLease = errors.New("it names no lease")
 	errNotKey  = errors.New("its key is not one of a registration")
 	errStatus  = errors.New("its status is unknown")
+	errWeight  = errors.New("its weight is negative")
 )
 
 // encode makes the value of a registration's key. The error wraps ErrInvalidService.
@@ -70,6 +71,8 @@ func decode(key string, value []byte, revision uint64) (rec record, err error) {
 		return record{}, errNoLease
 	case s.Name != name || s.ID != id:
 		return record{}, errForeign
+	case s.Weight < 0:
+		return record{}, errWeight
 	case s.Status == "":
 		s.Status = Passing
 	case !s.Status.valid():

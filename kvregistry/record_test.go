@@ -1,76 +1,232 @@
 package kvregistry
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/kvregistry/go/tenant"
 )
 
-// A record is read as it was written, whatever a later version adds to it.
-func TestRecordRoundTrip(t *testing.T) {
-	want := Service{
-		ID: "a.b", Name: "web", Version: "1", Network: "tcp", Address: "h:1", URL: "http://h", Host: "h", Zone: "z", Tags: []string{"x"},
-		Metadata: map[string]string{"k": "v"}, Weight: 2, Status: Warning,
+const webKey = "svc.web.1"
+
+// errAny stands for an error that has no name.
+var errAny = errors.New("any error")
+
+func TestDecode(t *testing.T) {
+	web := Service{ID: "1", Name: "web", URL: "http://a/", Status: Passing, Revision: 9}
+	withStatus := func(s Status) Service { w := web; w.Status = s; return w }
+	for name, tc := range map[string]struct {
+		key, value string
+		want       Service
+		err        error
+	}{
+		"least": {
+			value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web","url":"http://a/"}}`, want: web,
+		},
+		"unknown fields": {
+			value: `{"format":1,"new":{"a":[1]},"lease":"L","instance":{"id":"1","name":"web","url":"http://a/","later":null}}`, want: web,
+		},
+		"a status": {
+			value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web","url":"http://a/","status":"draining"}}`, want: withStatus(Draining),
+		},
+		"a revision of its own is not believed": {
+			value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web","url":"http://a/","revision":1000,"Revision":1000}}`, want: web,
+		},
+		"escaped key": {
+			key: "svc.my=2Eservice.=2A", value: `{"format":1,"lease":"L","instance":{"id":"*","name":"my.service","url":"http://a/"}}`,
+			want: Service{ID: "*", Name: "my.service", URL: "http://a/", Status: Passing, Revision: 9},
+		},
+
+		"higher format":               {value: `{"format":2,"lease":"L","instance":{"id":"1","name":"web"}}`, err: errNewer},
+		"higher format, other shape":  {value: `{"format":2,"lease":7,"instance":[]}`, err: errNewer},
+		"higher format, nothing else": {value: `{"format":99}`, err: errNewer},
+		"format 0":                    {value: `{"format":0,"lease":"L","instance":{"id":"1","name":"web"}}`, err: errAny},
+		"negative format":             {value: `{"format":-1,"lease":"L","instance":{"id":"1","name":"web"}}`, err: errAny},
+		"no format":                   {value: `{"lease":"L","instance":{"id":"1","name":"web"}}`, err: errAny},
+		"format as text":              {value: `{"format":"1","lease":"L","instance":{"id":"1","name":"web"}}`, err: errAny},
+		"no lease":                    {value: `{"format":1,"instance":{"id":"1","name":"web"}}`, err: errNoLease},
+		"empty lease":                 {value: `{"format":1,"lease":"","instance":{"id":"1","name":"web"}}`, err: errNoLease},
+		"another name":                {value: `{"format":1,"lease":"L","instance":{"id":"1","name":"api"}}`, err: errForeign},
+		"another id":                  {value: `{"format":1,"lease":"L","instance":{"id":"2","name":"web"}}`, err: errForeign},
+		"no instance":                 {value: `{"format":1,"lease":"L"}`, err: errForeign},
+		"unknown status":              {value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web","status":"up"}}`, err: errStatus},
+		"metadata that is no text":    {value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web","metadata":{"a":1}}}`, err: errAny},
+		"empty":                       {value: ``, err: errAny},
+		"null":                        {value: `null`, err: errAny},
+		"a list":                      {value: `[]`, err: errAny},
+		"half a record":               {value: `{"format":1,"lease":"L","inst`, err: errAny},
+		"two records":                 {value: `{"format":1}{"format":1}`, err: errAny},
+		"bytes":                       {value: "\x00\xff\xfe", err: errAny},
+		"a lease's key":               {key: "lease.L", value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web"}}`, err: errNotKey},
+		"a key too deep":              {key: "svc.web.1.2", value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web"}}`, err: errNotKey},
+	} {
+		t.Run(name, func(t *testing.T) {
+			key := tc.key
+			if key == "" {
+				key = webKey
+			}
+			rec, err := decode(key, []byte(tc.value), 9)
+			switch {
+			case errors.Is(tc.err, errAny) && err == nil, !errors.Is(tc.err, errAny) && !errors.Is(err, tc.err):
+				t.Fatalf("error %v, want %v", err, tc.err)
+			case errors.Is(err, errNewer):
+				if rec.Format <= format {
+					t.Errorf("format %d of a record that is too new", rec.Format)
+				}
+			case err != nil:
+				if diff := cmp.Diff(record{}, rec); diff != "" {
+					t.Errorf("a record that can't be read is not empty (-want +got):\n%s", diff)
+				}
+			default:
+				if diff := cmp.Diff(record{Format: 1, Lease: "L", Instance: tc.want}, rec); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+			}
+		})
 	}
-	data, err := encode(want, "L", "O")
+}
+
+func TestEncodeDecode(t *testing.T) {
+	for name, s := range map[string]Service{
+		"everything set": valid(),
+		"least":          {ID: "1", Name: "web", URL: "http://a/", Status: Passing},
+		"odd texts":      {ID: "\x00", Name: "a.b*>", URL: "http://a/", Version: "\"\\\u2028<&>", Status: Critical},
+	} {
+		value, err := encode(s, "L", "O")
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		key, err := tenant.ServiceKey(s.Name, s.ID)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		rec, err := decode(key, value, 42)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		s.Revision = 42
+		if diff := cmp.Diff(record{Format: format, Lease: "L", Owner: "O", Instance: s}, rec); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if lease, ok := leaseOf(value); lease != "L" || !ok {
+			t.Errorf("%s: leaseOf is %q, %v", name, lease, ok)
+		}
+	}
+}
+
+// TestEncodeKeepsTheWireFormat holds the names of the fields, which other languages read.
+func TestEncodeKeepsTheWireFormat(t *testing.T) {
+	value, err := encode(valid(), "L", "O")
 	if err != nil {
 		t.Fatal(err)
 	}
-	data = []byte(strings.Replace(string(data), `"format":1`, `"format":1,"new":[{"x":1}]`, 1))
-	rec, err := decode("svc.web.a=2Eb", data, 7)
-	if err != nil || rec.Lease != "L" || rec.Owner != "O" || rec.Instance.Revision != 7 {
-		t.Fatalf("%+v, %v", rec, err)
+	var got map[string]any
+	if err := json.Unmarshal(value, &got); err != nil {
+		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, rec.Instance, cmpopts.IgnoreFields(Service{}, "Revision")); diff != "" {
-		t.Error(diff)
+	want := map[string]any{
+		"format": 1.0, "lease": "L", "owner": "O",
+		"instance": map[string]any{
+			"id": "1", "name": "web", "version": "1.2.3", "network": "tcp", "address": "10.0.0.1:80", "url": "http://10.0.0.1/x",
+			"host": "h", "zone": "z", "tags": []any{"a", "b"}, "metadata": map[string]any{"k": "v"}, "weight": 3.0, "status": "passing",
+		},
 	}
-	if id, ok := leaseOf(data); !ok || id != "L" {
-		t.Errorf("its lease is %q, %v", id, ok)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
-// What is no registration is refused, each for its reason.
-func TestRecordsThatCantBeRead(t *testing.T) {
-	for value, want := range map[string]error{
-		`{"format":2,"lease":"L","instance":{"id":"1","name":"web"}}`:                errNewer,
-		`{"format":2,"instance":"another shape"}`:                                    errNewer,
-		`{"format":1,"instance":{"id":"1","name":"web"}}`:                            errNoLease,
-		`{"format":1,"lease":"L","instance":{"id":"2","name":"web"}}`:                errForeign,
-		`{"format":1,"lease":"L","instance":{"id":"1","name":"other"}}`:              errForeign,
-		`{"format":1,"lease":"L","instance":{"id":"1","name":"web","status":"odd"}}`: errStatus,
-		``:                    nil,
-		`null`:                nil,
-		`{}`:                  nil,
-		`[1]`:                 nil,
-		`{"format":0}`:        nil,
-		`{"format":"1"}`:      nil,
-		"\x00\xff":            nil,
-		`{"format":1,"lease"`: nil,
+// TestEncodeBoundsTheRecord finds the largest record to the byte.
+func TestEncodeBoundsTheRecord(t *testing.T) {
+	s := Service{ID: "1", Name: "web", URL: "http://a/", Metadata: map[string]string{"k": ""}}
+	empty, err := encode(s, "L", "O")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Metadata["k"] = strings.Repeat("x", maxRecord-len(empty))
+	if value, err := encode(s, "L", "O"); err != nil || len(value) != maxRecord {
+		t.Errorf("%d bytes, %v; want %d and no error", len(value), err, maxRecord)
+	}
+	s.Metadata["k"] += "x"
+	if _, err := encode(s, "L", "O"); !errors.Is(err, ErrInvalidService) {
+		t.Errorf("one byte more: %v, want ErrInvalidService", err)
+	}
+}
+
+func TestLeaseOf(t *testing.T) {
+	for value, want := range map[string]string{
+		`{"format":1,"lease":"L"}`:                     "L",
+		`{"format":1,"lease":"L","instance":"broken"}`: "L", // all that a reaper has to know
+		`{"format":2,"lease":"L"}`:                     "",  // what a newer format means by it is not known
+		`{"lease":"L"}`:                                "",
+		`{"format":1,"lease":""}`:                      "",
+		`{"format":1,"lease":7}`:                       "",
+		`{"format":1}`:                                 "",
+		`{"format":1,"lease":"L"`:                      "",
+		`null`:                                         "",
+		``:                                             "",
 	} {
-		if _, err := decode("svc.web.1", []byte(value), 1); err == nil || want != nil && !errors.Is(err, want) {
-			t.Errorf("%s: %v, want %v", value, err, want)
+		if got, ok := leaseOf([]byte(value)); got != want || ok != (want != "") {
+			t.Errorf("leaseOf(%s) = %q, %v; want %q", value, got, ok, want)
 		}
-	}
-	if _, err := decode("svc.web", []byte(`{"format":1,"lease":"L","instance":{"id":"1","name":"web"}}`), 1); !errors.Is(err, errNotKey) {
-		t.Errorf("a key that is none: %v", err)
 	}
 }
 
-// Whatever the bytes, reading them ends in a registration of that key, or in an error.
+// FuzzDecode holds that no bytes do harm, and that what is accepted can be shown to a user.
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(`{"format":1,"lease":"L","owner":"O","instance":{"id":"1","name":"web","tags":["x"],"metadata":{"k":"v"}}}`))
-	f.Add([]byte(`{"format":9}`))
-	f.Add([]byte(strings.Repeat("[", 20000)))
-	f.Fuzz(func(t *testing.T, value []byte) {
-		rec, err := decode("svc.web.1", value, 3)
-		if err == nil && (rec.Instance.Name != "web" || rec.Instance.ID != "1" || rec.Lease == "" || rec.Instance.Revision != 3 || !rec.Instance.Status.valid()) {
-			t.Errorf("%q was read as %+v", value, rec)
+	full, err := encode(valid(), "L", "O")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(webKey, full)
+	for _, value := range []string{
+		`{"format":1,"lease":"L","instance":{"id":"1","name":"web"}}`, `{"format":2,"lease":[],"instance":7}`,
+		`{"format":1,"lease":"L","instance":{"id":"1","name":"web","tags":[null,"\ud800"],"weight":-1}}`,
+		`{"format":1e9}`, `null`, `[`, ``, "\xff",
+	} {
+		f.Add(webKey, []byte(value))
+	}
+	f.Add("svc.=2A.=3E", []byte(`{"format":1,"lease":"L","instance":{"id":">","name":"*"}}`))
+	f.Add("lease.L", []byte(`{}`))
+	f.Fuzz(func(t *testing.T, key string, value []byte) {
+		rec, err := decode(key, value, 5)
+		lease, ok := leaseOf(value)
+		if err != nil {
+			return
 		}
-		if id, ok := leaseOf(value); err == nil && (!ok || id != rec.Lease) {
-			t.Errorf("%q: a reaper reads the lease %q, an observer %q", value, id, rec.Lease)
+		if broken := wrong(key, rec); broken != "" {
+			t.Errorf("decode(%q, %q) accepted a record whose %s: %+v", key, value, broken, rec)
+		}
+		if lease != rec.Lease || !ok {
+			t.Errorf("a reaper reads the lease %q, %v, and an observer %q", lease, ok, rec.Lease)
 		}
 	})
+}
+
+// wrong says what must not be in a record that was accepted.
+func wrong(key string, rec record) string {
+	s := rec.Instance
+	made, err := tenant.ServiceKey(s.Name, s.ID)
+	switch {
+	case err != nil || made != key:
+		return fmt.Sprintf("name and id are of key %q", made)
+	case rec.Format != format:
+		return "format is unknown"
+	case !s.Status.valid():
+		return "status is unknown"
+	case s.Revision != 5:
+		return "revision is not the bucket's"
+	}
+	for _, text := range s.texts() {
+		if !utf8.ValidString(text) {
+			return "text is not UTF-8"
+		}
+	}
+	return ""
 }

@@ -1,6 +1,7 @@
 package kvregistry
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -90,10 +91,12 @@ func (s *Service) check() error {
 		return bad("it has neither Address nor URL; callers need one of them")
 	}
 	if s.URL != "" {
-		if u, err := url.Parse(s.URL); err != nil {
-			return bad("URL does not parse: %v", err)
-		} else if !u.IsAbs() {
-			return bad("URL %q has no scheme; write it as http://host:port/path", u.Redacted())
+		u, err := url.Parse(s.URL)
+		if err != nil {
+			return bad("URL does not parse: %v", withoutURL(err))
+		}
+		if !u.IsAbs() || u.Opaque != "" || u.Host == "" && u.Path == "" {
+			return bad("URL %q has no scheme or no host; write it as http://host:port/path", u.Redacted())
 		}
 	}
 	if s.Weight < 0 {
@@ -108,6 +111,15 @@ func (s *Service) check() error {
 		}
 	}
 	return nil
+}
+
+// withoutURL is a parse error without the URL itself, which may hold a password.
+func withoutURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
 }
 
 // texts are the strings that a service brings along, its name and id apart.

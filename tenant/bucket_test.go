@@ -6,51 +6,132 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-func TestServerVersion(t *testing.T) {
+func TestCheckVersion(t *testing.T) {
 	for version, ok := range map[string]bool{
-		"2.11.0": true, "2.15.2": true, "2.12.0-RC.1": true, "3.0.0": true, "v2.11.4": true,
-		"2.10.29": false, "2.9": false, "1.99.0": false, "": false, "new": false, "2": false,
+		"2.11.0":      true,
+		"2.11":        true,
+		"v2.11.4":     true,
+		"2.11.0-RC.1": true,
+		"2.12.0-dev":  true,
+		"2.15.2":      true,
+		"2.100.0":     true, // numbers, not text: 100 is more than 11
+		"3.0.0":       true,
+		"10.2.0":      true,
+		"2.10.29":     false,
+		"2.9.99":      false,
+		"2.1.11":      false,
+		"1.99.0":      false,
+		"0.11.0":      false,
+		"2":           false,
+		"":            false,
+		"v":           false,
+		"two.eleven":  false,
+		"2.x.0":       false,
+		"x.11.0":      false,
 	} {
-		if err := checkVersion(version); (err == nil) != ok || err != nil && !errors.Is(err, ErrServerTooOld) {
-			t.Errorf("%q: %v", version, err)
+		err := checkVersion(version)
+		if ok && err != nil {
+			t.Errorf("checkVersion(%q): %v", version, err)
+		}
+		if !ok && !errors.Is(err, ErrServerTooOld) {
+			t.Errorf("checkVersion(%q): %v, want ErrServerTooOld", version, err)
+		}
+		if !ok && !strings.Contains(err.Error(), minVersion) {
+			t.Errorf("checkVersion(%q): %q does not say which version to use", version, err)
 		}
 	}
 }
 
-// An existing bucket is checked setting by setting, and what differs is named.
-func TestExistingBucketIsChecked(t *testing.T) {
-	good := jetstream.StreamConfig{
-		MaxMsgsPerSubject: 1, AllowMsgTTL: true, SubjectDeleteMarkerTTL: MarkerTTL, Storage: jetstream.FileStorage, MaxMsgs: -1,
-		Discard: jetstream.DiscardNew, AllowRollup: true, Replicas: 3, MaxBytes: 1000,
-	}
-	if err := (Config{}).check("b", good); err != nil {
-		t.Errorf("the bucket as it is made: %v", err)
-	}
-	if err := (Config{Replicas: 3, MaxBytes: 1000}).check("b", good); err != nil {
-		t.Errorf("the bucket as it was asked for: %v", err)
-	}
-	for word, change := range map[string]func(*jetstream.StreamConfig){
-		"history":       func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 5 },
-		"allow_msg_ttl": func(c *jetstream.StreamConfig) { c.AllowMsgTTL = false },
-		"marker TTL":    func(c *jetstream.StreamConfig) { c.SubjectDeleteMarkerTTL = 0 },
-		"storage":       func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage },
-		"TTL of":        func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour },
-		"max messages":  func(c *jetstream.StreamConfig) { c.MaxMsgs = 10 },
-		"discard":       func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
-		"rollup":        func(c *jetstream.StreamConfig) { c.AllowRollup = false },
-		"mirror":        func(c *jetstream.StreamConfig) { c.Mirror = &jetstream.StreamSource{Name: "x"} },
-		"sealed":        func(c *jetstream.StreamConfig) { c.Sealed = true },
-		"replicas":      func(c *jetstream.StreamConfig) { c.Replicas = 1 },
-		"max bytes":     func(c *jetstream.StreamConfig) { c.MaxBytes = 5 },
+func TestConfigValidate(t *testing.T) {
+	for _, tc := range []struct {
+		cfg Config
+		ok  bool
+	}{
+		{Config{}, true},
+		{Config{Replicas: 1}, true},
+		{Config{Replicas: 3, MaxBytes: 1}, true},
+		{Config{Replicas: 5}, true},
+		{Config{Replicas: 2}, false},
+		{Config{Replicas: -1}, false},
+		{Config{Replicas: 7}, false},
+		{Config{MaxBytes: -1}, false},
 	} {
-		have := good
-		change(&have)
-		err := (Config{Replicas: 3, MaxBytes: 1000}).check("b", have)
-		if !errors.Is(err, ErrBucketMismatch) || !strings.Contains(err.Error(), word) {
-			t.Errorf("%s: %v", word, err)
+		if err := tc.cfg.validate(); (err == nil) != tc.ok || err != nil && !errors.Is(err, ErrInvalidConfig) {
+			t.Errorf("%+v: %v, want ok %v", tc.cfg, err, tc.ok)
 		}
 	}
+}
+
+// usable is the stream of a bucket as the registry makes it.
+func usable() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		MaxMsgsPerSubject: 1, AllowMsgTTL: true, SubjectDeleteMarkerTTL: MarkerTTL, Storage: jetstream.FileStorage,
+		MaxMsgs: -1, MaxBytes: -1, Discard: jetstream.DiscardNew, AllowRollup: true, Replicas: 1,
+	}
+}
+
+func TestConfigCheck(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cfg    Config
+		change func(*jetstream.StreamConfig)
+		wrong  []string // the settings that the error names; none: the bucket is taken
+	}{
+		"as it is made":        {},
+		"no limit as 0":        {change: func(s *jetstream.StreamConfig) { s.MaxMsgs = 0 }},
+		"shortest marker":      {change: func(s *jetstream.StreamConfig) { s.SubjectDeleteMarkerTTL = time.Second }},
+		"replicas not asked":   {change: func(s *jetstream.StreamConfig) { s.Replicas = 3 }},
+		"bytes not asked":      {change: func(s *jetstream.StreamConfig) { s.MaxBytes = 1 << 20 }},
+		"replicas as asked":    {cfg: Config{Replicas: 3}, change: func(s *jetstream.StreamConfig) { s.Replicas = 3 }},
+		"bytes as asked":       {cfg: Config{MaxBytes: 1 << 20}, change: func(s *jetstream.StreamConfig) { s.MaxBytes = 1 << 20 }},
+		"other replicas":       {cfg: Config{Replicas: 3}, wrong: []string{"replicas"}},
+		"other bytes":          {cfg: Config{MaxBytes: 1 << 20}, wrong: []string{"max bytes"}},
+		"a history":            {change: func(s *jetstream.StreamConfig) { s.MaxMsgsPerSubject = 5 }, wrong: []string{"history"}},
+		"no TTL on keys":       {change: func(s *jetstream.StreamConfig) { s.AllowMsgTTL = false }, wrong: []string{"allow_msg_ttl"}},
+		"no markers":           {change: func(s *jetstream.StreamConfig) { s.SubjectDeleteMarkerTTL = 0 }, wrong: []string{"marker TTL"}},
+		"markers too short":    {change: func(s *jetstream.StreamConfig) { s.SubjectDeleteMarkerTTL = time.Second - 1 }, wrong: []string{"marker TTL"}},
+		"in memory":            {change: func(s *jetstream.StreamConfig) { s.Storage = jetstream.MemoryStorage }, wrong: []string{"storage"}},
+		"keys that age":        {change: func(s *jetstream.StreamConfig) { s.MaxAge = time.Hour }, wrong: []string{"TTL of the bucket"}},
+		"a limit of messages":  {change: func(s *jetstream.StreamConfig) { s.MaxMsgs = 1000 }, wrong: []string{"max messages"}},
+		"old keys are dropped": {change: func(s *jetstream.StreamConfig) { s.Discard = jetstream.DiscardOld }, wrong: []string{"discard"}},
+		"no purge by message":  {change: func(s *jetstream.StreamConfig) { s.AllowRollup = false }, wrong: []string{"allow_rollup_hdrs"}},
+		"a mirror":             {change: func(s *jetstream.StreamConfig) { s.Mirror = &jetstream.StreamSource{} }, wrong: []string{"mirror or source"}},
+		"a source":             {change: func(s *jetstream.StreamConfig) { s.Sources = []*jetstream.StreamSource{{}} }, wrong: []string{"mirror or source"}},
+		"sealed":               {change: func(s *jetstream.StreamConfig) { s.Sealed = true }, wrong: []string{"sealed"}},
+		"two at once": {
+			change: func(s *jetstream.StreamConfig) { s.MaxMsgsPerSubject, s.MaxAge = 64, time.Minute },
+			wrong:  []string{"history", "TTL of the bucket"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			have := usable()
+			if tc.change != nil {
+				tc.change(&have)
+			}
+			err := tc.cfg.check("registry_acme", have)
+			if diff := cmp.Diff(tc.wrong, named(err)); diff != "" {
+				t.Errorf("settings named (-want +got):\n%s\n%v", diff, err)
+			}
+			if err != nil && (!errors.Is(err, ErrBucketMismatch) || !strings.Contains(err.Error(), "registry_acme")) {
+				t.Errorf("%v does not wrap ErrBucketMismatch, or does not name the bucket", err)
+			}
+		})
+	}
+}
+
+// named are the settings that a mismatch's text complains about, each as "<setting> is <have>, must be <want>".
+func named(err error) (settings []string) {
+	if err == nil {
+		return nil
+	}
+	_, list, _ := strings.Cut(err.Error(), "registry_acme: ")
+	for _, one := range strings.Split(list, "; ") {
+		if setting, _, ok := strings.Cut(one, " is "); ok {
+			settings = append(settings, setting)
+		}
+	}
+	return settings
 }

@@ -2,89 +2,174 @@ package tenant
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-// A name's token is one key token, readable where it can be, and turns back into that name alone.
-func TestTokens(t *testing.T) {
-	for name, want := range map[string]string{
-		"web": "web", "Web-1_x": "Web-1_x", "my.service": "my=2Eservice", "a b": "a=20b", "=": "=3D", "é": "=C3=A9", "*": "=2A", ">": "=3E",
-		"\x00": "=00", "$": "=24", strings.Repeat("x", MaxName): strings.Repeat("x", MaxName),
+// legal is what may stand in a token: nothing that NATS reads as a separator or a wildcard.
+var legal = regexp.MustCompile(`^[A-Za-z0-9_=-]+$`)
+
+func TestTokenRoundTrip(t *testing.T) {
+	for _, tc := range []struct{ name, token string }{
+		{"web", "web"},
+		{"Web-1_b", "Web-1_b"},
+		{"my.service", "my=2Eservice"},
+		{"a=b", "a=3Db"},
+		{"a=2Eb", "a=3D2Eb"}, // what looks like an escape is none
+		{"*", "=2A"},
+		{">", "=3E"},
+		{"a b", "a=20b"},
+		{"$KV/x", "=24KV=2Fx"},
+		{"\x00\n\x7f", "=00=0A=7F"},
+		{"größe", "gr=C3=B6=C3=9Fe"},
+		{"日", "=E6=97=A5"},
+		{"\uFFFD", "=EF=BF=BD"}, // the replacement character itself is valid
+		{strings.Repeat("x", MaxName), strings.Repeat("x", MaxName)},
+		{strings.Repeat(".", MaxName), strings.Repeat("=2E", MaxName)},
 	} {
-		got, err := EncodeToken(name)
-		if err != nil || got != want {
-			t.Errorf("%q: %q, %v, want %q", name, got, err, want)
+		token, err := EncodeToken(tc.name)
+		if err != nil {
+			t.Errorf("EncodeToken(%q): %v", tc.name, err)
+			continue
 		}
-		if back, err := DecodeToken(got); err != nil || back != name {
-			t.Errorf("%q came back as %q, %v", name, back, err)
+		if diff := cmp.Diff(tc.token, token); diff != "" {
+			t.Errorf("EncodeToken(%q) (-want +got):\n%s", tc.name, diff)
+		}
+		if !legal.MatchString(token) {
+			t.Errorf("EncodeToken(%q) = %q, not one token of letters, digits, '-', '_' and '='", tc.name, token)
+		}
+		back, err := DecodeToken(token)
+		if err != nil {
+			t.Errorf("DecodeToken(%q): %v", token, err)
+		}
+		if diff := cmp.Diff(tc.name, back); diff != "" {
+			t.Errorf("DecodeToken(%q) (-want +got):\n%s", token, diff)
 		}
 	}
-	for _, name := range []string{"", strings.Repeat("x", MaxName+1), "\xff", "a\xc3"} {
-		if _, err := EncodeToken(name); !errors.Is(err, ErrInvalidName) {
-			t.Errorf("%.10q: %v", name, err)
+}
+
+// TestTokenInjective tries every name of up to three bytes over an alphabet that holds the escape's own letters.
+func TestTokenInjective(t *testing.T) {
+	const alphabet = "a2E=.*>-_ "
+	names := []string{""}
+	of := map[string]string{}
+	for from := 0; len(names[len(names)-1]) < 3; {
+		end := len(names)
+		for _, prefix := range names[from:end] {
+			for _, c := range alphabet {
+				names = append(names, prefix+string(c))
+			}
+		}
+		from = end
+	}
+	for _, name := range names[1:] {
+		token, err := EncodeToken(name)
+		if err != nil {
+			t.Fatalf("EncodeToken(%q): %v", name, err)
+		}
+		if other, taken := of[token]; taken {
+			t.Errorf("%q and %q share the token %q", name, other, token)
+		}
+		of[token] = name
+	}
+	if want := 10 + 100 + 1000; len(of) != want {
+		t.Errorf("%d tokens, want %d", len(of), want)
+	}
+}
+
+func TestEncodeTokenRefuses(t *testing.T) {
+	for name, in := range map[string]string{
+		"empty":          "",
+		"too long":       strings.Repeat("x", MaxName+1),
+		"not UTF-8":      "a\xff",
+		"half a rune":    "\xc3",
+		"overlong slash": "\xc0\xaf",
+		"a surrogate":    "\xed\xa0\x80",
+	} {
+		if got, err := EncodeToken(in); !errors.Is(err, ErrInvalidName) || got != "" {
+			t.Errorf("%s: EncodeToken(%q) = %q, %v; want ErrInvalidName", name, in, got, err)
 		}
 	}
-	for _, token := range []string{"", "=", "=4", "=2e", "=61", "=ZZ", "a.b", "a b", "=FF", "é"} {
-		if name, err := DecodeToken(token); !errors.Is(err, ErrInvalidName) {
-			t.Errorf("%q is no token, and came out as %q, %v", token, name, err)
+}
+
+func TestDecodeTokenRefuses(t *testing.T) {
+	for name, token := range map[string]string{
+		"empty":                   "",
+		"a dot":                   "a.b",
+		"a wildcard":              "*",
+		"a tail wildcard":         ">",
+		"a space":                 "a b",
+		"no hexadecimal":          "=",
+		"one digit":               "=2",
+		"one digit after a name":  "a=2",
+		"not hexadecimal":         "=2G",
+		"lower case":              "=2e",
+		"a plain byte escaped":    "=41",
+		"a hyphen escaped":        "=2D",
+		"an underscore escaped":   "=5F",
+		"not UTF-8":               "=FF",
+		"half a rune":             "a=C3",
+		"a byte that is no ASCII": "ö",
+		"too long":                strings.Repeat("x", MaxName+1),
+		"too long when decoded":   strings.Repeat("=2E", MaxName+1),
+	} {
+		if got, err := DecodeToken(token); !errors.Is(err, ErrInvalidName) || got != "" {
+			t.Errorf("%s: DecodeToken(%q) = %q, %v; want ErrInvalidName", name, token, got, err)
 		}
 	}
 }
 
 func TestBucketName(t *testing.T) {
-	if got, err := BucketName("acme_1-x"); err != nil || got != "registry_acme_1-x" {
-		t.Errorf("got %q, %v", got, err)
-	}
-	for _, bad := range []string{"", "a.b", "a b", "*", ">", "é", "a\x00", strings.Repeat("x", MaxTenant+1)} {
-		if _, err := BucketName(bad); !errors.Is(err, ErrInvalidTenant) {
-			t.Errorf("%.10q: %v", bad, err)
+	long := strings.Repeat("t", MaxTenant)
+	for _, tc := range []struct {
+		tenant, want string
+		err          error
+	}{
+		{"default", "registry_default", nil},
+		{"A-1_b", "registry_A-1_b", nil},
+		{long, "registry_" + long, nil},
+		{"", "", ErrInvalidTenant},
+		{long + "t", "", ErrInvalidTenant},
+		{"a.b", "", ErrInvalidTenant},
+		{"a*", "", ErrInvalidTenant},
+		{">", "", ErrInvalidTenant},
+		{"a b", "", ErrInvalidTenant},
+		{"a=2E", "", ErrInvalidTenant},
+		{"ö", "", ErrInvalidTenant},
+		{"a\n", "", ErrInvalidTenant},
+	} {
+		got, err := BucketName(tc.tenant)
+		if !errors.Is(err, tc.err) || got != tc.want {
+			t.Errorf("BucketName(%q) = %q, %v; want %q, %v", tc.tenant, got, err, tc.want, tc.err)
 		}
 	}
 }
 
-// Keys turn back into what they were made of, and into nothing else.
-func TestServiceKeys(t *testing.T) {
-	key, err := ServiceKey("my.web", "id 1")
-	if err != nil || key != "svc.my=2Eweb.id=201" {
-		t.Fatalf("got %q, %v", key, err)
-	}
-	if service, id, ok := ParseServiceKey(key); !ok || service != "my.web" || id != "id 1" {
-		t.Errorf("came back as %q, %q, %v", service, id, ok)
-	}
-	for _, bad := range []string{"", "svc", "svc.", "svc.web", "svc.web.", "svc..1", "svc.web.1.2", "lease.x", "sweep", "svc.=61.1"} {
-		if _, _, ok := ParseServiceKey(bad); ok {
-			t.Errorf("%q is no registration's key", bad)
-		}
-	}
-	if id, ok := ParseLeaseKey(LeaseKey("X")); !ok || id != "X" {
-		t.Errorf("lease came back as %q, %v", id, ok)
-	}
-	for _, bad := range []string{"lease.", "lease", "svc.a.b"} {
-		if _, ok := ParseLeaseKey(bad); ok {
-			t.Errorf("%q is no lease's key", bad)
-		}
-	}
-}
-
-// Encoding is a bijection between names and tokens: what encodes decodes to itself, and what decodes encodes to itself.
+// FuzzToken takes its bytes both for a name and for a token: what one function accepts, the other gives back.
 func FuzzToken(f *testing.F) {
-	for _, seed := range []string{"web", "my.service", "=2E", "é", "\xff", "", "*>", "=61"} {
+	for _, seed := range []string{"web", "my.service", "a=b", "=2E", "=2e", "=41", "größe", "\xff", "*", ">", ""} {
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if token, err := EncodeToken(s); err == nil {
-			if strings.Trim(token, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=") != "" {
-				t.Errorf("%q gave the token %q", s, token)
+	f.Fuzz(func(t *testing.T, in string) {
+		if token, err := EncodeToken(in); err == nil {
+			if !legal.MatchString(token) {
+				t.Errorf("EncodeToken(%q) = %q, not one token", in, token)
 			}
-			if back, err := DecodeToken(token); err != nil || back != s {
-				t.Errorf("%q came back as %q, %v", s, back, err)
+			if back, err := DecodeToken(token); err != nil || back != in {
+				t.Errorf("DecodeToken(%q) = %q, %v; want %q", token, back, err, in)
 			}
+		} else if !errors.Is(err, ErrInvalidName) {
+			t.Errorf("EncodeToken(%q): %v, want ErrInvalidName", in, err)
 		}
-		if name, err := DecodeToken(s); err == nil {
-			if again, err := EncodeToken(name); err != nil || again != s {
-				t.Errorf("token %q is %q, whose token is %q, %v", s, name, again, err)
+		if name, err := DecodeToken(in); err == nil {
+			if again, err := EncodeToken(name); err != nil || again != in {
+				t.Errorf("EncodeToken(%q) = %q, %v; want %q: a name has one token", name, again, err, in)
 			}
+		} else if !errors.Is(err, ErrInvalidName) {
+			t.Errorf("DecodeToken(%q): %v, want ErrInvalidName", in, err)
 		}
 	})
 }

@@ -11,14 +11,18 @@ func root(key string) string   { return key[:strings.IndexByte(key, '.')+1] + ">
 
 // covers reports whether every key of filter f is one of the set's.
 func (fs filters) covers(f string) bool {
-	if _, ok := fs[f]; ok {
-		return true
+	_, ok := fs[f]
+	return ok || fs.coversByAnother(f)
+}
+
+// coversByAnother is covers, but for f itself.
+func (fs filters) coversByAnother(f string) bool {
+	for _, wider := range []string{root(f), parent(f)} {
+		if _, ok := fs[wider]; ok && wider != f && !(wider == parent(f) && strings.HasSuffix(f, ">")) {
+			return true
+		}
 	}
-	if _, ok := fs[root(f)]; ok {
-		return true
-	}
-	_, ok := fs[parent(f)]
-	return ok && !strings.HasSuffix(f, ">")
+	return false
 }
 
 // reduced is the set without the filters that another of it covers, for a server refuses filters that
@@ -27,11 +31,9 @@ func (fs filters) covers(f string) bool {
 func (fs filters) reduced(most int) []string {
 	var out []string
 	for f := range fs {
-		delete(fs, f) // a filter is not covered by itself
-		if !fs.covers(f) {
+		if !fs.coversByAnother(f) {
 			out = append(out, f)
 		}
-		fs[f] = struct{}{}
 	}
 	if len(out) <= most {
 		return out

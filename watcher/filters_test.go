@@ -2,54 +2,130 @@ package watcher
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// What is sent to the server has no two filters that overlap, and covers what is wanted.
-func TestReducedFilters(t *testing.T) {
-	for name, c := range map[string]struct{ wanted, want []string }{
-		"none":                   {nil, nil},
-		"apart":                  {[]string{"svc.a.*", "svc.b.1"}, []string{"svc.a.*", "svc.b.1"}},
-		"a key of a service":     {[]string{"svc.a.*", "svc.a.1"}, []string{"svc.a.*"}},
-		"a service of all":       {[]string{"svc.>", "svc.a.*", "svc.a.1"}, []string{"svc.>"}},
-		"names that begin alike": {[]string{"svc.a.*", "svc.ab.*"}, []string{"svc.a.*", "svc.ab.*"}},
-		"too many":               {[]string{"svc.a.*", "svc.b.*", "svc.c.*", "svc.d.*"}, []string{"svc.>"}},
+func set(list ...string) filters {
+	fs := filters{}
+	for _, f := range list {
+		fs[f] = struct{}{}
+	}
+	return fs
+}
+
+func TestCovers(t *testing.T) {
+	for _, tc := range []struct {
+		have []string
+		ask  string
+		want bool
+	}{
+		{nil, "svc.web.1", false},
+		{[]string{"svc.web.1"}, "svc.web.1", true},
+		{[]string{"svc.web.1"}, "svc.web.2", false},
+		{[]string{"svc.web.1"}, "svc.web.*", false},
+		{[]string{"svc.web.*"}, "svc.web.1", true},
+		{[]string{"svc.web.*"}, "svc.web.*", true},
+		{[]string{"svc.web.*"}, "svc.webs.1", false},
+		{[]string{"svc.web.*"}, "svc.api.1", false},
+		{[]string{"svc.web.*"}, "svc.>", false},
+		{[]string{"svc.>"}, "svc.web.1", true},
+		{[]string{"svc.>"}, "svc.web.*", true},
+		{[]string{"svc.>"}, "svc.>", true},
+		{[]string{"svc.>"}, "lease.1", false},
+		{[]string{"svc.>"}, "lease.>", false},
+		{[]string{"lease.>"}, "lease.1", true},
+		{[]string{"lease.*"}, "lease.1", true},
+		{[]string{"lease.*"}, "lease.>", false}, // the star is one token, and the tail may be more
+		{[]string{"svc.api.*", "svc.web.1"}, "svc.api.2", true},
+		{[]string{"sweep"}, "sweep", true},
 	} {
-		fs := filters{}
-		for _, f := range c.wanted {
-			fs[f] = struct{}{}
-		}
-		got := fs.reduced(3)
-		slices.Sort(got)
-		if diff := cmp.Diff(c.want, got); diff != "" {
-			t.Errorf("%s:\n%s", name, diff)
-		}
-		if len(fs) != len(c.wanted) {
-			t.Errorf("%s: the set itself was changed", name)
-		}
-		for _, f := range c.wanted {
-			if !fs.covers(f) {
-				t.Errorf("%s: %s is not covered by itself", name, f)
-			}
+		if got := set(tc.have...).covers(tc.ask); got != tc.want {
+			t.Errorf("%v covers %q: %v, want %v", tc.have, tc.ask, got, tc.want)
 		}
 	}
 }
 
-func TestCovers(t *testing.T) {
-	fs := filters{"svc.a.*": {}, "svc.b.1": {}}
-	for f, want := range map[string]bool{
-		"svc.a.*": true, "svc.a.1": true, "svc.b.1": true, "svc.b.2": false, "svc.b.*": false, "svc.>": false, "svc.ab.1": false, "lease.a": false, "sweep": false,
+func TestReduced(t *testing.T) {
+	for name, tc := range map[string]struct {
+		have []string
+		most int
+		want []string
+	}{
+		"nothing":                  {most: 8},
+		"apart":                    {[]string{"svc.web.*", "svc.api.1"}, 8, []string{"svc.api.1", "svc.web.*"}},
+		"a key under its siblings": {[]string{"svc.web.*", "svc.web.1", "svc.web.2"}, 8, []string{"svc.web.*"}},
+		"everything under a root":  {[]string{"svc.>", "svc.web.*", "svc.api.1"}, 8, []string{"svc.>"}},
+		"two roots":                {[]string{"svc.>", "svc.web.1", "lease.a"}, 8, []string{"lease.a", "svc.>"}},
+		"as many as there may be":  {[]string{"svc.a.*", "svc.b.*"}, 2, []string{"svc.a.*", "svc.b.*"}},
+		"one too many":             {[]string{"svc.a.*", "svc.b.*", "svc.c.1"}, 2, []string{"svc.>"}},
+		"too many of two roots":    {[]string{"svc.a.*", "svc.b.*", "lease.x"}, 2, []string{"lease.>", "svc.>"}},
+		"covered ones count not":   {[]string{"svc.a.*", "svc.a.1", "svc.a.2", "svc.b.1"}, 2, []string{"svc.a.*", "svc.b.1"}},
 	} {
-		if got := fs.covers(f); got != want {
-			t.Errorf("%s: %v", f, got)
+		t.Run(name, func(t *testing.T) {
+			fs := set(tc.have...)
+			got := fs.reduced(tc.most)
+			slices.Sort(got)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(set(tc.have...), fs); diff != "" {
+				t.Errorf("the set itself changed (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestReducedDoesNotOverlap tries sets of every size around the limit: what is left covers all that was asked
+// for, and no filter of it covers another.
+func TestReducedDoesNotOverlap(t *testing.T) {
+	const most = 20
+	for n := range 40 {
+		fs := filters{}
+		for i := range n {
+			fs[fmt.Sprintf("svc.s%d.*", i/3)] = struct{}{}
+			fs[fmt.Sprintf("svc.s%d.%d", i, i)] = struct{}{}
+		}
+		out := fs.reduced(most)
+		disjoint(t, out)
+		if left := set(out...); !coversAll(left, fs) || len(out) > most {
+			t.Errorf("%d filters were reduced to %d, which do not cover them, or are too many: %v", len(fs), len(out), out)
 		}
 	}
-	for i := range 3 {
-		if f := fmt.Sprintf("svc.x.%d", i); !(filters{"svc.>": {}}).covers(f) {
-			t.Errorf("%s is not covered by everything", f)
+}
+
+// TestReducedAfterTakingBack holds the same of a set that filters were taken out of again. A map that has had
+// deletions is laid out differently, and a range over it may come by an entry once more that is put back meanwhile.
+func TestReducedAfterTakingBack(t *testing.T) {
+	for range 100 { // where a range begins is random
+		fs := set("svc.a.1", "svc.b.1", "svc.c.1", "svc.d.1")
+		delete(fs, "svc.a.1")
+		out := maps.Clone(fs).reduced(256)
+		slices.Sort(out)
+		if diff := cmp.Diff([]string{"svc.b.1", "svc.c.1", "svc.d.1"}, out); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
 		}
 	}
+}
+
+func disjoint(t *testing.T, list []string) {
+	t.Helper()
+	for i, f := range list {
+		others := set(slices.Delete(slices.Clone(list), i, i+1)...)
+		if others.covers(f) {
+			t.Errorf("%q is covered by another of %v", f, list)
+		}
+	}
+}
+
+func coversAll(have, want filters) bool {
+	for f := range want {
+		if !have.covers(f) {
+			return false
+		}
+	}
+	return true
 }

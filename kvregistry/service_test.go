@@ -1,0 +1,154 @@
+package kvregistry
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kvregistry/go/tenant"
+)
+
+// valid is a service that can be registered, with something in every field.
+func valid() Service {
+	return Service{
+		ID: "1", Name: "web", Version: "1.2.3", Network: "tcp", Address: "10.0.0.1:80", URL: "http://10.0.0.1/x",
+		Host: "h", Zone: "z", Tags: []string{"a", "b"}, Metadata: map[string]string{"k": "v"}, Weight: 3,
+		Status: Passing, Revision: 7,
+	}
+}
+
+func TestServiceCheck(t *testing.T) {
+	long := strings.Repeat("x", tenant.MaxName+1)
+	for name, tc := range map[string]struct {
+		change func(*Service)
+		says   string // what the error has to say; empty where there is none
+	}{
+		"everything set":       {change: func(*Service) {}},
+		"address alone":        {change: func(s *Service) { s.URL = "" }},
+		"URL alone":            {change: func(s *Service) { s.Address = "" }},
+		"least":                {change: func(s *Service) { *s = Service{ID: "1", Name: "web", Address: "/run/web.sock"} }},
+		"a name to be escaped": {change: func(s *Service) { s.Name, s.ID = "my.service", "host:80" }},
+		"a star within":        {change: func(s *Service) { s.Name = "a*" }},
+		"no status":            {change: func(s *Service) { s.Status = "" }},
+		"draining":             {change: func(s *Service) { s.Status = Draining }},
+		"weight 0":             {change: func(s *Service) { s.Weight = 0 }},
+
+		"no name":                {func(s *Service) { s.Name = "" }, "name"},
+		"name too long":          {func(s *Service) { s.Name = long }, "name"},
+		"name not UTF-8":         {func(s *Service) { s.Name = "\xff" }, "name"},
+		"the name of everything": {func(s *Service) { s.Name = Everything }, "every service"},
+		"no id":                  {func(s *Service) { s.ID = "" }, "id"},
+		"id too long":            {func(s *Service) { s.ID = long }, "id"},
+		"id not UTF-8":           {func(s *Service) { s.ID = "a\xc3" }, "id"},
+		"nowhere to call":        {func(s *Service) { s.Address, s.URL = "", "" }, "neither Address nor URL"},
+		"URL without scheme":     {func(s *Service) { s.URL = "/test" }, "no scheme"},
+		"URL that is none":       {func(s *Service) { s.URL = "http://a b/" }, "does not parse"},
+		"negative weight":        {func(s *Service) { s.Weight = -1 }, "-1"},
+		"unknown status":         {func(s *Service) { s.Status = "up" }, `"up"`},
+		"status in capitals":     {func(s *Service) { s.Status = "Passing" }, `"Passing"`},
+		"version not UTF-8":      {func(s *Service) { s.Version = "\xff" }, "UTF-8"},
+		"network not UTF-8":      {func(s *Service) { s.Network = "\xff" }, "UTF-8"},
+		"address not UTF-8":      {func(s *Service) { s.Address = "\xff" }, "UTF-8"},
+		"host not UTF-8":         {func(s *Service) { s.Host = "\xff" }, "UTF-8"},
+		"zone not UTF-8":         {func(s *Service) { s.Zone = "\xff" }, "UTF-8"},
+		"tag not UTF-8":          {func(s *Service) { s.Tags = []string{"a", "\xff"} }, "UTF-8"},
+		"key not UTF-8":          {func(s *Service) { s.Metadata = map[string]string{"\xff": "v"} }, "UTF-8"},
+		"value not UTF-8":        {func(s *Service) { s.Metadata = map[string]string{"k": "\xff"} }, "UTF-8"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := valid()
+			tc.change(&s)
+			err := s.check()
+			if tc.says == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if !errors.Is(err, ErrInvalidService) || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("%v, want ErrInvalidService that says %q", err, tc.says)
+			}
+		})
+	}
+}
+
+// TestServiceCheckHidesPasswords: errors end up in logs, and a URL may hold a password.
+func TestServiceCheckHidesPasswords(t *testing.T) {
+	for _, url := range []string{"//user:secret@host/x"} {
+		s := valid()
+		s.URL = url
+		err := s.check()
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v, want an error without the password", url, err)
+		}
+	}
+}
+
+func TestServiceClone(t *testing.T) {
+	s := valid()
+	c := s.Clone()
+	if diff := cmp.Diff(s, c); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	c.Tags[0], c.Metadata["k"], c.Metadata["new"] = "changed", "changed", "changed"
+	c.Tags = append(c.Tags, "c")
+	if diff := cmp.Diff(valid(), s); diff != "" {
+		t.Errorf("a change of the clone reached the original (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(Service{}, Service{}.Clone()); diff != "" {
+		t.Errorf("clone of nothing (-want +got):\n%s", diff)
+	}
+}
+
+// TestServiceCloneIsDeep fails where a field is added that Clone would share.
+func TestServiceCloneIsDeep(t *testing.T) {
+	cloned := map[string]bool{"Tags": true, "Metadata": true}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Service]()) {
+		switch f.Type.Kind() {
+		case reflect.String, reflect.Int, reflect.Uint64:
+		default:
+			if !cloned[f.Name] {
+				t.Errorf("field %s of type %s: have Clone copy it, and add it to this test", f.Name, f.Type)
+			}
+		}
+	}
+}
+
+// TestServiceSame changes each field on its own, so that none is forgotten when one is added.
+func TestServiceSame(t *testing.T) {
+	changes := map[string]func(*Service){
+		"ID":       func(s *Service) { s.ID = "2" },
+		"Name":     func(s *Service) { s.Name = "api" },
+		"Version":  func(s *Service) { s.Version = "2" },
+		"Network":  func(s *Service) { s.Network = "udp" },
+		"Address":  func(s *Service) { s.Address = "10.0.0.2:80" },
+		"URL":      func(s *Service) { s.URL = "http://10.0.0.2/x" },
+		"Host":     func(s *Service) { s.Host = "i" },
+		"Zone":     func(s *Service) { s.Zone = "y" },
+		"Tags":     func(s *Service) { s.Tags = []string{"b", "a"} },
+		"Metadata": func(s *Service) { s.Metadata = map[string]string{"k": "w"} },
+		"Weight":   func(s *Service) { s.Weight = 4 },
+		"Status":   func(s *Service) { s.Status = Draining },
+		"Revision": func(s *Service) { s.Revision = 8 },
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Service]()) {
+		change, ok := changes[f.Name]
+		if !ok {
+			t.Errorf("field %s: have same compare it, and add it to this test", f.Name)
+			continue
+		}
+		a, b := valid(), valid()
+		change(&b)
+		if want := f.Name == "Revision"; a.same(&b) != want { // the revision is not what an instance says
+			t.Errorf("with another %s, same is %v", f.Name, !want)
+		}
+	}
+	a, b := valid(), valid()
+	a.Tags, a.Metadata, b.Tags, b.Metadata = nil, nil, []string{}, map[string]string{}
+	if !a.same(&b) {
+		t.Error("none and empty differ; on the wire they do not")
+	}
+}
