@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,8 +29,11 @@ func entryOf(e jetstream.KeyValueEntry) Entry {
 	return Entry{Key: e.Key(), Value: e.Value(), Revision: e.Revision(), Op: op}
 }
 
-// scanTime bounds a scan for which the caller gave no nearer deadline.
-const scanTime = 30 * time.Second
+// scanStall is how long a scan waits for the next entry. A consumer that a cluster lost, or never made, sends nothing:
+// who has more time scans again.
+const scanStall = 2 * time.Second
+
+var errStalled = fmt.Errorf("the server sent nothing for %s: %w", scanStall, context.DeadlineExceeded)
 
 // store is the bucket, once it was reached, on a connection that is up.
 func (b *Bucket) store(ctx context.Context) (jetstream.KeyValue, error) {
@@ -63,8 +67,10 @@ func (b *Bucket) Get(ctx context.Context, key string) (e Entry, found bool, err 
 // order of their revisions, and calls each for it. Values are left out where values is false. With
 // replicas the answer may come from one that lags.
 func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func(Entry)) error {
-	ctx, cancel := context.WithTimeout(ctx, scanTime)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stall := time.AfterFunc(scanStall, func() { cancel(errStalled) })
+	defer stall.Stop()
 	kv, err := b.store(ctx)
 	if err != nil {
 		return fmt.Errorf("tenant: scan %s: %w", filter, err)
@@ -75,6 +81,7 @@ func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func
 	}
 	w, err := kv.Watch(ctx, filter, opts...)
 	if err != nil {
+		err = cmp.Or(context.Cause(ctx), err)
 		return fmt.Errorf("tenant: scan %s: %w", filter, b.explain(err, "$JS.API.CONSUMER.CREATE."+b.Stream()))
 	}
 	defer func() {
@@ -86,14 +93,15 @@ func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func
 	for {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("tenant: scan %s: %w", filter, b.explain(ctx.Err()))
+			return fmt.Errorf("tenant: scan %s: %w", filter, b.explain(context.Cause(ctx), "$JS.API.CONSUMER.CREATE."+b.Stream()))
 		case e, open := <-w.Updates():
 			if !open {
-				return fmt.Errorf("tenant: scan %s: %w", filter, b.explain(context.Cause(ctx)))
+				return fmt.Errorf("tenant: scan %s: %w", filter, b.explain(cmp.Or(context.Cause(ctx), errStalled)))
 			}
 			if e == nil {
 				return nil
 			}
+			stall.Reset(scanStall)
 			each(entryOf(e))
 		}
 	}
