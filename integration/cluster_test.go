@@ -34,7 +34,7 @@ func TestCluster(t *testing.T) {
 		}
 	})
 	// A first look-up shows what was acknowledged before it, whichever replica it reads from. On loopback the replicas
-	// follow so closely that this was not seen to fail without awaitHorizon.
+	// follow so closely that this was not seen to fail; the watcher's own tests play a replica that lags.
 	t.Run("first look-up after an acknowledged Register", func(t *testing.T) {
 		owner := connect(t)
 		for i := range 60 {

@@ -3,6 +3,7 @@ package tenant
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -61,6 +62,33 @@ func (b *Bucket) Get(ctx context.Context, key string) (e Entry, found bool, err 
 		return Entry{}, false, fmt.Errorf("tenant: get %s: %w", key, b.explain(err, "$JS.API.DIRECT.GET."+b.Stream(), "$JS.API.STREAM.MSG.GET."+b.Stream()))
 	}
 	return entryOf(got), true, nil
+}
+
+// Last is the revision of the last change under a filter, an end included, as the stream's leader knows it; 0 where
+// there is none.
+func (b *Bucket) Last(ctx context.Context, filter string) (uint64, error) {
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Seq uint64 `json:"seq"`
+		} `json:"message"`
+	}
+	subject := "$JS.API.STREAM.MSG.GET." + b.Stream()
+	ask, err := json.Marshal(map[string]string{"last_by_subj": b.Subject(filter)})
+	if err != nil {
+		return 0, fmt.Errorf("tenant: last of %s: %w", filter, err)
+	}
+	msg, err := b.nc.RequestWithContext(ctx, subject, ask)
+	if err == nil {
+		err = json.Unmarshal(msg.Data, &answer)
+	}
+	if err == nil && answer.Error != nil && answer.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound {
+		err = answer.Error
+	}
+	if err != nil {
+		return 0, fmt.Errorf("tenant: last of %s: %w", filter, b.explain(err, subject))
+	}
+	return answer.Message.Seq, nil
 }
 
 // Scan reads every key under a filter once, deleted ones whose tombstone still stands included, in the

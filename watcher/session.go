@@ -38,6 +38,8 @@ type session struct {
 	mu       sync.Mutex // guards what follows, which the subscription's goroutine and run share
 	closed   bool
 	heard    time.Time // when a message or a heartbeat came last
+	need     uint64    // the revision up to which it must have looked before its snapshot is shown
+	lagging  int       // heartbeats that said it has not
 	received uint64    // the consumer's messages so far, which it numbers from 1
 	horizon  uint64    // the stream's revision up to which the server says the consumer has looked
 	pending  uint64    // messages of the snapshot that are still to come
@@ -66,6 +68,9 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 		view: v, name: "view-" + rand.Text(), filters: fs,
 		origin: origin{info.Created, info.State.LastSeq, info.Config.Replicas},
 		ended:  make(chan error, 1), heard: time.Now(),
+	}
+	if s.need, err = v.need(ctx, s.origin, fs); err != nil {
+		return nil, nil, err
 	}
 	subjects := fs.reduced(filterMax)
 	for i, f := range subjects {
@@ -98,9 +103,7 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 		return nil, nil, err
 	}
 	s.pending = consumer.CachedInfo().NumPending
-	if s.pending == 0 {
-		s.finishSnapshot()
-	}
+	s.finishSnapshot()
 	return s, sub, nil
 }
 
@@ -131,9 +134,8 @@ func (s *session) receive(msg *nats.Msg) {
 	})
 	switch {
 	case !s.complete:
-		if s.pending = meta.NumPending; s.pending == 0 {
-			s.finishSnapshot()
-		}
+		s.pending = meta.NumPending
+		s.finishSnapshot()
 	case len(s.batch) >= batchMost || s.lastQueued(msg):
 		s.flush()
 	}
@@ -152,59 +154,41 @@ func (s *session) control(msg *nats.Msg) {
 		s.flush()
 		return
 	}
-	if stalled := msg.Header.Get("Nats-Consumer-Stalled"); stalled != "" {
-		_ = s.view.bucket.Conn().Publish(stalled, nil)
-	}
 	sent, err := strconv.ParseUint(msg.Header.Get("Nats-Last-Consumer"), 10, 64)
 	if err != nil || sent != s.received {
 		s.end(errGap)
 		return
 	}
+	if stalled := msg.Header.Get("Nats-Consumer-Stalled"); stalled != "" {
+		_ = s.view.bucket.Conn().Publish(stalled, nil)
+		return
+	}
 	if seen, err := strconv.ParseUint(msg.Header.Get("Nats-Last-Stream"), 10, 64); err == nil {
 		s.horizon = max(s.horizon, seen)
 	}
-	// A heartbeat comes when there is nothing to send: what was pending ended before it was sent.
-	s.pending = 0
-	if !s.complete {
-		s.finishSnapshot()
+	if s.horizon >= s.origin.last { // what was counted as pending and did not come was overwritten
+		s.pending = 0
+	}
+	s.finishSnapshot()
+	if s.lagging++; !s.complete && s.lagging == doubts {
+		s.end(errBehind)
 	}
 	s.flush()
 }
 
-// finishSnapshot hands over the snapshot. A consumer reads one replica, which may lag behind what the leader
-// has acknowledged; a snapshot that old is not shown.
+// finishSnapshot hands over the snapshot, if it is complete. With several replicas the one that is read may lag behind;
+// the next message or heartbeat says how far it has come since.
 func (s *session) finishSnapshot() {
-	if s.origin.replicas > 1 && s.horizon < s.origin.last {
-		if err := s.awaitHorizon(); err != nil {
-			s.end(err)
-			return
-		}
+	if s.complete || s.pending > 0 || s.horizon < s.need {
+		return
 	}
 	s.complete = true
-	s.view.replace(s.filters, s.origin, s.batch)
-	s.batch = nil
-}
-
-// awaitHorizon asks the server how far into the stream the consumer has looked, until that is as far as
-// the stream went when the session began.
-func (s *session) awaitHorizon() error {
-	ctx, cancel := context.WithTimeout(s.view.ctx, startTime)
-	defer cancel()
-	for range 20 {
-		c, err := s.view.bucket.JetStream().PushConsumer(ctx, s.view.bucket.Stream(), s.name)
-		if err != nil {
-			return err
-		}
-		if s.horizon = max(s.horizon, c.CachedInfo().Delivered.Stream); s.horizon >= s.origin.last {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(5 * time.Millisecond):
-		}
+	upTo := s.horizon
+	if s.origin.replicas <= 1 {
+		upTo = max(upTo, s.origin.last)
 	}
-	return errBehind
+	s.view.replace(s.filters, s.origin, upTo, s.batch)
+	s.batch = nil
 }
 
 func (s *session) flush() {

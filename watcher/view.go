@@ -21,6 +21,8 @@ import (
 const (
 	heartbeat = 750 * time.Millisecond // how often an idle consumer says that it is there
 	startTime = time.Second            // bounds what it takes to make a consumer; one that is placed on a lost server is never made
+	doubts    = 3                      // heartbeats after which a replica that lags behind is left for another
+	asked     = 8                      // filters whose last revision is asked for one by one
 	abandoned = 5 * time.Second        // after which the server ends a consumer that nobody listens to
 	settled   = 5 * time.Second        // a session that lasted this long was a good one: back-off starts over
 	batchMost = 256                    // changes passed on at once
@@ -41,7 +43,7 @@ type Change struct {
 
 // Snapshot goes with the changes that a whole snapshot brought.
 type Snapshot struct {
-	UpTo  uint64 // the stream's last revision when the snapshot began: it holds every change up to there
+	UpTo  uint64 // it holds every change up to this revision
 	Reset bool   // the bucket was made anew: revisions started over
 }
 
@@ -67,13 +69,14 @@ type View struct {
 	wg     sync.WaitGroup
 	widen  chan struct{} // a filter was added; holds one
 
-	mu       sync.Mutex    // guards wanted, shown, applied, advance, failure and leftover
-	wanted   filters       // what was asked for
-	shown    filters       // what the last complete snapshot covers, from when it is being applied
-	applied  filters       // what it covers once it was applied: what Wait waits for
-	advance  chan struct{} // closed and made anew when applied grows
-	failure  error         // why there is no session; nil while there is one
-	leftover []string      // consumers that could not be deleted while the connection was down
+	mu       sync.Mutex        // guards what follows, up to leftover
+	wanted   filters           // what was asked for
+	shown    filters           // what the last complete snapshot covers, from when it is being applied
+	applied  filters           // what it covers once it was applied: what Wait waits for
+	seen     map[string]uint64 // the highest revision that was seen under each filter
+	advance  chan struct{}     // closed and made anew when applied grows
+	failure  error             // why there is no session; nil while there is one
+	leftover []string          // consumers that could not be deleted while the connection was down
 
 	keys   sync.Mutex        // guards revs and origin; held while Apply runs
 	revs   map[string]uint64 // the revision of each key that has a value
@@ -92,7 +95,7 @@ func New(b *tenant.Bucket, cfg Config) *View {
 	v := &View{
 		bucket: b, cfg: cfg, heartbeat: heartbeat, born: time.Now(),
 		widen: make(chan struct{}, 1), advance: make(chan struct{}),
-		wanted: filters{}, shown: filters{}, applied: filters{}, revs: map[string]uint64{},
+		wanted: filters{}, shown: filters{}, applied: filters{}, seen: map[string]uint64{}, revs: map[string]uint64{},
 	}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	return v
@@ -148,6 +151,7 @@ func (v *View) Unwatch(filter string) {
 	for _, fs := range []filters{v.wanted, v.shown, v.applied} {
 		delete(fs, filter)
 	}
+	delete(v.seen, filter)
 	var gone []Change
 	for _, key := range v.under(filter) {
 		if !v.wanted.covers(key) {
@@ -318,17 +322,59 @@ func (v *View) covered(have filters) bool {
 	return true
 }
 
-// replace applies a complete snapshot: what differs from what the view held, and nothing else.
-func (v *View) replace(fs filters, from origin, entries []Change) {
+// need is the revision up to which a consumer must have looked before its snapshot is shown. Where there are replicas
+// it reads one of them, which may lag behind: what the view showed stays shown, and a filter that is new shows
+// whatever was acknowledged before.
+func (v *View) need(ctx context.Context, from origin, fs filters) (rev uint64, err error) {
+	if from.replicas <= 1 {
+		return 0, nil
+	}
+	for _, f := range v.unseen(from, fs, &rev).reduced(asked) {
+		last, err := v.bucket.Last(ctx, f)
+		if err != nil {
+			return 0, err
+		}
+		rev = max(rev, last)
+	}
+	return rev, nil
+}
+
+// unseen are the filters of which the view has shown nothing yet. It raises rev to what was seen of the others.
+func (v *View) unseen(from origin, fs filters, rev *uint64) filters {
 	v.keys.Lock()
 	defer v.keys.Unlock()
-	reset := !v.origin.created.IsZero() && (!from.created.Equal(v.origin.created) || from.last < v.origin.last)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	unseen := filters{}
+	for f := range fs {
+		if v.applied.covers(f) && !v.restarted(from) {
+			*rev = max(*rev, v.seen[f])
+		} else {
+			unseen[f] = struct{}{}
+		}
+	}
+	return unseen
+}
+
+// restarted reports whether the stream is another one than the view knows, so that revisions started over. The caller
+// holds v.keys.
+func (v *View) restarted(from origin) bool {
+	return !v.origin.created.IsZero() && (!from.created.Equal(v.origin.created) || from.last < v.origin.last)
+}
+
+// replace applies a complete snapshot, which holds every change up to a revision: what differs from what the view
+// held, and nothing else.
+func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
+	v.keys.Lock()
+	defer v.keys.Unlock()
+	reset := v.restarted(from)
 	if reset {
 		for key := range v.revs {
 			v.revs[key] = 0
 		}
 	}
 	v.origin = from
+	v.note(entries, reset)
 	last := make(map[string]Change, len(entries))
 	for _, e := range entries { // a key may be there twice, where it changed while it was read
 		last[e.Key] = e
@@ -350,7 +396,7 @@ func (v *View) replace(fs filters, from origin, entries []Change) {
 	}
 	v.touch()
 	v.show(fs)
-	v.apply(append(gone, changes...), &Snapshot{UpTo: from.last, Reset: reset})
+	v.apply(append(gone, changes...), &Snapshot{UpTo: upTo, Reset: reset})
 	v.advanced()
 }
 
@@ -358,7 +404,24 @@ func (v *View) replace(fs filters, from origin, entries []Change) {
 func (v *View) change(changes []Change) {
 	v.keys.Lock()
 	defer v.keys.Unlock()
+	v.note(changes, false)
 	v.apply(changes, nil)
+}
+
+// note keeps the highest revision that was seen under each filter, from the start again where revisions started over.
+func (v *View) note(changes []Change, reset bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if reset {
+		clear(v.seen)
+	}
+	for _, c := range changes {
+		for _, f := range [...]string{c.Key, parent(c.Key), root(c.Key)} {
+			if _, ok := v.wanted[f]; ok {
+				v.seen[f] = max(v.seen[f], c.Revision)
+			}
+		}
+	}
 }
 
 // apply drops what the view knows already, and passes the rest on. The caller holds v.keys.

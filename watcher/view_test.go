@@ -305,3 +305,51 @@ func TestViewEqualsTheBucket(t *testing.T) {
 		t.Errorf("%d consumers of one view", len(names))
 	}
 }
+
+// With replicas, a snapshot is shown when the one that is read has come as far as what was acknowledged, and as what the
+// view showed before; one that does not get there is left for another. A replica that lags is played by a view that
+// believes to have seen a revision which the stream does not have yet. Seen to fail without the wait, with a wait that no
+// message ends, without asking the leader, and with a need that counts the changes of other filters.
+func TestReplicaThatLagsIsNotShown(t *testing.T) {
+	t.Parallel()
+	servers := natstest.Cluster(t)
+	v, m, b := newView(t, servers[0])
+	natstest.AwaitReplicas(t, b.Conn(), b.Stream(), 3)
+	put(t, b, "svc.a.1", "x")
+	last, err := b.Last(t.Context(), "svc.a.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, b, "svc.other.1", "x") // the stream goes on past what is watched, as it does with every heartbeat
+	if need, err := v.need(t.Context(), origin{replicas: 3}, filters{"svc.a.*": {}}); need != last || err != nil || last == 0 {
+		t.Fatalf("a first snapshot needs %d, %v, want %d", need, err, last)
+	}
+	v.Watch("svc.a.*")
+	if err := v.Wait(within(t, silence(heartbeat)/4), "svc.a.*"); err != nil {
+		t.Fatal("a first snapshot waited for changes of other filters:", err)
+	}
+	put(t, b, "svc.a.2", "x")
+	natstest.Eventually(t, time.Second, func() error { return m.is(map[string]string{"svc.a.1": "x", "svc.a.2": "x"}) })
+	v.mu.Lock()
+	v.seen["svc.a.*"]++
+	v.mu.Unlock()
+	v.Watch("svc.b.*")
+	if err := v.Wait(within(t, heartbeat/2), "svc.b.*"); err == nil {
+		t.Fatal("a snapshot was shown that is older than what was seen")
+	}
+	put(t, b, "svc.a.3", "x")
+	if err := v.Wait(within(t, heartbeat/2), "svc.b.*"); err != nil {
+		t.Fatal(err)
+	}
+	before := v.Resyncs()
+	v.mu.Lock()
+	v.seen["svc.a.*"] = 1 << 40
+	v.mu.Unlock()
+	v.Watch("svc.c.*")
+	natstest.Eventually(t, (doubts+1)*heartbeat+startTime, func() error {
+		if v.Resyncs() == before {
+			return errors.New("a replica that stays behind is kept")
+		}
+		return nil
+	})
+}
