@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -27,10 +28,15 @@ func TestCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 		for tenant, want := range map[string]int{"default": 3, "one": 1} {
-			s, err := js.Stream(t.Context(), "KV_registry_"+tenant)
-			if err != nil || s.CachedInfo().Config.Replicas != want {
-				t.Errorf("tenant %s: %v replicas, %v, want %d", tenant, s.CachedInfo().Config.Replicas, err, want)
-			}
+			natstest.Eventually(t, 10*time.Second, func() error { // a cluster may lose a request
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				s, err := js.Stream(ctx, "KV_registry_"+tenant)
+				if err == nil && s.CachedInfo().Config.Replicas != want {
+					err = fmt.Errorf("%d replicas, want %d", s.CachedInfo().Config.Replicas, want)
+				}
+				return err
+			})
 		}
 	})
 	// A first look-up shows what was acknowledged before it, whichever replica it reads from. On loopback the replicas
