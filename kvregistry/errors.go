@@ -14,6 +14,8 @@ var (
 	ErrNotFound = errors.New("no instance found")
 	// ErrUnavailable says that it is not known whether there is an instance: the bucket could not be read.
 	ErrUnavailable = errors.New("registry could not be read")
+	// ErrStale says that what is known is older than [MaxStale] lets a look-up show.
+	ErrStale = errors.New("view is too old")
 	// ErrInvalidService says that a service can't be registered as it is. Nothing was written.
 	ErrInvalidService = errors.New("invalid service")
 	// ErrNilConnection says that no NATS connection was given.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"time"
 )
 
 // GetServices returns the instances of a service that the filters let through: a slice of the caller's own,
@@ -12,10 +13,10 @@ import (
 //
 // The first look-up of a service starts its watch and waits, until ctx ends or for [Timeout] where it has no
 // deadline, for a first consistent snapshot. After that it is a read of memory. The error wraps
-// [ErrNotFound] where there is no instance, [ErrUnavailable] where that is not known, [ErrInvalidService]
-// or [ErrClosed].
+// [ErrNotFound] where there is no instance, [ErrUnavailable] where that is not known, [ErrStale] where what is known is
+// older than [MaxStale], [ErrInvalidService] or [ErrClosed].
 func (r *Registry) GetServices(ctx context.Context, name string, filters ...Filter) ([]Service, error) {
-	_, snap, err := r.look(ctx, name)
+	_, snap, err := r.lookFresh(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func (r *Registry) GetServiceContext(ctx context.Context, name string, filters .
 }
 
 func (r *Registry) getService(ctx context.Context, name string, filters []Filter) (Service, error) {
-	svc, snap, err := r.look(ctx, name)
+	svc, snap, err := r.lookFresh(ctx, name)
 	if err != nil {
 		return Service{}, err
 	}
@@ -86,6 +87,19 @@ func (r *Registry) Snapshot(name string) (*Snapshot, error) {
 func (r *Registry) SnapshotContext(ctx context.Context, name string) (*Snapshot, error) {
 	_, snap, err := r.look(ctx, name)
 	return snap, err
+}
+
+// lookFresh is look for who must not be shown a view that is older than MaxStale.
+func (r *Registry) lookFresh(ctx context.Context, name string) (*service, *Snapshot, error) {
+	svc, snap, err := r.look(ctx, name)
+	if err != nil || r.opt.maxStale == 0 {
+		return svc, snap, err
+	}
+	if age := snap.Age(); age > r.opt.maxStale {
+		return nil, nil, fmt.Errorf("kvregistry: service %q: %w: the server last confirmed it %s ago, and MaxStale is %s",
+			name, ErrStale, age.Round(time.Millisecond), r.opt.maxStale)
+	}
+	return svc, snap, nil
 }
 
 // look finds a service's current snapshot in memory, or has it read.

@@ -27,6 +27,7 @@ type options struct {
 	onLeaseLost []func(error)
 	onFenced    []func(Service)
 	standBy     bool
+	maxStale    time.Duration
 }
 
 // The defaults of the options.
@@ -164,6 +165,29 @@ func MaxBytes(n int64) Option {
 			return fmt.Errorf("%w: MaxBytes(%d); it must be positive", ErrInvalidOption, n)
 		}
 		o.bucket.MaxBytes = n
+		return nil
+	}
+}
+
+// MaxStale has look-ups fail with [ErrStale] where the server last confirmed longer ago than d that what they would show is
+// current: 2 s or more, for a view in quiet times is up to a second old. By default a look-up answers however
+// long the server has been away. [Registry.Snapshot] always answers: it tells its age.
+func MaxStale(d time.Duration) Option {
+	return func(o *options) error {
+		if d < 2*time.Second {
+			return fmt.Errorf("%w: MaxStale(%s); use 2s or more, or leave it out", ErrInvalidOption, d)
+		}
+		o.maxStale = d
+		return nil
+	}
+}
+
+// KeepConnection leaves a connection on which the server does not answer to NATS's own pings. By default it is made again
+// when a heartbeat, or the view's consumer, went unanswered and so did a ping: within a TTL, where NATS's pings take
+// minutes.
+func KeepConnection() Option {
+	return func(o *options) error {
+		o.bucket.KeepConnection = true
 		return nil
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -184,6 +185,15 @@ func (o *owner) due(lease string) (write, forget []*registration) {
 		}
 	}
 	return write, forget
+}
+
+// unwritten is how many registrations the bucket does not hold as they were declared, under the given lease.
+func (o *owner) unwritten(l *lease.Lease) int {
+	id := ""
+	if l != nil {
+		id = l.ID
+	}
+	return len(o.those(func(g *registration) bool { return g.over == nil && (!g.acked || g.due(id)) }))
 }
 
 // any reports whether there is a registration at all.

@@ -162,6 +162,13 @@ func (k *Keeper) Current() *Lease {
 	return k.current
 }
 
+// Started reports whether the keeper was ever asked for a lease.
+func (k *Keeper) Started() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.started
+}
+
 // Steady reports whether every heartbeat of the last d was in time. A keeper without a lease knows of no
 // fault and is steady.
 func (k *Keeper) Steady(d time.Duration) bool {
@@ -294,6 +301,9 @@ func (k *Keeper) keep(l *Lease) error {
 		case time.Since(k.Renewed()) > k.cfg.TTL:
 			return fmt.Errorf("%w: not renewed for a TTL: %w", ErrLost, err)
 		default:
+			if k.bucket.Revive(k.ctx, k.patience()) {
+				k.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "bucket", k.bucket.Name(), "reason", err)
+			}
 			unsure, retry = true, longer(retry)
 			wait = jitter(min(retry, k.cfg.TTL/12))
 		}

@@ -3,7 +3,10 @@ package lease
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/tenant"
 )
@@ -15,10 +18,12 @@ type pulse struct {
 	late time.Duration
 	last time.Time // when the last answer came
 	bad  time.Time // when one was last found late
+
+	depth atomic.Uint64 // messages in the reapers' queue, as far as is known
 }
 
 // run asks until stop is called, which waits for the end.
-func (p *pulse) run(ctx context.Context, b *tenant.Bucket, ttl time.Duration) (stop func()) {
+func (p *pulse) run(ctx context.Context, b *tenant.Bucket, queue jetstream.Consumer, ttl time.Duration) (stop func()) {
 	period := min(ttl/3, 2*time.Second)
 	p.mu.Lock()
 	p.late, p.last = period*5/2, time.Now()
@@ -31,11 +36,14 @@ func (p *pulse) run(ctx context.Context, b *tenant.Bucket, ttl time.Duration) (s
 			sleep(ctx, period, nil)
 			ask, cancel := context.WithTimeout(ctx, period)
 			_, err := b.JetStream().Stream(ask, b.Stream())
-			cancel()
 			p.beat(err == nil)
+			if info, err := queue.Info(ask); err == nil {
+				p.depth.Store(info.NumPending + uint64(info.NumAckPending))
+			}
+			cancel()
 		}
 	}()
-	return func() { cancel(); <-done }
+	return func() { cancel(); <-done; p.depth.Store(0) }
 }
 
 // fault notes that the server did not serve as it should.

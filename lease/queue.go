@@ -87,7 +87,7 @@ func (r *Reaper) reconnected() bool { return r.bucket.Conn().Stats().Reconnects 
 func (r *Reaper) serveConnected(queue jetstream.Consumer) error {
 	up, stop := r.bucket.Reconnected()
 	defer stop()
-	defer r.pulse.run(r.ctx, r.bucket, r.cfg.TTL)()
+	defer r.pulse.run(r.ctx, r.bucket, queue, r.cfg.TTL)()
 	for {
 		if err := r.serveBatch(queue, up); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,8 @@ const (
 type Config struct {
 	Replicas int   // 1, 3 or 5; 0 is 1 on a single server and 3 in a cluster, and takes an existing bucket as it is
 	MaxBytes int64 // the bucket's largest size in bytes; 0 is without limit, and takes an existing bucket as it is
+
+	KeepConnection bool // a connection that does not answer is left to NATS's own pings: see [Bucket.Revive]
 }
 
 func (c Config) replicas(nc *nats.Conn) int {
@@ -57,6 +60,8 @@ type Bucket struct {
 	name string
 	cfg  Config
 	kv   atomic.Pointer[jetstream.KeyValue] // set by the first Ensure that succeeds
+
+	reviving sync.Mutex
 }
 
 // New names the bucket of a tenant on a connection, which stays the caller's. It sends nothing:

@@ -23,6 +23,7 @@ var (
 	errFilters = errors.New("the set of filters changed")
 	errRenewed = errors.New("the connection came back")
 	errDown    = errors.New("the connection is down")
+	errRemoved = errors.New("keys were removed without a message")
 )
 
 // session is the life of one consumer: first a snapshot, then changes as they come. Its messages arrive
@@ -209,8 +210,9 @@ func (s *session) end(why error) {
 // run holds the session until something ends it, and says what that was. It ends the subscription and the
 // consumer.
 func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nats.Status) error {
-	tick := time.NewTicker(s.view.heartbeat / 2)
-	defer tick.Stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.view.wg.Go(func() { s.check(ctx) }) // ends with ctx
 	defer func() {
 		s.mu.Lock()
 		s.closed = true
@@ -218,6 +220,10 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 		_ = sub.Unsubscribe()
 		s.view.forget(s.name)
 	}()
+	most := silence(s.view.heartbeat)
+	alarm, tick := time.NewTimer(most), time.NewTicker(s.view.heartbeat/2)
+	defer alarm.Stop()
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -230,17 +236,52 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 			if !s.view.covered(s.filters) {
 				return errFilters
 			}
+		case <-alarm.C:
+			quiet := s.quietFor()
+			if quiet >= most {
+				return fmt.Errorf("%w for %s", errSilent, quiet.Round(time.Millisecond))
+			}
+			alarm.Reset(most - quiet)
 		case <-tick.C:
 			if !s.view.bucket.Conn().IsConnected() {
 				return errDown
-			}
-			if quiet := s.quietFor(); quiet > silence(s.view.heartbeat) {
-				return fmt.Errorf("%w for %s", errSilent, quiet.Round(time.Millisecond))
 			}
 			if !s.view.covered(s.filters) { // by WatchSoon
 				return errFilters
 			}
 		}
+	}
+}
+
+// check looks now and then whether keys were removed without a message, and ends the session then. A change that is under
+// way explains it too: so it looks again after a moment.
+func (s *session) check(ctx context.Context) {
+	for wait(ctx, s.view.cfg.Check) {
+		ask, cancel := context.WithTimeout(ctx, startTime)
+		stream, err := s.view.bucket.JetStream().Stream(ask, s.view.bucket.Stream())
+		cancel()
+		if err != nil {
+			continue
+		}
+		first := stream.CachedInfo().State.FirstSeq
+		if s.view.removed(first) && wait(ctx, s.view.heartbeat) && s.view.removed(first) {
+			s.mu.Lock()
+			s.end(errRemoved)
+			s.mu.Unlock()
+			return
+		}
+	}
+}
+
+// wait reports whether a time went by before ctx ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
 	}
 }
 

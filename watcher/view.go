@@ -1,6 +1,7 @@
 package watcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,10 @@ type Config struct {
 	Apply func(changes []Change, snapshot *Snapshot)
 	// Missing is called when the bucket is not there; where it makes the bucket, the view goes on at once.
 	Missing func(context.Context) error
-	Logger  *slog.Logger
+	// Check is the time between two looks at whether keys were removed without a message, as by a purge of the stream by
+	// hand: one request each. 15 s where it is 0.
+	Check  time.Duration
+	Logger *slog.Logger
 }
 
 // View is a watch of a set of keys. Its methods may be called by any number of goroutines, but not from
@@ -92,6 +96,7 @@ func New(b *tenant.Bucket, cfg Config) *View {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	cfg.Check = cmp.Or(cfg.Check, 15*time.Second)
 	v := &View{
 		bucket: b, cfg: cfg, heartbeat: heartbeat, born: time.Now(),
 		widen: make(chan struct{}, 1), advance: make(chan struct{}),
@@ -225,6 +230,13 @@ func (v *View) Heard() time.Time {
 	return time.Time{}
 }
 
+// Failure is why there is no session, as far as is known; nil while there is one.
+func (v *View) Failure() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.failure
+}
+
 // Resyncs is how many sessions ended other than by a filter more.
 func (v *View) Resyncs() uint64 { return v.resyncs.Load() }
 
@@ -251,6 +263,11 @@ func (v *View) run() {
 		}
 		v.resyncs.Add(1)
 		v.report(err)
+		if errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded) {
+			if v.bucket.Revive(v.ctx, startTime/2) {
+				v.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "bucket", v.bucket.Name(), "reason", err)
+			}
+		}
 		if errors.Is(err, jetstream.ErrStreamNotFound) && v.cfg.Missing != nil && v.cfg.Missing(v.ctx) == nil {
 			level = min(level, 1)
 		}
@@ -283,13 +300,7 @@ func (v *View) awaitWork() error {
 // second, with jitter, so that many views that lost the same server do not come back at once.
 func (v *View) pause(level int) {
 	d := 20 * time.Millisecond << min(level, 6)
-	d = min(d, time.Second)
-	t := time.NewTimer(time.Duration(rand.Int64N(int64(d))))
-	defer t.Stop()
-	select {
-	case <-v.ctx.Done():
-	case <-t.C:
-	}
+	wait(v.ctx, rand.N(min(d, time.Second)))
 }
 
 // report logs the first failure after a good session, and keeps it for who waits.
@@ -449,6 +460,19 @@ func (v *View) wants(key string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.wanted.covers(key)
+}
+
+// removed reports whether the view holds keys whose messages are below a stream's first revision: the last message of a
+// key that has a value is never below it, unless it was removed without a word.
+func (v *View) removed(first uint64) bool {
+	v.keys.Lock()
+	defer v.keys.Unlock()
+	for _, rev := range v.revs {
+		if rev > 0 && rev < first {
+			return true
+		}
+	}
+	return false
 }
 
 func (v *View) touch() { v.heard.Store(int64(time.Since(v.born))) }

@@ -82,9 +82,10 @@ func newView(t *testing.T, s *natstest.Server) (*View, *model, *tenant.Bucket) {
 
 func put(t *testing.T, b *tenant.Bucket, key, value string) {
 	t.Helper()
-	if _, err := b.Write(t.Context(), tenant.Write{Key: key, Value: []byte(value)}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Eventually(t, 5*time.Second, func() error { // a cluster may lose a request
+		_, err := b.Write(t.Context(), tenant.Write{Key: key, Value: []byte(value)})
+		return err
+	})
 }
 
 func within(t *testing.T, d time.Duration) context.Context {

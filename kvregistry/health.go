@@ -1,0 +1,78 @@
+package kvregistry
+
+import (
+	"slices"
+	"time"
+)
+
+// LeaseState is what a process's lease is at.
+type LeaseState string
+
+// The states of a lease.
+const (
+	LeaseNone LeaseState = "none" // nothing was registered yet, or the registry is closed
+	LeaseHeld LeaseState = "held"
+	LeaseGone LeaseState = "gone" // it was not granted yet, or was lost: a new one is taken as soon as it can be had
+)
+
+// Health is what a registry knows of itself, at one moment.
+type Health struct {
+	Connected bool          // the connection to NATS is up, as far as NATS knows
+	Err       error         // why the bucket could not be checked yet, or what keeps the view from reading; nil where nothing does
+	Age       time.Duration // since the server last confirmed that what look-ups show is current; -1 before it first did
+	Observed  []string      // the names that are observed
+	Unread    []string      // those of them that have no first snapshot yet
+	Resyncs   uint64        // how many times the view was made anew after a fault
+
+	Lease     LeaseState
+	Renewed   time.Time // when the last acknowledged heartbeat was sent, by this process's clock; zero before the first
+	Unwritten int       // registrations of this process that the bucket does not hold as they were declared
+
+	Markers uint64 // messages that wait in the reapers' queue, where it serves this process; 0 elsewhere
+	Reaped  uint64 // registrations of dead processes that this one removed
+	Skipped uint64 // records that could not be read
+}
+
+// OK reports whether nothing is wrong: the connection is up, every observed service was read and is current to within
+// 3 s, and what was registered is in the bucket under a lease.
+func (h Health) OK() bool {
+	return h.Connected && h.Err == nil && len(h.Unread) == 0 && (len(h.Observed) == 0 || h.Age < 3*time.Second) &&
+		h.Lease != LeaseGone && h.Unwritten == 0
+}
+
+// Health is a read of memory: it asks no server.
+func (r *Registry) Health() Health {
+	h := Health{
+		Connected: r.opt.nc.IsConnected(), Err: r.fault(), Age: r.age(), Observed: r.cache.names(), Resyncs: r.view.Resyncs(),
+		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.unwritten(r.keeper.Current()),
+		Markers: r.reaper.Waiting(), Reaped: r.reaper.Reaped(), Skipped: r.cache.skipped.Load(),
+	}
+	h.Unread = slices.DeleteFunc(slices.Clone(h.Observed), r.cache.sees)
+	switch {
+	case r.closed.Load():
+	case r.keeper.Current() != nil:
+		h.Lease = LeaseHeld
+	case r.keeper.Started():
+		h.Lease = LeaseGone
+	}
+	return h
+}
+
+// fault is why the bucket was not checked, or why the view has no session.
+func (r *Registry) fault() error {
+	r.state.Lock()
+	defer r.state.Unlock()
+	if !r.ready {
+		return r.failure
+	}
+	return r.view.Failure()
+}
+
+// age is how old the view is; -1 before its first snapshot.
+func (r *Registry) age() time.Duration {
+	heard := r.view.Heard()
+	if heard.IsZero() {
+		return -1
+	}
+	return time.Since(heard)
+}

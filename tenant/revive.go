@@ -1,0 +1,37 @@
+package tenant
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Revive is for who missed an answer. It asks the server for a sign of life, and where none comes within the patience given,
+// has the connection made again: a peer that is gone without a word is otherwise noticed after minutes only, when NATS's
+// own pings went unanswered. It reports whether it did so. Where the server answers, it returns as soon as that does.
+// It does nothing while the connection is down, while another call is at it, and with [Config.KeepConnection].
+func (b *Bucket) Revive(ctx context.Context, patience time.Duration) bool {
+	if b.cfg.KeepConnection || !b.nc.IsConnected() || !b.reviving.TryLock() {
+		return false
+	}
+	defer b.reviving.Unlock()
+	lives, heard := b.nc.Stats().Reconnects, b.nc.Stats().InBytes
+	dead := b.silent(ctx, patience)
+	if dead && b.nc.Stats().InBytes != heard { // it may be slow only: the answer waits behind other messages
+		dead = b.silent(ctx, 2*patience)
+	}
+	if !dead || ctx.Err() != nil || b.nc.Stats().Reconnects != lives {
+		return false
+	}
+	return b.nc.ForceReconnect() == nil
+}
+
+// silent reports whether the server leaves a ping unanswered.
+func (b *Bucket) silent(ctx context.Context, patience time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := b.nc.FlushWithContext(ctx)
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
+}
