@@ -25,10 +25,14 @@ import (
 // ttl is the lease of the tests: the shortest there is.
 const ttl = 2 * time.Second
 
-// TestMain runs the tests, or, where a test asks for it, one service process.
+// TestMain runs the tests, or, where a test asks for it, one process of another kind.
 func TestMain(m *testing.M) {
-	if plan := os.Getenv("KVREGISTRY_TEST_PROCESS"); plan != "" {
-		os.Exit(serviceProcess(plan))
+	for role, run := range map[string]func(plan string) int{
+		"SERVICE": serviceProcess, "WORKER": workerProcess, "SERVER": serverProcess,
+	} {
+		if plan := os.Getenv("KVREGISTRY_TEST_" + role); plan != "" {
+			os.Exit(run(plan))
+		}
 	}
 	os.Exit(m.Run())
 }
@@ -78,9 +82,9 @@ func serviceProcess(text string) int {
 	return 0
 }
 
-// process is a service process that a test started.
+// process is a process that a test started: a service, a worker or a server.
 type process struct {
-	t     *testing.T
+	t     testing.TB
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	lines chan string
@@ -95,13 +99,23 @@ func start(t *testing.T, p plan) *process {
 	if p.TTL == 0 {
 		p.TTL = ttl
 	}
-	text, err := json.Marshal(p)
+	pr := spawn(t, "SERVICE", p)
+	pr.await("ready", 10*time.Second)
+	return pr
+}
+
+// spawn runs this test binary as another process until the test ends. It ends by itself when this one does: its standard
+// input ends then.
+func spawn(t testing.TB, role string, plan any) *process {
+	t.Helper()
+	text, err := json.Marshal(plan)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "KVREGISTRY_TEST_PROCESS="+string(text))
+	cmd.Env = append(os.Environ(), "KVREGISTRY_TEST_"+role+"="+string(text))
 	cmd.Stderr = os.Stderr
+	endWithParent(cmd)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -110,22 +124,21 @@ func start(t *testing.T, p plan) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := launch(cmd); err != nil {
 		t.Fatal(err)
 	}
-	pr := &process{t: t, cmd: cmd, stdin: stdin, lines: make(chan string, 100)}
+	pr := &process{t: t, cmd: cmd, stdin: stdin, lines: make(chan string, 1000)}
 	go func() { // ends with the process
 		defer close(pr.lines)
-		for sc := bufio.NewScanner(stdout); sc.Scan(); {
+		sc := bufio.NewScanner(stdout)
+		for sc.Buffer(nil, 16<<20); sc.Scan(); {
 			pr.lines <- sc.Text()
 		}
 	}()
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGCONT)
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		pr.thaw()
+		pr.kill()
 	})
-	pr.await("ready", 10*time.Second)
 	return pr
 }
 
@@ -151,7 +164,18 @@ func (p *process) await(word string, within time.Duration) string {
 	}
 }
 
-func (p *process) kill()   { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() }
+// kill ends the process at once, and reaps it; called again, it does nothing.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	for range p.lines {
+		// The pipe is read to its end before Wait closes it.
+	}
+	_ = p.cmd.Wait()
+}
+
+// tell sends the process a command.
+func (p *process) tell(command string) { _, _ = io.WriteString(p.stdin, command+"\n") }
+
 func (p *process) freeze() { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
 func (p *process) thaw()   { _ = p.cmd.Process.Signal(syscall.SIGCONT) }
 

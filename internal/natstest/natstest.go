@@ -27,7 +27,7 @@ type Server struct {
 func Start(t testing.TB, change ...func(*server.Options)) *Server {
 	t.Helper()
 	s := &Server{t: t, opts: server.Options{
-		Host: "127.0.0.1", Port: freePort(t), JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
+		Host: "127.0.0.1", Port: FreePort(t), JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
 	}}
 	for _, f := range change {
 		f(&s.opts)
@@ -107,14 +107,14 @@ func Cluster(t testing.TB) []*Server {
 	var routes []string
 	var ports []int
 	for range 3 {
-		p := freePort(t)
+		p := FreePort(t)
 		ports = append(ports, p)
 		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", p))
 	}
 	var list []*Server
 	for i := range 3 {
 		s := &Server{t: t, opts: server.Options{
-			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: freePort(t), JetStream: true, StoreDir: t.TempDir(),
+			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: FreePort(t), JetStream: true, StoreDir: t.TempDir(),
 			NoLog: true, NoSigs: true, Routes: server.RoutesFromStr(routes[0] + "," + routes[1] + "," + routes[2]),
 			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i]},
 		}}
@@ -241,7 +241,8 @@ func Consumers(t testing.TB, nc *nats.Conn, stream string) (names []string) {
 	return names
 }
 
-func freePort(t testing.TB) int {
+// FreePort is a port of loopback that nobody listened on just now.
+func FreePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,0 +1,308 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
+)
+
+// arena is a fleet of servers, and workers that are hurt together with it.
+type arena struct {
+	t       testing.TB
+	fleet   *fleet
+	ttl     time.Duration
+	history *history
+	rnd     *rand.Rand
+	members []*member // the living ones
+	tenants map[string]string
+	broken  []violation   // what the arena itself found
+	slowest time.Duration // the longest that caches took to equal the bucket after a fault
+	born    int
+}
+
+// member is a worker that lives, behind links of its own, one to each server.
+type member struct {
+	plan  workerPlan
+	proc  *process
+	links []*link
+}
+
+func newArena(t testing.TB, size int, ttl time.Duration, seed uint64) *arena {
+	t.Helper()
+	return &arena{
+		t: t, fleet: newFleet(t, size), ttl: ttl, history: newHistory(), rnd: rand.New(rand.NewPCG(seed, 1)), tenants: map[string]string{},
+	}
+}
+
+// join starts a worker.
+func (a *arena) join(tenant string, own, shared int) *member {
+	a.t.Helper()
+	a.born++
+	m := &member{plan: workerPlan{
+		Name: fmt.Sprintf("w%d", a.born), Tenant: tenant, TTL: a.ttl, Seed: a.rnd.Uint64(), Own: own, Shared: shared, Pace: 100 * time.Millisecond,
+	}}
+	var urls []string
+	for _, n := range a.fleet.nodes {
+		l := newLink(a.t, n.address())
+		m.links, urls = append(m.links, l), append(urls, l.URL())
+	}
+	m.plan.URL = strings.Join(urls, ",")
+	a.tenants[m.plan.Name] = tenant
+	m.proc = spawn(a.t, "WORKER", m.plan)
+	go a.history.record(m.proc) // ends with the process
+	if a.history.await(m.plan.Name, saidReady, 0, 30*time.Second) == nil {
+		a.t.Fatalf("%s is not ready", m.plan.Name)
+	}
+	a.members = append(a.members, m)
+	return m
+}
+
+// leave takes a worker off the list of the living.
+func (a *arena) leave(m *member) {
+	a.members = slices.DeleteFunc(a.members, func(other *member) bool { return other == m })
+	for _, l := range m.links {
+		l.cut()
+	}
+}
+
+// kill ends a worker as a crash does.
+func (a *arena) kill(m *member) {
+	a.history.add(entry{Who: m.plan.Name, What: saidKilled})
+	m.proc.kill()
+	a.leave(m)
+}
+
+// stop has a worker close its registry and end.
+func (a *arena) stop(m *member) {
+	began := time.Now().UnixNano()
+	a.history.add(entry{Who: m.plan.Name, What: saidStopped})
+	m.proc.tell("close")
+	if a.history.await(m.plan.Name, "closed", began, 20*time.Second) == nil {
+		a.t.Errorf("%s did not close", m.plan.Name)
+	}
+	m.proc.kill()
+	a.leave(m)
+}
+
+// one is a living worker by chance, of those that register.
+func (a *arena) one() *member {
+	var list []*member
+	for _, m := range a.members {
+		if m.plan.Own > 0 {
+			list = append(list, m)
+		}
+	}
+	return list[a.rnd.IntN(len(list))]
+}
+
+// settle has the workers pause, and waits until the bucket holds what they declared and each cache equals it. Then they
+// go on.
+func (a *arena) settle() {
+	a.t.Helper()
+	began := time.Now().UnixNano()
+	for _, m := range a.members {
+		m.proc.tell("pause")
+	}
+	for _, m := range a.members {
+		if a.history.await(m.plan.Name, saidPaused, began, 20*time.Second) == nil {
+			a.broke(4, "%s did not pause within 20 s", m.plan.Name)
+		}
+	}
+	a.converge()
+	for _, m := range a.members {
+		m.proc.tell("resume")
+	}
+}
+
+// converge waits for two things: caches equal the bucket, within 2 s of the last fault's end and of the connections'
+// return; and the bucket equals what the living declared, within the time that reapers take after an outage.
+func (a *arena) converge() {
+	began := time.Now()
+	var wrong error
+	for time.Since(began) < 2*max(a.ttl, 3*time.Second)+4*time.Second {
+		caches, declared, err := a.compare(a.states())
+		if wrong = errors.Join(caches, declared, err); err != nil {
+			continue
+		}
+		if caches == nil {
+			if took := time.Since(began); took > a.slowest {
+				a.slowest = took
+			}
+			if declared == nil {
+				a.history.add(entry{What: saidSettled})
+				return
+			}
+		}
+		if caches != nil && time.Since(began) > 2*time.Second {
+			if since := a.lastChange(began.UnixNano()); time.Since(time.Unix(0, since)) > 2*time.Second {
+				a.broke(4, "a cache does not equal the bucket after %s: %v", time.Since(began), caches)
+				return
+			}
+		}
+		time.Sleep(20 * time.Millisecond) // between two looks
+	}
+	a.broke(4, "after %s: %v", time.Since(began).Round(time.Millisecond), wrong)
+}
+
+// lastChange is when the bucket last changed, as far as any worker saw, or a connection came back: caches follow it.
+func (a *arena) lastChange(at int64) int64 {
+	for _, e := range a.history.sorted() {
+		if strings.HasPrefix(e.What, saidEvent) || e.What == saidConnected {
+			at = max(at, e.At)
+		}
+	}
+	return at
+}
+
+// states are the living workers' states, of now.
+func (a *arena) states() map[string]*state {
+	states := map[string]*state{}
+	began := time.Now().UnixNano()
+	for _, m := range a.members {
+		m.proc.tell("state")
+	}
+	for _, m := range a.members {
+		if e := a.history.await(m.plan.Name, saidState, began, 10*time.Second); e != nil {
+			states[m.plan.Name] = e.State
+		}
+	}
+	return states
+}
+
+// compare says where a cache differs from its tenant's bucket, and where the bucket differs from what was declared; err is
+// why it can't tell.
+func (a *arena) compare(states map[string]*state) (caches, declared, err error) {
+	for _, name := range slices.Sorted(maps.Keys(a.bucketsOf())) {
+		held, err := a.read(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		want := map[string][]string{} // who declares each key, with the value
+		for _, m := range a.members {
+			s := states[m.plan.Name]
+			if m.plan.Tenant != name {
+				continue
+			}
+			if s == nil {
+				return nil, nil, fmt.Errorf("%s does not answer", m.plan.Name)
+			}
+			if caches == nil && !maps.Equal(s.Seen, held) {
+				caches = fmt.Errorf("%s: %s", m.plan.Name, difference(s.Seen, held))
+			}
+			for key, value := range s.Declared {
+				want[key] = append(want[key], fmt.Sprintf("%s %d", m.plan.Name, value))
+			}
+		}
+		for key := range mergedKeys(want, held) {
+			if i, ok := held[key]; len(want[key]) != 1 || !ok || want[key][0] != fmt.Sprintf("%s %d", i.By, i.Value) {
+				declared = fmt.Errorf("%s: the bucket has %v (%v), declared by %v", key, i, ok, want[key])
+			}
+		}
+	}
+	return caches, declared, nil
+}
+
+func difference(seen, held map[string]seenInstance) string {
+	for key := range mergedKeys(seen, held) {
+		s, in := seen[key]
+		if h, there := held[key]; s != h {
+			return fmt.Sprintf("%s is %v (%v) in the cache, and %v (%v) in the bucket", key, s, in, h, there)
+		}
+	}
+	return ""
+}
+
+func (a *arena) bucketsOf() map[string]bool {
+	names := map[string]bool{}
+	for _, m := range a.members {
+		names[m.plan.Tenant] = true
+	}
+	return names
+}
+
+// read reads a tenant's registrations, past the library.
+func (a *arena) read(name string) (map[string]seenInstance, error) {
+	nc := a.fleet.connect()
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, err
+	}
+	kv, err := js.KeyValue(ctx, "registry_"+name)
+	if err != nil {
+		return nil, err
+	}
+	w, err := kv.Watch(ctx, "svc.>", jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = w.Stop() }()
+	held := map[string]seenInstance{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case e := <-w.Updates():
+			if e == nil {
+				return held, nil
+			}
+			var doc struct {
+				Lease    string
+				Instance struct{ Metadata map[string]string }
+			}
+			service, id, ok := tenant.ParseServiceKey(e.Key())
+			if ok && json.Unmarshal(e.Value(), &doc) == nil && doc.Lease != "" {
+				md := doc.Instance.Metadata
+				held[service+"/"+id] = seenInstance{e.Revision(), md["by"], number(md["value"])}
+			}
+		}
+	}
+}
+
+// broke notes what the arena found broken.
+func (a *arena) broke(invariant int, format string, args ...any) {
+	a.broken = append(a.broken, violation{invariant: invariant, text: fmt.Sprintf(format, args...)})
+	a.history.add(entry{What: "broken", Err: fmt.Sprintf(format, args...)})
+}
+
+// end settles a last time, closes everything, and reports what the run broke.
+func (a *arena) end() {
+	a.t.Helper()
+	a.settle()
+	for len(a.members) > 0 {
+		a.stop(a.members[0])
+	}
+	nc := a.fleet.connect()
+	natstest.Eventually(a.t, 20*time.Second, func() error {
+		for name := range maps.Values(a.tenants) {
+			if left := views(natstest.Consumers(a.t, nc, "KV_registry_"+name)); len(left) > 0 {
+				return fmt.Errorf("consumers left behind: %v", left)
+			}
+		}
+		return nil
+	})
+	list := append(a.broken, check(a.ttl, a.tenants, a.history.sorted())...)
+	for i, v := range list {
+		if i == 10 {
+			a.t.Errorf("and %d more", len(list)-i)
+			break
+		}
+		a.t.Error(v.String())
+	}
+	a.t.Logf("%d entries, %d workers, %d violations; caches equalled the bucket at most %s after a fault and the last change",
+		len(a.history.sorted()), a.born, len(list), a.slowest.Round(time.Millisecond))
+}

@@ -1,0 +1,49 @@
+package integration
+
+import (
+	"flag"
+	"fmt"
+	"testing"
+	"time"
+)
+
+var (
+	chaosDuration = flag.Duration("chaos.duration", 30*time.Second, "how long each run of Chaos hurts its arena")
+	chaosSeed     = flag.Uint64("chaos.seed", 1, "what the faults of a run of Chaos follow from")
+)
+
+// Faults at random, one after the other and two at once, in an order and with durations that the seed decides; checked
+// like each fault alone. What the processes do meanwhile has seeds of its own, and is not the same twice: time is not.
+func TestChaos(t *testing.T) {
+	for _, size := range []int{1, 3} {
+		t.Run(fmt.Sprintf("%d servers", size), func(t *testing.T) {
+			t.Parallel()
+			a := newArena(t, size, arenaTTL(size), *chaosSeed)
+			a.populate()
+			a.settle()
+			var done []string
+			for end := time.Now().Add(*chaosDuration); time.Now().Before(end) && len(a.broken) == 0; {
+				f, hold := a.pick(), time.Duration(a.rnd.Int64N(int64(3*a.ttl)))
+				done = append(done, fmt.Sprintf("%s %s", f.name, hold.Round(time.Millisecond)))
+				a.inject(f, hold)
+				if a.rnd.IntN(3) > 0 {
+					time.Sleep(time.Duration(a.rnd.Int64N(int64(a.ttl)))) // changes go on for a while
+					a.settle()
+				}
+			}
+			a.end()
+			if t.Failed() {
+				t.Logf("seed %d: %q", *chaosSeed, done)
+			}
+		})
+	}
+}
+
+// pick is a fault by chance, of those that apply.
+func (a *arena) pick() fault {
+	for {
+		if f := faults[a.rnd.IntN(len(faults))]; f.servers == 0 || f.servers == len(a.fleet.nodes) {
+			return f
+		}
+	}
+}

@@ -1,0 +1,226 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/natstest"
+)
+
+// nodePlan is how a server process is set up.
+type nodePlan struct {
+	Name        string
+	Port        int
+	ClusterPort int // 0 on a single server
+	Routes      string
+	Store       string
+}
+
+// serverProcess runs a nats-server until its standard input ends, or it is told to stop.
+func serverProcess(text string) int {
+	var p nodePlan
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		fmt.Println("failed", err)
+		return 1
+	}
+	opts := &server.Options{
+		ServerName: p.Name, Host: "127.0.0.1", Port: p.Port, JetStream: true, StoreDir: p.Store, NoLog: true, NoSigs: true,
+		LameDuckDuration: time.Second, LameDuckGracePeriod: 100 * time.Millisecond,
+	}
+	if p.ClusterPort != 0 {
+		opts.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: p.ClusterPort, NoAdvertise: true}
+		opts.Routes = server.RoutesFromStr(p.Routes)
+	}
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		fmt.Println("failed", err)
+		return 1
+	}
+	go srv.Start() // ends with the process
+	if !srv.ReadyForConnections(20 * time.Second) {
+		fmt.Println("failed: not ready")
+		return 1
+	}
+	fmt.Println("ready")
+	if sc := bufio.NewScanner(os.Stdin); sc.Scan() && sc.Text() == "lameduck" {
+		srv.LameDuckShutdown()
+	}
+	srv.Shutdown()
+	srv.WaitForShutdown()
+	return 0
+}
+
+// node is a nats-server in a process of its own, with its store and its ports for as long as the test.
+type node struct {
+	t    testing.TB
+	plan nodePlan
+	proc *process // nil while it is down
+}
+
+func (n *node) address() string { return fmt.Sprintf("127.0.0.1:%d", n.plan.Port) }
+
+// start starts it on what it has stored. It does not wait for it to be ready.
+func (n *node) start() {
+	if n.proc == nil {
+		n.proc = spawn(n.t, "SERVER", n.plan)
+	}
+}
+
+func (n *node) up() {
+	n.start()
+	n.proc.await("ready", 30*time.Second)
+}
+
+// kill ends it as a crash does.
+func (n *node) kill() {
+	if n.proc != nil {
+		n.proc.kill()
+		n.proc = nil
+	}
+}
+
+// stop ends it gracefully: "stop", or "lameduck".
+func (n *node) stop(how string) {
+	if n.proc == nil {
+		return
+	}
+	n.proc.tell(how)
+	for range n.proc.lines {
+		// until the process has closed its output
+	}
+	n.kill()
+}
+
+func (n *node) wipe() {
+	if err := os.RemoveAll(n.plan.Store); err != nil {
+		n.t.Error(err)
+	}
+}
+
+// fleet is a single server, or a cluster, in processes of their own.
+type fleet struct {
+	t     testing.TB
+	nodes []*node
+}
+
+// newFleet starts one server, or three that are a cluster.
+func newFleet(t testing.TB, size int) *fleet {
+	t.Helper()
+	f := &fleet{t: t}
+	var routes []string
+	for i := range size {
+		n := &node{t: t, plan: nodePlan{Name: fmt.Sprintf("n%d", i), Port: natstest.FreePort(t), Store: t.TempDir() + "/store"}}
+		if size > 1 {
+			n.plan.ClusterPort = natstest.FreePort(t)
+			routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", n.plan.ClusterPort))
+		}
+		f.nodes = append(f.nodes, n)
+	}
+	for _, n := range f.nodes {
+		n.plan.Routes = strings.Join(routes, ",")
+		n.start()
+	}
+	for _, n := range f.nodes {
+		n.proc.await("ready", 30*time.Second)
+	}
+	f.awaitJetStream()
+	return f
+}
+
+// connect is a connection of the test's own, past every link.
+func (f *fleet) connect() *nats.Conn {
+	f.t.Helper()
+	var urls []string
+	for _, n := range f.nodes {
+		urls = append(urls, "nats://"+n.address())
+	}
+	return natstest.Connect(f.t, strings.Join(urls, ","), nats.Timeout(time.Second), nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2))
+}
+
+// awaitJetStream waits until JetStream answers, through a leader where there is a cluster.
+func (f *fleet) awaitJetStream() {
+	f.t.Helper()
+	nc := f.connect()
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	natstest.Eventually(f.t, 60*time.Second, func() error {
+		ctx, cancel := context.WithTimeout(f.t.Context(), time.Second)
+		defer cancel()
+		_, err := js.AccountInfo(ctx)
+		return err
+	})
+}
+
+// awaitReplicas waits until every replica of a stream has all that its leader has.
+func (f *fleet) awaitReplicas(stream string) {
+	f.t.Helper()
+	if len(f.nodes) == 1 {
+		f.awaitJetStream()
+		return
+	}
+	nc := f.connect()
+	defer nc.Close()
+	natstest.AwaitReplicas(f.t, nc, stream, len(f.nodes))
+}
+
+// leader is the node that leads a stream, or nil where none does just now.
+func (f *fleet) leader(stream string) *node {
+	nc := f.connect()
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil
+	}
+	for range 5 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		s, err := js.Stream(ctx, stream)
+		cancel()
+		if err != nil || s.CachedInfo().Cluster == nil {
+			continue
+		}
+		for _, n := range f.nodes {
+			if n.plan.Name == s.CachedInfo().Cluster.Leader {
+				return n
+			}
+		}
+	}
+	return nil
+}
+
+// stepDown has a stream's leader hand over to another.
+func (f *fleet) stepDown(stream string) error {
+	nc := f.connect()
+	defer nc.Close()
+	msg, err := nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, 2*time.Second)
+	if err == nil && strings.Contains(string(msg.Data), `"error"`) {
+		err = errors.New(string(msg.Data))
+	}
+	return err
+}
+
+func (n *node) freeze() {
+	if n.proc != nil {
+		n.proc.freeze()
+	}
+}
+
+func (n *node) thaw() {
+	if n.proc != nil {
+		_ = n.proc.cmd.Process.Signal(syscall.SIGCONT)
+	}
+}
