@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
@@ -290,7 +291,7 @@ func (a *arena) end() {
 	natstest.Eventually(a.t, 20*time.Second, func() error {
 		for name := range maps.Values(a.tenants) {
 			if left := views(natstest.Consumers(a.t, nc, "KV_registry_"+name)); len(left) > 0 {
-				return fmt.Errorf("consumers left behind: %v", left)
+				return fmt.Errorf("consumers left behind: %s", a.describe(nc, "KV_registry_"+name, left))
 			}
 		}
 		return nil
@@ -305,4 +306,18 @@ func (a *arena) end() {
 	}
 	a.t.Logf("%d entries, %d workers, %d violations; caches equalled the bucket at most %s after a fault and the last change",
 		len(a.history.sorted()), a.born, len(list), a.slowest.Round(time.Millisecond))
+}
+
+// describe says what the server tells of consumers.
+func (a *arena) describe(nc *nats.Conn, stream string, names []string) string {
+	var b strings.Builder
+	for _, name := range names {
+		msg, err := nc.Request("$JS.API.CONSUMER.INFO."+stream+"."+name, nil, time.Second)
+		if err != nil {
+			fmt.Fprintf(&b, "\n%s: %v", name, err)
+			continue
+		}
+		fmt.Fprintf(&b, "\n%s: %s", name, msg.Data)
+	}
+	return b.String()
 }

@@ -165,7 +165,7 @@ func (r *Registry) first(ctx context.Context, g *registration) error {
 
 // persist tries until it is done, or can't be done, or ctx ends.
 func persist(ctx context.Context, try func() error) error {
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
 		err := try()
 		if err == nil || tenant.Permanent(err) || errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed) || errors.Is(err, errEnded) {
 			return err

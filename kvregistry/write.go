@@ -162,7 +162,7 @@ func (r *Registry) reconcile() {
 			wait = 0
 			continue
 		}
-		wait = min(max(2*wait, 25*time.Millisecond), 2*time.Second)
+		wait = min(max(2*wait, 25*time.Millisecond), time.Second)
 		retry.Reset(wait)
 	}
 }

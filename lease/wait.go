@@ -8,9 +8,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// longer is the back-off that follows d: 25 ms, then twice as long each time, up to 2 s.
+// longer is the back-off that follows d: 25 ms, then twice as long each time, up to a second.
 func longer(d time.Duration) time.Duration {
-	return min(max(2*d, 25*time.Millisecond), 2*time.Second)
+	return min(max(2*d, 25*time.Millisecond), time.Second)
 }
 
 // jitter is between three quarters of d and d.

@@ -498,21 +498,30 @@ func (v *View) advanced() {
 	v.advance = make(chan struct{})
 }
 
-// forget deletes a consumer; it waits for the connection where that is down.
+// forget deletes a consumer. Where that can't be done now, it is done when the next session has begun.
 func (v *View) forget(name string) {
 	if !v.bucket.Conn().IsConnected() {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		if len(v.leftover) < 16 { // the server ends them too, after a while without interest
-			v.leftover = append(v.leftover, name)
-		}
+		v.leave(name)
 		return
 	}
 	v.wg.Go(func() { // ends within startTime; Close waits
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), startTime)
 		defer cancel()
-		_ = v.bucket.JetStream().DeleteConsumer(ctx, v.bucket.Stream(), name)
+		err := v.bucket.JetStream().DeleteConsumer(ctx, v.bucket.Stream(), name)
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			v.leave(name)
+		}
 	})
+}
+
+// leave keeps the name of a consumer that is to be deleted. Those that are too many the server ends, after a while without
+// interest.
+func (v *View) leave(name string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.leftover) < 16 {
+		v.leftover = append(v.leftover, name)
+	}
 }
 
 func (v *View) deleteLeftovers() {

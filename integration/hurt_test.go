@@ -1,0 +1,280 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// Invariants 4 and 7: a hundred clients that lose one server together come back with at most three sessions each, of which
+// each makes one consumer at most; none is left behind, and every cache is right within 5 s. Seen to fail with views that
+// take a tenth of a heartbeat for silence.
+func TestReconnectStorm(t *testing.T) {
+	t.Parallel()
+	took, most := storm(t, 100)
+	t.Logf("100 caches were right after %s, with %d sessions of one view at most", took.Round(time.Millisecond), most)
+	if most > 3 {
+		t.Errorf("a view was made anew %d times", most)
+	}
+}
+
+// storm has many clients lose their server together. It returns how long after the server's return each cache was right,
+// and how many sessions a view needed at most.
+func storm(t *testing.T, clients int) (took time.Duration, most uint64) {
+	t.Helper()
+	s := natstest.Start(t)
+	var observers []*kvregistry.Registry
+	for range clients {
+		observers = append(observers, open(t, s, kvregistry.WithoutReaping()))
+	}
+	owner := open(t, s)
+	register(t, owner, web("a"))
+	for _, o := range observers {
+		sees(t, o, 5*time.Second, "web", "a")
+	}
+	s.Down()
+	time.Sleep(time.Second) // the outage itself
+	s.Up()
+	back := time.Now()
+	register(t, owner, web("b"))
+	for _, o := range observers {
+		sees(t, o, 5*time.Second-time.Since(back), "web", "a", "b")
+	}
+	took = time.Since(back)
+	natstest.Eventually(t, 10*time.Second, func() error {
+		if list := views(natstest.Consumers(t, s.Connect(), "KV_registry_default")); len(list) != clients+1 {
+			return fmt.Errorf("%d consumers of %d views", len(list), clients+1)
+		}
+		return nil
+	})
+	for _, o := range observers {
+		most = max(most, o.Health().Resyncs)
+	}
+	return took, most
+}
+
+// Invariants 4, 6 and 7: a function given to OnEvent that blocks while 10,000 changes come holds up no look-up, and sees each
+// instance's last state in the end, changes coalesced.
+func TestSlowConsumer(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	block := make(chan struct{})
+	var mu sync.Mutex
+	told, last := 0, map[string]string{}
+	observer := open(t, s, kvregistry.OnEvent(func(e kvregistry.Event) {
+		<-block
+		mu.Lock()
+		defer mu.Unlock()
+		told++
+		last[e.Service.ID] = e.Service.Metadata["n"]
+	}))
+	owner := open(t, s)
+	const instances, rounds = 20, 500
+	sees(t, observer, time.Second, "web")
+	var wg sync.WaitGroup
+	for i := range instances {
+		one := web(fmt.Sprintf("%02d", i))
+		wg.Go(func() {
+			register(t, owner, one)
+			for n := range rounds {
+				one.Metadata = map[string]string{"n": fmt.Sprint(n)}
+				if err := owner.Update(one); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	natstest.Eventually(t, 2*time.Second, func() error {
+		snap, err := observer.Snapshot("web")
+		if err != nil {
+			return err
+		}
+		for one := range snap.All() {
+			if one.Metadata["n"] != fmt.Sprint(rounds-1) {
+				return fmt.Errorf("the cache has %s at change %s", one.ID, one.Metadata["n"])
+			}
+		}
+		return nil
+	})
+	close(block)
+	natstest.Eventually(t, 2*time.Second, func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		for i := range instances {
+			if n := last[fmt.Sprintf("%02d", i)]; n != fmt.Sprint(rounds-1) {
+				return fmt.Errorf("the last event of %d was of change %s", i, n)
+			}
+		}
+		return nil
+	})
+	t.Logf("%d events of %d changes", told, instances*rounds)
+	if told > instances*10 {
+		t.Errorf("%d events for %d instances: nothing was coalesced", told, instances)
+	}
+}
+
+// Invariants 4 and 5: a user whose permissions are taken away while connected goes on answering from memory, does not load
+// the server with what is refused, and is right again when they are given back.
+func TestPermissionRevoked(t *testing.T) {
+	t.Parallel()
+	user := func(deny ...string) []*server.User {
+		u := &server.User{Username: "u", Password: "p", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: deny}}}
+		return []*server.User{u, {Username: "admin", Password: "p"}}
+	}
+	var opts *server.Options
+	s := natstest.Start(t, func(o *server.Options) {
+		o.Users = user("nothing")
+		opts = o
+	})
+	reload := func(users []*server.User) {
+		next := opts.Clone()
+		next.Users = users
+		if err := s.Server().ReloadOptions(next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	observer := openOn(t, s.Connect(nats.UserInfo("u", "p")))
+	owner := openOn(t, s.Connect(nats.UserInfo("admin", "p")))
+	register(t, owner, web("a"))
+	sees(t, observer, time.Second, "web", "a")
+	reload(user("$JS.>", "$KV.>"))
+	deleteViews(t, s.Connect(nats.UserInfo("admin", "p"))) // or it would see changes all the same
+	register(t, owner, web("b"))
+	before := observer.Health().Resyncs
+	end := time.Now().Add(2 * ttl)
+	for time.Now().Before(end) {
+		if got := ids(t, observer, "web"); len(got) == 0 {
+			t.Fatal("a look-up that was answered before is not any more")
+		}
+		time.Sleep(10 * time.Millisecond) // between two look-ups
+	}
+	if h := observer.Health(); h.OK() || h.Resyncs-before > 12 {
+		t.Errorf("while what it needs is refused: %+v, with %d resyncs before", h, before)
+	}
+	reload(user("nothing"))
+	took := sees(t, observer, 5*time.Second, "web", "a", "b")
+	t.Logf("right again %s after the permissions were given back", took.Round(time.Millisecond))
+}
+
+func deleteViews(t *testing.T, nc *nats.Conn) {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range views(natstest.Consumers(t, nc, "KV_registry_default")) {
+		if err := js.DeleteConsumer(t.Context(), "KV_registry_default", name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Invariant 4: where a bucket allows no further consumer, a look-up says that it can't know, and finds out when it can.
+func TestMaxConsumersReached(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	nc := s.Connect()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := open(t, s)
+	register(t, first, web("a"))
+	stream, err := js.Stream(t.Context(), "KV_registry_default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), cfg.Name); err != nil {
+		t.Fatal(err)
+	}
+	cfg.MaxConsumers = 2
+	if stream, err = js.CreateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	observer := open(t, s, kvregistry.WithoutReaping(), kvregistry.Timeout(300*time.Millisecond))
+	for _, name := range []string{"one", "two"} {
+		if _, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrUnavailable) || !strings.Contains(err.Error(), "consumers limit") {
+		t.Errorf("got %v, want ErrUnavailable and why", err)
+	}
+	if err := stream.DeleteConsumer(t.Context(), "one"); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 3*time.Second, func() error {
+		if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
+			return errors.Join(errors.New("it does not find out"), err)
+		}
+		return nil
+	})
+}
+
+// Invariant 2: a reaper that takes markers and never acknowledges keeps the dead no longer than the queue's patience, 2 s:
+// then another gets them, if its sweep was not there before.
+func TestStuckReaper(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observer := open(t, s, kvregistry.WithoutReaping())
+	p := start(t, plan{URL: s.URL(), Services: []kvService{web("a")}})
+	sees(t, observer, time.Second, "web", "a")
+	js, err := jetstream.New(s.Connect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var queue jetstream.Consumer
+	natstest.Eventually(t, 2*ttl, func() (err error) {
+		queue, err = js.Consumer(t.Context(), "KV_registry_default", "reaper")
+		return err
+	})
+	p.kill()
+	killed := time.Now()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var taken atomic.Int64
+	go func() { // ends with ctx
+		for ctx.Err() == nil {
+			batch, err := queue.Fetch(100, jetstream.FetchMaxWait(100*time.Millisecond))
+			if err != nil {
+				return
+			}
+			for m := range batch.Messages() {
+				if m.Headers().Get(jetstream.MarkerReasonHeader) == "" {
+					_ = m.Ack()
+				} else {
+					taken.Add(1) // and that is all
+				}
+			}
+		}
+	}()
+	natstest.Eventually(t, 3*ttl, func() error {
+		if taken.Load() == 0 {
+			return errors.New("the stuck reaper got nothing")
+		}
+		return nil
+	})
+	cancel()
+	got := time.Now()
+	open(t, s) // another, which can take it when the first one's time is over
+	sees(t, observer, 2*time.Second+ttl+time.Second, "web")
+	t.Logf("out %s after the kill, %s after the stuck reaper took the marker", time.Since(killed).Round(time.Millisecond), time.Since(got).Round(time.Millisecond))
+}
