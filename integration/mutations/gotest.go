@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,6 +35,11 @@ func (r result) name() string {
 		return cmp.Or(r.reason, "(no test's name)")
 	}
 	return r.tests[0]
+}
+
+// topLevel are the tests that failed, without subtests.
+func (r result) topLevel() []string {
+	return slices.DeleteFunc(slices.Clone(r.tests), func(name string) bool { return strings.Contains(name, "/") })
 }
 
 // test runs go test in the copy. The error is about what is no verdict: it does not compile, there is no such test.
