@@ -16,7 +16,7 @@ func TestOutageLongerThanTheTTL(t *testing.T) {
 	s := natstest.Start(t)
 	observers := []*kvregistry.Registry{open(t, s), open(t, s)}
 	start(t, plan{URL: s.URL(), Services: []kvService{web("a")}})
-	start(t, plan{URL: s.URL(), Services: []kvService{web("b")}})
+	start(t, plan{URL: s.URL(), Services: []kvService{web("b")}, Slow: true}) // it is back later than the reapers
 	dies := start(t, plan{URL: s.URL(), Services: []kvService{web("dies")}})
 	for _, o := range observers {
 		sees(t, o, time.Second, "web", "a", "b", "dies")

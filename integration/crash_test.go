@@ -22,6 +22,13 @@ func TestKilledProcessIsOut(t *testing.T) {
 		sees(t, o, time.Second, "web", "dead", "live")
 		sees(t, o, time.Second, "other", "dead")
 	}
+	events, err := observers[0].Watch(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told := toldOf(events, "live"); len(told) != 1 {
+		t.Fatalf("the live process was %v", told)
+	}
 	dead.kill()
 	killed := time.Now()
 	for _, o := range observers {
@@ -38,6 +45,23 @@ func TestKilledProcessIsOut(t *testing.T) {
 		time.Sleep(time.Millisecond) // between two looks; the loop watches for something that must not happen
 	}
 	_ = live
+	if told := toldOf(events, "live"); len(told) > 0 { // it may have been gone between two looks
+		t.Errorf("the live process was %v", told)
+	}
+}
+
+// toldOf are the kinds of the events about an instance that wait to be read.
+func toldOf(events <-chan kvregistry.Event, id string) (kinds []kvregistry.Kind) {
+	for {
+		select {
+		case e := <-events:
+			if e.Service.ID == id {
+				kinds = append(kinds, e.Kind)
+			}
+		case <-time.After(ttl / 10):
+			return kinds
+		}
+	}
 }
 
 // Invariant 2: a graceful stop is seen within 100 ms of it, and nothing waits for the TTL. Seen to fail with

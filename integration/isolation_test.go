@@ -65,6 +65,13 @@ func TestWhateverStandsInTheBucket(t *testing.T) {
 		t.Fatal(err)
 	}
 	sees(t, observer, time.Second, "web", "a")
+	events, err := observer.Watch(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told := toldOf(events, "a"); len(told) != 1 {
+		t.Fatalf("the living one was %v", told)
+	}
 	stop := make(chan struct{})
 	done := make(chan struct{})
 	go func() { // ends with stop
@@ -117,6 +124,9 @@ func TestWhateverStandsInTheBucket(t *testing.T) {
 	}
 	close(stop)
 	<-done
+	if told := toldOf(events, "a"); len(told) > 0 { // it may have been gone between two look-ups
+		t.Errorf("the living one was %v", told)
+	}
 }
 
 func longToken() string { return strings.Repeat("x", 300) }

@@ -43,6 +43,7 @@ type plan struct {
 	Tenant   string
 	TTL      time.Duration
 	Services []kvregistry.Service
+	Slow     bool   // to come back after an outage, as with nats.go's own settings
 	Observe  string // look this one up and print how many there are, again and again
 }
 
@@ -54,7 +55,11 @@ func serviceProcess(text string) int {
 		fmt.Println("failed", err)
 		return 1
 	}
-	nc, err := nats.Connect(p.URL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	wait := 50 * time.Millisecond
+	if p.Slow {
+		wait = nats.DefaultReconnectWait
+	}
+	nc, err := nats.Connect(p.URL, nats.MaxReconnects(-1), nats.ReconnectWait(wait))
 	if err != nil {
 		fmt.Println("failed", err)
 		return 1

@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,6 +69,30 @@ func TestFrozenOwnerIsFenced(t *testing.T) {
 	first.await("closed", 5*time.Second)
 	if err := wantAddress(observer, "second:1"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Invariant 3: an earlier owner changes nothing either in the moment before its view shows it the newer one. Seen to fail
+// with later writes, or deletes, not being compare-and-swap, and with refused ones done again on top of what refused them.
+func TestEarlierOwnerChangesNothing(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	first, second := open(t, s), open(t, s)
+	kv := bucket(t, s.Connect(), "default")
+	for i := range 60 {
+		id := fmt.Sprint(i)
+		unregister := register(t, first, web(id))
+		register(t, second, kvService{ID: id, Name: "web", Address: "second:1"})
+		if i%2 == 0 {
+			if err := first.Update(kvService{ID: id, Name: "web", Address: "first:2"}); !isErr(err, kvregistry.ErrFenced) && !isErr(err, kvregistry.ErrNotRegistered) {
+				t.Errorf("%s: the earlier owner's Update gave %v", id, err)
+			}
+		} else if err := unregister(); !isErr(err, kvregistry.ErrFenced) {
+			t.Errorf("%s: the earlier owner's unregister gave %v", id, err)
+		}
+		if e, err := kv.Get(t.Context(), "svc.web."+id); err != nil || !strings.Contains(string(e.Value()), "second:1") {
+			t.Fatalf("%s: the newer registration is gone: %v", id, err)
+		}
 	}
 }
 

@@ -2,10 +2,12 @@ package integration
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
@@ -13,7 +15,7 @@ import (
 
 // Invariant 11, quiet: however many registrations a process has and however many observers there are, a heartbeat
 // is one message on its lease's key and reaches no observer. Seen to fail with heartbeats that write a
-// registration's key too.
+// registration's key too, and with views that take leases as well.
 func TestHeartbeatsReachNoObserver(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -52,7 +54,11 @@ func TestHeartbeatsReachNoObserver(t *testing.T) {
 		}
 	}
 	svc, lease := count("$KV.registry_default.svc.>"), count("$KV.registry_default.lease.>")
+	before := settled(t, plain)
 	time.Sleep(3 * ttl) // the time watched; nothing is waited for
+	if after := delivered(t, plain); !maps.Equal(after, before) {
+		t.Errorf("messages that the views' consumers had were %v, are %v", before, after)
+	}
 	if n, which := svc(); n != 0 {
 		t.Errorf("%d messages on svc.>: %v", n, which)
 	}
@@ -63,4 +69,39 @@ func TestHeartbeatsReachNoObserver(t *testing.T) {
 	if n < 8 || n > 11 {
 		t.Errorf("%d heartbeats in three TTLs, want 9 or 10", n)
 	}
+}
+
+// settled is what the views' consumers have sent once no view makes another one any more.
+func settled(t *testing.T, nc *nats.Conn) (n map[string]uint64) {
+	t.Helper()
+	natstest.Eventually(t, 5*time.Second, func() error {
+		n = delivered(t, nc)
+		time.Sleep(ttl / 4) // longer than a view waits for one filter more, shorter than a heartbeat's interval
+		if now := delivered(t, nc); !maps.Equal(now, n) {
+			return fmt.Errorf("the views' consumers have sent %v, now %v", n, now)
+		}
+		return nil
+	})
+	return n
+}
+
+// delivered is how many messages the consumer of each view has sent so far.
+func delivered(t *testing.T, nc *nats.Conn) map[string]uint64 {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := map[string]uint64{}
+	for _, name := range views(natstest.Consumers(t, nc, "KV_registry_default")) {
+		c, err := js.PushConsumer(t.Context(), "KV_registry_default", name)
+		if isErr(err, jetstream.ErrConsumerNotFound) { // a view's last one, whose deletion is under way
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n[name] = c.CachedInfo().Delivered.Consumer
+	}
+	return n
 }

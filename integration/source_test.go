@@ -55,11 +55,20 @@ func rank(path string) int {
 // Invariant 10, honest clocks: the library reads no time that another machine wrote. A message's or an entry's
 // timestamp is the server's clock: nothing may compare it with this machine's. The stream's creation time tells one
 // stream from the next and is compared for equality with itself alone. Seen to fail with an age taken from a
-// message's timestamp.
+// message's timestamp, and with the age of the stream.
 func TestNoForeignClockIsRead(t *testing.T) {
 	allowed := map[string]bool{"info.Created": true} // watcher's origin of a stream
 	eachFile(t, func(pkg string, file *ast.File) {
+		equal := map[ast.Expr]bool{} // what is compared for equality alone
 		ast.Inspect(file, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok {
+				if f, ok := call.Fun.(*ast.SelectorExpr); ok && (f.Sel.Name == "Equal" || f.Sel.Name == "IsZero") {
+					equal[f.X] = true
+					for _, arg := range call.Args {
+						equal[arg] = true
+					}
+				}
+			}
 			sel, ok := n.(*ast.SelectorExpr)
 			if !ok {
 				return true
@@ -68,6 +77,9 @@ func TestNoForeignClockIsRead(t *testing.T) {
 			if (sel.Sel.Name == "Timestamp" || sel.Sel.Name == "Created" || sel.Sel.Name == "TimeStamp" || sel.Sel.Name == "LastTime" || sel.Sel.Name == "FirstTime") &&
 				(x == nil || !allowed[x.Name+"."+sel.Sel.Name]) {
 				t.Errorf("%s reads a time of the server's: %s", pkg, sel.Sel.Name)
+			}
+			if sel.Sel.Name == "created" && !equal[sel] {
+				t.Errorf("%s does more with a stream's creation time than to compare it for equality", pkg)
 			}
 			return true
 		})

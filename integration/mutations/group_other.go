@@ -1,0 +1,15 @@
+//go:build !unix
+
+package main
+
+import "os/exec"
+
+// group is for systems with process groups; elsewhere what a command started ends by itself.
+func group(cmd *exec.Cmd) (end func() error) {
+	return func() error {
+		if cmd.Process == nil {
+			return nil
+		}
+		return cmd.Process.Kill()
+	}
+}
