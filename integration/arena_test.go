@@ -30,7 +30,9 @@ type arena struct {
 	tenants map[string]string
 	broken  []violation   // what the arena itself found
 	slowest time.Duration // the longest that caches took to equal the bucket after a fault
+	faults  int
 	born    int
+	idle    map[string]int // each worker's goroutines when the arena was first settled
 }
 
 // member is a worker that lives, behind links of its own, one to each server.
@@ -43,7 +45,7 @@ type member struct {
 func newArena(t testing.TB, size int, ttl time.Duration, seed uint64) *arena {
 	t.Helper()
 	return &arena{
-		t: t, fleet: newFleet(t, size), ttl: ttl, history: newHistory(), rnd: rand.New(rand.NewPCG(seed, 1)), tenants: map[string]string{},
+		t: t, fleet: newFleet(t, size), ttl: ttl, history: newHistory(), rnd: rand.New(rand.NewPCG(seed, 1)), tenants: map[string]string{}, idle: map[string]int{},
 	}
 }
 
@@ -133,7 +135,8 @@ func (a *arena) converge() {
 	began := time.Now()
 	var wrong error
 	for time.Since(began) < 2*max(a.ttl, 3*time.Second)+4*time.Second {
-		caches, declared, err := a.compare(a.states())
+		states := a.states()
+		caches, declared, err := a.compare(states)
 		if wrong = errors.Join(caches, declared, err); err != nil {
 			continue
 		}
@@ -143,6 +146,7 @@ func (a *arena) converge() {
 			}
 			if declared == nil {
 				a.history.add(entry{What: saidSettled})
+				a.bounded(states)
 				return
 			}
 		}
@@ -155,6 +159,22 @@ func (a *arena) converge() {
 		time.Sleep(20 * time.Millisecond) // between two looks
 	}
 	a.broke(4, "after %s: %v", time.Since(began).Round(time.Millisecond), wrong)
+}
+
+// bounded: invariant 7. What a worker holds and logs does not grow with the faults that it lived through; a line or two for
+// each change of state.
+func (a *arena) bounded(states map[string]*state) {
+	for who, s := range states {
+		if _, known := a.idle[who]; !known {
+			a.idle[who] = s.Goroutines
+		}
+		if s.Goroutines > a.idle[who]+10 {
+			a.broke(7, "%s has %d goroutines, and had %d", who, s.Goroutines, a.idle[who])
+		}
+		if s.Log > 20+10*a.faults {
+			a.broke(7, "%s logged %d lines through %d faults", who, s.Log, a.faults)
+		}
+	}
 }
 
 // lastChange is when the bucket last changed, as far as any worker saw, or a connection came back: caches follow it.

@@ -257,6 +257,7 @@ func (a *arena) eachKey(do func(context.Context, jetstream.KeyValue, string) err
 // inject does a fault, holds it for a time, and ends it.
 func (a *arena) inject(f fault, hold time.Duration) {
 	a.t.Helper()
+	a.faults++
 	m := a.one()
 	said := entry{What: saidFault, ID: fmt.Sprintf("%s, %s", f.name, hold.Round(time.Millisecond)), By: "servers"}
 	if f.whom {

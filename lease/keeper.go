@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -78,12 +80,14 @@ type Keeper struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	hurry  chan struct{} // somebody asks for a lease: the next try need not wait; holds one
 
 	mu      sync.Mutex // guards what follows
 	started bool
 	current *Lease        // nil while there is none
 	granted chan struct{} // closed when current is set, and made anew when it ends
 	failure error         // why the last grant failed
+	tries   uint64        // grants that failed so far
 	renewed time.Time     // when the last acknowledged write was begun
 	late    time.Time     // when a heartbeat was last found late
 }
@@ -103,7 +107,7 @@ func NewKeeper(b *tenant.Bucket, cfg KeeperConfig) (*Keeper, error) {
 	if cfg.Lost == nil {
 		cfg.Lost = func(*Lease, error) {}
 	}
-	k := &Keeper{bucket: b, cfg: cfg, granted: make(chan struct{})}
+	k := &Keeper{bucket: b, cfg: cfg, granted: make(chan struct{}), hurry: make(chan struct{}, 1)}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	return k, nil
 }
@@ -125,21 +129,33 @@ func (k *Keeper) start() {
 
 // Lease returns the current lease, and takes one where there is none yet. It waits as long as ctx lets it;
 // the error wraps ctx's and says what kept the keeper from a lease, or wraps [ErrClosed].
+//
+// Where a lease can't be had until somebody changes something, as where the bucket is full, the error of a try made for this
+// call says so.
 func (k *Keeper) Lease(ctx context.Context) (*Lease, error) {
-	for {
+	var before uint64
+	for asked := false; ; asked = true {
 		k.mu.Lock()
 		if k.ctx.Err() != nil {
 			k.mu.Unlock()
 			return nil, fmt.Errorf("lease: %w", ErrClosed)
 		}
 		k.start()
-		l, granted, failure := k.current, k.granted, k.failure
+		l, granted, failure, tries := k.current, k.granted, k.failure, k.tries
 		k.mu.Unlock()
-		if l != nil {
-			return l, nil
+		if !asked {
+			before = tries
 		}
-		if failure != nil && tenant.Permanent(failure) {
+		switch {
+		case l != nil:
+			return l, nil
+		case tries > before && tenant.Permanent(failure):
 			return nil, failure
+		case !asked && failure != nil:
+			select {
+			case k.hurry <- struct{}{}:
+			default:
+			}
 		}
 		select {
 		case <-granted:
@@ -218,13 +234,14 @@ func (k *Keeper) run() {
 		if err != nil {
 			k.mu.Lock()
 			k.failure = err
+			k.tries++
 			if tenant.Permanent(err) { // whoever waits shall hear of it
 				close(k.granted)
 				k.granted = make(chan struct{})
 			}
 			k.mu.Unlock()
 			wait = longer(wait)
-			sleep(k.ctx, jitter(wait), up)
+			k.rest(jitter(wait), up)
 			continue
 		}
 		wait = 0
@@ -234,6 +251,18 @@ func (k *Keeper) run() {
 			k.cfg.Logger.Warn("kvregistry: lease lost, taking a new one", "bucket", k.bucket.Name(), "lease", l.ID, "reason", err)
 			k.cfg.Lost(l, err)
 		}
+	}
+}
+
+// rest waits for the next try: for d, or until the connection comes back or somebody asks for a lease.
+func (k *Keeper) rest(d time.Duration, up <-chan nats.Status) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-k.ctx.Done():
+	case <-up:
+	case <-k.hurry:
+	case <-t.C:
 	}
 }
 
