@@ -279,3 +279,40 @@ func TestStuckReaper(t *testing.T) {
 	sees(t, observer, 2*time.Second+ttl+time.Second, "web")
 	t.Logf("out %s after the kill, %s after the stuck reaper took the marker", time.Since(killed).Round(time.Millisecond), time.Since(got).Round(time.Millisecond))
 }
+
+// Invariant 4: a connection that is dead without a word is made again within a TTL or so, in whichever direction it is dead,
+// where NATS's own pings take minutes; unless the user wants it left alone. Seen to fail without Revive.
+func TestDeadConnectionIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	for trial, name := range []string{"both ways", "towards the server", "from the server"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, took := range blackholeFigure(t, trial) {
+				t.Logf("connected again after %s", took.Round(time.Millisecond))
+				if took > ttl+time.Second {
+					t.Errorf("it took %s", took)
+				}
+			}
+		})
+	}
+	t.Run("left alone", func(t *testing.T) {
+		t.Parallel()
+		s := natstest.Start(t)
+		l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
+		nc := natstest.Connect(t, l.URL())
+		r := openOn(t, nc, kvregistry.KeepConnection())
+		register(t, r, web("a"))
+		l.blackhole(up, down)
+		natstest.Eventually(t, 3*ttl, func() error {
+			if r.Health().Lease != kvregistry.LeaseGone {
+				return errors.New("the lease is not lost")
+			}
+			return nil
+		})
+		time.Sleep(ttl) // in which it is not made again
+		if !nc.IsConnected() || nc.Stats().Reconnects != 0 {
+			t.Error("the connection was made again")
+		}
+		l.cut()
+	})
+}
