@@ -162,12 +162,12 @@ func (r *Reaper) deal(msg jetstream.Msg, more <-chan jetstream.Msg) {
 }
 
 // settle does the work that messages ask for, and acknowledges them when it is done. In doubt it holds
-// them back; after a failure they come again.
+// them back, to look again soon; after a failure they come again.
 func (r *Reaper) settle(msgs []jetstream.Msg, work func([]jetstream.Msg) error) {
 	delay := time.Duration(0)
 	if r.doubtful() {
 		r.held.Add(uint64(len(msgs)))
-		delay = r.hold()
+		delay = r.hold() / 3 // the doubt may be over before a whole one
 	} else if err := work(msgs); err != nil {
 		r.cfg.Logger.Warn("kvregistry: could not reap, trying again", "bucket", r.bucket.Name(), "reason", err)
 		delay = time.Second

@@ -24,7 +24,7 @@ type ReaperConfig struct {
 //
 // A reaper doubts itself first: after an outage every lease has run out, and live services need a moment to
 // take new ones. One that has just connected takes nothing from the queue for a while, and one that saw
-// the server or its own heartbeats late gives what it has back for a TTL.
+// the server or its own heartbeats late gives what it has back until that is a TTL ago.
 type Reaper struct {
 	bucket *tenant.Bucket
 	cfg    ReaperConfig
