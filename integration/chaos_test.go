@@ -8,7 +8,7 @@ import (
 )
 
 var (
-	chaosDuration = flag.Duration("chaos.duration", 30*time.Second, "how long each run of Chaos hurts its arena")
+	chaosDuration = flag.Duration("chaos.duration", 20*time.Second, "how long each run of Chaos hurts its arena")
 	chaosSeed     = flag.Uint64("chaos.seed", 1, "what the faults of a run of Chaos follow from")
 )
 

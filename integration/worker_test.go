@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -61,7 +61,7 @@ type state struct {
 	Declared   map[string]int          `json:"declared"` // what it registered, by service and id, and the value
 	Seen       map[string]seenInstance `json:"seen"`
 	Goroutines int                     `json:"goroutines"`
-	Log        int                     `json:"log"` // lines logged so far
+	Log        map[string]int          `json:"log"` // lines logged so far, by message
 	OK         bool                    `json:"ok"`
 }
 
@@ -87,7 +87,7 @@ type worker struct {
 	reg   *kvregistry.Registry
 	rnd   *rand.Rand
 	out   sync.Mutex
-	logs  atomic.Int64
+	logs  map[string]int // guarded by out
 	value int
 
 	declared map[string]int          // the values of its own instances, by service and id
@@ -96,7 +96,7 @@ type worker struct {
 
 // workerProcess is a worker until its standard input ends.
 func workerProcess(text string) int {
-	w := &worker{declared: map[string]int{}, takeBack: map[string]func() error{}}
+	w := &worker{declared: map[string]int{}, takeBack: map[string]func() error{}, logs: map[string]int{}}
 	if err := json.Unmarshal([]byte(text), &w.plan); err != nil {
 		fmt.Println("failed", err)
 		return 1
@@ -129,7 +129,12 @@ func (w *worker) open() error {
 
 // Write counts log lines.
 func (w *worker) Write(line []byte) (int, error) {
-	w.logs.Add(1)
+	_, message, _ := strings.Cut(string(line), "msg=\"kvregistry: ")
+	message, _, _ = strings.Cut(message, "\"")
+	_, reason, _ := strings.Cut(string(line), "reason=")
+	w.out.Lock()
+	defer w.out.Unlock()
+	w.logs[message+": "+strings.TrimSpace(reason)]++
 	return len(line), nil
 }
 
@@ -277,8 +282,14 @@ func (w *worker) do(op string, s kvregistry.Service, change func(context.Context
 	w.say(said)
 }
 
+func (w *worker) logged() map[string]int {
+	w.out.Lock()
+	defer w.out.Unlock()
+	return maps.Clone(w.logs)
+}
+
 func (w *worker) state() *state {
-	s := &state{Declared: map[string]int{}, Seen: map[string]seenInstance{}, Goroutines: runtime.NumGoroutine(), Log: int(w.logs.Load())}
+	s := &state{Declared: map[string]int{}, Seen: map[string]seenInstance{}, Goroutines: runtime.NumGoroutine(), Log: w.logged()}
 	for key, value := range w.declared {
 		if !strings.Contains(key, "shared") {
 			s.Declared[key] = value

@@ -8,6 +8,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// backlog is how many bytes may arrive in place of an answer before they explain why it is late.
+const backlog = 64 << 10
+
 // Revive is for who missed an answer. It asks the server for a sign of life, and where none comes within the patience given,
 // has the connection made again: a peer that is gone without a word is otherwise noticed after minutes only, when NATS's
 // own pings went unanswered. It reports whether it did so. Where the server answers, it returns as soon as that does.
@@ -19,7 +22,7 @@ func (b *Bucket) Revive(ctx context.Context, patience time.Duration) bool {
 	defer b.reviving.Unlock()
 	lives, heard := b.nc.Stats().Reconnects, b.nc.Stats().InBytes
 	dead := b.silent(ctx, patience)
-	if dead && b.nc.Stats().InBytes != heard { // it may be slow only: the answer waits behind other messages
+	if dead && b.nc.Stats().InBytes-heard > backlog { // it may be slow only: the answer waits behind other messages
 		dead = b.silent(ctx, 2*patience)
 	}
 	if !dead || ctx.Err() != nil || b.nc.Stats().Reconnects != lives {

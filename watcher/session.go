@@ -254,9 +254,10 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 }
 
 // check looks now and then whether keys were removed without a message, and ends the session then. A change that is under
-// way explains it too: so it looks again after a moment.
+// way explains it too: so it looks again after a moment. It also sees to what earlier sessions left behind.
 func (s *session) check(ctx context.Context) {
 	for wait(ctx, s.view.cfg.Check) {
+		s.view.deleteLeftovers()
 		ask, cancel := context.WithTimeout(ctx, startTime)
 		stream, err := s.view.bucket.JetStream().Stream(ask, s.view.bucket.Stream())
 		cancel()

@@ -111,9 +111,11 @@ func (v *View) Start() {
 	v.wg.Go(v.run) // ends with v.ctx; Close waits
 }
 
-// Close stops the watch and deletes its consumer. When it returns, Apply runs no more.
+// Close stops the watch and deletes its consumers. When it returns, Apply runs no more.
 func (v *View) Close() {
 	v.cancel()
+	v.wg.Wait()
+	v.deleteLeftovers()
 	v.wg.Wait()
 }
 
@@ -498,7 +500,8 @@ func (v *View) advanced() {
 	v.advance = make(chan struct{})
 }
 
-// forget deletes a consumer. Where that can't be done now, it is done when the next session has begun.
+// forget deletes a consumer. Where that can't be done now, as where the server that has it is down, it is tried again with
+// each look at the stream, when a session begins, and by Close.
 func (v *View) forget(name string) {
 	if !v.bucket.Conn().IsConnected() {
 		v.leave(name)
