@@ -39,7 +39,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 	natstest.Eventually(t, 2*time.Second, settled)
 	working := len(goroutines())
-	for range 50 {
+	for range 200 {
 		before := nc.Stats().Reconnects
 		if err := nc.ForceReconnect(); err != nil {
 			t.Fatal(err)

@@ -21,6 +21,8 @@ import (
 
 var figureTrials = flag.Int("figures.trials", 0, "how many trials each figure of docs/reliability.md is measured over; 0 measures none")
 
+var leaderAlone = flag.Bool("figures.leader", false, "measure from when the stream has a leader again, where its leader was killed")
+
 // TestFigures measures what docs/reliability.md says of faults. It judges none of it: the machine's load is in the figures.
 //
 //	go test ./integration -run TestFigures -figures.trials=30 -timeout=1h -v
@@ -143,6 +145,11 @@ func leaderFigure(t *testing.T, _ int) []time.Duration {
 	})
 	leader.kill()
 	began := time.Now()
+	led := make(chan time.Time, 1)
+	go func() { // ends when there is a leader again
+		f.awaitLeader("KV_registry_default")
+		led <- time.Now()
+	}()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if _, err := observer.RegisterContext(ctx, web("next")); err != nil {
@@ -157,6 +164,9 @@ func leaderFigure(t *testing.T, _ int) []time.Duration {
 		time.Sleep(10 * time.Millisecond) // between two looks
 	}
 	_ = live
+	if *leaderAlone {
+		return []time.Duration{began.Add(took).Sub(<-led)}
+	}
 	return []time.Duration{took}
 }
 

@@ -202,6 +202,17 @@ func (f *fleet) leader(stream string) *node {
 	return nil
 }
 
+// awaitLeader waits until a stream has a leader: one that answers.
+func (f *fleet) awaitLeader(stream string) {
+	nc := f.connect()
+	defer nc.Close()
+	for range 600 {
+		if msg, err := nc.Request("$JS.API.STREAM.INFO."+stream, nil, 50*time.Millisecond); err == nil && !strings.Contains(string(msg.Data), `"error"`) {
+			return
+		}
+	}
+}
+
 // stepDown has a stream's leader hand over to another.
 func (f *fleet) stepDown(stream string) error {
 	nc := f.connect()
