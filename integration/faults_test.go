@@ -65,6 +65,26 @@ var faults = []fault{
 		n.wipe()
 		return up
 	}},
+	{name: "stream leader cut off from the other nodes", servers: 3, long: true, begin: func(a *arena, _ *member) func() {
+		n := a.fleet.leader(bucketStream)
+		if n == nil {
+			return nil
+		}
+		return hurtLinks(n.links, (*link).cut)
+	}},
+	{name: "stream leader black-holed from the other nodes", servers: 3, long: true, begin: func(a *arena, _ *member) func() {
+		n := a.fleet.leader(bucketStream)
+		if n == nil {
+			return nil
+		}
+		return hurtLinks(n.links, func(l *link) { l.blackhole(up, down) })
+	}},
+	{name: "follower cut off from the other nodes", servers: 3, long: true, begin: func(a *arena, _ *member) func() {
+		return hurtLinks(a.follower().links, (*link).cut)
+	}},
+	{name: "nodes slow to each other", servers: 3, begin: func(a *arena, _ *member) func() {
+		return hurtLinks(a.fleet.nodes[0].links, func(l *link) { l.delay(100) })
+	}},
 	{name: "quorum lost", servers: 3, long: true, begin: func(a *arena, _ *member) func() {
 		first, second := a.downed(a.fleet.nodes[0]), a.downed(a.fleet.nodes[1])
 		return func() { a.fleet.nodes[0].start(); second(); _ = first }
@@ -186,12 +206,14 @@ func (a *arena) follower() *node {
 }
 
 // each hurts every link of a worker, and returns what heals them.
-func (m *member) each(hurt func(*link)) (heal func()) {
-	for _, l := range m.links {
+func (m *member) each(hurt func(*link)) (heal func()) { return hurtLinks(m.links, hurt) }
+
+func hurtLinks(links []*link, hurt func(*link)) (heal func()) {
+	for _, l := range links {
 		hurt(l)
 	}
 	return func() {
-		for _, l := range m.links {
+		for _, l := range links {
 			l.heal()
 		}
 	}
@@ -274,8 +296,10 @@ func (a *arena) inject(f fault, hold time.Duration) {
 		time.Sleep(hold) // the fault itself
 		heal()
 	}
-	if len(a.fleet.nodes) > 1 {
-		a.fleet.awaitReplicas(bucketStream)
+	for name := range a.bucketsOf() { // until its nodes have caught up, a cluster is still hurt
+		if len(a.fleet.nodes) > 1 {
+			a.fleet.awaitReplicas("KV_registry_" + name)
+		}
 	}
 	said.What, said.At = saidHealed, 0
 	a.history.add(said)

@@ -40,7 +40,10 @@ func serverProcess(text string) int {
 		LameDuckDuration: time.Second, LameDuckGracePeriod: 100 * time.Millisecond,
 	}
 	if p.ClusterPort != 0 {
-		opts.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: p.ClusterPort, NoAdvertise: true}
+		opts.Cluster = server.ClusterOpts{
+			Name: "test", Host: "127.0.0.1", Port: p.ClusterPort, NoAdvertise: true,
+			Advertise: "127.0.0.1:1", // nobody: the others reach it by their links to it, and not past them
+		}
 		opts.Routes = server.RoutesFromStr(p.Routes)
 	}
 	srv, err := server.NewServer(opts)
@@ -64,9 +67,10 @@ func serverProcess(text string) int {
 
 // node is a nats-server in a process of its own, with its store and its ports for as long as the test.
 type node struct {
-	t    testing.TB
-	plan nodePlan
-	proc *process // nil while it is down
+	t     testing.TB
+	plan  nodePlan
+	proc  *process // nil while it is down
+	links []*link  // to and from the other nodes
 }
 
 func (n *node) address() string { return fmt.Sprintf("127.0.0.1:%d", n.plan.Port) }
@@ -119,18 +123,23 @@ type fleet struct {
 func newFleet(t testing.TB, size int) *fleet {
 	t.Helper()
 	f := &fleet{t: t}
-	var routes []string
 	for i := range size {
 		n := &node{t: t, plan: nodePlan{Name: fmt.Sprintf("n%d", i), Port: natstest.FreePort(t), Store: t.TempDir() + "/store"}}
 		if size > 1 {
 			n.plan.ClusterPort = natstest.FreePort(t)
-			routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", n.plan.ClusterPort))
 		}
 		f.nodes = append(f.nodes, n)
 	}
-	for _, n := range f.nodes {
-		n.plan.Routes = strings.Join(routes, ",")
-		n.start()
+	for _, from := range f.nodes {
+		var routes []string
+		for _, to := range f.nodes {
+			if from != to {
+				l := newLink(t, fmt.Sprintf("127.0.0.1:%d", to.plan.ClusterPort))
+				from.links, to.links, routes = append(from.links, l), append(to.links, l), append(routes, l.URL())
+			}
+		}
+		from.plan.Routes = strings.Join(routes, ",")
+		from.start()
 	}
 	for _, n := range f.nodes {
 		n.proc.await("ready", 30*time.Second)
@@ -175,7 +184,10 @@ func (f *fleet) awaitReplicas(stream string) {
 	}
 	nc := f.connect()
 	defer nc.Close()
-	natstest.AwaitReplicas(f.t, nc, stream, len(f.nodes))
+	for range 5 { // a leader that was cut off does not know yet that it is none
+		natstest.AwaitReplicas(f.t, nc, stream, len(f.nodes))
+		time.Sleep(200 * time.Millisecond)
+	}
 }
 
 // leader is the node that leads a stream, or nil where none does just now.

@@ -62,7 +62,7 @@ type state struct {
 	Seen       map[string]seenInstance `json:"seen"`
 	Goroutines int                     `json:"goroutines"`
 	Log        map[string]int          `json:"log"` // lines logged so far, by message
-	OK         bool                    `json:"ok"`
+	Health     string                  `json:"health"`
 }
 
 type seenInstance struct {
@@ -309,6 +309,6 @@ func (w *worker) state() *state {
 			s.Seen[name+"/"+i.ID] = seenInstance{i.Revision, i.Metadata["by"], number(i.Metadata["value"])}
 		}
 	}
-	s.OK = w.reg.Health().OK()
+	s.Health = fmt.Sprintf("%+v", w.reg.Health())
 	return s
 }

@@ -172,6 +172,7 @@ func (s *session) control(msg *nats.Msg) {
 	}
 	s.finishSnapshot()
 	if s.lagging++; !s.complete && s.lagging == doubts {
+		s.view.distrust()
 		s.end(errBehind)
 	}
 	s.flush()
@@ -253,8 +254,8 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 	}
 }
 
-// check looks now and then whether keys were removed without a message, and ends the session then. A change that is under
-// way explains it too: so it looks again after a moment. It also sees to what earlier sessions left behind.
+// check asks the stream's leader now and then how things stand, and ends the session where it can't see that by itself. It
+// also sees to what earlier sessions left behind.
 func (s *session) check(ctx context.Context) {
 	for wait(ctx, s.view.cfg.Check) {
 		s.view.deleteLeftovers()
@@ -264,14 +265,39 @@ func (s *session) check(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		first := stream.CachedInfo().State.FirstSeq
-		if s.view.removed(first) && wait(ctx, s.view.heartbeat) && s.view.removed(first) {
+		if why := s.judge(ctx, stream.CachedInfo()); why != nil {
 			s.mu.Lock()
-			s.end(errRemoved)
+			s.end(why)
 			s.mu.Unlock()
 			return
 		}
 	}
+}
+
+// judge compares the session with what the leader says. A replica that was cut off from the others, or does not catch up,
+// sends heartbeats like any other; but they do not come as far as the leader has been. Keys that were removed without a message
+// are below the stream's first revision; what is under way explains either, so a moment is left to it.
+func (s *session) judge(ctx context.Context, info *jetstream.StreamInfo) error {
+	behind := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return info.Config.Replicas > 1 && s.horizon < info.State.LastSeq
+	}
+	removed := func() bool { return s.view.removed(info.State.FirstSeq) }
+	switch {
+	case !removed():
+	case !wait(ctx, s.view.heartbeat):
+		return nil
+	case removed() && !behind():
+		return errRemoved
+	}
+	for range doubts {
+		if !behind() || !wait(ctx, s.view.heartbeat) {
+			return nil
+		}
+	}
+	s.view.distrust()
+	return errBehind
 }
 
 // wait reports whether a time went by before ctx ended.

@@ -77,6 +77,7 @@ type View struct {
 	wanted   filters           // what was asked for
 	shown    filters           // what the last complete snapshot covers, from when it is being applied
 	applied  filters           // what it covers once it was applied: what Wait waits for
+	doubted  bool              // the last session read a replica that lags: the next asks the leader what it needs
 	seen     map[string]uint64 // the highest revision that was seen under each filter
 	advance  chan struct{}     // closed and made anew when applied grows
 	failure  error             // why there is no session; nil while there is one
@@ -305,6 +306,13 @@ func (v *View) pause(level int) {
 	wait(v.ctx, rand.N(min(d, time.Second)))
 }
 
+// distrust has the next session need what the leader has, and not only what the view has seen.
+func (v *View) distrust() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.doubted = true
+}
+
 // report logs the first failure after a good session, and keeps it for who waits.
 func (v *View) report(err error) {
 	v.mu.Lock()
@@ -360,7 +368,7 @@ func (v *View) unseen(from origin, fs filters, rev *uint64) filters {
 	defer v.mu.Unlock()
 	unseen := filters{}
 	for f := range fs {
-		if v.applied.covers(f) && !v.restarted(from) {
+		if v.applied.covers(f) && !v.doubted && !v.restarted(from) {
 			*rev = max(*rev, v.seen[f])
 		} else {
 			unseen[f] = struct{}{}
@@ -494,7 +502,7 @@ func (v *View) advanced() {
 	if v.failure != nil {
 		v.cfg.Logger.Info("kvregistry: view is current again", "bucket", v.bucket.Name())
 	}
-	v.failure = nil
+	v.failure, v.doubted = nil, false
 	v.applied = maps.Clone(v.shown)
 	close(v.advance)
 	v.advance = make(chan struct{})

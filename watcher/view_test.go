@@ -354,3 +354,40 @@ func TestReplicaThatLagsIsNotShown(t *testing.T) {
 		return nil
 	})
 }
+
+// A session on a replica that falls behind the leader, and says nothing of it, is ended, and the next one needs what the leader
+// has. The leader is played by a stream's state that says more than there is. Seen to fail without the comparison, and
+// without the doubt that it leaves.
+func TestReplicaThatFallsBehindIsLeft(t *testing.T) {
+	t.Parallel()
+	v, _, b := newView(t, natstest.Start(t))
+	put(t, b, "svc.a.1", "x")
+	v.Watch("svc.a.*")
+	if err := v.Wait(within(t, time.Second), "svc.a.*"); err != nil {
+		t.Fatal(err)
+	}
+	s, sub, err := v.start(t.Context(), filters{"svc.a.*": {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	stream, err := b.JetStream().Stream(t.Context(), b.Stream())
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := *stream.CachedInfo()
+	info.Config.Replicas = 3
+	put(t, b, "svc.other.1", "x") // which the session learns of by a heartbeat
+	info.State.LastSeq++
+	if why := s.judge(t.Context(), &info); why != nil {
+		t.Errorf("a session that only had to wait for a heartbeat ended: %v", why)
+	}
+	info.State.LastSeq++
+	if why := s.judge(t.Context(), &info); !errors.Is(why, errBehind) {
+		t.Errorf("a session that is behind went on: %v", why)
+	}
+	var rev uint64
+	if asked := v.unseen(s.origin, filters{"svc.a.*": {}}, &rev); len(asked) != 1 {
+		t.Error("the next session would believe what the view has seen")
+	}
+}
