@@ -16,6 +16,7 @@ type fault struct {
 	whom    bool // it hurts one worker alone, which may lose its lease by it
 	hand    bool // it writes or removes keys behind the library's back
 	long    bool // it is tried for longer than a TTL too
+	asked   bool // it is silent: a view finds out when it next asks the leader, once a TTL
 	begin   func(a *arena, m *member) (heal func())
 }
 
@@ -159,7 +160,7 @@ var faults = []fault{
 		a.byHand(func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteKeyValue(ctx, "registry_red") })
 		return nil
 	}},
-	{name: "bucket purged", hand: true, begin: func(a *arena, _ *member) func() {
+	{name: "bucket purged", hand: true, asked: true, begin: func(a *arena, _ *member) func() {
 		a.byHand(func(ctx context.Context, js jetstream.JetStream) error {
 			s, err := js.Stream(ctx, bucketStream)
 			if err != nil {
@@ -295,6 +296,9 @@ func (a *arena) inject(f fault, hold time.Duration) {
 	if heal := f.begin(a, m); heal != nil {
 		time.Sleep(hold) // the fault itself
 		heal()
+	}
+	if f.asked {
+		time.Sleep(a.ttl + time.Second)
 	}
 	for name := range a.bucketsOf() { // until its nodes have caught up, a cluster is still hurt
 		if len(a.fleet.nodes) > 1 {

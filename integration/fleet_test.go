@@ -170,8 +170,13 @@ func (f *fleet) awaitJetStream() {
 	natstest.Eventually(f.t, 60*time.Second, func() error {
 		ctx, cancel := context.WithTimeout(f.t.Context(), time.Second)
 		defer cancel()
-		_, err := js.AccountInfo(ctx)
-		return err
+		if _, err := js.AccountInfo(ctx); err != nil || len(f.nodes) == 1 {
+			return err
+		}
+		if _, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "probe", Replicas: len(f.nodes)}); err != nil { // who is up may not know the others yet
+			return err
+		}
+		return js.DeleteStream(ctx, "probe")
 	})
 }
 

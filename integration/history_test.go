@@ -36,6 +36,8 @@ func (h *history) record(p *process) {
 		var e entry
 		if json.Unmarshal([]byte(line), &e) == nil && e.What != "" {
 			h.add(e)
+		} else {
+			p.t.Logf("a worker said: %s", line)
 		}
 	}
 }
