@@ -300,8 +300,9 @@ func (a *arena) inject(f fault, hold time.Duration) {
 	if f.asked {
 		time.Sleep(a.ttl + time.Second)
 	}
-	for name := range a.bucketsOf() { // until its nodes have caught up, a cluster is still hurt
-		if len(a.fleet.nodes) > 1 {
+	if len(a.fleet.nodes) > 1 { // it is hurt until it can make consumers and its nodes have caught up
+		a.fleet.awaitJetStream()
+		for name := range a.bucketsOf() {
 			a.fleet.awaitReplicas("KV_registry_" + name)
 		}
 	}

@@ -173,7 +173,7 @@ func (s *session) control(msg *nats.Msg) {
 	s.finishSnapshot()
 	if s.lagging++; !s.complete && s.lagging == doubts {
 		s.view.distrust()
-		s.end(errBehind)
+		s.end(fmt.Errorf("%w: it is at %d of %d, %d are needed, and %d messages are pending", errBehind, s.horizon, s.origin.last, s.need, s.pending))
 	}
 	s.flush()
 }
