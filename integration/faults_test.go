@@ -298,7 +298,7 @@ func (a *arena) inject(f fault, hold time.Duration) {
 		heal()
 	}
 	if f.asked {
-		time.Sleep(a.ttl + time.Second)
+		time.Sleep(a.ttl + 2*time.Second)
 	}
 	if len(a.fleet.nodes) > 1 { // it is hurt until it can make consumers and its nodes have caught up
 		a.fleet.awaitJetStream()

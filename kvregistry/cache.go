@@ -192,7 +192,7 @@ func (c *cache) apply(seen []sighting, snapshot bool) {
 			continue
 		}
 		svc := c.find(s.name)
-		if svc == nil {
+		if svc == nil || snapshot && s.traceless() && c.doubt(svc, s) {
 			continue
 		}
 		if !changed[svc] {
@@ -320,9 +320,24 @@ func (svc *service) search(id string) (int, bool) {
 	return slices.BinarySearchFunc(svc.list, id, func(s *Service, id string) int { return cmp.Compare(s.ID, id) })
 }
 
-// amends is how long an instance stays whose key was overwritten by what can't be read: its owner, where it
-// lives, writes it again at once.
+// amends is how long an instance stays whose key was overwritten by what can't be read, or is gone from a new snapshot
+// without anything that says why: its owner, where it lives, writes it again at once. A server that is killed right after it
+// came back may have lost the key, and an operator may have purged the bucket.
 const amends = time.Second
+
+// traceless reports whether a key is gone and nothing says why. Who takes a registration back, or reaps it, leaves a trace.
+func (s *sighting) traceless() bool { return s.Op == tenant.Purge && s.Revision == 0 }
+
+// doubt leaves an instance to its owner's amends, and reports whether it is one that is there. The caller holds c.mu.
+func (c *cache) doubt(svc *service, s sighting) bool {
+	_, id, _ := tenant.ParseServiceKey(s.Key)
+	if _, known := svc.search(id); !known {
+		return false
+	}
+	c.suspect[s.Key] = s.Revision
+	time.AfterFunc(amends, func() { c.drop(s) })
+	return true
+}
 
 // skip counts a record that can't be read. It changes no look-up; only where it took the place of an instance
 // whose owner does not write it again, that instance goes. The caller holds c.mu.
@@ -332,11 +347,7 @@ func (c *cache) skip(s sighting) {
 		c.log.Warn("kvregistry: skipped a record that can't be read", "key", s.Key, "revision", s.Revision, "reason", s.err, "skipped", n)
 	}
 	if svc := c.find(s.name); svc != nil && !errors.Is(s.err, errNotKey) {
-		_, id, _ := tenant.ParseServiceKey(s.Key)
-		if _, known := svc.search(id); known {
-			c.suspect[s.Key] = s.Revision
-			time.AfterFunc(amends, func() { c.drop(s) })
-		}
+		c.doubt(svc, s)
 	}
 }
 

@@ -43,8 +43,12 @@ type session struct {
 	lagging  int       // heartbeats that said it has not
 	received uint64    // the consumer's messages so far, which it numbers from 1
 	horizon  uint64    // the stream's revision up to which the server says the consumer has looked
-	pending  uint64    // messages of the snapshot that are still to come
-	complete bool      // the snapshot was handed over
+	pending  uint64    // messages that are still to come, as the last one said
+	began    time.Time
+	sure     bool                // a heartbeat came that says that nothing is on its way
+	expected int                 // keys that the snapshot has
+	keys     map[string]struct{} // those of them that came; nil once the snapshot was handed over
+	complete bool                // the snapshot was handed over
 	batch    []Change
 }
 
@@ -68,7 +72,7 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 	s := &session{
 		view: v, name: "view-" + rand.Text(), filters: fs,
 		origin: origin{info.Created, info.State.LastSeq, info.Config.Replicas},
-		ended:  make(chan error, 1), heard: time.Now(),
+		ended:  make(chan error, 1), heard: time.Now(), began: time.Now(),
 	}
 	if s.need, err = v.need(ctx, s.origin, fs); err != nil {
 		return nil, nil, err
@@ -103,7 +107,9 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 		v.forget(s.name) // it may have been made all the same
 		return nil, nil, err
 	}
-	s.pending = consumer.CachedInfo().NumPending
+	made := consumer.CachedInfo()
+	s.pending, s.keys = made.NumPending, map[string]struct{}{}
+	s.expected = int(made.NumPending + made.Delivered.Consumer) // what was sent already waits for s.mu
 	s.finishSnapshot()
 	return s, sub, nil
 }
@@ -135,6 +141,7 @@ func (s *session) receive(msg *nats.Msg) {
 	})
 	switch {
 	case !s.complete:
+		s.keys[s.view.bucket.Key(msg.Subject)] = struct{}{}
 		s.pending = meta.NumPending
 		s.finishSnapshot()
 	case len(s.batch) >= batchMost || s.lastQueued(msg):
@@ -168,7 +175,7 @@ func (s *session) control(msg *nats.Msg) {
 		s.horizon = max(s.horizon, seen)
 	}
 	if s.horizon >= s.origin.last { // what was counted as pending and did not come was overwritten
-		s.pending = 0
+		s.pending, s.expected, s.sure = 0, 0, true
 	}
 	s.finishSnapshot()
 	if s.lagging++; !s.complete && s.lagging == doubts {
@@ -178,13 +185,18 @@ func (s *session) control(msg *nats.Msg) {
 	s.flush()
 }
 
-// finishSnapshot hands over the snapshot, if it is complete. With several replicas the one that is read may lag behind;
+// finishSnapshot hands over the snapshot, if it is complete. A key that is written while the snapshot is read is counted in it
+// and comes behind it: so it is complete when that many keys have come, and not when nothing is pending; and where one is
+// missing that the view knows, when a heartbeat has said that nothing is on its way. With several replicas the one that is read may lag behind;
 // the next message or heartbeat says how far it has come since.
 func (s *session) finishSnapshot() {
-	if s.complete || s.pending > 0 || s.horizon < s.need {
+	if s.complete || s.pending > 0 || len(s.keys) < s.expected || s.horizon < s.need {
 		return
 	}
-	s.complete = true
+	if !s.sure && time.Since(s.began) < settling && s.view.lacks(s.keys) {
+		return
+	}
+	s.complete, s.keys = true, nil
 	upTo := s.horizon
 	if s.origin.replicas <= 1 {
 		upTo = max(upTo, s.origin.last)

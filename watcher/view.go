@@ -25,6 +25,7 @@ const (
 	doubts    = 3                      // heartbeats after which a replica that lags behind is left for another
 	asked     = 8                      // filters whose last revision is asked for one by one
 	abandoned = 5 * time.Second        // after which the server ends a consumer that nobody listens to
+	settling  = 2 * time.Second        // how long a snapshot that lacks a known key waits for it, where changes leave no room for a heartbeat
 	settled   = 5 * time.Second        // a session that lasted this long was a good one: back-off starts over
 	batchMost = 256                    // changes passed on at once
 	filterMax = 256                    // filters of one consumer
@@ -470,6 +471,18 @@ func (v *View) wants(key string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.wanted.covers(key)
+}
+
+// lacks reports whether a key that the view knows is missing.
+func (v *View) lacks(keys map[string]struct{}) bool {
+	v.keys.Lock()
+	defer v.keys.Unlock()
+	for key := range v.revs {
+		if _, ok := keys[key]; !ok {
+			return true
+		}
+	}
+	return false
 }
 
 // removed reports whether the view holds keys whose messages are below a stream's first revision: the last message of a

@@ -24,6 +24,7 @@ type model struct {
 	last      map[string]uint64
 	snapshots int
 	changes   int
+	gone      int // changes that said that a key went
 	wrong     []string
 }
 
@@ -47,6 +48,7 @@ func (m *model) apply(changes []Change, snapshot *Snapshot) {
 		if c.Op == tenant.Put {
 			m.keys[c.Key] = string(c.Value)
 		} else {
+			m.gone++
 			delete(m.keys, c.Key)
 		}
 	}
@@ -389,5 +391,49 @@ func TestReplicaThatFallsBehindIsLeft(t *testing.T) {
 	var rev uint64
 	if asked := v.unseen(s.origin, filters{"svc.a.*": {}}, &rev); len(asked) != 1 {
 		t.Error("the next session would believe what the view has seen")
+	}
+}
+
+// A key that is written again while a snapshot is read leaves its place in the stream and comes behind what was there: the
+// snapshot waits for it. No reader is told that it went. Seen to fail with snapshots that end when nothing is pending.
+func TestKeysWrittenWhileASnapshotIsRead(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	v, m, b := newView(t, s)
+	const keys = 20
+	for i := range keys {
+		put(t, b, fmt.Sprintf("svc.a.%d", i), "x")
+	}
+	v.Watch("svc.a.*")
+	if err := v.Wait(within(t, time.Second), "svc.a.*"); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	for w := range 4 {
+		writers.Go(func() { // ends with stop
+			for i := w; ; i = (i + 4) % keys {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				put(t, b, fmt.Sprintf("svc.a.%d", i), "x")
+			}
+		})
+	}
+	for i := range 100 { // each filter more makes a new session, and reads all again
+		f := fmt.Sprintf("svc.b%d.*", i)
+		v.Watch(f)
+		if err := v.Wait(within(t, 5*time.Second), f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	writers.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gone > 0 {
+		t.Errorf("%d times a key was said to be gone that never was", m.gone)
 	}
 }
