@@ -273,8 +273,12 @@ func (c *checker) fold(i int, e entry) {
 }
 
 func (c *checker) eventSoon(i int, who, key string) bool {
-	for _, e := range c.entries[i+1:] {
-		if e.At > c.entries[i].At+int64(time.Second) {
+	at := c.entries[i].At // a state is said a moment after it was taken
+	for _, e := range c.entries {
+		if e.At < at-int64(50*time.Millisecond) {
+			continue
+		}
+		if e.At > at+int64(time.Second) {
 			return false
 		}
 		if e.Who == who && strings.HasPrefix(e.What, saidEvent) && e.Service+"/"+e.ID == key {
