@@ -144,7 +144,10 @@ func newFleet(t testing.TB, size int) *fleet {
 	for _, n := range f.nodes {
 		n.proc.await("ready", 30*time.Second)
 	}
-	f.awaitJetStream()
+	for range 5 { // who is up may take another for away for a moment
+		f.awaitJetStream()
+		time.Sleep(200 * time.Millisecond)
+	}
 	return f
 }
 

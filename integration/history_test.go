@@ -153,7 +153,7 @@ func (c *checker) fault(_ int, e entry) {
 
 func (c *checker) one(i int, e entry) {
 	switch {
-	case e.What == saidReset:
+	case e.What == saidReset, e.What == saidHealed && strings.HasPrefix(e.ID, "bucket deleted"): // old events may come in between
 		clear(c.highest)
 	case e.What == saidLook:
 		c.look(i, e)

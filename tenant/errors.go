@@ -92,6 +92,9 @@ func concerns(text string, subjects []string) bool {
 }
 
 func (b *Bucket) explainCode(api *jetstream.APIError, err error) error {
+	if api.ErrorCode == codeClusterNoPeers && strings.Contains(api.Description, "offline") { // it may be back in a moment
+		return fmt.Errorf("a server of the cluster is away, without which bucket %s can't have %d replicas (%w)", b.name, b.cfg.replicas(b.nc), err)
+	}
 	switch api.ErrorCode {
 	case jetstream.JSErrCodeStreamWrongLastSequence, // one replica
 		jetstream.JSErrCodeStreamWrongLastSequenceConstant: // several
