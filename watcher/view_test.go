@@ -72,9 +72,7 @@ func newView(t *testing.T, s *natstest.Server) (*View, *model, *tenant.Bucket) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Ensure(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Eventually(t, 10*time.Second, func() error { return b.Ensure(t.Context()) }) // a cluster may lose a request
 	m := &model{keys: map[string]string{}, last: map[string]uint64{}}
 	v := New(b, Config{Apply: m.apply, Missing: b.Ensure})
 	t.Cleanup(v.Close)
