@@ -103,8 +103,9 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 		MaxDeliver:        1,
 	})
 	if err != nil {
+		s.closed = true // it may have been made all the same, and its first messages be here
 		_ = sub.Unsubscribe()
-		v.forget(s.name) // it may have been made all the same
+		v.forget(s.name)
 		return nil, nil, err
 	}
 	made := consumer.CachedInfo()

@@ -435,3 +435,40 @@ func TestKeysWrittenWhileASnapshotIsRead(t *testing.T) {
 		t.Errorf("%d times a key was said to be gone that never was", m.gone)
 	}
 }
+
+// A session whose consumer was made while the answer to that came too late is none: what the consumer sends is not looked at,
+// and no consumer stays. Seen to fail (by a panic) with a session that is not closed where it could not begin.
+func TestSessionThatCouldNotBegin(t *testing.T) {
+	t.Parallel()
+	v, m, b := newView(t, natstest.Start(t))
+	put(t, b, "svc.a.1", "x")
+	failed := 0
+	for i := range 1000 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*5*time.Microsecond)
+		s, sub, err := v.start(ctx, filters{"svc.a.*": {}})
+		cancel()
+		if err != nil {
+			failed++
+			continue
+		}
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+		_ = sub.Unsubscribe()
+		v.forget(s.name)
+	}
+	t.Logf("%d of 1000 could not begin", failed)
+	if failed == 0 {
+		t.Error("every session began in time")
+	}
+	v.Close()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.snapshots+failed > 1000 {
+		t.Errorf("%d sessions could not begin, and %d snapshots came", failed, m.snapshots)
+	}
+	names := natstest.Consumers(t, b.Conn(), b.Stream())
+	if len(names) > 0 {
+		t.Errorf("%d consumers stay", len(names))
+	}
+}
