@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -47,7 +48,9 @@ type session struct {
 	began    time.Time
 	sure     bool                // a heartbeat came that says that nothing is on its way
 	expected int                 // keys that the snapshot has
-	keys     map[string]struct{} // those of them that came; nil once the snapshot was handed over
+	keys     map[string]struct{} // those that came; nil once the snapshot was handed over
+	inPlace  int                 // those of them that came as they were when the session began
+	asked    bool                // the leader was asked what was written meanwhile
 	complete bool                // the snapshot was handed over
 	batch    []Change
 }
@@ -143,6 +146,9 @@ func (s *session) receive(msg *nats.Msg) {
 	switch {
 	case !s.complete:
 		s.keys[s.view.bucket.Key(msg.Subject)] = struct{}{}
+		if s.horizon <= s.origin.last {
+			s.inPlace++ // a key has one message at a time: it is the first of this one
+		}
 		s.pending = meta.NumPending
 		s.finishSnapshot()
 	case len(s.batch) >= batchMost || s.lastQueued(msg):
@@ -187,14 +193,20 @@ func (s *session) control(msg *nats.Msg) {
 }
 
 // finishSnapshot hands over the snapshot, if it is complete. A key that is written while the snapshot is read is counted in it
-// and comes behind it: so it is complete when that many keys have come, and not when nothing is pending; and where one is
-// missing that the view knows, when a heartbeat has said that nothing is on its way. With several replicas the one that is read may lag behind;
-// the next message or heartbeat says how far it has come since.
+// and comes behind it: so it is complete when that many keys have come, and not when nothing is pending. Where one is
+// missing that the view knows, it is complete when a heartbeat has said that nothing is on its way; and where some did not come in their
+// place, so that a new key may have come in place of an old one, when what had been written by then has come. With
+// several replicas the one that is read may lag behind; the next message or heartbeat says how far it has come since.
 func (s *session) finishSnapshot() {
 	if s.complete || s.pending > 0 || len(s.keys) < s.expected || s.horizon < s.need {
 		return
 	}
 	if !s.sure && time.Since(s.began) < settling && s.view.lacks(s.keys) {
+		return
+	}
+	if !s.sure && !s.asked && s.inPlace < s.expected {
+		s.asked, s.need = true, math.MaxUint64 // until the answer is there
+		s.view.wg.Go(s.ask)                    // ends within startTime; Close waits
 		return
 	}
 	s.complete, s.keys = true, nil
@@ -204,6 +216,23 @@ func (s *session) finishSnapshot() {
 	}
 	s.view.replace(s.filters, s.origin, upTo, s.batch)
 	s.batch = nil
+}
+
+// ask has the session need whatever was written until now.
+func (s *session) ask() {
+	ctx, cancel := context.WithTimeout(s.view.ctx, startTime)
+	defer cancel()
+	rev, err := s.view.last(ctx, s.filters)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+	case err != nil:
+		s.end(err)
+	default:
+		s.need = rev
+		s.finishSnapshot()
+	}
 }
 
 func (s *session) flush() {

@@ -351,7 +351,13 @@ func (v *View) need(ctx context.Context, from origin, fs filters) (rev uint64, e
 	if from.replicas <= 1 {
 		return 0, nil
 	}
-	for _, f := range v.unseen(from, fs, &rev).reduced(asked) {
+	last, err := v.last(ctx, v.unseen(from, fs, &rev))
+	return max(rev, last), err
+}
+
+// last is the revision of the last change under some filters, as the leader knows it.
+func (v *View) last(ctx context.Context, fs filters) (rev uint64, err error) {
+	for _, f := range fs.reduced(asked) {
 		last, err := v.bucket.Last(ctx, f)
 		if err != nil {
 			return 0, err
