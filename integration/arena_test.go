@@ -92,8 +92,11 @@ func (a *arena) stop(m *member) {
 	began := time.Now().UnixNano()
 	a.history.add(entry{Who: m.plan.Name, What: saidStopped})
 	m.proc.tell("close")
-	if a.history.await(m.plan.Name, "closed", began, 20*time.Second) == nil {
-		a.t.Errorf("%s did not close", m.plan.Name)
+	switch said := a.history.await(m.plan.Name, saidClosed, began, 20*time.Second); {
+	case said == nil:
+		a.broke(7, "%s did not close", m.plan.Name)
+	case said.Left != "":
+		a.broke(7, "%s closed, and left goroutines:\n%s", m.plan.Name, said.Left)
 	}
 	m.proc.kill()
 	a.leave(m)

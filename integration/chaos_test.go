@@ -22,7 +22,7 @@ func TestChaos(t *testing.T) {
 			a.populate()
 			a.settle()
 			var done []string
-			for end := time.Now().Add(*chaosDuration); time.Now().Before(end) && len(a.broken) == 0; {
+			for end := chaosEnd(t); time.Now().Before(end) && len(a.broken) == 0; {
 				f, hold := a.pick(), time.Duration(a.rnd.Int64N(int64(3*a.ttl)))
 				done = append(done, fmt.Sprintf("%s %s", f.name, hold.Round(time.Millisecond)))
 				a.inject(f, hold)
@@ -37,6 +37,17 @@ func TestChaos(t *testing.T) {
 			}
 		})
 	}
+}
+
+// chaosEnd is when chaos is to end: in time for what comes after it, where go test's own -timeout is not long enough.
+func chaosEnd(t *testing.T) time.Time {
+	const after = 3 * time.Minute // the last fault, and the close of everything
+	end := time.Now().Add(*chaosDuration)
+	if last, ok := t.Deadline(); ok && last.Add(-after).Before(end) {
+		t.Logf("cut short by -timeout; for %s of chaos pass -timeout=%s or more", *chaosDuration, *chaosDuration+after)
+		return last.Add(-after)
+	}
+	return end
 }
 
 // pick is a fault by chance, of those that apply.

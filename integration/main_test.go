@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -119,7 +120,13 @@ func spawn(t testing.TB, role string, plan any) *process {
 	}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "KVREGISTRY_TEST_"+role+"="+string(text))
-	cmd.Stderr = os.Stderr
+	return begin(t, cmd)
+}
+
+// begin runs a program until the test ends. What it prints comes line by line.
+func begin(t testing.TB, cmd *exec.Cmd) *process {
+	t.Helper()
+	cmd.Stderr = &complaints{t}
 	endWithParent(cmd)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -145,6 +152,16 @@ func spawn(t testing.TB, role string, plan any) *process {
 		pr.kill()
 	})
 	return pr
+}
+
+// complaints pass on what a process prints to its standard error: nothing, but where it panics or the race detector speaks.
+type complaints struct{ t testing.TB }
+
+func (c *complaints) Write(text []byte) (int, error) {
+	if bytes.Contains(text, []byte("DATA RACE")) || bytes.Contains(text, []byte("panic:")) {
+		c.t.Error("a process panicked, or has a data race; see what it printed")
+	}
+	return os.Stderr.Write(text)
 }
 
 // await waits for a line that begins with a word, and returns what follows it.

@@ -34,6 +34,7 @@ type entry struct {
 	Value    int    `json:"value,omitempty"`
 	Err      string `json:"err,omitempty"`
 	State    *state `json:"state,omitempty"`
+	Left     string `json:"left,omitempty"` // the goroutines that were left when all was closed
 }
 
 // What an entry can say.
@@ -41,6 +42,7 @@ const (
 	saidReady     = "ready"
 	saidConnected = "connected" // again
 	saidPaused    = "paused"
+	saidClosed    = "closed"
 	saidState     = "state"
 	saidCall      = "call "  // and the operation: it began
 	saidAck       = "ack "   // it was acknowledged, or taken and is done when it can be
@@ -84,6 +86,8 @@ type workerPlan struct {
 // worker registers, changes and unregisters at random, and tells what it does and what it sees of the whole tenant.
 type worker struct {
 	plan  workerPlan
+	idle  int // goroutines before there was anything
+	nc    *nats.Conn
 	reg   *kvregistry.Registry
 	rnd   *rand.Rand
 	out   sync.Mutex
@@ -96,7 +100,7 @@ type worker struct {
 
 // workerProcess is a worker until its standard input ends.
 func workerProcess(text string) int {
-	w := &worker{declared: map[string]int{}, takeBack: map[string]func() error{}, logs: map[string]int{}}
+	w := &worker{idle: runtime.NumGoroutine(), declared: map[string]int{}, takeBack: map[string]func() error{}, logs: map[string]int{}}
 	if err := json.Unmarshal([]byte(text), &w.plan); err != nil {
 		fmt.Println("failed", err)
 		return 1
@@ -112,14 +116,15 @@ func workerProcess(text string) int {
 }
 
 func (w *worker) open() error {
-	nc, err := nats.Connect(w.plan.URL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(time.Second),
+	var err error
+	w.nc, err = nats.Connect(w.plan.URL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(time.Second),
 		nats.ReconnectJitter(10*time.Millisecond, 10*time.Millisecond), nats.IgnoreDiscoveredServers(), nats.RetryOnFailedConnect(true),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
 		nats.ReconnectHandler(func(*nats.Conn) { w.say(entry{What: saidConnected}) }))
 	if err != nil {
 		return err
 	}
-	w.reg, err = kvregistry.New(context.Background(), nc, kvregistry.Tenant(w.plan.Tenant), kvregistry.TTL(w.plan.TTL),
+	w.reg, err = kvregistry.New(context.Background(), w.nc, kvregistry.Tenant(w.plan.Tenant), kvregistry.TTL(w.plan.TTL),
 		kvregistry.Logger(slog.New(slog.NewTextHandler(w, nil))), kvregistry.OnEvent(w.event))
 	if err != nil {
 		return err
@@ -188,7 +193,7 @@ func (w *worker) serve() {
 				w.say(entry{What: saidState, State: w.state()})
 			case command == "close":
 				err := w.reg.Close()
-				w.say(entry{What: "closed", Err: text(err)})
+				w.say(entry{What: saidClosed, Err: text(err), Left: w.left()})
 				return
 			}
 		case <-pace.C:
@@ -200,6 +205,19 @@ func (w *worker) serve() {
 			last = w.look(last)
 		}
 	}
+}
+
+// left are the goroutines that are still there a while after everything was closed, but for the one that serve started.
+func (w *worker) left() string {
+	w.nc.Close()
+	for range 500 {
+		if runtime.NumGoroutine() <= w.idle+1 {
+			return ""
+		}
+		time.Sleep(10 * time.Millisecond) // between two looks
+	}
+	stacks := make([]byte, 64<<10)
+	return string(stacks[:runtime.Stack(stacks, true)])
 }
 
 // look looks a service up, and tells when the answer is of another kind than the last one's.
