@@ -61,7 +61,8 @@ type Bucket struct {
 	cfg  Config
 	kv   atomic.Pointer[jetstream.KeyValue] // set by the first Ensure that succeeds
 
-	reviving sync.Mutex
+	reviving sync.Mutex // held by Revive; guards unheard
+	unheard  time.Time  // when a connection that got no answers was last made again
 }
 
 // New names the bucket of a tenant on a connection, which stays the caller's. It sends nothing:

@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -11,9 +12,14 @@ import (
 // backlog is how many bytes may arrive in place of an answer before they explain why it is late.
 const backlog = 64 << 10
 
+// deafTime is the least time between two attempts at a connection whose server refuses to send answers to it.
+const deafTime = 10 * time.Second
+
 // Revive is for who missed an answer. It asks the server for a sign of life, and where none comes within the patience given,
 // has the connection made again: a peer that is gone without a word is otherwise noticed after minutes only, when NATS's
 // own pings went unanswered. It reports whether it did so. Where the server answers, it returns as soon as that does.
+// A connection that may not subscribe to its answers any more is made again too, now and then: nats.go subscribes to them once
+// in the life of a connection, so where the permission was taken and given back, no answer would ever come.
 // It does nothing while the connection is down, while another call is at it, and with [Config.KeepConnection].
 func (b *Bucket) Revive(ctx context.Context, patience time.Duration) bool {
 	if b.cfg.KeepConnection || !b.nc.IsConnected() || !b.reviving.TryLock() {
@@ -25,10 +31,19 @@ func (b *Bucket) Revive(ctx context.Context, patience time.Duration) bool {
 	if dead && b.nc.Stats().InBytes-heard > backlog { // it may be slow only: the answer waits behind other messages
 		dead = b.silent(ctx, 2*patience)
 	}
+	if !dead && b.deaf() && time.Since(b.unheard) > deafTime {
+		b.unheard, dead = time.Now(), true
+	}
 	if !dead || ctx.Err() != nil || b.nc.Stats().Reconnects != lives {
 		return false
 	}
 	return b.nc.ForceReconnect() == nil
+}
+
+// deaf reports whether the server refused this connection's subscription to its answers.
+func (b *Bucket) deaf() bool {
+	last := b.nc.LastError()
+	return errors.Is(last, nats.ErrPermissionViolation) && concerns(last.Error(), []string{cmp.Or(b.nc.Opts.InboxPrefix, "_INBOX") + "."})
 }
 
 // silent reports whether the server leaves a ping unanswered.
