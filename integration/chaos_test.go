@@ -12,7 +12,7 @@ var (
 	chaosSeed     = flag.Uint64("chaos.seed", 1, "what the faults of a run of Chaos follow from")
 )
 
-// Faults at random, one after the other and two at once, in an order and with durations that the seed decides; checked
+// Faults at random, one after the other or two at once, in an order and with durations that the seed decides; checked
 // like each fault alone. What the processes do meanwhile has seeds of its own, and is not the same twice: time is not.
 func TestChaos(t *testing.T) {
 	for _, size := range []int{1, 3} {
@@ -23,9 +23,15 @@ func TestChaos(t *testing.T) {
 			a.settle()
 			var done []string
 			for end := chaosEnd(t); time.Now().Before(end) && len(a.broken) == 0; {
-				f, hold := a.pick(), time.Duration(a.rnd.Int64N(int64(3*a.ttl)))
-				done = append(done, fmt.Sprintf("%s %s", f.name, hold.Round(time.Millisecond)))
-				a.inject(f, hold)
+				hold := time.Duration(a.rnd.Int64N(int64(3 * a.ttl)))
+				fs := []fault{a.pick(anyFault)}
+				if a.rnd.IntN(3) == 0 { // and a worker has its own trouble at the same time
+					fs = append(fs, a.pick(func(f fault) bool { return f.whom }))
+				}
+				for _, f := range fs {
+					done = append(done, fmt.Sprintf("%s %s", f.name, hold.Round(time.Millisecond)))
+				}
+				a.inject(hold, fs...)
 				if a.rnd.IntN(3) > 0 {
 					time.Sleep(time.Duration(a.rnd.Int64N(int64(a.ttl)))) // changes go on for a while
 					a.settle()
@@ -50,10 +56,12 @@ func chaosEnd(t *testing.T) time.Time {
 	return end
 }
 
-// pick is a fault by chance, of those that apply.
-func (a *arena) pick() fault {
+func anyFault(fault) bool { return true }
+
+// pick is a fault by chance, of those that apply and are wanted.
+func (a *arena) pick(wanted func(fault) bool) fault {
 	for {
-		if f := faults[a.rnd.IntN(len(faults))]; f.servers == 0 || f.servers == len(a.fleet.nodes) {
+		if f := faults[a.rnd.IntN(len(faults))]; (f.servers == 0 || f.servers == len(a.fleet.nodes)) && wanted(f) {
 			return f
 		}
 	}

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -277,12 +278,49 @@ func (a *arena) eachKey(do func(context.Context, jetstream.KeyValue, string) err
 	})
 }
 
-// inject does a fault, holds it for a time, and ends it.
-func (a *arena) inject(f fault, hold time.Duration) {
+// inject does faults, one upon the other and no two to the same worker, holds them for a time, and ends them.
+func (a *arena) inject(hold time.Duration, fs ...fault) {
 	a.t.Helper()
+	var begun []entry
+	var heals []func()
+	var hurt []*member
+	for _, f := range fs {
+		m := a.one()
+		for slices.Contains(hurt, m) {
+			m = a.one()
+		}
+		hurt = append(hurt, m)
+		said, heal := a.begin(f, m, hold)
+		begun = append(begun, said)
+		if heal != nil {
+			heals = append(heals, heal)
+		}
+	}
+	if heals != nil {
+		time.Sleep(hold) // the faults themselves
+	}
+	for _, heal := range heals {
+		heal()
+	}
+	if slices.ContainsFunc(fs, func(f fault) bool { return f.asked }) {
+		time.Sleep(a.ttl + 2*time.Second)
+	}
+	if len(a.fleet.nodes) > 1 { // it is hurt until it can make consumers and its nodes have caught up
+		a.fleet.awaitJetStream()
+		for name := range a.bucketsOf() {
+			a.fleet.awaitReplicas("KV_registry_" + name)
+		}
+	}
+	for _, said := range begun {
+		said.What, said.At = saidHealed, 0
+		a.history.add(said)
+	}
+}
+
+// begin does a fault, to a worker where it is one of a worker, and returns what is said of it and what ends it.
+func (a *arena) begin(f fault, m *member, hold time.Duration) (said entry, heal func()) {
 	a.faults++
-	m := a.one()
-	said := entry{What: saidFault, ID: fmt.Sprintf("%s, %s", f.name, hold.Round(time.Millisecond)), By: "servers"}
+	said = entry{What: saidFault, ID: fmt.Sprintf("%s, %s", f.name, hold.Round(time.Millisecond)), By: "servers"}
 	if f.whom {
 		said.By = m.plan.Name
 	}
@@ -293,21 +331,7 @@ func (a *arena) inject(f fault, hold time.Duration) {
 		}
 	}
 	a.history.add(said)
-	if heal := f.begin(a, m); heal != nil {
-		time.Sleep(hold) // the fault itself
-		heal()
-	}
-	if f.asked {
-		time.Sleep(a.ttl + 2*time.Second)
-	}
-	if len(a.fleet.nodes) > 1 { // it is hurt until it can make consumers and its nodes have caught up
-		a.fleet.awaitJetStream()
-		for name := range a.bucketsOf() {
-			a.fleet.awaitReplicas("KV_registry_" + name)
-		}
-	}
-	said.What, said.At = saidHealed, 0
-	a.history.add(said)
+	return said, f.begin(a, m)
 }
 
 // populate is what each run begins with: two tenants, the first with three workers that register and one that looks on.
@@ -340,7 +364,7 @@ func TestFaults(t *testing.T) {
 					}
 					for _, hold := range holds {
 						before := len(a.broken)
-						a.inject(f, hold)
+						a.inject(hold, f)
 						time.Sleep(a.ttl / 4) // changes go on for a while
 						a.settle()
 						for _, v := range a.broken[before:] {

@@ -139,8 +139,11 @@ func (c *checker) fault(_ int, e entry) {
 	case saidFault:
 		c.hurt[e.By] = append(c.hurt[e.By], stretch{from: e.At})
 	case saidHealed:
-		if list := c.hurt[e.By]; len(list) > 0 {
-			list[len(list)-1].to = e.At
+		for i, s := range c.hurt[e.By] { // of two at once, either
+			if s.to == 0 {
+				c.hurt[e.By][i].to = e.At
+				break
+			}
 		}
 	case saidReset, saidMeddled:
 		c.bucket = append(c.bucket, stretch{e.At, e.At})
