@@ -201,7 +201,8 @@ func deleteViews(t *testing.T, nc *nats.Conn) {
 	}
 }
 
-// Invariant 4: where a bucket allows no further consumer, a look-up says that it can't know, and finds out when it can.
+// Invariants 4, 5 and 7: where a bucket allows no further consumer, a look-up says that it can't know, and finds out when it can;
+// it is tried again a few times a second at most.
 func TestMaxConsumersReached(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -235,6 +236,10 @@ func TestMaxConsumersReached(t *testing.T) {
 	}
 	if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrUnavailable) || !strings.Contains(err.Error(), "consumers limit") {
 		t.Errorf("got %v, want ErrUnavailable and why", err)
+	}
+	time.Sleep(ttl) // in which it may try again, but not over and over
+	if h := observer.Health(); h.OK() || h.Resyncs > 16 {
+		t.Errorf("without a consumer: %+v", h)
 	}
 	if err := stream.DeleteConsumer(t.Context(), "one"); err != nil {
 		t.Fatal(err)
