@@ -71,19 +71,20 @@ func TestDiskFull(t *testing.T) {
 	t.Logf("right %s after the server's return", time.Since(back).Round(time.Millisecond))
 }
 
-// smallDisk is a file system of 16 MiB, until the test ends. Only root can have one.
+// smallDisk is a file system of 16 MiB that ends with the test, or with this process: it is reached by an open directory alone. Only
+// root can have one.
 func smallDisk(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=16m"); err != nil {
 		t.Skipf("a small file system can't be had, which takes root: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
+	open, err := os.Open(dir)
+	if err := errors.Join(err, syscall.Unmount(dir, syscall.MNT_DETACH)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = open.Close() })
+	return fmt.Sprintf("/proc/self/fd/%d", open.Fd())
 }
 
 // fill writes to a file until there is no room left.
