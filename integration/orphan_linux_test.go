@@ -1,10 +1,18 @@
 package integration
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
 )
 
 // endWithParent has the kernel kill the process when this one ends, be the process frozen.
@@ -32,3 +40,28 @@ var (
 	launches  = make(chan *exec.Cmd)
 	launched  = make(chan error)
 )
+
+// What a test started ends with it, also where the test is killed and what it started is frozen. Seen to fail without endWithParent.
+func TestProcessesEndWithTheTest(t *testing.T) {
+	const asParent = "KVREGISTRY_TEST_STORE"
+	if store := os.Getenv(asParent); store != "" {
+		server := spawn(t, "SERVER", nodePlan{Name: "n", Port: natstest.FreePort(t), Store: store})
+		server.await("ready", 20*time.Second)
+		server.freeze()
+		fmt.Println("child", server.cmd.Process.Pid)
+		select {} // until it is killed
+	}
+	t.Parallel()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), asParent+"="+t.TempDir())
+	parent := begin(t, cmd)
+	child := parent.await("child", 20*time.Second)
+	parent.kill()
+	natstest.Eventually(t, 5*time.Second, func() error {
+		stat, err := os.ReadFile("/proc/" + child + "/stat")
+		if err == nil && !strings.Contains(string(stat), ") Z ") { // dead, and nobody's child to wait for
+			return errors.New("it lives on")
+		}
+		return nil
+	})
+}
