@@ -22,6 +22,11 @@ func TestChaos(t *testing.T) {
 			a.populate()
 			a.settle()
 			var done []string
+			defer func() {
+				if t.Failed() {
+					t.Logf("seed %d: %q", *chaosSeed, done)
+				}
+			}()
 			for end := chaosEnd(t); time.Now().Before(end) && len(a.broken) == 0; {
 				hold := time.Duration(a.rnd.Int64N(int64(3 * a.ttl)))
 				fs := []fault{a.pick(anyFault)}
@@ -38,9 +43,6 @@ func TestChaos(t *testing.T) {
 				}
 			}
 			a.end()
-			if t.Failed() {
-				t.Logf("seed %d: %q", *chaosSeed, done)
-			}
 		})
 	}
 }

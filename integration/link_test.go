@@ -8,6 +8,8 @@ import (
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
+
+	"github.com/kvregistry/go/internal/natstest"
 )
 
 // link is a TCP proxy in front of one server, which can be made to fail. Both ends are on loopback.
@@ -28,7 +30,7 @@ const (
 func newLink(t testing.TB, address string) *link {
 	t.Helper()
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	l := &link{t: t, proxy: toxiproxy.NewProxy(server, address, "127.0.0.1:0", address)}
+	l := &link{t: t, proxy: toxiproxy.NewProxy(server, address, fmt.Sprintf("127.0.0.1:%d", natstest.FreePort(t)), address)}
 	if err := l.proxy.Start(); err != nil {
 		t.Fatal(err)
 	}

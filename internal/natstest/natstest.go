@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"testing"
@@ -149,14 +150,15 @@ func AwaitCluster(t testing.TB, list []*Server) {
 	})
 }
 
-// AwaitReplicas waits until every replica of a stream is there and has all that its leader has.
+// AwaitReplicas waits until every replica of a stream is there and has all that its leader has. After many faults a node may
+// take its time.
 func AwaitReplicas(t testing.TB, nc *nats.Conn, stream string, replicas int) {
 	t.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	Eventually(t, 30*time.Second, func() error {
+	Eventually(t, 2*time.Minute, func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		s, err := js.Stream(ctx, stream)
@@ -241,15 +243,23 @@ func Consumers(t testing.TB, nc *nats.Conn, stream string) (names []string) {
 	return names
 }
 
-// FreePort is a port of loopback that nobody listened on just now.
+// FreePort is a port of loopback that nobody listened on just now. It is below those that the kernel gives to outgoing
+// connections, so that it is still free when a server that was down comes back to it.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 10000 + rand.IntN(20000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return port
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // Run runs a server for an example, which has no test to end it with.
