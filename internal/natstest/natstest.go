@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -243,20 +244,23 @@ func Consumers(t testing.TB, nc *nats.Conn, stream string) (names []string) {
 	return names
 }
 
-// FreePort is a port of loopback that nobody listened on just now. It is below those that the kernel gives to outgoing
-// connections, so that it is still free when a server that was down comes back to it.
+// The ports that FreePort gives: below those that the kernel gives to outgoing connections, so that one is still free when
+// a server that was down comes back to it.
+const firstPort, ports = 10000, 20000
+
+var portsGiven atomic.Int64
+
+func init() { portsGiven.Store(rand.Int64N(ports)) } // other processes begin elsewhere
+
+// FreePort is a port of loopback that nobody listened on just now, and that it has not given before.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	for range 1000 {
-		port := 10000 + rand.IntN(20000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
+	for range ports {
+		port := firstPort + int(portsGiven.Add(1)%ports)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			_ = l.Close()
+			return port
 		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return port
 	}
 	t.Fatal("no port is free")
 	return 0
