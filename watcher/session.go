@@ -77,6 +77,9 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 		origin: origin{info.Created, info.State.LastSeq, info.Config.Replicas},
 		ended:  make(chan error, 1), heard: time.Now(), began: time.Now(),
 	}
+	if v.outdated(s.origin) {
+		return nil, nil, fmt.Errorf("%w: its leader is at %d", errBehind, s.origin.last)
+	}
 	if s.need, err = v.need(ctx, s.origin, fs); err != nil {
 		return nil, nil, err
 	}

@@ -26,6 +26,7 @@ const (
 	asked     = 8                      // filters whose last revision is asked for one by one
 	abandoned = 5 * time.Second        // after which the server ends a consumer that nobody listens to
 	settling  = 2 * time.Second        // how long a snapshot that lacks a known key waits for it, where changes leave no room for a heartbeat
+	deposed   = 25 * time.Second       // how long a leader that was cut off from the others may take itself for one: 20 s
 	settled   = 5 * time.Second        // a session that lasted this long was a good one: back-off starts over
 	batchMost = 256                    // changes passed on at once
 	filterMax = 256                    // filters of one consumer
@@ -78,6 +79,7 @@ type View struct {
 	wanted   filters           // what was asked for
 	shown    filters           // what the last complete snapshot covers, from when it is being applied
 	applied  filters           // what it covers once it was applied: what Wait waits for
+	backward time.Time         // since when a replicated stream's leader has less than the view knows of; zero while it has not
 	doubted  bool              // the last session read a replica that lags: the next asks the leader what it needs
 	seen     map[string]uint64 // the highest revision that was seen under each filter
 	advance  chan struct{}     // closed and made anew when applied grows
@@ -388,6 +390,25 @@ func (v *View) unseen(from origin, fs filters, rev *uint64) filters {
 // holds v.keys.
 func (v *View) restarted(from origin) bool {
 	return !v.origin.created.IsZero() && (!from.created.Equal(v.origin.created) || from.last < v.origin.last)
+}
+
+// outdated reports whether a stream's leader seems to be one of before: it has less than the view has seen of the same
+// stream. One that is cut off from the other replicas takes itself for the leader for a while. Where that goes on, the
+// stream itself has gone back.
+func (v *View) outdated(from origin) bool {
+	v.keys.Lock()
+	known := v.origin
+	v.keys.Unlock()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case from.replicas <= 1 || !from.created.Equal(known.created) || from.last >= known.last:
+		v.backward = time.Time{}
+		return false
+	case v.backward.IsZero():
+		v.backward = time.Now()
+	}
+	return time.Since(v.backward) < deposed
 }
 
 // replace applies a complete snapshot, which holds every change up to a revision: what differs from what the view

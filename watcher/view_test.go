@@ -23,6 +23,7 @@ type model struct {
 	keys      map[string]string
 	last      map[string]uint64
 	snapshots int
+	resets    int
 	changes   int
 	gone      int // changes that said that a key went
 	wrong     []string
@@ -34,6 +35,7 @@ func (m *model) apply(changes []Change, snapshot *Snapshot) {
 	if snapshot != nil {
 		m.snapshots++
 		if snapshot.Reset {
+			m.resets++
 			m.last = map[string]uint64{}
 		}
 	} else if m.snapshots == 0 {
@@ -353,6 +355,50 @@ func TestReplicaThatLagsIsNotShown(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A leader that has less than the view has seen is one that was cut off from the others, and is not believed: nothing is shown
+// and nothing gone until there is one that has more; unless that never comes. It is played by a view that believes to have seen
+// more than there is. Seen to fail with views that take it for a bucket made anew.
+func TestOutdatedLeaderIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	servers := natstest.Cluster(t)
+	v, m, b := newView(t, servers[0])
+	natstest.AwaitReplicas(t, b.Conn(), b.Stream(), 3)
+	put(t, b, "svc.a.1", "x")
+	v.Watch("svc.a.*")
+	if err := v.Wait(within(t, 5*time.Second), "svc.a.*"); err != nil {
+		t.Fatal(err)
+	}
+	v.keys.Lock()
+	v.origin.last += 3
+	v.keys.Unlock()
+	v.Watch("svc.b.*")
+	if err := v.Wait(within(t, heartbeat), "svc.b.*"); !errors.Is(err, errBehind) {
+		t.Fatalf("with a leader of before, a look-up gave %v", err)
+	}
+	for i := range 3 {
+		put(t, b, fmt.Sprintf("svc.b.%d", i), "x")
+	}
+	if err := v.Wait(within(t, 5*time.Second), "svc.b.*"); err != nil {
+		t.Fatal(err)
+	}
+	m.mu.Lock()
+	if m.resets > 0 || m.gone > 0 {
+		t.Errorf("%d resets, %d keys gone", m.resets, m.gone)
+	}
+	m.mu.Unlock()
+	from := origin{created: v.origin.created, last: 1, replicas: 3}
+	v.mu.Lock()
+	v.backward = time.Now().Add(-deposed)
+	v.mu.Unlock()
+	if v.outdated(from) {
+		t.Error("a stream that went back for good is waited for")
+	}
+	from.replicas = 1
+	if v.outdated(from) {
+		t.Error("a single server has no leader of before")
+	}
 }
 
 // A session on a replica that falls behind the leader, and says nothing of it, is ended, and the next one needs what the leader
