@@ -80,6 +80,10 @@ func TestCheckerKnowsWhatExcuses(t *testing.T) {
 		"its owner was killed":          {came, said(6500, "w1", saidKilled, "", 0, "", 0), went},
 		"its owner takes it back":       {came, said(8990, "w1", "call unregister", "w1-0", 0, "w1", 1), went},
 		"its owner is told to close":    {came, said(8990, "w1", saidStopped, "", 0, "", 0), went},
+		"its owner was frozen when the observer saw nothing": {
+			came, frozen, thawed, said(8100, "", saidFault, "", 0, "servers", 0), said(15000, "", saidHealed, "", 0, "servers", 0),
+			said(15100, "w2", "event expired", "w1-0", 5, "w1", 1),
+		},
 		"keys were removed by hand":     {came, said(8990, "", saidMeddled, "", 0, "", 0), went},
 		"the bucket's life starts over": {came, said(8990, "", saidReset, "", 0, "", 0), said(9000, "w2", "event updated", "w1-0", 1, "w1", 1)},
 	} {

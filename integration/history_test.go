@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -229,10 +230,23 @@ func (c *checker) gone(i int, key, kind string, was, e entry) {
 		if kind == "expired" && e.At < early && !c.troubled(killed-int64(2*c.ttl), e.At) {
 			c.fail(2, i, key, "it expired %s after its owner was killed: its lease can't have run out", time.Duration(e.At-killed))
 		}
-	case during(c.hurt[owner], e.At-int64(c.ttl), e.At, 2*c.ttl):
+	case during(c.hurt[owner], c.blindSince(e.Who, e.At)-int64(c.ttl), e.At, 2*c.ttl):
 	default:
 		c.fail(2, i, key, "%s saw %q of an instance whose owner lives and is connected", e.Who, kind)
 	}
+}
+
+// blindSince is from when on an observer that was told of something at a time may have been unable to see it: what hurt it or
+// the servers, one upon the other, until then.
+func (c *checker) blindSince(who string, at int64) int64 {
+	faults := slices.Concat(c.hurt[who], c.hurt["servers"])
+	slices.SortFunc(faults, func(a, b stretch) int { return cmp.Compare(b.from, a.from) })
+	for _, s := range faults { // the last first
+		if s.from <= at && (s.to == 0 || s.to+int64(c.ttl) >= at) {
+			at = s.from
+		}
+	}
+	return at
 }
 
 // wrote keeps the writes of instances that several fight for.
