@@ -75,11 +75,11 @@ func TestCheckerKnowsWhatExcuses(t *testing.T) {
 	came, went := said(100, "w2", "event registered", "w1-0", 5, "w1", 1), said(9000, "w2", "event expired", "w1-0", 5, "w1", 1)
 	frozen, thawed := said(5000, "", saidFault, "", 0, "w1", 0), said(8000, "", saidHealed, "", 0, "w1", 0)
 	for name, entries := range map[string][]entry{
-		"its owner was frozen":          {came, frozen, thawed, went},
-		"its owner is frozen":           {came, frozen, went},
-		"its owner was killed":          {came, said(6500, "w1", saidKilled, "", 0, "", 0), went},
-		"its owner takes it back":       {came, said(8990, "w1", "call unregister", "w1-0", 0, "w1", 1), went},
-		"its owner is told to close":    {came, said(8990, "w1", saidStopped, "", 0, "", 0), went},
+		"its owner was frozen":       {came, frozen, thawed, went},
+		"its owner is frozen":        {came, frozen, went},
+		"its owner was killed":       {came, said(6500, "w1", saidKilled, "", 0, "", 0), went},
+		"its owner takes it back":    {came, said(8990, "w1", "call unregister", "w1-0", 0, "w1", 1), went},
+		"its owner is told to close": {came, said(8990, "w1", saidStopped, "", 0, "", 0), went},
 		"its owner was frozen when the observer saw nothing": {
 			came, frozen, thawed, said(8100, "", saidFault, "", 0, "servers", 0), said(15000, "", saidHealed, "", 0, "servers", 0),
 			said(15100, "w2", "event expired", "w1-0", 5, "w1", 1),
