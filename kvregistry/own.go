@@ -28,6 +28,8 @@ type registration struct {
 	rev     uint64 // of the last write that is known to be its own, or of what its next write goes on top of
 	lease   string // the lease that write names
 	seen    *sighting
+	floor   uint64 // owner.top when its last write was begun,
+	life    uint64 // and owner.life
 }
 
 // owner holds what this process declared, and compares it with what the view sees.
@@ -36,6 +38,10 @@ type owner struct {
 	byKey   map[string]*registration
 	advance chan struct{} // closed when an own key was seen, and made anew
 	wake    chan struct{} // there may be something to write; holds one
+
+	top    uint64 // the highest revision that the view saw in this life of the bucket
+	life   uint64 // counts the bucket's lives, as the view noticed them
+	outrun bool   // a write got a revision below top: the bucket was made anew, and the view has not noticed yet
 }
 
 func newOwner() *owner {
@@ -53,13 +59,25 @@ func (o *owner) wakeUp() {
 func (o *owner) see(id string, seen []sighting, snapshot *watcher.Snapshot, view *watcher.View) (fenced []Service) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.byKey) == 0 {
+	if snapshot != nil {
+		o.outrun = false
+		if snapshot.Reset {
+			o.top = 0
+			o.life++
+			for _, g := range o.byKey { // the bucket was made anew: nothing in it is known
+				g.rev, g.seen, g.dirty = 0, nil, true
+			}
+		}
+		o.top = max(o.top, snapshot.UpTo)
+	}
+	if o.outrun { // this is of the bucket before
 		return nil
 	}
-	if snapshot != nil && snapshot.Reset {
-		for _, g := range o.byKey { // the bucket was made anew: nothing in it is known
-			g.rev, g.seen, g.dirty = 0, nil, true
-		}
+	for _, s := range seen {
+		o.top = max(o.top, s.Revision)
+	}
+	if len(o.byKey) == 0 {
+		return nil
 	}
 	own, due := false, snapshot != nil
 	for i := range seen {
@@ -273,13 +291,23 @@ func (o *owner) writing(g *registration) (s Service, rev uint64, acked bool, err
 		return s, 0, false, errEnded
 	}
 	g.dirty, g.tried = false, true
+	g.floor, g.life = o.top, o.life
 	return g.service, g.rev, g.acked, nil
 }
 
+// written notes what a write came to. Where its revision is not above what was seen before it was begun, revisions have started
+// over, and what the view saw until now is of the bucket before: compared with this revision, an earlier owner there would
+// look like a newer one.
 func (o *owner) written(g *registration, rev uint64, lease string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	g.acked, g.rev, g.lease = true, rev, lease
+	if rev <= g.floor && g.life == o.life {
+		o.outrun = true
+		for _, g := range o.byKey {
+			g.seen = nil
+		}
+	}
 }
 
 func (o *owner) failed(g *registration) {
