@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -306,10 +307,17 @@ func (a *arena) read(name string) (map[string]seenInstance, error) {
 	}
 }
 
+// instanceKey finds the service and the id that a text is about.
+var instanceKey = regexp.MustCompile(`s\d/[\w-]+`)
+
 // broke notes what the arena found broken.
 func (a *arena) broke(invariant int, format string, args ...any) {
-	a.broken = append(a.broken, violation{invariant: invariant, text: fmt.Sprintf(format, args...)})
-	a.history.add(entry{What: "broken", Err: fmt.Sprintf(format, args...)})
+	v := violation{invariant: invariant, text: fmt.Sprintf(format, args...)}
+	a.history.add(entry{What: "broken"})
+	if key := instanceKey.FindString(v.text); key != "" {
+		v.stretch = before(a.history.sorted(), key, func(entry) bool { return true })
+	}
+	a.broken = append(a.broken, v)
 }
 
 // end settles a last time, closes everything, and reports what the run broke.

@@ -3,12 +3,14 @@ package integration
 import (
 	"flag"
 	"fmt"
+	"regexp"
 	"testing"
 	"time"
 )
 
 var (
 	chaosDuration = flag.Duration("chaos.duration", 20*time.Second, "how long each run of Chaos hurts its arena")
+	chaosFaults   = flag.String("chaos.faults", "", "only the faults whose name matches this `regexp`")
 	chaosSeed     = flag.Uint64("chaos.seed", 1, "what the faults of a run of Chaos follow from")
 )
 
@@ -21,6 +23,7 @@ func TestChaos(t *testing.T) {
 			a := newArena(t, size, arenaTTL(size), *chaosSeed)
 			a.populate()
 			a.settle()
+			wanted := regexp.MustCompile(*chaosFaults)
 			var done []string
 			defer func() {
 				if t.Failed() {
@@ -29,8 +32,8 @@ func TestChaos(t *testing.T) {
 			}()
 			for end := chaosEnd(t); time.Now().Before(end) && len(a.broken) == 0; {
 				hold := time.Duration(a.rnd.Int64N(int64(3 * a.ttl)))
-				fs := []fault{a.pick(anyFault)}
-				if a.rnd.IntN(3) == 0 { // and a worker has its own trouble at the same time
+				fs := []fault{a.pick(func(f fault) bool { return wanted.MatchString(f.name) })}
+				if *chaosFaults == "" && a.rnd.IntN(3) == 0 { // and a worker has its own trouble at the same time
 					fs = append(fs, a.pick(func(f fault) bool { return f.whom }))
 				}
 				for _, f := range fs {
@@ -57,8 +60,6 @@ func chaosEnd(t *testing.T) time.Time {
 	}
 	return end
 }
-
-func anyFault(fault) bool { return true }
 
 // pick is a fault by chance, of those that apply and are wanted.
 func (a *arena) pick(wanted func(fault) bool) fault {

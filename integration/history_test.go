@@ -344,15 +344,21 @@ func (c *checker) troubled(from, to int64) bool {
 
 // fail notes a violation at an entry, and what came before it of the same instance, and of faults.
 func (c *checker) fail(invariant, i int, key, format string, args ...any) {
+	who := c.entries[i].Who
+	c.found = append(c.found, violation{invariant, fmt.Sprintf(format, args...), before(c.entries[:i+1], key, func(e entry) bool { return e.Who == who })})
+}
+
+// before is the last entry of a history and what came before it of an instance, and of faults. What observers were told of the instance counts
+// where it was told to those who are of interest.
+func before(entries []entry, key string, observer func(entry) bool) (stretch []entry) {
 	const most = 16
-	v := violation{invariant: invariant, text: fmt.Sprintf(format, args...)}
-	for j := i; j >= 0 && len(v.stretch) < most; j-- {
-		e := c.entries[j]
-		about := key != "" && e.Service+"/"+e.ID == key && (e.Who == c.entries[i].Who || !strings.HasPrefix(e.What, saidEvent))
-		if j == i || about || slices.Contains([]string{saidFault, saidHealed, saidKilled, saidStopped, saidReset, saidMeddled}, e.What) {
-			v.stretch = append(v.stretch, e)
+	for j := len(entries) - 1; j >= 0 && len(stretch) < most; j-- {
+		e := entries[j]
+		about := key != "" && e.Service+"/"+e.ID == key && (observer(e) || !strings.HasPrefix(e.What, saidEvent))
+		if j == len(entries)-1 || about || slices.Contains([]string{saidFault, saidHealed, saidKilled, saidStopped, saidReset, saidMeddled}, e.What) {
+			stretch = append(stretch, e)
 		}
 	}
-	slices.Reverse(v.stretch)
-	c.found = append(c.found, v)
+	slices.Reverse(stretch)
+	return stretch
 }
