@@ -82,6 +82,9 @@ type Keeper struct {
 	wg     sync.WaitGroup
 	hurry  chan struct{} // somebody asks for a lease: the next try need not wait; holds one
 
+	tried time.Time // when a write was last acknowledged, or another server tried; the keeper's goroutine's own, as is
+	moves int       // how many other servers were tried since
+
 	mu      sync.Mutex // guards what follows
 	started bool
 	current *Lease        // nil while there is none
@@ -229,9 +232,11 @@ func (k *Keeper) Close(ctx context.Context, revoke bool) error {
 func (k *Keeper) run() {
 	up, stop := k.bucket.Reconnected()
 	defer stop()
+	k.tried = time.Now()
 	for wait := time.Duration(0); k.ctx.Err() == nil; {
 		l, err := k.grant()
 		if err != nil {
+			k.move(err)
 			k.mu.Lock()
 			k.failure = err
 			k.tries++
@@ -276,6 +281,7 @@ func (k *Keeper) grant() (*Lease, error) {
 		return nil, err
 	}
 	l.rev = rev
+	k.tried, k.moves = began, 0
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.current, k.failure, k.renewed = l, nil, began
@@ -324,6 +330,7 @@ func (k *Keeper) keep(l *Lease) error {
 			return nil
 		case err == nil:
 			l.rev, unsure, retry, wait = rev, false, 0, k.interval()
+			k.tried, k.moves = began, 0
 			k.acknowledged(began)
 		case errors.Is(err, tenant.ErrConflict):
 			return fmt.Errorf("%w: its key ran out or was sealed: %w", ErrLost, err)
@@ -332,11 +339,24 @@ func (k *Keeper) keep(l *Lease) error {
 		default:
 			if k.bucket.Revive(k.ctx, k.patience()) {
 				k.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "bucket", k.bucket.Name(), "reason", err)
+			} else {
+				k.move(err)
 			}
 			unsure, retry = true, longer(retry)
 			wait = jitter(min(retry, k.cfg.TTL/12))
 		}
 	}
+}
+
+// move has the connection made to another server, where none was acknowledged for so long that the lease is in danger: this
+// one may be cut off from its cluster.
+func (k *Keeper) move(why error) {
+	if time.Since(k.tried) < k.tooLate() || tenant.Permanent(why) || !k.bucket.Move(k.moves) {
+		return
+	}
+	k.tried = time.Now()
+	k.moves++
+	k.cfg.Logger.Warn("kvregistry: no heartbeat is acknowledged, trying another server", "bucket", k.bucket.Name(), "reason", why)
 }
 
 // adopt finds out what became of a heartbeat whose answer was lost. Only the owner puts a value on a lease's

@@ -40,6 +40,17 @@ func (b *Bucket) Revive(ctx context.Context, patience time.Duration) bool {
 	return b.nc.ForceReconnect() == nil
 }
 
+// Move is for who gets no answer from JetStream on a connection that answers pings, and has not long to live without: the
+// server may be cut off from the others of its cluster. It has the connection made to another server, and reports whether it did so. moves is
+// how many times that was done since the last answer: each of the other servers is tried once. It does nothing where Revive does nothing.
+func (b *Bucket) Move(moves int) bool {
+	if b.cfg.KeepConnection || !b.nc.IsConnected() || moves >= len(b.nc.Servers())-1 || !b.reviving.TryLock() {
+		return false
+	}
+	defer b.reviving.Unlock()
+	return b.nc.ForceReconnect() == nil
+}
+
 // deaf reports whether the server refused this connection's subscription to its answers.
 func (b *Bucket) deaf() bool {
 	last := b.nc.LastError()
