@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/kvregistry/go/tenant"
@@ -27,7 +28,7 @@ type record struct {
 var (
 	errNewer   = errors.New("its format is newer than this package reads")
 	errForeign = errors.New("its name or id is not its key's")
-	errNoLease = errors.New("it names no lease")
+	errNoLease = errors.New("it names no lease: letters and digits, 64 at the most")
 	errNotKey  = errors.New("its key is not one of a registration")
 	errStatus  = errors.New("its status is unknown")
 	errWeight  = errors.New("its weight is negative")
@@ -67,7 +68,7 @@ func decode(key string, value []byte, revision uint64) (rec record, err error) {
 		return rec, errNewer
 	case rec.Format < 1:
 		return record{}, fmt.Errorf("its format is %d", rec.Format)
-	case rec.Lease == "":
+	case !leaseID(rec.Lease):
 		return record{}, errNoLease
 	case s.Name != name || s.ID != id:
 		return record{}, errForeign
@@ -88,10 +89,19 @@ func leaseOf(value []byte) (string, bool) {
 		Format int    `json:"format"`
 		Lease  string `json:"lease"`
 	}
-	if json.Unmarshal(value, &rec) != nil || rec.Format != format || rec.Lease == "" {
+	if json.Unmarshal(value, &rec) != nil || rec.Format != format || !leaseID(rec.Lease) {
 		return "", false
 	}
 	return rec.Lease, true
+}
+
+// leaseID reports whether a lease may have this id: letters and digits. Another is no key that could ever be asked for, and so none
+// that a sweep could find out about.
+func leaseID(id string) bool {
+	const most = 64
+	return id != "" && len(id) <= most && strings.IndexFunc(id, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}) < 0
 }
 
 // leaseValue is the value of a lease's key, which people read and programs do not.

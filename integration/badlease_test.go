@@ -1,0 +1,40 @@
+package integration
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// Invariant 9: a record whose lease can be no key is one that can't be read. It keeps nobody from starting, and no sweep from removing
+// the dead. Seen to fail with records that may name any lease: New failed for everybody, and no sweep ended.
+func TestLeaseThatCanBeNoKey(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	if err := open(t, s).Close(); err != nil { // which makes the bucket
+		t.Fatal(err)
+	}
+	kv := bucket(t, s.Connect(), kvregistry.DefaultTenant)
+	for id, lease := range map[string]string{"space": "a b", "dot": "x.", "wild": ">", "dead": "NEVERWAS"} {
+		doc := `{"format":1,"owner":"O","lease":"` + lease + `","instance":{"id":"` + id + `","name":"web","address":"127.0.0.1:1"}}`
+		if _, err := kv.PutString(t.Context(), "svc.web."+id, doc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	r := open(t, s)
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("New took %s", took)
+	}
+	if _, err := r.GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
+		t.Errorf("a look-up gave %v, want ErrNotFound", err)
+	}
+	natstest.Eventually(t, 4*ttl, func() error {
+		if _, err := kv.Get(t.Context(), "svc.web.dead"); err == nil {
+			return errStill
+		}
+		return nil
+	})
+}
