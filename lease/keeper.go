@@ -323,7 +323,10 @@ func (k *Keeper) keep(l *Lease) error {
 		began := time.Now()
 		rev, err := k.renew(l)
 		if errors.Is(err, tenant.ErrConflict) && unsure {
-			rev, err = k.adopt(l)
+			if rev, err = k.adopt(l); err == nil { // it may be most of a TTL old: the next one is due
+				l.rev, unsure, wait = rev, false, 0
+				continue
+			}
 		}
 		switch {
 		case k.ctx.Err() != nil:

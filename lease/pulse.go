@@ -24,7 +24,7 @@ type pulse struct {
 
 // run asks until stop is called, which waits for the end.
 func (p *pulse) run(ctx context.Context, b *tenant.Bucket, queue jetstream.Consumer, ttl time.Duration) (stop func()) {
-	period := min(ttl/3, 2*time.Second)
+	period := min(ttl/4, 2*time.Second) // so that an outage that ends a lease, two thirds of a TTL, is one that is noticed
 	p.mu.Lock()
 	p.late, p.last = period*5/2, time.Now()
 	p.mu.Unlock()
@@ -35,8 +35,11 @@ func (p *pulse) run(ctx context.Context, b *tenant.Bucket, queue jetstream.Consu
 		for ctx.Err() == nil {
 			sleep(ctx, period, nil)
 			ask, cancel := context.WithTimeout(ctx, period)
-			_, err := b.JetStream().Stream(ask, b.Stream())
+			stream, err := b.JetStream().Stream(ask, b.Stream())
 			p.beat(err == nil)
+			if err == nil && !quorate(stream.CachedInfo()) {
+				p.fault()
+			}
 			if info, err := queue.Info(ask); err == nil {
 				p.depth.Store(info.NumPending + uint64(info.NumAckPending))
 			}
@@ -44,6 +47,24 @@ func (p *pulse) run(ctx context.Context, b *tenant.Bucket, queue jetstream.Consu
 		}
 	}()
 	return func() { cancel(); <-done; p.depth.Store(0) }
+}
+
+// unheard is how long a leader may not have heard of a replica that it still counts on; with nothing to do it hears every second.
+const unheard = 2 * time.Second
+
+// quorate reports whether a stream's leader heard of a majority of the replicas of late. One that did not goes on answering for
+// 10 s and more, while it acknowledges no heartbeat.
+func quorate(info *jetstream.StreamInfo) bool {
+	if info.Cluster == nil {
+		return true
+	}
+	heard := 1 // itself
+	for _, r := range info.Cluster.Replicas {
+		if !r.Offline && r.Active < unheard {
+			heard++
+		}
+	}
+	return heard > info.Config.Replicas/2
 }
 
 // fault notes that the server did not serve as it should.

@@ -97,6 +97,9 @@ func (r *Reaper) serveConnected(queue jetstream.Consumer) error {
 
 // serveBatch makes one request to the queue and deals with what comes.
 func (r *Reaper) serveBatch(queue jetstream.Consumer, up <-chan nats.Status) error {
+	if !r.bucket.Conn().IsConnected() { // requests would pile up until it is
+		return errReconnected
+	}
 	ctx, cancel := context.WithTimeout(r.ctx, standby)
 	defer cancel()
 	batch, err := queue.Fetch(taken, jetstream.FetchContext(ctx))

@@ -170,7 +170,8 @@ func (r *Reaper) keepTimer() {
 			sleep(r.ctx, r.hold(), nil)
 			continue
 		}
-		if _, found, err := r.bucket.Get(r.ctx, tenant.SweepKey); err == nil && !found {
+		_, found, err := r.bucket.Get(r.ctx, tenant.SweepKey)
+		if err == nil && !found {
 			err = r.sweepOnce(func() error {
 				_, err := r.bucket.Create(r.ctx, tenant.SweepKey, timerValue, r.timerTTL())
 				return err
@@ -179,7 +180,11 @@ func (r *Reaper) keepTimer() {
 				r.cfg.Logger.Debug("kvregistry: sweep", "bucket", r.bucket.Name(), "reason", err)
 			}
 		}
-		sleep(r.ctx, jitter(10*r.timerTTL()), up)
+		wait := 10 * r.timerTTL()
+		if err != nil { // nobody may have swept
+			wait = r.timerTTL()
+		}
+		sleep(r.ctx, jitter(wait), up)
 	}
 }
 
