@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -252,14 +253,18 @@ var portsGiven atomic.Int64
 
 func init() { portsGiven.Store(rand.Int64N(ports)) } // other processes begin elsewhere
 
-// FreePort is a port of loopback that nobody listened on just now, and that it has not given before.
+// FreePort is a port of loopback that nobody listened on just now, and that it has not given before. It tries by a connection and not by
+// listening itself: a process that is started at that moment would keep its socket open for another one.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	for range ports {
 		port := firstPort + int(portsGiven.Add(1)%ports)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			_ = l.Close()
+		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
+		if errors.Is(err, syscall.ECONNREFUSED) {
 			return port
+		}
+		if err == nil {
+			_ = c.Close()
 		}
 	}
 	t.Fatal("no port is free")
