@@ -76,12 +76,12 @@ func TestGracefulStopIsSeenAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = p.stdin.Close()
 	for range 3 {
 		if e := <-events; e.Kind != kvregistry.Registered {
 			t.Fatalf("got %s", e.Kind)
 		}
 	}
+	_ = p.stdin.Close() // not before: what came and went unread is not told of
 	for range 3 {
 		if e := <-events; e.Kind != kvregistry.Unregistered {
 			t.Fatalf("got %s, want unregistered", e.Kind)
