@@ -315,7 +315,7 @@ func (a *arena) broke(invariant int, format string, args ...any) {
 	v := violation{invariant: invariant, text: fmt.Sprintf(format, args...)}
 	a.history.add(entry{What: "broken"})
 	if key := instanceKey.FindString(v.text); key != "" {
-		v.stretch = before(a.history.sorted(), key, func(entry) bool { return true })
+		v.stretch = before(a.history.sorted(), key, "")
 	}
 	a.broken = append(a.broken, v)
 }

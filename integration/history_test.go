@@ -344,17 +344,16 @@ func (c *checker) troubled(from, to int64) bool {
 
 // fail notes a violation at an entry, and what came before it of the same instance, and of faults.
 func (c *checker) fail(invariant, i int, key, format string, args ...any) {
-	who := c.entries[i].Who
-	c.found = append(c.found, violation{invariant, fmt.Sprintf(format, args...), before(c.entries[:i+1], key, func(e entry) bool { return e.Who == who })})
+	c.found = append(c.found, violation{invariant, fmt.Sprintf(format, args...), before(c.entries[:i+1], key, c.entries[i].Who)})
 }
 
-// before is the last entry of a history and what came before it of an instance, and of faults. What observers were told of the instance counts
-// where it was told to those who are of interest.
-func before(entries []entry, key string, observer func(entry) bool) (stretch []entry) {
+// before is the last entry of a history and what came before it of an instance, and of faults; of what observers were told, what
+// one of them was told, or where who is empty, all.
+func before(entries []entry, key, who string) (stretch []entry) {
 	const most = 16
 	for j := len(entries) - 1; j >= 0 && len(stretch) < most; j-- {
 		e := entries[j]
-		about := key != "" && e.Service+"/"+e.ID == key && (observer(e) || !strings.HasPrefix(e.What, saidEvent))
+		about := key != "" && e.Service+"/"+e.ID == key && (who == "" || e.Who == who || !strings.HasPrefix(e.What, saidEvent))
 		if j == len(entries)-1 || about || slices.Contains([]string{saidFault, saidHealed, saidKilled, saidStopped, saidReset, saidMeddled}, e.What) {
 			stretch = append(stretch, e)
 		}

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -42,7 +41,7 @@ func TestServerCutOffFromItsCluster(t *testing.T) {
 		}
 	}
 	if h := owner.Health(); h.Lease != kvregistry.LeaseHeld || nc.Stats().Reconnects != 1 {
-		t.Errorf("connected to %s, made again %d times; %s", nc.ConnectedAddr(), nc.Stats().Reconnects, fmt.Sprintf("%+v", h))
+		t.Errorf("connected to %s, made again %d times; %+v", nc.ConnectedAddr(), nc.Stats().Reconnects, h)
 	}
 	heal()
 }

@@ -82,8 +82,8 @@ type Keeper struct {
 	wg     sync.WaitGroup
 	hurry  chan struct{} // somebody asks for a lease: the next try need not wait; holds one
 
-	tried time.Time // when a write was last acknowledged, or another server tried; the keeper's goroutine's own, as is
-	moves int       // how many other servers were tried since
+	moved time.Time // when another server was last tried, or the keeper began; the keeper's goroutine's own, as is
+	moves int       // how many were tried since the last acknowledged heartbeat
 
 	mu      sync.Mutex // guards what follows
 	started bool
@@ -232,7 +232,7 @@ func (k *Keeper) Close(ctx context.Context, revoke bool) error {
 func (k *Keeper) run() {
 	up, stop := k.bucket.Reconnected()
 	defer stop()
-	k.tried = time.Now()
+	k.moved = time.Now()
 	for wait := time.Duration(0); k.ctx.Err() == nil; {
 		l, err := k.grant()
 		if err != nil {
@@ -281,7 +281,6 @@ func (k *Keeper) grant() (*Lease, error) {
 		return nil, err
 	}
 	l.rev = rev
-	k.tried, k.moves = began, 0
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.current, k.failure, k.renewed = l, nil, began
@@ -333,7 +332,6 @@ func (k *Keeper) keep(l *Lease) error {
 			return nil
 		case err == nil:
 			l.rev, unsure, retry, wait = rev, false, 0, k.interval()
-			k.tried, k.moves = began, 0
 			k.acknowledged(began)
 		case errors.Is(err, tenant.ErrConflict):
 			return fmt.Errorf("%w: its key ran out or was sealed: %w", ErrLost, err)
@@ -354,10 +352,14 @@ func (k *Keeper) keep(l *Lease) error {
 // move has the connection made to another server, where none was acknowledged for so long that the lease is in danger: this
 // one may be cut off from its cluster.
 func (k *Keeper) move(why error) {
-	if time.Since(k.tried) < k.tooLate() || tenant.Permanent(why) || !k.bucket.Move(k.moves) {
+	last := k.moved
+	if renewed := k.Renewed(); renewed.After(last) {
+		last, k.moves = renewed, 0
+	}
+	if time.Since(last) < k.tooLate() || tenant.Permanent(why) || !k.bucket.Move(k.moves) {
 		return
 	}
-	k.tried = time.Now()
+	k.moved = time.Now()
 	k.moves++
 	k.cfg.Logger.Warn("kvregistry: no heartbeat is acknowledged, trying another server", "bucket", k.bucket.Name(), "reason", why)
 }

@@ -67,7 +67,7 @@ func (r *Reaper) Close() {
 func (r *Reaper) Reaped() uint64 { return r.reaped.Load() }
 
 // Waiting is how many messages wait in the queue or were given back to come again, heartbeats that no reaper has looked
-// at included: as of a third of a TTL ago at the most. It is 0 where the queue does not serve this reaper.
+// at included: as of a quarter of a TTL ago at the most. It is 0 where the queue does not serve this reaper.
 func (r *Reaper) Waiting() uint64 { return r.pulse.depth.Load() }
 
 // Held is how many times this reaper gave a marker back because it was in doubt.

@@ -61,7 +61,7 @@ type Bucket struct {
 	cfg  Config
 	kv   atomic.Pointer[jetstream.KeyValue] // set by the first Ensure that succeeds
 
-	reviving sync.Mutex // held by Revive; guards unheard
+	reviving sync.Mutex // held by Revive and Move; guards unheard
 	unheard  time.Time  // when a connection that got no answers was last made again
 }
 

@@ -50,7 +50,7 @@ type session struct {
 	expected int                 // keys that the snapshot has
 	keys     map[string]struct{} // those that came; nil once the snapshot was handed over
 	inPlace  int                 // those of them that came as they were when the session began
-	asked    bool                // the leader was asked what was written meanwhile
+	checked  bool                // the leader was asked what was written meanwhile, or is being asked
 	complete bool                // the snapshot was handed over
 	batch    []Change
 }
@@ -60,6 +60,11 @@ type origin struct {
 	created  time.Time
 	last     uint64 // its last revision, as its leader said
 	replicas int
+}
+
+// precedes reports whether o is of the same life as a later origin, and says less.
+func (o origin) precedes(later origin) bool {
+	return o.created.Equal(later.created) && o.last < later.last
 }
 
 // start reads where the stream stands, subscribes and makes the consumer.
@@ -207,9 +212,9 @@ func (s *session) finishSnapshot() {
 	if !s.sure && time.Since(s.began) < settling && s.view.lacks(s.keys) {
 		return
 	}
-	if !s.sure && !s.asked && s.inPlace < s.expected {
-		s.asked, s.need = true, math.MaxUint64 // until the answer is there
-		s.view.wg.Go(s.ask)                    // ends within startTime; Close waits
+	if !s.sure && !s.checked && s.inPlace < s.expected {
+		s.checked, s.need = true, math.MaxUint64 // until the answer is there
+		s.view.wg.Go(s.ask)                      // ends within startTime; Close waits
 		return
 	}
 	s.complete, s.keys = true, nil

@@ -389,7 +389,7 @@ func (v *View) unseen(from origin, fs filters, rev *uint64) filters {
 // restarted reports whether the stream is another one than the view knows, so that revisions started over. The caller
 // holds v.keys.
 func (v *View) restarted(from origin) bool {
-	return !v.origin.created.IsZero() && (!from.created.Equal(v.origin.created) || from.last < v.origin.last)
+	return !v.origin.created.IsZero() && (!from.created.Equal(v.origin.created) || from.precedes(v.origin))
 }
 
 // outdated reports whether a stream's leader seems to be one of before: it has less than the view has seen of the same
@@ -402,7 +402,7 @@ func (v *View) outdated(from origin) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
-	case from.replicas <= 1 || !from.created.Equal(known.created) || from.last >= known.last:
+	case from.replicas <= 1 || !from.precedes(known):
 		v.backward = time.Time{}
 		return false
 	case v.backward.IsZero():

@@ -82,6 +82,14 @@ func newView(t *testing.T, s *natstest.Server) (*View, *model, *tenant.Bucket) {
 	return v, m, b
 }
 
+// newReplicatedView makes a view of a bucket with three replicas, each of which has all.
+func newReplicatedView(t *testing.T) (*View, *model, *tenant.Bucket) {
+	t.Helper()
+	v, m, b := newView(t, natstest.Cluster(t)[0])
+	natstest.AwaitReplicas(t, b.Conn(), b.Stream(), 3)
+	return v, m, b
+}
+
 func put(t *testing.T, b *tenant.Bucket, key, value string) {
 	t.Helper()
 	natstest.Eventually(t, 5*time.Second, func() error { // a cluster may lose a request
@@ -315,9 +323,7 @@ func TestViewEqualsTheBucket(t *testing.T) {
 // message ends, without asking the leader, and with a need that counts the changes of other filters.
 func TestReplicaThatLagsIsNotShown(t *testing.T) {
 	t.Parallel()
-	servers := natstest.Cluster(t)
-	v, m, b := newView(t, servers[0])
-	natstest.AwaitReplicas(t, b.Conn(), b.Stream(), 3)
+	v, m, b := newReplicatedView(t)
 	put(t, b, "svc.a.1", "x")
 	last, err := b.Last(t.Context(), "svc.a.*")
 	if err != nil {
@@ -362,9 +368,7 @@ func TestReplicaThatLagsIsNotShown(t *testing.T) {
 // more than there is. Seen to fail with views that take it for a bucket made anew.
 func TestOutdatedLeaderIsNotBelieved(t *testing.T) {
 	t.Parallel()
-	servers := natstest.Cluster(t)
-	v, m, b := newView(t, servers[0])
-	natstest.AwaitReplicas(t, b.Conn(), b.Stream(), 3)
+	v, m, b := newReplicatedView(t)
 	put(t, b, "svc.a.1", "x")
 	v.Watch("svc.a.*")
 	if err := v.Wait(within(t, 5*time.Second), "svc.a.*"); err != nil {
