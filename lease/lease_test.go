@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -336,21 +338,139 @@ func TestDoubtfulReaperHoldsBack(t *testing.T) {
 	b := newBucket(t, natstest.Start(t))
 	r := newReaper(t, b)
 	began := time.Now()
-	r.cfg.Steady = func(time.Duration) bool { return time.Since(began) > 3*MinTTL }
+	var late atomic.Bool
+	r.cfg.Steady = func(time.Duration) bool { return !late.Load() || time.Since(began) > 3*MinTTL }
 	r.Start()
+	natstest.Eventually(t, 2*MinTTL, func() error { // the doubt begins while the reaper waits for markers
+		q, err := b.JetStream().Consumer(t.Context(), b.Stream(), queueName)
+		if err == nil && q.CachedInfo().NumWaiting == 0 {
+			err = errors.New("the reaper is not served")
+		}
+		return err
+	})
+	late.Store(true)
 	put(t, b, "svc.web.a", "L")
 	if _, err := b.Write(t.Context(), tenant.Write{Key: "lease.L", Value: []byte("x"), TTL: MinTTL}); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 6*MinTTL, func() error {
-		if has(t, b, "svc.web.a") {
-			return errors.New("not reaped")
-		}
-		return nil
-	})
+	isReaped(t, b, "svc.web.a", 6*MinTTL)
 	if r.Held() == 0 || time.Since(began) < 3*MinTTL {
 		t.Errorf("held back %d times, reaped after %s", r.Held(), time.Since(began))
 	}
+}
+
+// Reapers that are in doubt leave the queue's places to one that is not. Seen to fail with doubtful ones that take markers to give them back.
+func TestDoubtfulReapersLeaveTheirPlaces(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	b := newBucket(t, s)
+	for range holders {
+		r := newReaper(t, newBucket(t, s))
+		r.cfg.Steady = func(time.Duration) bool { return false }
+		r.Start()
+	}
+	natstest.Eventually(t, 2*MinTTL, func() error {
+		_, err := b.JetStream().Consumer(t.Context(), b.Stream(), queueName)
+		return err
+	})
+	newReaper(t, b).Start()
+	put(t, b, "svc.web.a", "L")
+	if _, err := b.Write(t.Context(), tenant.Write{Key: "lease.L", Value: []byte("x"), TTL: MinTTL}); err != nil {
+		t.Fatal(err)
+	}
+	isReaped(t, b, "svc.web.a", 2*MinTTL+time.Second)
+}
+
+// A request that comes to the queue as that is deleted is never answered, and one that comes after it has no responders: neither
+// keeps a reaper waiting, nor in doubt. Seen to fail with a pulse that does not look whether the queue is there, and with such a reaper in doubt.
+func TestQueueThatIsNoMore(t *testing.T) {
+	t.Parallel()
+	for _, answered := range []bool{true, false} {
+		t.Run(fmt.Sprintf("no responders %v", answered), func(t *testing.T) {
+			t.Parallel()
+			s := natstest.Start(t)
+			b := newBucket(t, s)
+			r := newReaper(t, b)
+			queue, err := r.queue(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.JetStream().DeleteConsumer(t.Context(), b.Stream(), queueName); err != nil {
+				t.Fatal(err)
+			}
+			if !answered {
+				nc := s.Connect()
+				if _, err := nc.SubscribeSync("$JS.API.CONSUMER.MSG.NEXT." + b.Stream() + "." + queueName); err != nil {
+					t.Fatal(err)
+				}
+				if err := nc.Flush(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			served := make(chan error, 1)
+			go func() { served <- r.serveConnected(queue) }() // ends when the queue is found to be gone
+			select {
+			case err := <-served:
+				if !r.deleted(queue, err) {
+					t.Errorf("%v: not taken for a deleted queue", err)
+				}
+			case <-time.After(2 * MinTTL):
+				t.Error("the reaper waits for a queue that is no more")
+			}
+		})
+	}
+}
+
+// In a full bucket, where the sweep's timer can't be written, the dead are swept all the same, and make room. Seen to fail with a sweep that
+// ends where its timer fails.
+func TestSweepOfAFullBucket(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	b := fullBucket(t, s, func(b *tenant.Bucket) {
+		put(t, b, "svc.web.a", "GONE"+strings.Repeat(" ", 300)) // the server takes a purge that is smaller than what it ends
+		rev := put(t, b, "lease.GONE", "x")
+		if _, err := b.Write(t.Context(), tenant.Write{Key: "lease.GONE", Op: tenant.Purge, If: tenant.At(rev)}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	r := newReaper(t, b)
+	r.cfg.LeaseOf = func(value []byte) (string, bool) { return strings.TrimSpace(string(value)), true }
+	r.Start()
+	isReaped(t, b, "svc.web.a", 3*MinTTL)
+}
+
+// isReaped waits for a key to be gone.
+func isReaped(t *testing.T, b *tenant.Bucket, key string, within time.Duration) {
+	t.Helper()
+	natstest.Eventually(t, within, func() error {
+		if has(t, b, key) {
+			return fmt.Errorf("%s is not reaped", key)
+		}
+		return nil
+	})
+}
+
+// fullBucket makes a bucket that has what first puts there, and no room for more.
+func fullBucket(t *testing.T, s *natstest.Server, first func(*tenant.Bucket)) *tenant.Bucket {
+	t.Helper()
+	b, err := tenant.New(s.Connect(), "test", tenant.Config{MaxBytes: 8 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first(b)
+	for size := 100; size >= 0; size -= 50 {
+		for i := 0; err == nil; i++ {
+			_, err = b.Write(t.Context(), tenant.Write{Key: fmt.Sprintf("junk.%d.%d", size, i), Value: make([]byte, size)})
+		}
+		if !errors.Is(err, tenant.ErrStorageFull) {
+			t.Fatal(err)
+		}
+		err = nil
+	}
+	return b
 }
 
 func TestCheckTTL(t *testing.T) {
@@ -368,16 +488,7 @@ func TestCheckTTL(t *testing.T) {
 func TestLeaseIsTriedForWhoAsks(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	b, err := tenant.New(s.Connect(), "test", tenant.Config{MaxBytes: 8 << 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Ensure(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; err == nil; i++ {
-		_, err = b.Write(t.Context(), tenant.Write{Key: fmt.Sprintf("svc.junk.%d", i), Value: make([]byte, 100)})
-	}
+	b := fullBucket(t, s, func(*tenant.Bucket) {})
 	k := newKeeper(t, b, KeeperConfig{})
 	for range 8 { // so that the keeper rests for a while between two tries of its own
 		if _, err := k.Lease(t.Context()); !errors.Is(err, tenant.ErrStorageFull) {

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,8 +23,9 @@ type pulse struct {
 	depth atomic.Uint64 // messages in the reapers' queue, as far as is known
 }
 
-// run asks until stop is called, which waits for the end.
-func (p *pulse) run(ctx context.Context, b *tenant.Bucket, queue jetstream.Consumer, ttl time.Duration) (stop func()) {
+// run asks until stop is called, which waits for the end. Where the queue is no more it says so to gone: a request that
+// came to the queue as it was deleted is never answered.
+func (p *pulse) run(ctx context.Context, gone context.CancelCauseFunc, b *tenant.Bucket, queue jetstream.Consumer, ttl time.Duration) (stop func()) {
 	period := min(ttl/4, 2*time.Second) // so that an outage that ends a lease, two thirds of a TTL, is one that is noticed
 	p.mu.Lock()
 	p.late, p.last = period*5/2, time.Now()
@@ -40,8 +42,12 @@ func (p *pulse) run(ctx context.Context, b *tenant.Bucket, queue jetstream.Consu
 			if err == nil && !quorate(stream.CachedInfo()) {
 				p.fault()
 			}
-			if info, err := queue.Info(ask); err == nil {
+			info, err := queue.Info(ask)
+			switch {
+			case err == nil:
 				p.depth.Store(info.NumPending + uint64(info.NumAckPending))
+			case errors.Is(err, jetstream.ErrConsumerNotFound):
+				gone(err)
 			}
 			cancel()
 		}

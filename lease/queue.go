@@ -69,13 +69,23 @@ func (r *Reaper) serve() {
 			wait = jitter(standby)
 		default:
 			r.cfg.Logger.Debug("kvregistry: reaper", "bucket", r.bucket.Name(), "reason", err)
-			if !errors.Is(err, jetstream.ErrConsumerDeleted) {
+			if !r.deleted(queue, err) {
 				r.pulse.fault() // what the queue suffers from, heartbeats may suffer from
 			}
 			queue, wait = nil, jitter(longer(wait))
 		}
 		sleep(r.ctx, wait, nil)
 	}
+}
+
+// deleted reports whether the queue failed because it is no more, which says nothing against the server.
+func (r *Reaper) deleted(queue jetstream.Consumer, why error) bool {
+	if queue != nil && errors.Is(why, nats.ErrNoResponders) { // it may have no leader only
+		ctx, cancel := context.WithTimeout(r.ctx, ackWait)
+		defer cancel()
+		_, why = queue.Info(ctx)
+	}
+	return errors.Is(why, jetstream.ErrConsumerDeleted) || errors.Is(why, jetstream.ErrConsumerNotFound)
 }
 
 var errReconnected = errors.New("the connection was lost")
@@ -87,22 +97,28 @@ func (r *Reaper) reconnected() bool { return r.bucket.Conn().Stats().Reconnects 
 func (r *Reaper) serveConnected(queue jetstream.Consumer) error {
 	up, stop := r.bucket.Reconnected()
 	defer stop()
-	defer r.pulse.run(r.ctx, r.bucket, queue, r.cfg.TTL)()
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	defer cancel(nil)
+	defer r.pulse.run(ctx, cancel, r.bucket, queue, r.cfg.TTL)()
 	for {
-		if err := r.serveBatch(queue, up); err != nil {
+		if err := r.serveBatch(ctx, queue, up); err != nil {
 			return err
 		}
 	}
 }
 
-// serveBatch makes one request to the queue and deals with what comes.
-func (r *Reaper) serveBatch(queue jetstream.Consumer, up <-chan nats.Status) error {
+// serveBatch makes one request to the queue and deals with what comes. A reaper in doubt leaves its place to others.
+func (r *Reaper) serveBatch(ctx context.Context, queue jetstream.Consumer, up <-chan nats.Status) error {
 	if !r.bucket.Conn().IsConnected() { // requests would pile up until it is
 		return errReconnected
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, standby)
+	if r.doubtful() {
+		sleep(ctx, r.hold()/12, up)
+		return context.Cause(ctx)
+	}
+	request, cancel := context.WithTimeout(ctx, standby)
 	defer cancel()
-	batch, err := queue.Fetch(taken, jetstream.FetchContext(ctx))
+	batch, err := queue.Fetch(taken, jetstream.FetchContext(request))
 	if err != nil {
 		return err
 	}
@@ -112,7 +128,7 @@ func (r *Reaper) serveBatch(queue jetstream.Consumer, up <-chan nats.Status) err
 			return errReconnected
 		case msg, open := <-msgs:
 			if !open {
-				return notServed(r.ctx, batch.Error())
+				return notServed(ctx, batch.Error())
 			}
 			r.deal(msg, msgs)
 		}
@@ -125,8 +141,10 @@ func (r *Reaper) serveBatch(queue jetstream.Consumer, up <-chan nats.Status) err
 // notServed says why a request to the queue ended, nil where it was only over.
 func notServed(ctx context.Context, err error) error {
 	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
 	case err == nil, errors.Is(err, context.DeadlineExceeded), errors.Is(err, jetstream.ErrBatchCompleted):
-		return ctx.Err()
+		return nil
 	case strings.Contains(err.Error(), "Exceeded MaxWaiting"):
 		return errStandby
 	}
@@ -168,12 +186,21 @@ func (r *Reaper) deal(msg jetstream.Msg, more <-chan jetstream.Msg) {
 // them back, to look again soon; after a failure they come again.
 func (r *Reaper) settle(msgs []jetstream.Msg, work func([]jetstream.Msg) error) {
 	delay := time.Duration(0)
-	if r.doubtful() {
+	err := errDoubt
+	if !r.doubtful() {
+		err = work(msgs)
+	}
+	switch {
+	case errors.Is(err, errDoubt):
 		r.held.Add(uint64(len(msgs)))
 		delay = r.hold() / 3 // the doubt may be over before a whole one
-	} else if err := work(msgs); err != nil {
-		r.cfg.Logger.Warn("kvregistry: could not reap, trying again", "bucket", r.bucket.Name(), "reason", err)
-		delay = time.Second
+	case err != nil:
+		if !r.failing {
+			r.cfg.Logger.Warn("kvregistry: could not reap, trying again", "bucket", r.bucket.Name(), "reason", err)
+		}
+		r.failing, delay = true, time.Second
+	default:
+		r.failing = false
 	}
 	for _, msg := range msgs {
 		if delay > 0 {

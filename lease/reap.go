@@ -74,18 +74,27 @@ func (r *Reaper) sweep(markers []jetstream.Msg) error {
 	return r.sweepOnce(func() error { return r.startTimer(r.ctx, meta.Sequence.Stream) })
 }
 
+// errDoubt says that nothing was done, for an outage may be just over.
+var errDoubt = errors.New("in doubt")
+
 // sweepOnce finds who is dead, then has start begin the time to the next sweep, which one process alone can do,
-// and purges what the dead left: unless an outage came in between, in which the living lost their leases too.
+// and purges what the dead left: unless an outage came in between, in which the living lost their leases too. A full bucket
+// has no room for the timer, and each of the reapers sweeps.
 func (r *Reaper) sweepOnce(start func() error) error {
 	dead, keys, err := r.gone(r.ctx)
 	if err != nil {
 		return err
 	}
-	err = start()
-	if errors.Is(err, tenant.ErrConflict) || err == nil && r.doubtful() {
-		return nil
+	if r.doubtful() {
+		return errDoubt
 	}
-	if err != nil {
+	err = start()
+	switch {
+	case errors.Is(err, tenant.ErrConflict):
+		return nil
+	case errors.Is(err, tenant.ErrStorageFull):
+		return errors.Join(r.purge(dead, keys), err)
+	case err != nil:
 		return err
 	}
 	return r.purge(dead, keys)
@@ -132,10 +141,11 @@ func (r *Reaper) gone(ctx context.Context) (dead set, keys []heldKey, err error)
 	return dead, keys, nil
 }
 
-// seal makes sure that a lease without a key is over, and reports whether it is.
+// seal makes sure that a lease without a key is over, and reports whether it is. In a full bucket, which has no room for the
+// seal, the lease is given the benefit of the doubt.
 func (r *Reaper) seal(ctx context.Context, id string) (bool, error) {
 	_, err := r.bucket.Write(ctx, tenant.Write{Key: tenant.LeaseKey(id), Op: tenant.Purge, If: tenant.At(0)})
-	if errors.Is(err, tenant.ErrConflict) {
+	if errors.Is(err, tenant.ErrConflict) || errors.Is(err, tenant.ErrStorageFull) {
 		return false, nil
 	}
 	return err == nil, err
