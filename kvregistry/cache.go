@@ -36,7 +36,8 @@ type cache struct {
 	synced   map[string]struct{} // of observed: those whose first snapshot is there
 	dead     map[string]struct{} // leases that were over before this registry came
 	readers  map[string]map[*queue]struct{}
-	suspect  map[string]uint64 // keys whose instance was overwritten by what can't be read, at this revision
+	suspect  map[string]uint64 // keys whose instance is in doubt, and which of the doubts it is
+	doubts   uint64            // how many there were
 	view     *watcher.View
 	log      *slog.Logger
 }
@@ -76,7 +77,11 @@ func (c *cache) observe(name string) *service {
 	if name == Everything {
 		return nil
 	}
-	return c.add([]string{name})[0]
+	svc := c.add([]string{name})[0]
+	if _, all := c.synced[Everything]; all && svc.snap.Load() == nil {
+		c.publish(svc)
+	}
+	return svc
 }
 
 // track keeps what is seen of a service that this process registers, so that nothing is missing from its first
@@ -180,9 +185,14 @@ func sight(ch watcher.Change) sighting {
 
 // apply brings a batch of changes into the snapshots, one new snapshot per service that changed, and tells
 // the readers. With a whole snapshot, the services that it covers are there from now on.
-func (c *cache) apply(seen []sighting, snapshot bool) {
+func (c *cache) apply(seen []sighting, snapshot *watcher.Snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if snapshot != nil && snapshot.Reset {
+		for _, svc := range *c.services.Load() {
+			svc.revision = 0 // revisions started over
+		}
+	}
 	c.addSeen(seen)
 	changed := map[*service]bool{}
 	var events []Event
@@ -192,7 +202,7 @@ func (c *cache) apply(seen []sighting, snapshot bool) {
 			continue
 		}
 		svc := c.find(s.name)
-		if svc == nil || snapshot && s.traceless() && c.doubt(svc, s) {
+		if svc == nil || snapshot != nil && s.traceless() && c.doubt(svc, s) {
 			continue
 		}
 		if !changed[svc] {
@@ -209,7 +219,7 @@ func (c *cache) apply(seen []sighting, snapshot bool) {
 		}
 	}
 	c.prune(changed)
-	if snapshot {
+	if snapshot != nil {
 		events = append(events, c.sync()...)
 	}
 	for _, e := range events {
@@ -334,8 +344,10 @@ func (c *cache) doubt(svc *service, s sighting) bool {
 	if _, known := svc.search(id); !known {
 		return false
 	}
-	c.suspect[s.Key] = s.Revision
-	time.AfterFunc(amends, func() { c.drop(s) })
+	c.doubts++
+	doubt := c.doubts
+	c.suspect[s.Key] = doubt
+	time.AfterFunc(amends, func() { c.drop(s, doubt) })
 	return true
 }
 
@@ -352,11 +364,11 @@ func (c *cache) skip(s sighting) {
 }
 
 // drop ends an instance whose key still holds what can't be read.
-func (c *cache) drop(s sighting) {
+func (c *cache) drop(s sighting, doubt uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	svc := c.find(s.name)
-	if rev, ok := c.suspect[s.Key]; !ok || rev != s.Revision || svc == nil {
+	if c.suspect[s.Key] != doubt || svc == nil {
 		return
 	}
 	s.Op, s.err = tenant.Purge, nil
@@ -365,4 +377,5 @@ func (c *cache) drop(s sighting) {
 		c.publish(svc)
 		c.tell(event)
 	}
+	c.prune(map[*service]bool{svc: true})
 }

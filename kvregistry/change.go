@@ -1,6 +1,7 @@
 package kvregistry
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -37,7 +38,7 @@ func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
 	if err := r.complete(&s); err != nil {
 		return fmt.Errorf("kvregistry: update: %w", err)
 	}
-	return wrap("update", r.alter(ctx, list[0], func(Service) Service { return s }))
+	return wrap("update", r.alter(ctx, list[0], func(Service) (Service, error) { return s, nil }))
 }
 
 // SetStatus sets the status of all of this process's instances of a service, within 5 s. See
@@ -60,20 +61,27 @@ func (r *Registry) SetStatusContext(ctx context.Context, name string, status Sta
 		return fmt.Errorf("kvregistry: set status: service %q: %w", name, ErrNotRegistered)
 	}
 	return wrap("set status", each(list, func(g *registration) error {
-		return r.alter(ctx, g, func(s Service) Service { s.Status = status; return s })
+		return r.alter(ctx, g, func(s Service) (Service, error) {
+			s.Status = status
+			return s, r.complete(&s)
+		})
 	}))
 }
 
-// alter changes what a registration declares and writes it.
-func (r *Registry) alter(ctx context.Context, g *registration, change func(Service) Service) error {
-	was := r.own.alter(g, change)
+// alter changes what a registration declares and writes it. One change at a time is under way, so that one that is refused is taken
+// back without any other. Where its turn does not come in time, the change is left to whoever has it.
+func (r *Registry) alter(ctx context.Context, g *registration, change func(Service) (Service, error)) error {
 	if err := g.take(ctx); err != nil {
-		return err
+		return cmp.Or(r.own.leave(g, change), err)
 	}
 	defer r.release(g)
-	err := persist(ctx, func() error { return r.tryWrite(ctx, g) })
+	revert, err := r.own.alter(g, change)
+	if err != nil {
+		return err
+	}
+	err = persist(ctx, func() error { return r.tryWrite(ctx, g) })
 	if tenant.Permanent(err) {
-		r.own.revert(g, was)
+		revert()
 	}
 	return r.outcome(ctx, g, err)
 }

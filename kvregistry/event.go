@@ -3,6 +3,7 @@ package kvregistry
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -88,13 +89,25 @@ type instance struct {
 // queue holds the events that one reader has not taken yet, at most one per instance.
 type queue struct {
 	mu      sync.Mutex // guards what follows
-	pending map[instance]Event
-	order   []instance // by their oldest event that is pending; may name one that is not any more
+	pending map[instance]placed
+	order   []place // of the oldest event of each instance; what was taken back leaves its place behind
+	places  uint64  // given so far
 	wake    chan struct{}
 }
 
+// place is where an instance's event stands in the order. No number is given twice.
+type place struct {
+	of instance
+	no uint64
+}
+
+type placed struct {
+	Event
+	no uint64
+}
+
 func newQueue() *queue {
-	return &queue{pending: map[instance]Event{}, wake: make(chan struct{}, 1)}
+	return &queue{pending: map[instance]placed{}, wake: make(chan struct{}, 1)}
 }
 
 // add puts an event behind the others, or merges it with the one of its instance.
@@ -108,30 +121,29 @@ func (q *queue) add(e Event) {
 	old, ok := q.pending[of]
 	switch {
 	case !ok:
-		q.order = append(q.order, of)
+		q.places++
+		old.no = q.places
+		q.order = append(q.order, place{of, old.no})
 	case old.Kind == Registered && e.gone(): // the reader never knew of it
 		delete(q.pending, of)
-		q.forget(of)
+		q.tidy()
 		return
 	case old.Kind == Registered:
 		e.Kind = Registered
 	case old.gone() && !e.gone():
 		e.Kind = Updated
 	}
-	q.pending[of] = e
+	q.pending[of] = placed{e, old.no}
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
 }
 
-// forget takes an instance out of the order. The caller holds q.mu.
-func (q *queue) forget(of instance) {
-	for i, o := range q.order {
-		if o == of {
-			q.order = append(q.order[:i], q.order[i+1:]...)
-			return
-		}
+// tidy takes the places out of the order that were left behind, when they are most of it. The caller holds q.mu.
+func (q *queue) tidy() {
+	if len(q.order) > 2*len(q.pending)+16 {
+		q.order = slices.DeleteFunc(q.order, func(p place) bool { return q.pending[p.of].no != p.no })
 	}
 }
 
@@ -144,13 +156,14 @@ func (q *queue) next(ctx, also context.Context) (Event, bool) {
 			return Event{}, false
 		}
 		q.mu.Lock()
-		if len(q.order) > 0 {
-			of := q.order[0]
+		for len(q.order) > 0 {
+			p := q.order[0]
 			q.order = q.order[1:]
-			e := q.pending[of]
-			delete(q.pending, of)
-			q.mu.Unlock()
-			return e, true
+			if e := q.pending[p.of]; e.no == p.no {
+				delete(q.pending, p.of)
+				q.mu.Unlock()
+				return e.Event, true
+			}
 		}
 		q.mu.Unlock()
 		select {

@@ -24,10 +24,10 @@ func drain(t *testing.T, q *queue) (list []Event) {
 		q.mu.Lock()
 		order, pending := len(q.order), len(q.pending)
 		q.mu.Unlock()
-		if order != pending {
+		if order < pending || order > 2*pending+16 {
 			t.Fatalf("%d events are pending, and %d are in the order", pending, order)
 		}
-		if order == 0 {
+		if pending == 0 {
 			return list
 		}
 		e, ok := q.next(t.Context(), t.Context())
@@ -87,6 +87,19 @@ func TestQueueCoalesces(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// An instance that comes and goes while nobody reads leaves nothing behind. Seen to fail without tidy.
+func TestQueueIsBounded(t *testing.T) {
+	q := newQueue()
+	q.add(ev(Registered, "b", 1))
+	for i := range uint64(1000) {
+		q.add(ev(Registered, "a", i))
+		q.add(ev(Expired, "a", i))
+	}
+	if diff := cmp.Diff([]Event{ev(Registered, "b", 1)}, drain(t, q)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

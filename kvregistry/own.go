@@ -18,15 +18,16 @@ type registration struct {
 
 	// Guarded by owner.mu.
 	service Service
-	made    bool   // the id was made by Register
-	asked   bool   // a call of Register waits for it, or has returned without an error
-	tried   bool   // a write was sent
-	acked   bool   // the server has acknowledged a write
-	dirty   bool   // what was declared is not, or not surely, what the key holds
-	ending  bool   // it was taken back; its key is to be deleted
-	over    error  // why it is over: errEnded or ErrFenced
-	rev     uint64 // of the last write that is known to be its own, or of what its next write goes on top of
-	lease   string // the lease that write names
+	made    bool                             // the id was made by Register
+	asked   bool                             // a call of Register waits for it, or has returned without an error
+	tried   bool                             // a write was sent
+	acked   bool                             // the server has acknowledged a write
+	dirty   bool                             // what was declared is not, or not surely, what the key holds
+	ending  bool                             // it was taken back; its key is to be deleted
+	over    error                            // why it is over: errEnded or ErrFenced
+	rev     uint64                           // of the last write that is known to be its own, or of what its next write goes on top of
+	lease   string                           // the lease that write names
+	later   []func(Service) (Service, error) // changes that did not get their turn in time
 	seen    *sighting
 	floor   uint64 // owner.top when its last write was begun,
 	life    uint64 // and owner.life
@@ -82,7 +83,9 @@ func (o *owner) see(id string, seen []sighting, snapshot *watcher.Snapshot, view
 	own, due := false, snapshot != nil
 	for i := range seen {
 		if g := o.byKey[seen[i].Key]; g != nil {
-			g.seen, own = &seen[i], true
+			s := seen[i]
+			s.Value = nil // the batch is not kept for it
+			g.seen, own = &s, true
 			fenced = append(fenced, o.judge(id, g)...)
 			due = due || g.due(g.lease)
 		}
@@ -122,6 +125,9 @@ func (o *owner) judge(id string, g *registration) []Service {
 	switch {
 	case s.Op != tenant.Put: // gone: it is written again, on top of what says so
 		g.rev, g.dirty = s.Revision, true
+		if s.traceless() { // no later write outdates it
+			g.seen = nil
+		}
 	case s.err == nil && s.rec.Owner == id: // its own, of a write whose answer was lost
 		g.rev, g.lease = s.Revision, s.rec.Lease
 		g.dirty = g.dirty || !s.rec.Instance.same(&g.service)
@@ -141,7 +147,11 @@ func (s *sighting) taken() bool { return s.err == nil || s.rec.Format > format }
 func (o *owner) add(g *registration) (replaced *Service) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if old := o.byKey[g.key]; old != nil && old.over == nil {
+	switch old := o.byKey[g.key]; {
+	case old == nil || old.over != nil:
+	case old.ending: // the new one's write ends it
+		old.over = errEnded
+	default:
 		old.over = ErrFenced
 		s := old.service
 		replaced = &s
@@ -159,6 +169,13 @@ func (o *owner) forget(g *registration) bool {
 	}
 	delete(o.byKey, g.key)
 	return true
+}
+
+// has reports whether a key's registration is on the list.
+func (o *owner) has(key string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.byKey[key] != nil
 }
 
 // named are this process's registrations of a service.
@@ -264,20 +281,21 @@ func (o *owner) withdraw(g *registration) {
 	}
 }
 
-// alter changes what is declared. It returns what was declared before.
-func (o *owner) alter(g *registration, change func(Service) Service) (was Service) {
+// alter changes what is declared, unless the change is refused. It returns what takes it back, for whoever has the turn.
+func (o *owner) alter(g *registration, change func(Service) (Service, error)) (revert func(), err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	was, g.service = g.service, change(g.service)
-	g.dirty = g.dirty || !was.same(&g.service)
-	return was
-}
-
-// revert takes a change back that was refused.
-func (o *owner) revert(g *registration, was Service) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	g.service, g.dirty = was, false
+	was, dirty, life := g.service, g.dirty, o.life
+	next, err := change(was)
+	if err != nil {
+		return nil, err
+	}
+	g.service, g.dirty = next, dirty || !was.same(&next)
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		g.service, g.dirty = was, dirty || life != o.life
+	}, nil
 }
 
 // writing is what a registration's next write says, and on top of what.
@@ -321,8 +339,14 @@ func (o *owner) met(id string, g *registration, s sighting) (fenced *Service, er
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
+	case s.traceless(): // the key never was, or went with the bucket
+		g.rev = 0
+		return nil, g.gone()
 	case g.acked && s.Revision <= g.rev:
 		return nil, errStale
+	case s.Op != tenant.Put:
+		g.rev = s.Revision
+		return nil, g.gone()
 	case s.err == nil && s.rec.Owner == id:
 		g.acked = true
 	case s.taken():
@@ -332,6 +356,40 @@ func (o *owner) met(id string, g *registration, s sighting) (fenced *Service, er
 	}
 	g.rev = s.Revision
 	return nil, nil
+}
+
+// leave is alter for who did not get the turn: whoever has it makes the change when it is given back.
+func (o *owner) leave(g *registration, change func(Service) (Service, error)) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, err := change(g.service); err != nil {
+		return err
+	}
+	g.later = append(g.later, change)
+	if !g.busy() {
+		g.catchUp()
+		o.wakeUp()
+	}
+	return nil
+}
+
+// catchUp makes the changes that were left. The caller holds owner.mu, and nobody writes.
+func (g *registration) catchUp() {
+	for _, change := range g.later {
+		if next, err := change(g.service); err == nil {
+			g.dirty = g.dirty || !next.same(&g.service)
+			g.service = next
+		}
+	}
+	g.later = nil
+}
+
+// gone is errGone where the registration's key was there.
+func (g *registration) gone() error {
+	if g.acked {
+		return errGone
+	}
+	return nil
 }
 
 // ending marks a registration as taken back. done is true where it is over already.
@@ -363,6 +421,13 @@ func (o *owner) removing(g *registration) (rev uint64, known, done bool) {
 		g.over = errEnded
 	}
 	return g.rev, g.acked, g.over != nil
+}
+
+// refused gives up the deletion of a key, which goes with its lease.
+func (o *owner) refused(g *registration, why error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g.over = fmt.Errorf("not deleted, it goes when this registry is closed: %w", why)
 }
 
 func (o *owner) ended(g *registration, rev uint64) {

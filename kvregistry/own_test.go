@@ -2,6 +2,7 @@ package kvregistry
 
 import (
 	"errors"
+	"log/slog"
 	"testing"
 
 	"github.com/kvregistry/go/tenant"
@@ -62,4 +63,76 @@ func TestWriteThatOutrunsTheView(t *testing.T) {
 func write(o *owner, g *registration, rev uint64) {
 	_, _, _, _ = o.writing(g)
 	o.written(g, rev, "L")
+}
+
+// A snapshot in which a key is gone without a trace says so once: what was written since is not outdated by it again and again. Seen to fail with a
+// sighting that is kept: the key was written 2,000 times a second until the view saw one of them.
+func TestKeyGoneWithoutATraceIsWrittenOnce(t *testing.T) {
+	view := watcher.New(nil, watcher.Config{Apply: func([]watcher.Change, *watcher.Snapshot) {}})
+	o := newOwner()
+	g := &registration{key: "svc.web.a", name: "web", id: "a", turn: make(chan struct{}, 1)}
+	o.add(g)
+	write(o, g, 5)
+	o.see("own", []sighting{{Change: watcher.Change{Key: g.key, Op: tenant.Purge}, name: "web"}}, &watcher.Snapshot{UpTo: 6}, view)
+	writes := 0
+	for range 5 {
+		g.turn <- struct{}{}
+		o.judge("own", g)
+		<-g.turn
+		if g.dirty {
+			writes++
+			write(o, g, uint64(7+writes))
+		}
+	}
+	if writes != 1 {
+		t.Errorf("written %d times", writes)
+	}
+}
+
+// A change that did not get its turn is made when the one before is done, be that one refused. Seen to fail with a change that is made at once.
+func TestChangeThatIsLeft(t *testing.T) {
+	o := newOwner()
+	g := &registration{key: "svc.web.a", name: "web", id: "a", turn: make(chan struct{}, 1), service: Service{Status: Passing}}
+	o.add(g)
+	write(o, g, 1)
+	set := func(change func(*Service)) func(Service) (Service, error) {
+		return func(s Service) (Service, error) { change(&s); return s, nil }
+	}
+	revert, err := o.alter(g, set(func(s *Service) { s.Version = "too large" }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.leave(g, set(func(s *Service) { s.Status = Critical })); err != nil {
+		t.Fatal(err)
+	}
+	_, _, _, _ = o.writing(g)
+	o.failed(g)
+	revert()
+	g.catchUp()
+	if g.service.Version != "" || g.service.Status != Critical || !g.dirty {
+		t.Errorf("%+v is declared, dirty %v", g.service, g.dirty)
+	}
+}
+
+// A deletion that the server refuses for good is no success when it is asked for again. Seen to fail with one that is held for done.
+func TestDeletionThatIsRefused(t *testing.T) {
+	o := newOwner()
+	g := &registration{key: "svc.web.a", name: "web", id: "a", turn: make(chan struct{}, 1)}
+	o.add(g)
+	o.refused(g, tenant.ErrPermission)
+	if done, err := o.ending(g); !done || !errors.Is(err, tenant.ErrPermission) {
+		t.Errorf("done %v: %v", done, err)
+	}
+}
+
+// A name that is first looked up while everything is observed already is known not to be there. Seen to fail with a service that waits for a
+// snapshot: the look-up gave ErrUnavailable.
+func TestNameBesideEverything(t *testing.T) {
+	c := newCache(slog.New(slog.DiscardHandler))
+	c.view = watcher.New(nil, watcher.Config{Apply: func([]watcher.Change, *watcher.Snapshot) {}})
+	c.observe(Everything)
+	c.synced[Everything] = struct{}{}
+	if svc := c.observe("web"); svc.snap.Load() == nil {
+		t.Error("no snapshot")
+	}
 }

@@ -138,6 +138,7 @@ func (r *Registry) release(g *registration) {
 		lease = l.ID
 	}
 	r.own.mu.Lock()
+	g.catchUp()
 	g.turn <- struct{}{}
 	fenced := r.own.judge(r.id, g)
 	due := g.due(lease)

@@ -101,7 +101,7 @@ func build(o options) (*Registry, error) {
 	r.reaper = lease.NewReaper(b, lease.ReaperConfig{
 		TTL: o.ttl, Filter: tenant.AllServices, LeaseOf: leaseOf, Steady: r.keeper.Steady, Logger: o.logger,
 	})
-	r.view = watcher.New(b, watcher.Config{Apply: r.apply, Missing: b.Ensure, Check: o.ttl, Logger: o.logger})
+	r.view = watcher.New(b, watcher.Config{Apply: r.apply, Missing: b.Ensure, Check: min(o.ttl, lease.DefaultTTL), Logger: o.logger})
 	r.cache.view = r.view
 	r.goUnlessClosed(&r.wg, r.reconcile) // ends with r.ctx; Close waits
 	if o.onEvent != nil {
@@ -207,7 +207,10 @@ func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	for i, ch := range changes {
 		seen[i] = sight(ch)
 	}
-	r.cache.apply(seen, snapshot != nil)
+	r.cache.apply(seen, snapshot)
+	if snapshot != nil && snapshot.Reset {
+		r.keeper.Check()
+	}
 	for _, g := range r.own.see(r.id, seen, snapshot, r.view) {
 		r.tellFenced(g)
 	}

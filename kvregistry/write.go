@@ -14,8 +14,8 @@ import (
 // errEnded is why a registration is over that its owner took back.
 var errEnded = fmt.Errorf("%w: it was taken back", ErrNotRegistered)
 
-// errStale says that a read came from a replica that lags behind a write that was refused.
-var errStale = errors.New("a replica lags behind; read again")
+// errStale says that a read came from a leader that was deposed, behind a write that was refused.
+var errStale = errors.New("a leader of before answered; read again")
 
 // tries bounds how often one write is done anew on top of what stands in its way.
 const tries = 8
@@ -33,6 +33,7 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 		}
 		value, err := encode(s, lease, r.id)
 		if err != nil {
+			r.own.failed(g)
 			return err
 		}
 		w := tenant.Write{Key: g.key, Value: value}
@@ -41,11 +42,8 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 		}
 		rev, err = r.bucket.Write(ctx, w)
 		if errors.Is(err, tenant.ErrConflict) {
-			if err = r.resolve(ctx, g); err == nil {
+			if err = r.resolve(ctx, g); err == nil || errors.Is(err, errGone) {
 				continue
-			}
-			if errors.Is(err, errGone) {
-				rev, err = r.bucket.Create(ctx, g.key, value, 0)
 			}
 		}
 		if err == nil {
@@ -66,16 +64,17 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 // errGone says that a registration's key has no value.
 var errGone = errors.New("the key has no value")
 
-// resolve looks at what a refused write met. It returns nil where the write can be done on top of it.
+// resolve looks at what a refused write met. It returns nil where the write can be done on top of it, and errGone where that
+// is the end of a key that it knew.
 func (r *Registry) resolve(ctx context.Context, g *registration) error {
-	e, found, err := r.bucket.Get(ctx, g.key)
+	e, err := r.bucket.Last(ctx, g.key)
 	if err != nil {
 		return err
 	}
-	if !found {
-		return errGone
+	s := sight(watcher.Change{Key: g.key, Value: e.Value, Revision: e.Revision, Op: e.Op})
+	if e.Revision == 0 {
+		s.Op = tenant.Purge
 	}
-	s := sight(watcher.Change{Key: e.Key, Value: e.Value, Revision: e.Revision})
 	fenced, err := r.own.met(r.id, g, s)
 	if fenced != nil {
 		r.tellFenced(*fenced)
@@ -84,6 +83,9 @@ func (r *Registry) resolve(ctx context.Context, g *registration) error {
 }
 
 // remove deletes a registration's key, if it is still its own. Its turn is the caller's.
+//
+// Where a write's answer was lost, it may be under way yet, and no read tells: a delete on top of what stands there, be it nothing,
+// comes behind it, and is refused if it came.
 func (r *Registry) remove(ctx context.Context, g *registration) error {
 	for range tries {
 		rev, known, done := r.own.removing(g)
@@ -91,10 +93,13 @@ func (r *Registry) remove(ctx context.Context, g *registration) error {
 			return nil
 		}
 		var err error
-		if known {
+		if !known {
+			if err = r.resolve(ctx, g); err == nil {
+				rev, _, _ = r.own.removing(g)
+			}
+		}
+		if err == nil {
 			rev, err = r.bucket.Write(ctx, tenant.Write{Key: g.key, Op: tenant.Delete, If: tenant.At(rev)})
-		} else {
-			err = tenant.ErrConflict // a write may have happened whose answer was lost
 		}
 		if errors.Is(err, tenant.ErrConflict) {
 			if err = r.resolve(ctx, g); err == nil {
@@ -182,8 +187,12 @@ func (r *Registry) reconcileOnce() error {
 	}
 	write, forget := r.own.due(id)
 	for _, g := range forget {
-		if r.own.forget(g) {
-			r.view.Unwatch(g.key)
+		if !r.own.forget(g) {
+			continue
+		}
+		r.view.Unwatch(g.key)
+		if r.own.has(g.key) { // it was declared again meanwhile
+			r.view.WatchSoon(g.key)
 		}
 	}
 	return each(write, func(g *registration) error { return r.reconcileOne(g, id) })
@@ -200,8 +209,8 @@ func (r *Registry) reconcileOne(g *registration, lease string) error {
 	defer cancel()
 	var err error
 	if r.own.isEnding(g) {
-		if err = r.remove(ctx, g); tenant.Permanent(err) {
-			r.own.ended(g, 0) // refused; it goes with the lease
+		if err = r.remove(ctx, g); tenant.Permanent(err) && !errors.Is(err, tenant.ErrStorageFull) {
+			r.own.refused(g, err)
 			err = nil
 		}
 	} else {

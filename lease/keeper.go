@@ -80,7 +80,7 @@ type Keeper struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	hurry  chan struct{} // somebody asks for a lease: the next try need not wait; holds one
+	hurry  chan struct{} // the next try need not wait; holds one
 
 	moved time.Time // when another server was last tried, or the keeper began; the keeper's goroutine's own, as is
 	moves int       // how many were tried since the last acknowledged heartbeat
@@ -155,10 +155,7 @@ func (k *Keeper) Lease(ctx context.Context) (*Lease, error) {
 		case tries > before && tenant.Permanent(failure):
 			return nil, failure
 		case !asked && failure != nil:
-			select {
-			case k.hurry <- struct{}{}:
-			default:
-			}
+			k.Check()
 		}
 		select {
 		case <-granted:
@@ -171,6 +168,14 @@ func (k *Keeper) Lease(ctx context.Context) (*Lease, error) {
 			}
 			return nil, fmt.Errorf("lease: %w before a lease was granted", ctx.Err())
 		}
+	}
+}
+
+// Check has the next heartbeat sent at once, for who has reason to think that the lease is gone: a bucket that was made anew does not have it.
+func (k *Keeper) Check() {
+	select {
+	case k.hurry <- struct{}{}:
+	default:
 	}
 }
 
@@ -259,7 +264,7 @@ func (k *Keeper) run() {
 	}
 }
 
-// rest waits for the next try: for d, or until the connection comes back or somebody asks for a lease.
+// rest waits for the next try: for d, or until the connection comes back or somebody asks for it.
 func (k *Keeper) rest(d time.Duration, up <-chan nats.Status) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -318,7 +323,7 @@ func (k *Keeper) keep(l *Lease) error {
 	var unsure bool         // a heartbeat was sent whose answer never came
 	var retry time.Duration // the back-off after a failed one
 	for wait := k.interval(); ; {
-		sleep(k.ctx, wait, up)
+		k.rest(wait, up)
 		began := time.Now()
 		rev, err := k.renew(l)
 		if errors.Is(err, tenant.ErrConflict) && unsure {

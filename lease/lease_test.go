@@ -373,6 +373,7 @@ func TestDoubtfulReapersLeaveTheirPlaces(t *testing.T) {
 		_, err := b.JetStream().Consumer(t.Context(), b.Stream(), queueName)
 		return err
 	})
+	put(t, b, tenant.SweepKey, "no sweep comes in between")
 	newReaper(t, b).Start()
 	put(t, b, "svc.web.a", "L")
 	if _, err := b.Write(t.Context(), tenant.Write{Key: "lease.L", Value: []byte("x"), TTL: MinTTL}); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -64,19 +65,22 @@ func (b *Bucket) Get(ctx context.Context, key string) (e Entry, found bool, err 
 	return entryOf(got), true, nil
 }
 
-// Last is the revision of the last change under a filter, an end included, as the stream's leader knows it; 0 where
-// there is none.
-func (b *Bucket) Last(ctx context.Context, filter string) (uint64, error) {
+// Last is the last change under a filter, an end included, as the stream's leader knows it; of revision 0 where there
+// is none.
+func (b *Bucket) Last(ctx context.Context, filter string) (Entry, error) {
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
 		Message struct {
-			Seq uint64 `json:"seq"`
+			Subject string `json:"subject"`
+			Seq     uint64 `json:"seq"`
+			Headers []byte `json:"hdrs"`
+			Data    []byte `json:"data"`
 		} `json:"message"`
 	}
 	subject := "$JS.API.STREAM.MSG.GET." + b.Stream()
 	ask, err := json.Marshal(map[string]string{"last_by_subj": b.Subject(filter)})
 	if err != nil {
-		return 0, fmt.Errorf("tenant: last of %s: %w", filter, err)
+		return Entry{}, fmt.Errorf("tenant: last of %s: %w", filter, err)
 	}
 	msg, err := b.nc.RequestWithContext(ctx, subject, ask)
 	if err == nil {
@@ -85,10 +89,29 @@ func (b *Bucket) Last(ctx context.Context, filter string) (uint64, error) {
 	if err == nil && answer.Error != nil && answer.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound {
 		err = answer.Error
 	}
-	if err != nil {
-		return 0, fmt.Errorf("tenant: last of %s: %w", filter, b.explain(err, subject))
+	var h nats.Header
+	if err == nil && answer.Message.Headers != nil {
+		h, err = nats.DecodeHeadersMsg(answer.Message.Headers)
 	}
-	return answer.Message.Seq, nil
+	if err != nil {
+		return Entry{}, fmt.Errorf("tenant: last of %s: %w", filter, b.explain(err, subject))
+	}
+	last := answer.Message
+	return Entry{Key: b.Key(last.Subject), Value: last.Data, Revision: last.Seq, Op: OpOf(h)}, nil
+}
+
+// OpOf reads from a message's headers what it does to its key: a put, a delete, a purge, or the server's marker in place of a key
+// that ran out, which counts as a purge.
+func OpOf(h nats.Header) Op {
+	switch {
+	case h == nil:
+		return Put
+	case h.Get("KV-Operation") == "DEL":
+		return Delete
+	case h.Get("KV-Operation") == "PURGE", h.Get(jetstream.MarkerReasonHeader) != "":
+		return Purge
+	}
+	return Put
 }
 
 // Scan reads every key under a filter once, deleted ones whose tombstone still stands included, in the

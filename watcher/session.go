@@ -149,7 +149,7 @@ func (s *session) receive(msg *nats.Msg) {
 	s.received++
 	s.horizon = meta.Sequence.Stream
 	s.batch = append(s.batch, Change{
-		Key: s.view.bucket.Key(msg.Subject), Value: msg.Data, Revision: meta.Sequence.Stream, Op: opOf(msg.Header),
+		Key: s.view.bucket.Key(msg.Subject), Value: msg.Data, Revision: meta.Sequence.Stream, Op: tenant.OpOf(msg.Header),
 	})
 	switch {
 	case !s.complete:
@@ -206,10 +206,10 @@ func (s *session) control(msg *nats.Msg) {
 // place, so that a new key may have come in place of an old one, when what had been written by then has come. With
 // several replicas the one that is read may lag behind; the next message or heartbeat says how far it has come since.
 func (s *session) finishSnapshot() {
-	if s.complete || s.pending > 0 || len(s.keys) < s.expected || s.horizon < s.need {
+	if s.complete || s.pending > 0 || s.horizon < s.need {
 		return
 	}
-	if !s.sure && time.Since(s.began) < settling && s.view.lacks(s.keys) {
+	if !s.sure && time.Since(s.began) < settling && (len(s.keys) < s.expected || s.view.lacks(s.keys)) {
 		return
 	}
 	if !s.sure && !s.checked && s.inPlace < s.expected {
@@ -366,18 +366,4 @@ func (s *session) quietFor() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return time.Since(s.heard)
-}
-
-// opOf reads what a message does to its key: a delete, a purge, or the server's marker in place of a key
-// that ran out.
-func opOf(h nats.Header) tenant.Op {
-	switch {
-	case h == nil:
-		return tenant.Put
-	case h.Get("KV-Operation") == "DEL":
-		return tenant.Delete
-	case h.Get("KV-Operation") == "PURGE", h.Get("Nats-Marker-Reason") != "":
-		return tenant.Purge
-	}
-	return tenant.Put
 }

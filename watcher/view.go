@@ -364,7 +364,7 @@ func (v *View) last(ctx context.Context, fs filters) (rev uint64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		rev = max(rev, last)
+		rev = max(rev, last.Revision)
 	}
 	return rev, nil
 }
@@ -416,7 +416,11 @@ func (v *View) outdated(from origin) bool {
 func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
 	v.keys.Lock()
 	defer v.keys.Unlock()
-	reset := v.restarted(from)
+	last := make(map[string]Change, len(entries))
+	for _, e := range entries { // a key may be there twice, where it changed while it was read
+		last[e.Key] = e
+	}
+	reset := v.restarted(from) || from.replicas <= 1 && v.wentBack(last)
 	if reset {
 		for key := range v.revs {
 			v.revs[key] = 0
@@ -424,10 +428,6 @@ func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
 	}
 	v.origin = from
 	v.note(entries, reset)
-	last := make(map[string]Change, len(entries))
-	for _, e := range entries { // a key may be there twice, where it changed while it was read
-		last[e.Key] = e
-	}
 	var gone []Change
 	for key := range v.revs {
 		if e, ok := last[key]; !ok {
@@ -447,6 +447,17 @@ func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
 	v.show(fs)
 	v.apply(append(gone, changes...), &Snapshot{UpTo: upTo, Reset: reset})
 	v.advanced()
+}
+
+// wentBack reports whether a key is at a revision below the one that was seen of it: the server lost its last writes, as a power cut
+// can make it, and has written others since. The caller holds v.keys.
+func (v *View) wentBack(last map[string]Change) bool {
+	for key, rev := range v.revs {
+		if e, ok := last[key]; ok && e.Revision < rev {
+			return true
+		}
+	}
+	return false
 }
 
 // change applies changes as they come.
