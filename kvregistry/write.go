@@ -163,11 +163,15 @@ func (r *Registry) reconcile() {
 		if r.closed.Load() {
 			continue // Close takes everything back itself
 		}
-		if err := r.reconcileOnce(); err == nil {
+		switch err := r.reconcileOnce(); {
+		case err == nil:
 			wait = 0
 			continue
+		case errors.Is(err, tenant.ErrPermission):
+			wait = tenant.RefusedTime
+		default:
+			wait = min(max(2*wait, 25*time.Millisecond), time.Second)
 		}
-		wait = min(max(2*wait, 25*time.Millisecond), time.Second)
 		retry.Reset(wait)
 	}
 }

@@ -251,6 +251,9 @@ func (k *Keeper) run() {
 			}
 			k.mu.Unlock()
 			wait = longer(wait)
+			if errors.Is(err, tenant.ErrPermission) {
+				wait = tenant.RefusedTime
+			}
 			k.rest(jitter(wait), up)
 			continue
 		}
@@ -350,6 +353,9 @@ func (k *Keeper) keep(l *Lease) error {
 			}
 			unsure, retry = true, longer(retry)
 			wait = jitter(min(retry, k.cfg.TTL/12))
+			if errors.Is(err, tenant.ErrPermission) {
+				wait = min(k.interval(), tenant.RefusedTime)
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -24,7 +25,7 @@ var errStandby = errors.New("the queue has reapers enough")
 
 // queue is the consumer that hands out markers. It is made by whoever comes first.
 func (r *Reaper) queue(ctx context.Context) (jetstream.Consumer, error) {
-	ctx, cancel := context.WithTimeout(ctx, standby)
+	ctx, cancel := r.bucket.Try(ctx, standby, "$JS.API.CONSUMER.CREATE."+r.bucket.Stream()+"."+queueName)
 	defer cancel()
 	js := r.bucket.JetStream()
 	c, err := js.CreateConsumer(ctx, r.bucket.Stream(), jetstream.ConsumerConfig{
@@ -41,7 +42,7 @@ func (r *Reaper) queue(ctx context.Context) (jetstream.Consumer, error) {
 	if errors.Is(err, jetstream.ErrConsumerExists) { // made by another version, with other settings
 		c, err = js.Consumer(ctx, r.bucket.Stream(), queueName)
 	}
-	return c, err
+	return c, r.bucket.Explain(ctx, err)
 }
 
 // serve takes messages from the queue until the reaper is closed. After each time that the connection was lost
@@ -49,6 +50,8 @@ func (r *Reaper) queue(ctx context.Context) (jetstream.Consumer, error) {
 func (r *Reaper) serve() {
 	r.lives.Store(r.bucket.Conn().Stats().Reconnects)
 	sleep(r.ctx, r.newcomer(), nil)
+	up, stop := r.bucket.Reconnected()
+	defer stop()
 	var queue jetstream.Consumer
 	for wait := time.Duration(0); r.bucket.AwaitConnected(r.ctx) == nil; {
 		if lives := r.bucket.Conn().Stats().Reconnects; r.lives.Swap(lives) != lives {
@@ -67,6 +70,9 @@ func (r *Reaper) serve() {
 			wait = 0
 		case errors.Is(err, errStandby):
 			wait = jitter(standby)
+		case errors.Is(err, tenant.ErrPermission):
+			r.dispense(err)
+			queue, wait = nil, tenant.DispenseTime
 		default:
 			r.cfg.Logger.Debug("kvregistry: reaper", "bucket", r.bucket.Name(), "reason", err)
 			if !r.deleted(queue, err) {
@@ -74,8 +80,15 @@ func (r *Reaper) serve() {
 			}
 			queue, wait = nil, jitter(longer(wait))
 		}
-		sleep(r.ctx, wait, nil)
+		sleep(r.ctx, wait, up)
 	}
+}
+
+// dispense says once that this process leaves reaping to others.
+func (r *Reaper) dispense(why error) {
+	r.once.Do(func() {
+		r.cfg.Logger.Info("kvregistry: does not reap, others have to", "bucket", r.bucket.Name(), "reason", why)
+	})
 }
 
 // deleted reports whether the queue failed because it is no more, which says nothing against the server.
@@ -116,7 +129,7 @@ func (r *Reaper) serveBatch(ctx context.Context, queue jetstream.Consumer, up <-
 		sleep(ctx, r.hold()/12, up)
 		return context.Cause(ctx)
 	}
-	request, cancel := context.WithTimeout(ctx, standby)
+	request, cancel := r.bucket.Try(ctx, standby, "$JS.API.CONSUMER.MSG.NEXT."+r.bucket.Stream())
 	defer cancel()
 	batch, err := queue.Fetch(taken, jetstream.FetchContext(request))
 	if err != nil {
@@ -128,7 +141,7 @@ func (r *Reaper) serveBatch(ctx context.Context, queue jetstream.Consumer, up <-
 			return errReconnected
 		case msg, open := <-msgs:
 			if !open {
-				return notServed(ctx, batch.Error())
+				return notServed(ctx, r.bucket.Explain(request, cmp.Or(batch.Error(), context.Cause(request))))
 			}
 			r.deal(msg, msgs)
 		}

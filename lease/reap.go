@@ -81,6 +81,9 @@ var errDoubt = errors.New("in doubt")
 // and purges what the dead left: unless an outage came in between, in which the living lost their leases too. A full bucket
 // has no room for the timer, and each of the reapers sweeps.
 func (r *Reaper) sweepOnce(start func() error) error {
+	if r.doubtful() {
+		return errDoubt
+	}
 	dead, keys, err := r.gone(r.ctx)
 	if err != nil {
 		return err
@@ -191,7 +194,11 @@ func (r *Reaper) keepTimer() {
 			}
 		}
 		wait := 10 * r.timerTTL()
-		if err != nil { // nobody may have swept
+		switch {
+		case errors.Is(err, tenant.ErrPermission):
+			r.dispense(err)
+			wait = tenant.DispenseTime
+		case err != nil: // nobody may have swept
 			wait = r.timerTTL()
 		}
 		sleep(r.ctx, jitter(wait), up)

@@ -33,7 +33,8 @@ type Reaper struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	failing bool // the last work failed, and the log says so; the serving goroutine's own
+	once    sync.Once // says that it may not reap
+	failing bool      // the last work failed, and the log says so; the serving goroutine's own
 
 	lives  atomic.Uint64 // the connection's number of reconnects, once this reaper has waited after the last one
 	reaped atomic.Uint64

@@ -61,6 +61,9 @@ type Bucket struct {
 	cfg  Config
 	kv   atomic.Pointer[jetstream.KeyValue] // set by the first Ensure that succeeds
 
+	refused   atomic.Pointer[time.Time] // when the server last refused to make the bucket,
+	refusedIn atomic.Uint64             // and how many times the connection had been made again by then
+
 	reviving sync.Mutex // held by Revive and Move; guards unheard
 	unheard  time.Time  // when a connection that got no answers was last made again
 }
@@ -113,18 +116,18 @@ func (b *Bucket) Conn() *nats.Conn { return b.nc }
 // [ErrPermission], [ErrStorageFull], [ErrInvalidConfig], [ErrBucketMismatch] or, where the server did not
 // answer in time, the context's error.
 func (b *Bucket) Ensure(ctx context.Context) error {
+	if err := b.AwaitConnected(ctx); err != nil {
+		return fmt.Errorf("tenant: %w", err)
+	}
+	ctx, cancel := b.Try(ctx, 2*attempt, "$JS.API.INFO", "$JS.API.STREAM.INFO."+b.Stream(), "$JS.API.STREAM.CREATE."+b.Stream()) // a few requests
+	defer cancel()
 	if err := b.ensure(ctx); err != nil {
-		return fmt.Errorf("tenant: %w", b.explain(err, "$JS.API.INFO", "$JS.API.STREAM.INFO."+b.Stream(), "$JS.API.STREAM.CREATE."+b.Stream()))
+		return fmt.Errorf("tenant: %w", b.Explain(ctx, err))
 	}
 	return nil
 }
 
 func (b *Bucket) ensure(ctx context.Context) error {
-	if err := b.AwaitConnected(ctx); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*attempt) // a few requests
-	defer cancel()
 	if err := checkVersion(b.nc.ConnectedServerVersion()); err != nil {
 		return err
 	}
@@ -133,7 +136,14 @@ func (b *Bucket) ensure(ctx context.Context) error {
 	}
 	kv, err := b.js.KeyValue(ctx, b.name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = b.create(ctx)
+		if refused := b.refused.Load(); refused != nil && time.Since(*refused) < DispenseTime && b.nc.Stats().Reconnects == b.refusedIn.Load() {
+			return fmt.Errorf("%w: bucket %s is not there, and this user may not make it: have an admin make it", ErrPermission, b.name)
+		}
+		if kv, err = b.create(ctx); errors.Is(context.Cause(ctx), ErrPermission) {
+			now := time.Now()
+			b.refused.Store(&now)
+			b.refusedIn.Store(b.nc.Stats().Reconnects)
+		}
 	}
 	if err != nil {
 		return err

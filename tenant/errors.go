@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -55,14 +54,16 @@ const (
 	codeReplicasNotAllowed = 10074
 )
 
-// explain gives an error of nats.go this package's word for it, with the remedy. An error that it does
-// not know is passed on as it is. subjects are those that were published to, or what they begin with.
-func (b *Bucket) explain(err error, subjects ...string) error {
+// Explain gives an error of nats.go this package's word for it, with the remedy. An error that it does
+// not know is passed on as it is. ctx is the request's, from [Bucket.Try].
+func (b *Bucket) Explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
 	var api *jetstream.APIError
-	switch {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, ErrPermission):
+		return cause
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining), b.nc.IsClosed():
 		return fmt.Errorf("%w: connect again and make a new registry (%w)", ErrConnectionClosed, err)
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
@@ -75,20 +76,8 @@ func (b *Bucket) explain(err error, subjects ...string) error {
 		return fmt.Errorf("%w: raise the server's max_payload or register less metadata (%w)", ErrTooLarge, err)
 	case errors.As(err, &api):
 		return b.explainCode(api, err)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		// The server answers a forbidden publish on the connection, not to the request, which times out.
-		if last := b.nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) && concerns(last.Error(), subjects) {
-			return fmt.Errorf("%w: allow this user the subjects of bucket %s (%w)", ErrPermission, b.name, last)
-		}
 	}
 	return err
-}
-
-// concerns reports whether a permission violation's text is about one of the subjects. The connection keeps its last
-// violation for ever: one about another subject says nothing about a time-out.
-func concerns(text string, subjects []string) bool {
-	text = strings.ToLower(text)
-	return slices.ContainsFunc(subjects, func(s string) bool { return strings.Contains(text, `"`+strings.ToLower(s)) })
 }
 
 func (b *Bucket) explainCode(api *jetstream.APIError, err error) error {

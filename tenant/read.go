@@ -35,6 +35,9 @@ func entryOf(e jetstream.KeyValueEntry) Entry {
 // who has more time scans again.
 const scanStall = 2 * time.Second
 
+// scanTime bounds a whole scan.
+const scanTime = 10 * time.Minute
+
 var errStalled = fmt.Errorf("the server sent nothing for %s: %w", scanStall, context.DeadlineExceeded)
 
 // store is the bucket, once it was reached, on a connection that is up.
@@ -49,7 +52,7 @@ func (b *Bucket) store(ctx context.Context) (jetstream.KeyValue, error) {
 // Get reads one key. found is false where it has no value: it never was, or it ended. With replicas the
 // answer may come from one that lags behind acknowledged writes.
 func (b *Bucket) Get(ctx context.Context, key string) (e Entry, found bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
+	ctx, cancel := b.Try(ctx, attempt, "$JS.API.DIRECT.GET."+b.Stream(), "$JS.API.STREAM.MSG.GET."+b.Stream())
 	defer cancel()
 	kv, err := b.store(ctx)
 	if err != nil {
@@ -60,7 +63,7 @@ func (b *Bucket) Get(ctx context.Context, key string) (e Entry, found bool, err 
 		return Entry{}, false, nil
 	}
 	if err != nil {
-		return Entry{}, false, fmt.Errorf("tenant: get %s: %w", key, b.explain(err, "$JS.API.DIRECT.GET."+b.Stream(), "$JS.API.STREAM.MSG.GET."+b.Stream()))
+		return Entry{}, false, fmt.Errorf("tenant: get %s: %w", key, b.Explain(ctx, err))
 	}
 	return entryOf(got), true, nil
 }
@@ -82,6 +85,8 @@ func (b *Bucket) Last(ctx context.Context, filter string) (Entry, error) {
 	if err != nil {
 		return Entry{}, fmt.Errorf("tenant: last of %s: %w", filter, err)
 	}
+	ctx, cancel := b.Try(ctx, attempt, subject)
+	defer cancel()
 	msg, err := b.nc.RequestWithContext(ctx, subject, ask)
 	if err == nil {
 		err = json.Unmarshal(msg.Data, &answer)
@@ -94,7 +99,7 @@ func (b *Bucket) Last(ctx context.Context, filter string) (Entry, error) {
 		h, err = nats.DecodeHeadersMsg(answer.Message.Headers)
 	}
 	if err != nil {
-		return Entry{}, fmt.Errorf("tenant: last of %s: %w", filter, b.explain(err, subject))
+		return Entry{}, fmt.Errorf("tenant: last of %s: %w", filter, b.Explain(ctx, err))
 	}
 	last := answer.Message
 	return Entry{Key: b.Key(last.Subject), Value: last.Data, Revision: last.Seq, Op: OpOf(h)}, nil
@@ -118,6 +123,8 @@ func OpOf(h nats.Header) Op {
 // order of their revisions, and calls each for it. Values are left out where values is false. With
 // replicas the answer may come from one that lags.
 func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func(Entry)) error {
+	ctx, end := b.Try(ctx, scanTime, "$JS.API.CONSUMER.CREATE."+b.Stream())
+	defer end()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stall := time.AfterFunc(scanStall, func() { cancel(errStalled) })
@@ -133,7 +140,7 @@ func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func
 	w, err := kv.Watch(ctx, filter, opts...)
 	if err != nil {
 		err = cmp.Or(context.Cause(ctx), err)
-		return fmt.Errorf("tenant: scan %s: %w", filter, b.explain(err, "$JS.API.CONSUMER.CREATE."+b.Stream()))
+		return fmt.Errorf("tenant: scan %s: %w", filter, b.Explain(ctx, err))
 	}
 	defer func() {
 		_ = w.Stop() // where this fails, the server ends the consumer by itself
@@ -144,10 +151,10 @@ func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func
 	for {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("tenant: scan %s: %w", filter, b.explain(context.Cause(ctx), "$JS.API.CONSUMER.CREATE."+b.Stream()))
+			return fmt.Errorf("tenant: scan %s: %w", filter, b.Explain(ctx, context.Cause(ctx)))
 		case e, open := <-w.Updates():
 			if !open {
-				return fmt.Errorf("tenant: scan %s: %w", filter, b.explain(cmp.Or(context.Cause(ctx), errStalled)))
+				return fmt.Errorf("tenant: scan %s: %w", filter, b.Explain(ctx, cmp.Or(context.Cause(ctx), errStalled)))
 			}
 			if e == nil {
 				return nil

@@ -53,8 +53,7 @@ func (b *Bucket) Move(moves int) bool {
 
 // deaf reports whether the server refused this connection's subscription to its answers.
 func (b *Bucket) deaf() bool {
-	last := b.nc.LastError()
-	return errors.Is(last, nats.ErrPermissionViolation) && concerns(last.Error(), []string{cmp.Or(b.nc.Opts.InboxPrefix, "_INBOX") + "."})
+	return concerns(b.nc.LastError(), []string{cmp.Or(b.nc.Opts.InboxPrefix, "_INBOX") + "."})
 }
 
 // silent reports whether the server leaves a ping unanswered.

@@ -45,14 +45,14 @@ const attempt = 1500 * time.Millisecond
 // compare-and-swap that lost, the error wraps [ErrConflict]; other errors are those of [Bucket.Ensure], and
 // [ErrTooLarge]. After a time-out the write may have happened, or may happen yet.
 func (b *Bucket) Write(ctx context.Context, w Write) (revision uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
+	ctx, cancel := b.Try(ctx, attempt, b.Subject(w.Key))
 	defer cancel()
 	if err := b.AwaitConnected(ctx); err != nil {
 		return 0, fmt.Errorf("tenant: %w", err)
 	}
 	ack, err := b.js.PublishMsg(ctx, b.message(w), w.options()...)
 	if err != nil {
-		return 0, fmt.Errorf("tenant: %s %s: %w", w.Op, w.Key, b.explain(err, b.Subject(w.Key)))
+		return 0, fmt.Errorf("tenant: %s %s: %w", w.Op, w.Key, b.Explain(ctx, err))
 	}
 	return ack.Sequence, nil
 }
@@ -60,7 +60,7 @@ func (b *Bucket) Write(ctx context.Context, w Write) (revision uint64, err error
 // Create writes a key that has no value: it never was, or it ended and only what says so stands. The error
 // wraps [ErrConflict] where it has one.
 func (b *Bucket) Create(ctx context.Context, key string, value []byte, ttl time.Duration) (revision uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
+	ctx, cancel := b.Try(ctx, attempt, b.Subject(key))
 	defer cancel()
 	kv, err := b.store(ctx)
 	if err != nil {
@@ -71,7 +71,7 @@ func (b *Bucket) Create(ctx context.Context, key string, value []byte, ttl time.
 		opts = append(opts, jetstream.KeyTTL(ttl))
 	}
 	if revision, err = kv.Create(ctx, key, value, opts...); err != nil {
-		return 0, fmt.Errorf("tenant: create %s: %w", key, b.explain(err, b.Subject(key)))
+		return 0, fmt.Errorf("tenant: create %s: %w", key, b.Explain(ctx, err))
 	}
 	return revision, nil
 }

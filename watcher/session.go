@@ -69,12 +69,12 @@ func (o origin) precedes(later origin) bool {
 
 // start reads where the stream stands, subscribes and makes the consumer.
 func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscription, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
+	ctx, cancel := v.bucket.Try(ctx, startTime, "$JS.API.STREAM.INFO."+v.bucket.Stream(), "$JS.API.CONSUMER.CREATE."+v.bucket.Stream())
 	defer cancel()
 	js := v.bucket.JetStream()
 	stream, err := js.Stream(ctx, v.bucket.Stream())
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, v.bucket.Explain(ctx, err)
 	}
 	info := stream.CachedInfo()
 	s := &session{
@@ -117,7 +117,7 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 		s.closed = true // it may have been made all the same, and its first messages be here
 		_ = sub.Unsubscribe()
 		v.forget(s.name)
-		return nil, nil, err
+		return nil, nil, v.bucket.Explain(ctx, err)
 	}
 	made := consumer.CachedInfo()
 	s.pending, s.keys = made.NumPending, map[string]struct{}{}

@@ -274,11 +274,15 @@ func (v *View) run() {
 				v.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "bucket", v.bucket.Name(), "reason", err)
 			}
 		}
-		if errors.Is(err, jetstream.ErrStreamNotFound) && v.cfg.Missing != nil && v.cfg.Missing(v.ctx) == nil {
+		if errors.Is(err, tenant.ErrBucketNotFound) && v.cfg.Missing != nil && v.cfg.Missing(v.ctx) == nil {
 			level = min(level, 1)
 		}
 		if time.Since(began) > settled {
 			level = 0
+		}
+		if errors.Is(err, tenant.ErrPermission) {
+			wait(v.ctx, tenant.RefusedTime-rand.N(tenant.RefusedTime/4))
+			continue
 		}
 		v.pause(level)
 		level++

@@ -1,0 +1,54 @@
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// What a server refuses may be allowed again without a word, where its operator changes permissions.
+const (
+	RefusedTime  = 5 * time.Second  // after which what a process can't do without is tried again
+	DispenseTime = 10 * time.Minute // after which what it does without is; or when the connection was made again
+)
+
+// refusalTime is how often a request that is not answered looks whether it was refused.
+const refusalTime = 20 * time.Millisecond
+
+// Try bounds a request to the server in time. A server leaves a request that it refuses unanswered, and says so on the connection:
+// then the context ends at once, and [Bucket.Explain] says why. subjects are those that are published to, or what
+// they begin with. The caller calls cancel when the request is over.
+func (b *Bucket) Try(ctx context.Context, limit time.Duration, subjects ...string) (_ context.Context, cancel context.CancelFunc) {
+	before := b.nc.LastError() // which the connection keeps for ever
+	ctx, cancelTime := context.WithTimeout(ctx, limit)
+	ctx, refuse := context.WithCancelCause(ctx)
+	look := time.AfterFunc(refusalTime, func() { // ends with ctx
+		tick := time.NewTicker(refusalTime)
+		defer tick.Stop()
+		for {
+			if last := b.nc.LastError(); last != before && concerns(last, subjects) {
+				refuse(fmt.Errorf("%w: allow this user the subjects of bucket %s, as tenant.Permissions lists them (%w)", ErrPermission, b.name, last))
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return ctx, func() { look.Stop(); refuse(nil); cancelTime() }
+}
+
+// concerns reports whether an error of the connection is a permission violation about one of the subjects.
+func concerns(err error, subjects []string) bool {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return false
+	}
+	text := strings.ToLower(err.Error())
+	return slices.ContainsFunc(subjects, func(s string) bool { return strings.Contains(text, `"`+strings.ToLower(s)) })
+}
