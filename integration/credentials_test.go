@@ -1,0 +1,228 @@
+package integration
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
+)
+
+// guarded is a server whose users have roles, and how each of them, by name, connects. The user "root" may do everything.
+type guarded struct {
+	*natstest.Server
+	access  map[string]tenant.Access
+	connect func(user string) []nats.Option
+}
+
+// as connects as a user, with its own inbox.
+func (g *guarded) as(t testing.TB, user string, opts ...nats.Option) *nats.Conn {
+	t.Helper()
+	if a, ok := g.access[user]; ok {
+		opts = append(opts, nats.CustomInboxPrefix(a.Inbox))
+	}
+	return g.Connect(append(opts, g.connect(user)...)...)
+}
+
+// authentications are the ways in which a server knows its users, each with what tenant generates for it.
+var authentications = map[string]func(t *testing.T, access map[string]tenant.Access) *guarded{
+	"passwords": func(t *testing.T, access map[string]tenant.Access) *guarded {
+		opts := configured(t, access, func(user string) string { return fmt.Sprintf("user: %q, password: secret", user) })
+		s := natstest.Start(t, func(o *server.Options) { o.Users = opts.Users })
+		return &guarded{s, access, func(user string) []nats.Option { return []nats.Option{nats.UserInfo(user, "secret")} }}
+	},
+	"nkeys": func(t *testing.T, access map[string]tenant.Access) *guarded {
+		seeds := map[string]string{}
+		opts := configured(t, access, func(user string) string {
+			var public string
+			seeds[user], public = userKey(t)
+			return "nkey: " + public
+		})
+		s := natstest.Start(t, func(o *server.Options) { o.Nkeys = opts.Nkeys })
+		return &guarded{s, access, func(user string) []nats.Option {
+			file := filepath.Join(t.TempDir(), "seed")
+			if err := os.WriteFile(file, []byte(seeds[user]), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			opt, err := nats.NkeyOptionFromSeed(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return []nats.Option{opt}
+		}}
+	},
+	"JWTs and credentials files": operated,
+	"client certificates": func(t *testing.T, access map[string]tenant.Access) *guarded {
+		ca := newAuthority(t)
+		opts := configured(t, access, func(user string) string { return fmt.Sprintf("user: %q", user+"@example.com") })
+		s := natstest.Start(t, func(o *server.Options) {
+			o.Users = opts.Users
+			o.TLS, o.TLSVerify, o.TLSMap, o.TLSTimeout = true, true, true, 5
+			o.TLSConfig = &tls.Config{
+				Certificates: []tls.Certificate{ca.issue(t, "server")}, ClientCAs: ca.pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
+			}
+		})
+		return &guarded{s, access, func(user string) []nats.Option {
+			return []nats.Option{nats.Secure(&tls.Config{
+				Certificates: []tls.Certificate{ca.issue(t, user)}, RootCAs: ca.pool, MinVersion: tls.VersionTLS13,
+			})}
+		}}
+	},
+}
+
+// configured reads a configuration file whose users have the given access, as nats-server does.
+func configured(t *testing.T, access map[string]tenant.Access, who func(user string) string) *server.Options {
+	t.Helper()
+	var text strings.Builder
+	text.WriteString("authorization {\n  users: [\n")
+	for user, a := range access {
+		fmt.Fprintf(&text, "{ %s\n%s}\n", who(user), a.Config())
+	}
+	fmt.Fprintf(&text, "{ %s }\n  ]\n}\n", who("root"))
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opts, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatalf("%v, of:\n%s", err, text.String())
+	}
+	return opts
+}
+
+func userKey(t *testing.T) (seed, public string) {
+	t.Helper()
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := pair.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if public, err = pair.PublicKey(); err != nil {
+		t.Fatal(err)
+	}
+	return string(s), public
+}
+
+// operated is a server in operator mode.
+func operated(t *testing.T, access map[string]tenant.Access) *guarded {
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	operator, err := nkeys.CreateOperator()
+	must(err)
+	operatorKey, err := operator.PublicKey()
+	must(err)
+	newAccount := func(name string, jetstream bool) (nkeys.KeyPair, string, string) {
+		pair, err := nkeys.CreateAccount()
+		must(err)
+		public, err := pair.PublicKey()
+		must(err)
+		claims := jwt.NewAccountClaims(public)
+		claims.Name = name
+		if jetstream {
+			claims.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1}
+		}
+		text, err := claims.Encode(operator)
+		must(err)
+		return pair, public, text
+	}
+	_, systemKey, systemJWT := newAccount("SYS", false)
+	account, accountKey, accountJWT := newAccount("ACME", true)
+	opClaims := jwt.NewOperatorClaims(operatorKey)
+	opClaims.SystemAccount = systemKey
+	resolver := &server.MemAccResolver{}
+	must(resolver.Store(systemKey, systemJWT))
+	must(resolver.Store(accountKey, accountJWT))
+	s := natstest.Start(t, func(o *server.Options) {
+		o.TrustedOperators, o.AccountResolver, o.SystemAccount = []*jwt.OperatorClaims{opClaims}, resolver, systemKey
+	})
+	return &guarded{s, access, func(user string) []nats.Option {
+		seed, public := userKey(t)
+		claims := jwt.NewUserClaims(public)
+		claims.Name = user
+		if a, ok := access[user]; ok {
+			must(json.Unmarshal(a.Claims(), &claims.Permissions))
+		}
+		text, err := claims.Encode(account)
+		must(err)
+		creds, err := jwt.FormatUserConfig(text, []byte(seed))
+		must(err)
+		file := filepath.Join(t.TempDir(), "user.creds")
+		must(os.WriteFile(file, creds, 0o600))
+		return []nats.Option{nats.UserCredentials(file)}
+	}}
+}
+
+// authority issues certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return &authority{cert, key, pool}
+}
+
+// issue makes a certificate that says who its holder is by an e-mail address.
+func (a *authority) issue(t *testing.T, user string) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: user}, EmailAddresses: []string{user + "@example.com"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
