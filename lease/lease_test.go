@@ -440,6 +440,16 @@ func TestSweepOfAFullBucket(t *testing.T) {
 	isReaped(t, b, "svc.web.a", 3*MinTTL)
 }
 
+// A sweep key that somebody wrote without a TTL does not end the sweeps. Seen to fail with any sweep key taken for a timer.
+func TestSweepKeyThatIsNoTimer(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	put(t, b, tenant.SweepKey, "for ever")
+	put(t, b, "svc.web.a", "GONE")
+	newReaper(t, b).Start()
+	isReaped(t, b, "svc.web.a", 15*time.Second)
+}
+
 // isReaped waits for a key to be gone.
 func isReaped(t *testing.T, b *tenant.Bucket, key string, within time.Duration) {
 	t.Helper()

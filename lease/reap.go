@@ -171,8 +171,10 @@ func (r *Reaper) startTimer(ctx context.Context, rev uint64) error {
 
 // keepTimer sees to it that the timer runs: at the start, after each time that the connection has come back, and
 // every few of its periods, for a marker of it may have been lost with the bucket. Who starts the timer sweeps first, so
-// it waits as long as a reaper waits before it reaps.
+// it waits as long as a reaper waits before it reaps. A sweep key that is the same one as many periods before is no timer's: somebody wrote it
+// without a TTL.
 func (r *Reaper) keepTimer() {
+	var seen uint64
 	lives := r.bucket.Conn().Stats().Reconnects
 	sleep(r.ctx, r.newcomer(), nil)
 	up, stop := r.bucket.Reconnected()
@@ -183,9 +185,14 @@ func (r *Reaper) keepTimer() {
 			sleep(r.ctx, r.hold(), nil)
 			continue
 		}
-		_, found, err := r.bucket.Get(r.ctx, tenant.SweepKey)
-		if err == nil && !found {
+		key, found, err := r.bucket.Get(r.ctx, tenant.SweepKey)
+		stuck := found && key.Revision == seen
+		seen = key.Revision
+		if err == nil && (!found || stuck) {
 			err = r.sweepOnce(func() error {
+				if stuck {
+					return r.startTimer(r.ctx, key.Revision)
+				}
 				_, err := r.bucket.Create(r.ctx, tenant.SweepKey, timerValue, r.timerTTL())
 				return err
 			})

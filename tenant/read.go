@@ -102,21 +102,27 @@ func (b *Bucket) Last(ctx context.Context, filter string) (Entry, error) {
 		return Entry{}, fmt.Errorf("tenant: last of %s: %w", filter, b.Explain(ctx, err))
 	}
 	last := answer.Message
-	return Entry{Key: b.Key(last.Subject), Value: last.Data, Revision: last.Seq, Op: OpOf(h)}, nil
+	value, op := Content(h, last.Data)
+	return Entry{Key: b.Key(last.Subject), Value: value, Revision: last.Seq, Op: op}, nil
 }
 
-// OpOf reads from a message's headers what it does to its key: a put, a delete, a purge, or the server's marker in place of a key
+// Content reads what a message does to its key: a put of a value, a delete, a purge, or the server's marker in place of a key
 // that ran out, which counts as a purge.
-func OpOf(h nats.Header) Op {
+//
+// Whoever may ask the server for anything in an account can have the answer sent to any subject of it, and so into a bucket that he may
+// not write to. An answer says which stream it is from, which no client's write does: it is a put of nothing, whatever it says.
+func Content(h nats.Header, data []byte) (value []byte, op Op) {
 	switch {
 	case h == nil:
-		return Put
+		return data, Put
+	case h.Get(jetstream.StreamHeader) != "":
+		return nil, Put
 	case h.Get("KV-Operation") == "DEL":
-		return Delete
+		return nil, Delete
 	case h.Get("KV-Operation") == "PURGE", h.Get(jetstream.MarkerReasonHeader) != "":
-		return Purge
+		return nil, Purge
 	}
-	return Put
+	return data, Put
 }
 
 // Scan reads every key under a filter once, deleted ones whose tombstone still stands included, in the

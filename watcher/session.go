@@ -148,9 +148,8 @@ func (s *session) receive(msg *nats.Msg) {
 	}
 	s.received++
 	s.horizon = meta.Sequence.Stream
-	s.batch = append(s.batch, Change{
-		Key: s.view.bucket.Key(msg.Subject), Value: msg.Data, Revision: meta.Sequence.Stream, Op: tenant.OpOf(msg.Header),
-	})
+	value, op := tenant.Content(msg.Header, msg.Data)
+	s.batch = append(s.batch, Change{Key: s.view.bucket.Key(msg.Subject), Value: value, Revision: meta.Sequence.Stream, Op: op})
 	switch {
 	case !s.complete:
 		s.keys[s.view.bucket.Key(msg.Subject)] = struct{}{}

@@ -1,0 +1,94 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/tenant"
+)
+
+// Invariant 8, and its limit. Permissions say nothing of where a server sends its answers: within one account, a hostile user of tenant acme
+// has the server write what stands in its own bucket to a key of tenant other. A reader tells such an answer from a
+// registration and skips it, and the owner writes its key again; what it can't undo is that the other bucket can be emptied, after which the
+// living come back. Seen to fail with answers that are taken for what they say: the forged instance was shown.
+func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
+	t.Parallel()
+	access := roles(t)
+	g := authentications["passwords"](t, access)
+	root := g.as(t, "root")
+	openOn(t, root, kvregistry.Tenant("acme"))
+	other := openOn(t, root, kvregistry.Tenant("other"))
+	register(t, other, web("a"))
+	observer := openOn(t, root, kvregistry.Tenant("other"))
+	sees(t, observer, time.Second, "web", "a")
+
+	nc := g.as(t, string(tenant.RoleService))
+	forged := func(key string) []byte {
+		return fmt.Appendf(nil, `{"format":1,"lease":%q,"owner":"evil","instance":{"id":%q,"name":"web","address":"evil:1"}}`, other.Lease().ID, key)
+	}
+	send := func(header nats.Header, id, to string) {
+		t.Helper()
+		msg := nats.NewMsg("$KV.registry_acme.svc.web." + id)
+		msg.Data, msg.Header = forged(id), header
+		if _, err := nc.RequestMsgWithContext(t.Context(), msg); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.PublishRequest("$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web."+id, "$KV.registry_other."+to, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	watch, stop := context.WithCancel(t.Context())
+	wrong := make(chan error, 1)
+	go func() { // ends with watch
+		for watch.Err() == nil {
+			list, err := observer.GetServices(watch, "web")
+			if watch.Err() == nil && (err != nil || len(list) != 1 || list[0].URL != web("a").URL) {
+				select {
+				case wrong <- fmt.Errorf("shows %v, %v", list, err):
+				default:
+				}
+			}
+			time.Sleep(time.Millisecond) // between two look-ups
+		}
+	}()
+	stands := func(key string) error {
+		e, err := bucket(t, root, "other").Get(t.Context(), key)
+		if err == nil && string(e.Value()) == "" {
+			err = errors.New("empty")
+		}
+		return err
+	}
+	send(nats.Header{}, "a", "svc.web.a")                                              // over what is there
+	send(nats.Header{}, "b", "svc.web.b")                                              // a new instance
+	send(nats.Header{"KV-Operation": []string{"PURGE"}}, "c", "svc.web.a")             // its end
+	send(nats.Header{"Nats-Marker-Reason": []string{"MaxAge"}}, "d", "svc.web.a")      // its expiry
+	natstest.Eventually(t, 2*time.Second, func() error { return stands("svc.web.b") }) // it did come into the other bucket
+	send(nats.Header{"Nats-Rollup": []string{"all"}}, "e", "svc.web.e")                // the end of everything
+	natstest.Eventually(t, 5*time.Second, func() error {
+		return errors.Join(stands("svc.web.a"), stands("lease."+leaseOf(other)))
+	})
+	sees(t, observer, 5*time.Second, "web", "a")
+	stop()
+	select {
+	case err := <-wrong:
+		t.Error(err)
+	default:
+	}
+}
+
+func leaseOf(r *kvregistry.Registry) string {
+	if l := r.Lease(); l != nil {
+		return l.ID
+	}
+	return "none"
+}
