@@ -2,6 +2,7 @@
 //
 //	kvregistry serve    a NATS server with JetStream, for one machine
 //	kvregistry demo     services that come, go, crash and are called all the time
+//	kvregistry tenant   makes, lists and deletes tenants, and says what their users may do
 //
 // It ends with 0 where all went well, with 1 where it did not, and with 2 where it was called wrongly.
 package main
@@ -20,9 +21,10 @@ Usage:
 
   kvregistry serve    run a NATS server with JetStream on this machine
   kvregistry demo     show services that come, go, crash and are called all the time
+  kvregistry tenant   make, list and delete tenants, and print their users' permissions
   kvregistry help     print this
 
-"kvregistry serve -h" and "kvregistry demo -h" print the options.
+"kvregistry serve -h" and "kvregistry demo -h" print the options, "kvregistry tenant help" its subcommands.
 `
 
 // streams are where a command reads and writes.
@@ -35,6 +37,7 @@ type streams struct {
 var commands = map[string]func(args []string, std streams) error{
 	"serve":            serve,
 	"demo":             demo,
+	"tenant":           tenants,
 	demoServiceCommand: demoService,
 }
 

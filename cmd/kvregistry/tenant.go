@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/tenant"
+)
+
+const usageTenant = `kvregistry tenant makes, lists and deletes tenants, and says what their users may do.
+
+Usage:
+
+  kvregistry tenant create <tenant>         make a tenant's bucket, with its limits
+  kvregistry tenant list                    list the account's tenants
+  kvregistry tenant permissions <tenant>    print the permissions of a role
+  kvregistry tenant delete <tenant>         delete a tenant's bucket and all that is in it
+
+"kvregistry tenant create -h" prints the options of create, and so on.
+`
+
+// tenantCommands are the subcommands of tenant.
+var tenantCommands = map[string]func(args []string, std streams) error{
+	"create":      tenantCreate,
+	"list":        tenantList,
+	"permissions": tenantPermissions,
+	"delete":      tenantDelete,
+}
+
+// tenants runs one subcommand of tenant.
+func tenants(args []string, std streams) error {
+	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		_, _ = io.WriteString(std.out, usageTenant)
+		return nil
+	}
+	command, ok := tenantCommands[args[0]]
+	if !ok {
+		return wrongUsage("there is no subcommand %q; \"kvregistry tenant help\" lists them", args[0])
+	}
+	return command(args[1:], std)
+}
+
+// named takes a tenant's name from the front of the arguments, before the options.
+func named(args []string) (name string, rest []string) {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return "", args
+	}
+	return args[0], args[1:]
+}
+
+// parseNamed is parse for a subcommand that needs a tenant's name.
+func parseNamed(fs *flag.FlagSet, about string, args []string, std streams) (name string, err error) {
+	name, rest := named(args)
+	if err := parse(fs, about, rest, std); err != nil {
+		return "", err
+	}
+	if _, err := tenant.BucketName(name); err != nil {
+		return "", usageError{fmt.Errorf("name a tenant first: %w", err)}
+	}
+	return name, nil
+}
+
+// login is how an administrator connects.
+type login struct{ url, creds, nkey, cert, key, ca string }
+
+func (l *login) flags(fs *flag.FlagSet) {
+	fs.StringVar(&l.url, "server", nats.DefaultURL, "`URL` of the server, with user and password where it asks for them")
+	fs.StringVar(&l.creds, "creds", "", "credentials `file`")
+	fs.StringVar(&l.nkey, "nkey", "", "`file` with the seed of an nkey")
+	fs.StringVar(&l.cert, "tlscert", "", "`file` with the client's certificate")
+	fs.StringVar(&l.key, "tlskey", "", "`file` with its key")
+	fs.StringVar(&l.ca, "tlsca", "", "`file` with the certificates that the server's is signed by")
+}
+
+// do connects, does something and disconnects.
+func (l *login) do(f func(ctx context.Context, nc *nats.Conn) error) error {
+	opts := []nats.Option{nats.Name("kvregistry tenant"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}
+	if l.creds != "" {
+		opts = append(opts, nats.UserCredentials(l.creds))
+	}
+	if l.nkey != "" {
+		opt, err := nats.NkeyOptionFromSeed(l.nkey)
+		if err != nil {
+			return usageError{fmt.Errorf("--nkey: %w", err)}
+		}
+		opts = append(opts, opt)
+	}
+	if (l.cert == "") != (l.key == "") {
+		return wrongUsage("--tlscert and --tlskey go together")
+	}
+	if l.cert != "" {
+		opts = append(opts, nats.ClientCert(l.cert, l.key))
+	}
+	if l.ca != "" {
+		opts = append(opts, nats.RootCAs(l.ca))
+	}
+	nc, err := nats.Connect(l.url, opts...)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return f(ctx, nc)
+}
+
+func tenantCreate(args []string, std streams) error {
+	var l login
+	var cfg tenant.Config
+	fs := flag.NewFlagSet("tenant create", flag.ContinueOnError)
+	l.flags(fs)
+	fs.IntVar(&cfg.Replicas, "replicas", 0, "how `many` servers keep the bucket: 1, 3 or 5; 0 is 1 on a single server and 3 in a cluster")
+	fs.Int64Var(&cfg.MaxBytes, "max-bytes", 0, "the bucket's largest size in `bytes`; 0 is without limit")
+	name, err := parseNamed(fs, "kvregistry tenant create <tenant> makes a tenant's bucket. One that is there is checked, and not changed.", args, std)
+	if err != nil {
+		return err
+	}
+	return l.do(func(ctx context.Context, nc *nats.Conn) error {
+		if err := tenant.Provision(ctx, nc, name, cfg); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(std.out, "tenant %s is there\n", name)
+		return err
+	})
+}
+
+func tenantList(args []string, std streams) error {
+	var l login
+	fs := flag.NewFlagSet("tenant list", flag.ContinueOnError)
+	l.flags(fs)
+	if err := parse(fs, "kvregistry tenant list lists the account's tenants. It needs a user who may see all of the account's streams.", args, std); err != nil {
+		return err
+	}
+	return l.do(func(ctx context.Context, nc *nats.Conn) error {
+		list, err := tenant.List(ctx, nc)
+		if err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+		_, _ = fmt.Fprintln(w, "tenant\tkeys\tbytes\tmax bytes\treplicas")
+		for _, t := range list {
+			_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%d\n", t.Tenant, t.Keys, t.Bytes, limit(t.MaxBytes), t.Replicas)
+		}
+		return w.Flush()
+	})
+}
+
+func limit(n int64) string {
+	if n == 0 {
+		return "none"
+	}
+	return fmt.Sprint(n)
+}
+
+func tenantPermissions(args []string, std streams) error {
+	var role, services, user, format string
+	fs := flag.NewFlagSet("tenant permissions", flag.ContinueOnError)
+	fs.StringVar(&role, "role", string(tenant.RoleService), "`role`: "+fmt.Sprint(tenant.Roles()))
+	fs.StringVar(&services, "services", "", "`names` of the services that a registrar may register, with commas between them")
+	fs.StringVar(&user, "user", "", "`name` of the user, whom the inbox is named after; without it one is made up")
+	fs.StringVar(&format, "format", "config", "`format`: config (of nats-server), jwt (the claims' permissions) or json")
+	name, err := parseNamed(fs, "kvregistry tenant permissions <tenant> prints what a user of a role may do. It asks no server.", args, std)
+	if err != nil {
+		return err
+	}
+	var list []string
+	if services != "" {
+		list = strings.Split(services, ",")
+	}
+	access, err := tenant.Permissions(name, tenant.Role(role), list...)
+	if err == nil && user != "" {
+		access, err = access.For(user)
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	switch format {
+	case "config":
+		_, err = fmt.Fprintf(std.out, "# connect with nats.CustomInboxPrefix(%q)\n%s", access.Inbox, access.Config())
+	case "jwt":
+		_, err = fmt.Fprintf(std.out, "%s\n", access.Claims())
+	case "json":
+		err = json.NewEncoder(std.out).Encode(access)
+	default:
+		err = wrongUsage("--format %q is none; use config, jwt or json", format)
+	}
+	return err
+}
+
+func tenantDelete(args []string, std streams) error {
+	var l login
+	var yes bool
+	fs := flag.NewFlagSet("tenant delete", flag.ContinueOnError)
+	l.flags(fs)
+	fs.BoolVar(&yes, "yes", false, "do it")
+	name, err := parseNamed(fs, "kvregistry tenant delete <tenant> deletes a tenant's bucket and all that is in it.", args, std)
+	if err != nil {
+		return err
+	}
+	if !yes {
+		return wrongUsage("this ends every registration of tenant %s; add --yes to do it", name)
+	}
+	return l.do(func(ctx context.Context, nc *nats.Conn) error {
+		if err := tenant.Remove(ctx, nc, name); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(std.out, "tenant %s is deleted\n", name)
+		return err
+	})
+}

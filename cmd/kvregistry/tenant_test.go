@@ -1,0 +1,113 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
+)
+
+// called runs the program's code and returns what it printed.
+func called(args ...string) (code int, out, err string) {
+	var o, e bytes.Buffer
+	code = run(args, streams{nil, &o, &e})
+	return code, o.String(), e.String()
+}
+
+func TestTenantLife(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	if code, out, err := called("tenant", "create", "acme", "--server", s.URL(), "--max-bytes", "1048576"); code != 0 || out != "tenant acme is there\n" {
+		t.Fatal(code, out, err)
+	}
+	if code, out, err := called("tenant", "create", "beta", "--server", s.URL()); code != 0 {
+		t.Fatal(code, out, err)
+	}
+	code, out, err := called("tenant", "list", "--server", s.URL())
+	want := "tenant  keys  bytes  max bytes  replicas\nacme    0     0      1048576    1\nbeta    0     0      none       1\n"
+	if code != 0 || out != want {
+		t.Errorf("%d %s\n%q, want\n%q", code, err, out, want)
+	}
+	if code, _, err := called("tenant", "create", "acme", "--server", s.URL(), "--max-bytes", "5"); code != 1 || !strings.Contains(err, "max bytes is 1048576, must be 5") {
+		t.Errorf("another limit: %d %s", code, err)
+	}
+	if code, _, err := called("tenant", "delete", "acme", "--server", s.URL()); code != 2 || !strings.Contains(err, "--yes") {
+		t.Errorf("deleted without being sure: %d %s", code, err)
+	}
+	if code, _, err := called("tenant", "delete", "acme", "--server", s.URL(), "--yes"); code != 0 {
+		t.Errorf("%d %s", code, err)
+	}
+	if code, _, err := called("tenant", "delete", "acme", "--server", s.URL(), "--yes"); code != 1 || !strings.Contains(err, tenant.ErrBucketNotFound.Error()) {
+		t.Errorf("deleted twice: %d %s", code, err)
+	}
+}
+
+func TestTenantWrongUsage(t *testing.T) {
+	for _, tc := range []struct {
+		want string
+		args []string
+	}{
+		{"no subcommand \"move\"", []string{"move"}},
+		{"name a tenant", []string{"create"}},
+		{"name a tenant", []string{"create", "a.b"}},
+		{"name a tenant", []string{"delete", ">", "--yes"}},
+		{"unknown argument \"b\"", []string{"create", "a", "b"}},
+		{"needs the names", []string{"permissions", "a", "--role", "registrar"}},
+		{"takes no names", []string{"permissions", "a", "--role", "observer", "--services", "web"}},
+		{"role \"king\"", []string{"permissions", "a", "--role", "king"}},
+		{"--format \"xml\"", []string{"permissions", "a", "--format", "xml"}},
+		{"go together", []string{"list", "--tlscert", "x"}},
+		{"--nkey", []string{"list", "--nkey", "there/is/none"}},
+	} {
+		if code, out, err := called(append([]string{"tenant"}, tc.args...)...); code != 2 || out != "" || !strings.Contains(err, tc.want) {
+			t.Errorf("%q: %d %q %q, want 2 and %q", tc.args, code, out, err, tc.want)
+		}
+	}
+}
+
+// What is printed is what a server and the JWT library read.
+func TestTenantPermissions(t *testing.T) {
+	want, err := tenant.Permissions("acme", tenant.RoleRegistrar, "web", "a.b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, err = want.For("web-1"); err != nil {
+		t.Fatal(err)
+	}
+	printed := func(format string) string {
+		code, out, err := called("tenant", "permissions", "acme", "--role", "registrar", "--services", "web,a.b", "--user", "web-1", "--format", format)
+		if code != 0 {
+			t.Fatal(code, err)
+		}
+		return out
+	}
+	var access tenant.Access
+	if err := json.Unmarshal([]byte(printed("json")), &access); err != nil || access.Inbox != want.Inbox || len(access.Publish) != len(want.Publish) {
+		t.Errorf("json: %v, %+v", err, access)
+	}
+	var claims jwt.Permissions
+	if err := json.Unmarshal([]byte(printed("jwt")), &claims); err != nil || strings.Join(claims.Pub.Allow, " ") != strings.Join(want.Publish, " ") ||
+		strings.Join(claims.Pub.Deny, " ") != strings.Join(want.Deny, " ") || claims.Sub.Allow[0] != "_INBOX_web-1.>" {
+		t.Errorf("jwt: %v, %+v", err, claims)
+	}
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, []byte("authorization { users: [ { user: u, password: p\n"+printed("config")+"} ] }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opts, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := opts.Users[0].Permissions; strings.Join(p.Publish.Allow, " ") != strings.Join(want.Publish, " ") || strings.Join(p.Publish.Deny, " ") != strings.Join(want.Deny, " ") ||
+		p.Subscribe.Allow[0] != "_INBOX_web-1.>" {
+		t.Errorf("config: %+v %+v", p.Publish, p.Subscribe)
+	}
+}
