@@ -40,12 +40,13 @@ type cache struct {
 	doubts   uint64            // how many there were
 	view     *watcher.View
 	log      *slog.Logger
+	most     bounds // never changes
 }
 
-func newCache(log *slog.Logger) *cache {
+func newCache(log *slog.Logger, most bounds) *cache {
 	c := &cache{
 		observed: map[string]struct{}{}, synced: map[string]struct{}{}, readers: map[string]map[*queue]struct{}{},
-		suspect: map[string]uint64{}, log: log,
+		suspect: map[string]uint64{}, log: log, most: most,
 	}
 	c.services.Store(&map[string]*service{})
 	return c
@@ -202,6 +203,10 @@ func (c *cache) apply(seen []sighting, snapshot *watcher.Snapshot) {
 			continue
 		}
 		svc := c.find(s.name)
+		if s.err = c.overflows(svc, s); s.err != nil {
+			c.skip(s)
+			continue
+		}
 		if svc == nil || snapshot != nil && s.traceless() && c.doubt(svc, s) {
 			continue
 		}
@@ -263,13 +268,35 @@ func (c *cache) addSeen(seen []sighting) {
 	if _, all := c.observed[Everything]; !all {
 		return
 	}
-	var names []string
+	names := map[string]struct{}{}
+	room := c.most.services - len(*c.services.Load())
 	for _, s := range seen {
-		if s.err == nil && s.Op == tenant.Put {
-			names = append(names, s.name)
+		if s.err == nil && s.Op == tenant.Put && c.find(s.name) == nil && len(names) < room {
+			names[s.name] = struct{}{}
 		}
 	}
-	c.add(names)
+	c.add(slices.Collect(maps.Keys(names)))
+}
+
+// overflows says why an instance is not kept, nil where it is. The caller holds c.mu.
+func (c *cache) overflows(svc *service, s sighting) error {
+	if s.Op != tenant.Put {
+		return nil
+	}
+	if svc == nil {
+		if _, all := c.observed[Everything]; all {
+			return errMore
+		}
+		return nil
+	}
+	if len(svc.list) < c.most.instances {
+		return nil
+	}
+	_, id, _ := tenant.ParseServiceKey(s.Key)
+	if _, known := svc.search(id); known {
+		return nil
+	}
+	return errMany
 }
 
 // sync publishes the first snapshot of each service that the view shows, be it empty, and says what there

@@ -28,20 +28,27 @@ type options struct {
 	onFenced    []func(Service)
 	standBy     bool
 	maxStale    time.Duration
+	bounds      bounds
 }
+
+// bounds are of what others can make grow in this process's memory.
+type bounds struct{ instances, services int }
 
 // The defaults of the options.
 const (
 	DefaultTenant  = "default"
 	DefaultTTL     = lease.DefaultTTL
 	DefaultTimeout = 2 * time.Second
+
+	DefaultMaxInstances = 100_000
+	DefaultMaxServices  = 100_000
 )
 
 // writeTime bounds the writes of the methods that take no context.
 const writeTime = 5 * time.Second
 
 func newOptions(opts []Option) (options, error) {
-	o := options{tenant: DefaultTenant, ttl: DefaultTTL, timeout: DefaultTimeout, logger: slog.Default()}
+	o := options{tenant: DefaultTenant, ttl: DefaultTTL, timeout: DefaultTimeout, logger: slog.Default(), bounds: bounds{DefaultMaxInstances, DefaultMaxServices}}
 	for _, opt := range opts {
 		if opt == nil {
 			return o, fmt.Errorf("kvregistry: %w: it is nil", ErrInvalidOption)
@@ -178,6 +185,31 @@ func MaxStale(d time.Duration) Option {
 			return fmt.Errorf("%w: MaxStale(%s); use 2s or more, or leave it out", ErrInvalidOption, d)
 		}
 		o.maxStale = d
+		return nil
+	}
+}
+
+// MaxInstances bounds how many instances of one service this registry keeps in memory, [DefaultMaxInstances] by default. Those that come when it has
+// so many are skipped, counted and logged as records that can't be read are; when others go, they are found again by the next whole
+// snapshot.
+func MaxInstances(n int) Option {
+	return func(o *options) error {
+		if n <= 0 {
+			return fmt.Errorf("%w: MaxInstances(%d); it must be positive", ErrInvalidOption, n)
+		}
+		o.bounds.instances = n
+		return nil
+	}
+}
+
+// MaxServices bounds how many services this registry keeps in memory where [Everything] is observed, [DefaultMaxServices] by default; those that are
+// asked for by name are kept beyond it. What does not fit is skipped, counted and logged.
+func MaxServices(n int) Option {
+	return func(o *options) error {
+		if n <= 0 {
+			return fmt.Errorf("%w: MaxServices(%d); it must be positive", ErrInvalidOption, n)
+		}
+		o.bounds.services = n
 		return nil
 	}
 }

@@ -400,7 +400,7 @@ func (o *owner) ending(g *registration) (done bool, err error) {
 	case errors.Is(g.over, errEnded):
 		return true, nil
 	case g.over != nil:
-		return true, fmt.Errorf("%s of service %q: %w", g.id, g.name, g.over)
+		return true, fmt.Errorf("%q of service %q: %w", g.id, g.name, g.over)
 	}
 	g.ending = true
 	return false, nil

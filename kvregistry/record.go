@@ -32,6 +32,9 @@ var (
 	errNotKey  = errors.New("its key is not one of a registration")
 	errStatus  = errors.New("its status is unknown")
 	errWeight  = errors.New("its weight is negative")
+	errLong    = errors.New("it is longer than a record may be")
+	errMany    = errors.New("its service has as many instances as are kept: MaxInstances")
+	errMore    = errors.New("there are as many services as are kept: MaxServices")
 )
 
 // encode makes the value of a registration's key. The error wraps ErrInvalidService.
@@ -53,6 +56,9 @@ func decode(key string, value []byte, revision uint64) (rec record, err error) {
 	name, id, ok := tenant.ParseServiceKey(key)
 	if !ok {
 		return record{}, errNotKey
+	}
+	if len(value) > maxRecord {
+		return record{}, errLong
 	}
 	var head struct {
 		Format int `json:"format"`

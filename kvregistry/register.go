@@ -44,7 +44,7 @@ func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister f
 	if err != nil && !errors.Is(err, ErrPending) {
 		unregister = nil
 	}
-	return unregister, wrap(fmt.Sprintf("register %s of service %q", g.id, g.name), err)
+	return unregister, wrap(fmt.Sprintf("register %q of service %q", g.id, g.name), err)
 }
 
 // bounded gives a method that takes no context the time that it may take.

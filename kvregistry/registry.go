@@ -89,7 +89,7 @@ func build(o options) (*Registry, error) {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
 	r := &Registry{
-		opt: o, id: rand.Text(), bucket: b, cache: newCache(o.logger), own: newOwner(), changed: make(chan struct{}),
+		opt: o, id: rand.Text(), bucket: b, cache: newCache(o.logger, o.bounds), own: newOwner(), changed: make(chan struct{}),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
@@ -226,7 +226,7 @@ func (r *Registry) leaseLost(_ *lease.Lease, err error) {
 }
 
 func (r *Registry) tellFenced(s Service) {
-	err := fmt.Errorf("%w: %s of service %s", ErrFenced, s.ID, s.Name)
+	err := fmt.Errorf("%w: %q of service %q", ErrFenced, s.ID, s.Name)
 	r.opt.logger.Warn("kvregistry: a newer registration of the same id took over", "service", s.Name, "id", s.ID)
 	r.tellOwn(Event{Kind: Fenced, Service: s, Err: err}, func() {
 		for _, f := range r.opt.onFenced {

@@ -1,0 +1,92 @@
+package kvregistry
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/watcher"
+)
+
+// smallCache is a cache that observes everything, in small bounds, and how it is shown a change of an instance.
+func smallCache(t *testing.T) (c *cache, see func(service string, id int, op tenant.Op)) {
+	t.Helper()
+	c = newCache(slog.New(slog.DiscardHandler), bounds{instances: 3, services: 2})
+	c.view = watcher.New(nil, watcher.Config{Apply: func([]watcher.Change, *watcher.Snapshot) {}})
+	c.observe(Everything)
+	c.synced[Everything] = struct{}{}
+	rev := uint64(0)
+	return c, func(service string, id int, op tenant.Op) {
+		rev++
+		s := Service{Name: service, ID: fmt.Sprint(id), Address: "a:1"}
+		value, err := encode(s, "L", "O")
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := tenant.ServiceKey(service, s.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.apply([]sighting{sight(watcher.Change{Key: key, Value: value, Revision: rev, Op: op})}, nil)
+	}
+}
+
+// Others can't make a registry's memory grow beyond its bounds: what comes when they are reached is skipped and counted, and what was there goes on.
+// Seen to fail without overflows, and with services that are added without a bound.
+func TestMemoryIsBounded(t *testing.T) {
+	c, see := smallCache(t)
+	instances := func(service string) int {
+		if svc := c.find(service); svc != nil {
+			return svc.snap.Load().Len()
+		}
+		return -1
+	}
+	for id := range 5 {
+		see("a", id, tenant.Put)
+	}
+	if n := instances("a"); n != 3 || c.skipped.Load() != 2 {
+		t.Errorf("%d instances, %d skipped", n, c.skipped.Load())
+	}
+	see("a", 1, tenant.Put) // one that is there changes
+	see("a", 0, tenant.Delete)
+	see("a", 4, tenant.Put) // there is room again
+	if n := instances("a"); n != 3 || c.skipped.Load() != 2 {
+		t.Errorf("%d instances, %d skipped after one went", n, c.skipped.Load())
+	}
+	for i := range 5 {
+		see(fmt.Sprintf("s%d", i), 0, tenant.Put)
+	}
+	if n := len(*c.services.Load()); n != 2 || c.skipped.Load() != 6 {
+		t.Errorf("%d services, %d skipped", n, c.skipped.Load())
+	}
+	c.observe("asked")
+	see("asked", 0, tenant.Put)
+	if n := instances("asked"); n != 1 {
+		t.Errorf("%d instances of a service that was asked for", n)
+	}
+}
+
+// A record that is longer than any that is written is not even read.
+func TestLongRecordIsNotRead(t *testing.T) {
+	value := `{"format":1,"lease":"L","instance":{"id":"a","name":"web","address":"a:1"}` + strings.Repeat(" ", maxRecord) + "}"
+	if _, err := decode("svc.web.a", []byte(value), 1); err != errLong {
+		t.Errorf("%v", err)
+	}
+}
+
+// A name can't steer the terminal that an error is printed on. Seen to fail with names that are not quoted.
+func TestNamesAreQuoted(t *testing.T) {
+	name := "\x1b[2J\r\n\u202e"
+	g := &registration{name: name, id: name, over: ErrFenced}
+	_, fenced := newOwner().ending(g)
+	s := Service{Name: name, ID: name, Status: "\x1b"}
+	for what, err := range map[string]error{
+		"fenced": fenced, "invalid": s.check(), "not found": notFound(newSnapshot(name, nil, 0, nil), nil), "name": checkName(name + "\xff"),
+	} {
+		if err == nil || strings.ContainsAny(err.Error(), "\x1b\r\n\u202e") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
