@@ -1,0 +1,109 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/tenant"
+)
+
+// accounts is a server with an account per tenant, each with a user of the tenant's name.
+func accounts(t *testing.T, maxBytes int64, tenants ...string) *natstest.Server {
+	t.Helper()
+	text := "accounts: {\n"
+	for _, name := range tenants {
+		account, err := tenant.AccountConfig(name, maxBytes, 1, fmt.Sprintf("user: %s, password: p", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += account
+	}
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, []byte(text+"}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opts, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatalf("%v, of:\n%s", err, text)
+	}
+	return natstest.Start(t, func(o *server.Options) { o.Accounts, o.Users = opts.Accounts, opts.Users })
+}
+
+// Invariant 8: tenants with an account each do not exist for each other, be their code as hostile as it likes. Each request that the test of one account
+// shows to go through does nothing here, and neither the names nor the storage of the other is in reach.
+func TestAccountPerTenant(t *testing.T) {
+	t.Parallel()
+	s := accounts(t, 4<<20, "acme", "other")
+	hostile, victim := s.Connect(nats.UserInfo("acme", "p")), s.Connect(nats.UserInfo("other", "p"))
+	owner := openOn(t, victim, kvregistry.Tenant("other"), kvregistry.MaxBytes(2<<20))
+	register(t, owner, web("a"))
+	observer := openOn(t, victim, kvregistry.Tenant("other"))
+	sees(t, observer, time.Second, "web", "a")
+
+	acme := openOn(t, hostile, kvregistry.Tenant("acme"), kvregistry.MaxBytes(2<<20))
+	register(t, acme, web("b"))
+	everything, err := hostile.SubscribeSync(">")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reply := range []string{"$KV.registry_other.svc.web.a", "$KV.registry_other.sweep", "$KV.registry_other.svc.web.new"} {
+		for _, subject := range []string{"$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web.b", "$JS.API.STREAM.INFO.KV_registry_acme"} {
+			if err := hostile.PublishRequest(subject, reply, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for subject := range raw {
+		if err := hostile.PublishRequest(subject, "$KV.registry_other.svc.web.a", []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	js, err := jetstream.New(hostile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range js.StreamNames(t.Context()).Name() {
+		if name == "KV_registry_other" {
+			t.Error("another account's stream is listed")
+		}
+	}
+	for _, name := range []string{"registry_other", "other"} {
+		if _, err := js.KeyValue(t.Context(), name); err == nil {
+			t.Errorf("bucket %s of another account was found", name)
+		}
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "more", Subjects: []string{"more"}}); err == nil {
+		t.Error("a second stream was made, beyond the account's limit")
+	}
+	kv, err := js.KeyValue(t.Context(), "registry_acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; err == nil; i++ { // until its own storage is full
+		_, err = kv.Put(t.Context(), fmt.Sprintf("junk.%d", i), make([]byte, 32<<10))
+	}
+	register(t, owner, web("c"))
+	sees(t, observer, time.Second, "web", "a", "c")
+	if got := keys(t, victim, "other", "svc."); !slices.Equal(got, []string{"svc.web.a", "svc.web.c"}) {
+		t.Errorf("the other bucket has %v", got)
+	}
+	for {
+		msg, err := everything.NextMsg(100 * time.Millisecond)
+		if err != nil {
+			break
+		}
+		if string(msg.Data) != "" && msg.Subject == "$KV.registry_other.svc.web.c" {
+			t.Errorf("another account's write was seen: %s", msg.Subject)
+		}
+	}
+}
