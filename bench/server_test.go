@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
@@ -62,14 +63,16 @@ func bare(b *testing.B, nc *nats.Conn) (jetstream.JetStream, []byte) {
 }
 
 // From the call of Update to the event in another registry, on a connection of its own.
-func BenchmarkUpdateToEvent(b *testing.B) {
-	server := natstest.Start(b)
-	owner, err := kvregistry.New(b.Context(), server.Connect())
+func BenchmarkUpdateToEvent(b *testing.B) { updateToEvent(b, natstest.Start(b)) }
+
+func updateToEvent(b *testing.B, server *natstest.Server, opts ...kvregistry.Option) {
+	b.Helper()
+	owner, err := kvregistry.New(b.Context(), server.Connect(), opts...)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = owner.Close() })
-	other, err := kvregistry.New(b.Context(), server.Connect())
+	other, err := kvregistry.New(b.Context(), server.Connect(), opts...)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -117,4 +120,19 @@ func BenchmarkUpdateToEventFloor(b *testing.B) { // a bare publish, and an order
 		}
 		<-events
 	}
+}
+
+// The same with signed registrations, which the observer checks.
+func BenchmarkSignedUpdateToEvent(b *testing.B) {
+	server := natstest.Start(b)
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		b.Fatal(err)
+	}
+	public, err := pair.PublicKey()
+	if err != nil {
+		b.Fatal(err)
+	}
+	signed := []kvregistry.Option{kvregistry.SignWith(pair), kvregistry.TrustSigners(kvregistry.Everything, public)}
+	updateToEvent(b, server, signed...)
 }

@@ -21,7 +21,7 @@ func smallCache(t *testing.T) (c *cache, see func(service string, id int, op ten
 	return c, func(service string, id int, op tenant.Op) {
 		rev++
 		s := Service{Name: service, ID: fmt.Sprint(id), Address: "a:1"}
-		value, err := encode(s, "L", "O")
+		value, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,7 +38,7 @@ func (r *Registry) ServiceNamesContext(ctx context.Context) ([]string, error) {
 	err := r.awaitReady(ctx)
 	if err == nil {
 		err = r.bucket.Scan(ctx, tenant.AllServices, true, func(e tenant.Entry) {
-			s := sight(watcher.Change{Key: e.Key, Value: e.Value, Revision: e.Revision, Op: e.Op})
+			s := r.sight(watcher.Change{Key: e.Key, Value: e.Value, Revision: e.Revision, Op: e.Op})
 			if e.Op == tenant.Put && s.err == nil && !r.cache.buried(s.rec.Lease) {
 				names[s.name] = struct{}{}
 			}

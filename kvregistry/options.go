@@ -29,6 +29,9 @@ type options struct {
 	standBy     bool
 	maxStale    time.Duration
 	bounds      bounds
+	signer      Signer
+	public      string              // the signer's key
+	trusted     map[string][]string // the public keys that may sign for a service
 }
 
 // bounds are of what others can make grow in this process's memory.

@@ -23,6 +23,9 @@ type record struct {
 	Lease    string  `json:"lease"`
 	Owner    string  `json:"owner,omitempty"` // the registry that wrote it: the same through all of its leases
 	Instance Service `json:"instance"`
+
+	Signer    string `json:"signer,omitempty"` // a public nkey
+	Signature []byte `json:"signature,omitempty"`
 }
 
 var (
@@ -38,8 +41,9 @@ var (
 )
 
 // encode makes the value of a registration's key. The error wraps ErrInvalidService.
-func encode(s Service, lease, owner string) ([]byte, error) {
-	data, err := json.Marshal(record{Format: format, Lease: lease, Owner: owner, Instance: s})
+func encode(rec record, s Service) ([]byte, error) {
+	rec.Instance = s
+	data, err := json.Marshal(rec)
 	if err != nil {
 		return nil, fmt.Errorf("%w %q: %w", ErrInvalidService, s.Name, err)
 	}

@@ -117,7 +117,13 @@ func (r *Registry) complete(s *Service) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	_, err := encode(*s, rand.Text(), r.id) // any lease's id: they are all of one length
+	if trusted := r.opt.signersOf(s.Name); trusted != nil && !slices.Contains(trusted, r.opt.public) {
+		return fmt.Errorf("%w %q: this registry would not believe it: SignWith a key that TrustSigners has for it", ErrInvalidService, s.Name)
+	}
+	key, err := tenant.ServiceKey(s.Name, s.ID)
+	if err == nil {
+		_, err = r.encode(*s, key, rand.Text()) // any lease's id: they are all of one length
+	}
 	return err
 }
 

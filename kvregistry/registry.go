@@ -205,7 +205,7 @@ func (r *Registry) awaitReady(ctx context.Context) error {
 func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	seen := make([]sighting, len(changes))
 	for i, ch := range changes {
-		seen[i] = sight(ch)
+		seen[i] = r.sight(ch)
 	}
 	r.cache.apply(seen, snapshot)
 	if snapshot != nil && snapshot.Reset {

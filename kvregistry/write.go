@@ -31,7 +31,7 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 		if err != nil {
 			return err
 		}
-		value, err := encode(s, lease, r.id)
+		value, err := r.encode(s, g.key, lease)
 		if err != nil {
 			r.own.failed(g)
 			return err
@@ -71,7 +71,7 @@ func (r *Registry) resolve(ctx context.Context, g *registration) error {
 	if err != nil {
 		return err
 	}
-	s := sight(watcher.Change{Key: g.key, Value: e.Value, Revision: e.Revision, Op: e.Op})
+	s := r.sight(watcher.Change{Key: g.key, Value: e.Value, Revision: e.Revision, Op: e.Op})
 	if e.Revision == 0 {
 		s.Op = tenant.Purge
 	}

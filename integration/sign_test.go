@@ -1,0 +1,154 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nkeys"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+func signer(t *testing.T) (pair nkeys.KeyPair, public string) {
+	t.Helper()
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if public, err = pair.PublicKey(); err != nil {
+		t.Fatal(err)
+	}
+	return pair, public
+}
+
+// Within a tenant, a process can't pose as a service whose signers it is none of: observers that know them do not show what it
+// writes, and an owner is not fenced by it, whatever it does with bytes that were signed. Seen to fail with signatures that are not looked at, with
+// a signature of the instance alone, and with an instance that is read from a document which has it twice.
+func TestSignedRegistrations(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	mine, minePublic := signer(t)
+	other, otherPublic := signer(t)
+	trust := kvregistry.TrustSigners("web", minePublic)
+	fenced := make(chan kvregistry.Service, 10)
+	owner := open(t, s, kvregistry.SignWith(mine), trust, kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
+	var mu sync.Mutex
+	var shown []kvregistry.Service // by the observer, though nobody whom it trusts says so
+	observer := open(t, s, trust, kvregistry.OnEvent(func(e kvregistry.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Service.Name == "web" && (e.Service.Address != "" || e.Service.URL != web("a").URL) {
+			shown = append(shown, e.Service)
+		}
+	}))
+	register(t, owner, web("a"))
+	sees(t, observer, time.Second, "web", "a")
+	if err := owner.SetStatus("web", kvregistry.Warning); err != nil {
+		t.Fatal(err)
+	}
+
+	kv := bucket(t, s.Connect(), "default")
+	e, err := kv.Get(t.Context(), "svc.web.a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	original := string(e.Value())
+	edit := func(from, to string) string {
+		if !strings.Contains(original, from) {
+			t.Fatalf("%s is not in %s", from, original)
+		}
+		return strings.Replace(original, from, to, 1)
+	}
+	lease := owner.Lease().ID
+	for what, write := range map[string]struct{ key, value string }{
+		"another key":             {"svc.web.b", edit(`"id":"a"`, `"id":"b"`)},
+		"a key of its own":        {"svc.web.c", fmt.Sprintf(`{"format":1,"lease":%q,"owner":"x","instance":{"id":"c","name":"web","address":"evil:1"}}`, lease)},
+		"another address":         {"svc.web.a", edit(`http://127.0.0.1:8083`, `http://evil`)},
+		"another owner":           {"svc.web.a", edit(`"owner":"`, `"owner":"x`)},
+		"another lease":           {"svc.web.a", edit(`"lease":"`, `"lease":"X`)},
+		"another signer":          {"svc.web.a", edit(minePublic, otherPublic)},
+		"no signature":            {"svc.web.a", edit(`"signature"`, `"unsigned"`)},
+		"a newer format":          {"svc.web.a", edit(`"format":1`, `"format":2`)},
+		"an instance before":      {"svc.web.a", edit(`"instance":`, `"instance":{"address":"evil:1"},"instance":`)},
+		"an instance in capitals": {"svc.web.a", edit(`"instance":`, `"INSTANCE":{"address":"evil:1"},"instance":`)},
+		"an instance behind":      {"svc.web.a", edit(`"signer"`, `"instance":{"address":"evil:1"},"signer"`)},
+	} {
+		if _, err := kv.PutString(t.Context(), write.key, write.value); err != nil {
+			t.Fatal(err)
+		}
+		natstest.Eventually(t, 2*time.Second, func() error { // the owner writes its own again
+			if e, err := kv.Get(t.Context(), write.key); write.key == "svc.web.a" && (err != nil || !strings.Contains(string(e.Value()), web("a").URL) || string(e.Value()) == write.value) {
+				return fmt.Errorf("%s: stands: %v", what, err)
+			}
+			return nil
+		})
+		list, err := observer.GetServices(t.Context(), "web", kvregistry.WithStatus(kvregistry.Warning, kvregistry.Passing))
+		mu.Lock()
+		if err != nil || len(list) != 1 || len(shown) > 0 {
+			t.Errorf("%s: shows %+v, %v, and showed %+v", what, list, err, shown)
+		}
+		shown = nil
+		mu.Unlock()
+	}
+	select {
+	case s := <-fenced:
+		t.Errorf("fenced by what is not signed: %+v", s)
+	default:
+	}
+
+	impostor := open(t, s, kvregistry.SignWith(other))
+	register(t, impostor, web("imposed"))
+	register(t, impostor, kvregistry.Service{Name: "api", ID: "a", Address: "a:1"})
+	sees(t, observer, time.Second, "api", "a") // of which no signers are given
+	if got := ids(t, observer, "web"); len(got) != 1 {
+		t.Errorf("shows %v", got)
+	}
+	if n := observer.Health().Skipped; n < 3 {
+		t.Errorf("%d skipped", n)
+	}
+	if _, err := open(t, s, trust).Register(web("d")); !isErr(err, kvregistry.ErrInvalidService) {
+		t.Errorf("a registration that its own registry would not believe gave %v", err)
+	}
+	everything := open(t, s, kvregistry.TrustSigners(kvregistry.Everything, minePublic))
+	if _, err := everything.GetServices(t.Context(), "api"); !isErr(err, kvregistry.ErrNotFound) {
+		t.Errorf("a service whose signer is not given: %v", err)
+	}
+	takesOver(t, s, mine, trust, fenced)
+}
+
+// takesOver shows that a newer registration by a trusted signer fences as ever.
+func takesOver(t *testing.T, s *natstest.Server, by nkeys.KeyPair, trust kvregistry.Option, fenced <-chan kvregistry.Service) {
+	t.Helper()
+	register(t, open(t, s, kvregistry.SignWith(by), trust), web("a"))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	select {
+	case <-fenced:
+	case <-ctx.Done():
+		t.Error("the first owner was not told within 1 s")
+	}
+}
+
+// What is no public key is refused, and a seed is never printed.
+func TestSignersAreChecked(t *testing.T) {
+	nc := natstest.Start(t).Connect()
+	pair, public := signer(t)
+	seed, err := pair.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, opt := range []kvregistry.Option{
+		kvregistry.TrustSigners("web"), kvregistry.TrustSigners("", public), kvregistry.TrustSigners("web", string(seed)), kvregistry.TrustSigners("web", "U"),
+		kvregistry.TrustSigners("web", public[:55]+"A"), kvregistry.SignWith(nil),
+	} {
+		_, err := kvregistry.New(t.Context(), nc, opt, quiet())
+		if !isErr(err, kvregistry.ErrInvalidOption) || strings.Contains(err.Error(), string(seed)) {
+			t.Errorf("%v", err)
+		}
+	}
+}

@@ -1,0 +1,177 @@
+package kvregistry
+
+import (
+	"cmp"
+	"crypto/ed25519"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/watcher"
+)
+
+// Signer signs registrations. A key pair of github.com/nats-io/nkeys is one.
+type Signer interface {
+	PublicKey() (string, error)
+	Sign(data []byte) (signature []byte, err error)
+}
+
+var (
+	errUnsigned  = errors.New("it is not signed, and its service's signers are given: TrustSigners")
+	errUntrusted = errors.New("its signer is none of those that are given for its service: TrustSigners")
+	errForged    = errors.New("its signature does not hold")
+)
+
+// SignWith has this registry sign what it registers: with an Ed25519 key as NATS users have them. Those who observe with
+// [TrustSigners] believe it by that.
+func SignWith(s Signer) Option {
+	return func(o *options) error {
+		if s == nil {
+			return fmt.Errorf("%w: SignWith is nil", ErrInvalidOption)
+		}
+		public, err := s.PublicKey()
+		if err == nil {
+			_, err = publicKey(public)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: SignWith: %w", ErrInvalidOption, err)
+		}
+		o.signer, o.public = s, public
+		return nil
+	}
+}
+
+// TrustSigners has this registry believe only those registrations of a service that one of the public nkeys has signed. Others are skipped, counted and
+// logged, and do not fence an owner. Name may be [Everything], for services that have no signers of their own; a service without
+// either is believed as it stands. The option may be given for several services.
+func TrustSigners(name string, public ...string) Option {
+	return func(o *options) error {
+		if name != Everything {
+			if err := checkName(name); err != nil {
+				return fmt.Errorf("%w: TrustSigners: %w", ErrInvalidOption, err)
+			}
+		}
+		if len(public) == 0 {
+			return fmt.Errorf("%w: TrustSigners of service %q has no keys; leave it out to believe anybody", ErrInvalidOption, name)
+		}
+		for _, p := range public {
+			if _, err := publicKey(p); err != nil {
+				return fmt.Errorf("%w: TrustSigners of service %q: %w", ErrInvalidOption, name, err)
+			}
+		}
+		if o.trusted == nil {
+			o.trusted = map[string][]string{}
+		}
+		o.trusted[name] = append(o.trusted[name], public...)
+		return nil
+	}
+}
+
+// encode makes the value of a registration's key, signed where there is a signer.
+func (r *Registry) encode(s Service, key, lease string) ([]byte, error) {
+	if r.opt.signer == nil {
+		return encode(record{Format: format, Lease: lease, Owner: r.id}, s)
+	}
+	instance, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("%w %q: %w", ErrInvalidService, s.Name, err)
+	}
+	signature, err := r.opt.signer.Sign(signed(r.bucket.Name(), key, lease, r.id, instance))
+	if err != nil {
+		return nil, fmt.Errorf("%w %q: it can't be signed: %w", ErrInvalidService, s.Name, err)
+	}
+	return encode(record{Format: format, Lease: lease, Owner: r.id, Signer: r.opt.public, Signature: signature}, s)
+}
+
+// signed is what a signature is of: everything that a registration says, and where it stands. A lease is never used twice, so
+// a registration that is written again later, by somebody else, lives by a lease that is over.
+func signed(bucket, key, lease, owner string, instance []byte) []byte {
+	return slices.Concat([]byte(strings.Join([]string{"kvregistry 1", bucket, key, lease, owner, ""}, "\n")), instance)
+}
+
+// sight reads a change, and believes it if it is signed as it has to be.
+func (r *Registry) sight(ch watcher.Change) sighting {
+	s := sight(ch)
+	trusted := r.opt.signersOf(s.name)
+	if trusted == nil || s.err != nil && !errors.Is(s.err, errNewer) || ch.Op != tenant.Put {
+		return s
+	}
+	if s.err == nil {
+		s.err = believe(trusted, r.bucket.Name(), s)
+	}
+	if s.err != nil {
+		s.rec = record{} // it judges nobody
+	}
+	return s
+}
+
+// signersOf are those who may sign for a service, nil where anybody is believed.
+func (o *options) signersOf(name string) []string {
+	if trusted, ok := o.trusted[name]; ok {
+		return trusted
+	}
+	return o.trusted[Everything]
+}
+
+// believe says why a registration is not believed, nil where it is. The instance is what was signed and nothing else: a document may have a
+// member twice, of which a reader takes some of each.
+func believe(trusted []string, bucket string, s sighting) error {
+	switch {
+	case s.rec.Signer == "":
+		return errUnsigned
+	case !slices.Contains(trusted, s.rec.Signer):
+		return errUntrusted
+	}
+	var raw struct{ Instance json.RawMessage }
+	public, err := publicKey(s.rec.Signer)
+	if err == nil {
+		err = json.Unmarshal(s.Value, &raw)
+	}
+	if err != nil || !ed25519.Verify(public, signed(bucket, s.Key, s.rec.Lease, s.rec.Owner, raw.Instance), s.rec.Signature) {
+		return errForged
+	}
+	only := Service{Revision: s.rec.Instance.Revision}
+	if err := json.Unmarshal(raw.Instance, &only); err != nil {
+		return errForged
+	}
+	if only.Status = cmp.Or(only.Status, Passing); !reflect.DeepEqual(only, s.rec.Instance) {
+		return errForged
+	}
+	return nil
+}
+
+// publicKey reads a public nkey: a byte that says what it is for, the Ed25519 key, and a check sum, in base 32.
+func publicKey(text string) (ed25519.PublicKey, error) {
+	const seed = 18 << 3 // an nkey's first byte, where it is a secret
+	raw, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(text)
+	switch {
+	case err != nil || len(raw) != 1+ed25519.PublicKeySize+2 || crc16(raw[:33]) != uint16(raw[33])|uint16(raw[34])<<8:
+		if strings.HasPrefix(text, "S") {
+			return nil, errors.New("what is given for a public nkey may be a seed; pass the public key")
+		}
+		return nil, fmt.Errorf("%.60q is no public nkey, as UD… with 56 letters", text)
+	case raw[0]&0xf8 == seed:
+		return nil, errors.New("a seed is given for a public nkey; pass the public key")
+	}
+	return raw[1:33], nil
+}
+
+// crc16 is the check sum of nkeys: polynomial 0x1021, beginning with 0.
+func crc16(data []byte) (sum uint16) {
+	for _, b := range data {
+		sum ^= uint16(b) << 8
+		for range 8 {
+			if sum&0x8000 != 0 {
+				sum = sum<<1 ^ 0x1021
+			} else {
+				sum <<= 1
+			}
+		}
+	}
+	return sum
+}
