@@ -39,6 +39,9 @@ func TestCheckerFindsWhatIsBroken(t *testing.T) {
 			came, said(20000, "w1", saidKilled, "", 0, "", 0), said(23100, "w2", "event expired", "w1-0", 5, "w1", 1), look(30000, "found"),
 		}},
 		"a revision goes back": {6, 1, []entry{came, said(200, "w2", "event updated", "w1-0", 4, "w1", 1)}},
+		"a revision goes back after the bucket was made anew": {6, 3, []entry{
+			came, said(500, "", saidReset, "", 0, "", 0), said(12000, "w2", "event updated", "w1-0", 4, "w1", 1), said(12100, "w2", "event updated", "w1-0", 3, "w1", 1),
+		}},
 		"an instance comes twice": {6, 1, []entry{
 			came, said(200, "w2", "event registered", "w1-0", 6, "w1", 2),
 		}},
@@ -84,7 +87,10 @@ func TestCheckerKnowsWhatExcuses(t *testing.T) {
 			came, frozen, thawed, said(8100, "", saidFault, "", 0, "servers", 0), said(15000, "", saidHealed, "", 0, "servers", 0),
 			said(15100, "w2", "event expired", "w1-0", 5, "w1", 1),
 		},
-		"keys were removed by hand":     {came, said(8990, "", saidMeddled, "", 0, "", 0), went},
+		"keys were removed by hand": {came, said(8990, "", saidMeddled, "", 0, "", 0), went},
+		"the bucket's life starts over, seen late": {
+			came, said(8990, "", saidReset, "", 0, "", 0), said(9010, "w2", "event updated", "w1-0", 9, "w1", 2), said(21000, "w2", "event updated", "w1-0", 2, "w1", 3),
+		},
 		"the bucket's life starts over": {came, said(8990, "", saidReset, "", 0, "", 0), said(9000, "w2", "event updated", "w1-0", 1, "w1", 1)},
 	} {
 		if found := check(ttl, tenants, entries); len(found) != 0 {

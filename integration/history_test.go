@@ -99,14 +99,15 @@ type checker struct {
 	entries  []entry
 	tenantOf map[string]string           // of each worker
 	shown    map[string]map[string]entry // by observer and instance: the last event, of those that are there
-	highest  map[string]map[string]uint64
-	answered map[string]bool      // workers whose look-ups answered once
-	killed   map[string]int64     // when
-	stopped  map[string]int64     // when it was told to close
-	ending   map[string]int64     // instances whose owner began to take them back, and when
-	hurt     map[string][]stretch // by worker, "" being everybody: when faults were that may cost it its lease
-	bucket   []stretch            // when the bucket or single keys were meddled with
-	writes   map[string][]entry   // acknowledged and begun writes of each shared instance
+	highest  map[string]map[string]entry // by observer and instance: the event of the highest revision
+	resets   []int64                     // when the bucket was deleted, and when that was over
+	answered map[string]bool             // workers whose look-ups answered once
+	killed   map[string]int64            // when
+	stopped  map[string]int64            // when it was told to close
+	ending   map[string]int64            // instances whose owner began to take them back, and when
+	hurt     map[string][]stretch        // by worker, "" being everybody: when faults were that may cost it its lease
+	bucket   []stretch                   // when the bucket or single keys were meddled with
+	writes   map[string][]entry          // acknowledged and begun writes of each shared instance
 	found    []violation
 }
 
@@ -121,7 +122,7 @@ func during(list []stretch, from, to int64, d time.Duration) bool {
 // check finds every broken invariant that a history shows by itself.
 func check(ttl time.Duration, tenantOf map[string]string, entries []entry) []violation {
 	c := &checker{
-		ttl: ttl, entries: entries, tenantOf: tenantOf, shown: map[string]map[string]entry{}, highest: map[string]map[string]uint64{},
+		ttl: ttl, entries: entries, tenantOf: tenantOf, shown: map[string]map[string]entry{}, highest: map[string]map[string]entry{},
 		answered: map[string]bool{}, killed: map[string]int64{}, stopped: map[string]int64{}, ending: map[string]int64{},
 		hurt: map[string][]stretch{}, writes: map[string][]entry{},
 	}
@@ -136,6 +137,9 @@ func check(ttl time.Duration, tenantOf map[string]string, entries []entry) []vio
 }
 
 func (c *checker) fault(_ int, e entry) {
+	if e.What == saidReset || e.What == saidHealed && strings.HasPrefix(e.ID, "bucket deleted") {
+		c.resets = append(c.resets, e.At)
+	}
 	switch e.What {
 	case saidFault:
 		c.hurt[e.By] = append(c.hurt[e.By], stretch{from: e.At})
@@ -157,8 +161,6 @@ func (c *checker) fault(_ int, e entry) {
 
 func (c *checker) one(i int, e entry) {
 	switch {
-	case e.What == saidReset, e.What == saidHealed && strings.HasPrefix(e.ID, "bucket deleted"): // old events may come in between
-		clear(c.highest)
 	case e.What == saidLook:
 		c.look(i, e)
 	case e.What == saidState:
@@ -187,7 +189,7 @@ func (c *checker) event(i int, e entry) {
 		c.shown[e.Who] = map[string]entry{}
 	}
 	if c.highest[e.Who] == nil {
-		c.highest[e.Who] = map[string]uint64{}
+		c.highest[e.Who] = map[string]entry{}
 	}
 	was, there := c.shown[e.Who][key]
 	if c.tenantOf[e.By] != c.tenantOf[e.Who] {
@@ -199,11 +201,11 @@ func (c *checker) event(i int, e entry) {
 		if there == (kind == "registered") {
 			c.fail(6, i, key, "%s was told %q of an instance that it knew as there: %v", e.Who, kind, there)
 		}
-		if high := c.highest[e.Who][key]; e.Revision <= high && !during(c.bucket, e.At, e.At, 10*time.Second) {
-			c.fail(6, i, key, "%s saw revision %d after %d", e.Who, e.Revision, high)
+		if high := c.highest[e.Who][key]; e.Revision <= high.Revision && !c.otherLife(high.At, e.At) && !during(c.bucket, e.At, e.At, 10*time.Second) {
+			c.fail(6, i, key, "%s saw revision %d after %d", e.Who, e.Revision, high.Revision)
 		}
 		c.shown[e.Who][key] = e
-		c.highest[e.Who][key] = e.Revision
+		c.highest[e.Who][key] = e
 		c.overwrite(i, key, was, e)
 	default:
 		if !there {
@@ -213,6 +215,12 @@ func (c *checker) event(i int, e entry) {
 		delete(c.shown[e.Who], key)
 		c.gone(i, key, kind, was, e)
 	}
+}
+
+// otherLife reports whether of two events of an instance the earlier may be of the bucket before, and the later of the one that was made
+// anew. What was written before the deletion may be seen for a while after it.
+func (c *checker) otherLife(earlier, later int64) bool {
+	return slices.ContainsFunc(c.resets, func(at int64) bool { return earlier <= at+int64(10*time.Second) && at <= later })
 }
 
 // gone: invariant 2. An instance goes when its owner takes it back or dies, or may have lost its lease.
