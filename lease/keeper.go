@@ -291,6 +291,9 @@ func (k *Keeper) grant() (*Lease, error) {
 	l.rev = rev
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if now := time.Now(); !k.renewed.IsZero() && now.Sub(k.renewed) > k.tooLate() {
+		k.late = now // the outage that ended the last lease is just over
+	}
 	k.current, k.failure, k.renewed = l, nil, began
 	close(k.granted)
 	return l, nil

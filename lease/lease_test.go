@@ -359,6 +359,40 @@ func TestDoubtfulReaperHoldsBack(t *testing.T) {
 	}
 }
 
+// A reaper whose connection is made again while it is in doubt goes on when the doubt is over. Seen to fail with a reaper that does not look for that: it was
+// in doubt for ever.
+func TestDoubtEndsAfterAReconnect(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	r := newReaper(t, b)
+	r.Start()
+	natstest.Eventually(t, 2*MinTTL, func() error {
+		q, err := b.JetStream().Consumer(t.Context(), b.Stream(), queueName)
+		if err == nil && q.CachedInfo().NumWaiting == 0 {
+			err = errors.New("the reaper is not served")
+		}
+		return err
+	})
+	r.pulse.fault()
+	natstest.Eventually(t, 2*standby, func() error { // its request is over, and it makes none while it doubts
+		q, err := b.JetStream().Consumer(t.Context(), b.Stream(), queueName)
+		if err == nil && q.CachedInfo().NumWaiting > 0 {
+			r.pulse.fault()
+			err = errors.New("the reaper waits for markers")
+		}
+		return err
+	})
+	if err := b.Conn().ForceReconnect(); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 4*minHold, func() error {
+		if r.doubtful() {
+			return errors.New("still in doubt")
+		}
+		return nil
+	})
+}
+
 // Reapers that are in doubt leave the queue's places to one that is not. Seen to fail with doubtful ones that take markers to give them back.
 func TestDoubtfulReapersLeaveTheirPlaces(t *testing.T) {
 	t.Parallel()
@@ -482,6 +516,28 @@ func fullBucket(t *testing.T, s *natstest.Server, first func(*tenant.Bucket)) *t
 		err = nil
 	}
 	return b
+}
+
+// A keeper that takes a new lease after an outage that was longer than doubt lasts is not steady: others have only just come back too. Seen to fail
+// with a keeper that knows when its lease was lost and not how long it had none.
+func TestKeeperIsNotSteadyAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	k := newKeeper(t, newBucket(t, s), KeeperConfig{})
+	first := held(t, k)
+	if !k.Steady(minHold) {
+		t.Error("not steady with its first lease")
+	}
+	s.Outage(MinTTL + minHold + time.Second)
+	natstest.Eventually(t, 5*time.Second, func() error {
+		if l := k.Current(); l == nil || l == first {
+			return errors.New("no new lease")
+		}
+		return nil
+	})
+	if k.Steady(minHold) {
+		t.Error("steady right after the outage")
+	}
 }
 
 func TestCheckTTL(t *testing.T) {

@@ -26,10 +26,8 @@ type pulse struct {
 // run asks until stop is called, which waits for the end. Where the queue is no more it says so to gone: a request that
 // came to the queue as it was deleted is never answered.
 func (p *pulse) run(ctx context.Context, gone context.CancelCauseFunc, b *tenant.Bucket, queue jetstream.Consumer, ttl time.Duration) (stop func()) {
-	period := min(ttl/4, 2*time.Second) // so that an outage that ends a lease, two thirds of a TTL, is one that is noticed
-	p.mu.Lock()
-	p.late, p.last = period*5/2, time.Now()
-	p.mu.Unlock()
+	period := beatTime(ttl)
+	p.begin(period)
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { // ends with ctx; stop waits
@@ -53,6 +51,31 @@ func (p *pulse) run(ctx context.Context, gone context.CancelCauseFunc, b *tenant
 		}
 	}()
 	return func() { cancel(); <-done; p.depth.Store(0) }
+}
+
+// beatTime is the time between two questions: so that an outage that ends a lease, two thirds of a TTL, is one that is noticed.
+func beatTime(ttl time.Duration) time.Duration { return min(ttl/4, 2*time.Second) }
+
+// begin goes on from the last answer. Where that is too long ago, nothing is known of the time in between: there may have been an outage that
+// is just over.
+func (p *pulse) begin(period time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.late = period * 5 / 2
+	switch {
+	case p.last.IsZero(): // a newcomer has waited for longer
+		p.last = now
+	case now.Sub(p.last) > p.late:
+		p.bad, p.last = now, now
+	}
+}
+
+// renew is for who has waited as long as doubt lasts: it begins anew.
+func (p *pulse) renew() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = time.Time{}
 }
 
 // unheard is how long a leader may not have heard of a replica that it still counts on; with nothing to do it hears every second.

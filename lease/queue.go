@@ -18,7 +18,7 @@ const (
 	holders   = 8               // how many reapers the queue serves at once; the others stand by
 	taken     = 512             // how much of the queue one reaper takes at once
 	ackWait   = 2 * time.Second // after which the queue gives a marker to another reaper
-	standby   = 5 * time.Second // how long one request to the queue waits, and between two of a reaper that stands by
+	standby   = 5 * time.Second // how long one request to the queue waits, and between two of a reaper that stands by at the most
 )
 
 var errStandby = errors.New("the queue has reapers enough")
@@ -56,6 +56,7 @@ func (r *Reaper) serve() {
 	for wait := time.Duration(0); r.bucket.AwaitConnected(r.ctx) == nil; {
 		if lives := r.bucket.Conn().Stats().Reconnects; r.lives.Swap(lives) != lives {
 			sleep(r.ctx, r.hold(), nil)
+			r.pulse.renew()
 			continue
 		}
 		var err error
@@ -68,8 +69,9 @@ func (r *Reaper) serve() {
 		switch {
 		case errors.Is(err, errReconnected):
 			wait = 0
-		case errors.Is(err, errStandby):
-			wait = jitter(standby)
+		case errors.Is(err, errStandby): // an answer like any other
+			r.pulse.beat(true)
+			wait = jitter(min(standby, beatTime(r.cfg.TTL)*15/8))
 		case errors.Is(err, tenant.ErrPermission):
 			r.dispense(err)
 			queue, wait = nil, tenant.DispenseTime
@@ -79,6 +81,9 @@ func (r *Reaper) serve() {
 				r.pulse.fault() // what the queue suffers from, heartbeats may suffer from
 			}
 			queue, wait = nil, jitter(longer(wait))
+		}
+		for len(up) > 0 { // what is dealt with
+			<-up
 		}
 		sleep(r.ctx, wait, up)
 	}
@@ -114,7 +119,8 @@ func (r *Reaper) serveConnected(queue jetstream.Consumer) error {
 	defer cancel(nil)
 	defer r.pulse.run(ctx, cancel, r.bucket, queue, r.cfg.TTL)()
 	for {
-		if err := r.serveBatch(ctx, queue, up); err != nil {
+		if err := cmp.Or(r.serveBatch(ctx, queue, up), r.refused); err != nil {
+			r.refused = nil
 			return err
 		}
 	}
@@ -122,14 +128,14 @@ func (r *Reaper) serveConnected(queue jetstream.Consumer) error {
 
 // serveBatch makes one request to the queue and deals with what comes. A reaper in doubt leaves its place to others.
 func (r *Reaper) serveBatch(ctx context.Context, queue jetstream.Consumer, up <-chan nats.Status) error {
-	if !r.bucket.Conn().IsConnected() { // requests would pile up until it is
+	if !r.bucket.Conn().IsConnected() || r.reconnected() { // requests would pile up until it is
 		return errReconnected
 	}
 	if r.doubtful() {
 		sleep(ctx, r.hold()/12, up)
 		return context.Cause(ctx)
 	}
-	request, cancel := r.bucket.Try(ctx, standby, "$JS.API.CONSUMER.MSG.NEXT."+r.bucket.Stream())
+	request, cancel := r.bucket.Try(ctx, standby, "$JS.API.CONSUMER.MSG.NEXT."+r.bucket.Stream()+"."+queueName)
 	defer cancel()
 	batch, err := queue.Fetch(taken, jetstream.FetchContext(request))
 	if err != nil {
@@ -171,7 +177,7 @@ func (r *Reaper) deal(msg jetstream.Msg, more <-chan jetstream.Msg) {
 	var timer jetstream.Msg
 	for {
 		switch {
-		case msg.Headers().Get(jetstream.MarkerReasonHeader) == "":
+		case !tenant.IsMarker(msg.Headers()):
 			_ = msg.Ack()
 		case r.bucket.Key(msg.Subject()) == tenant.SweepKey:
 			timer = msg
@@ -208,6 +214,9 @@ func (r *Reaper) settle(msgs []jetstream.Msg, work func([]jetstream.Msg) error) 
 		r.held.Add(uint64(len(msgs)))
 		delay = r.hold() / 3 // the doubt may be over before a whole one
 	case err != nil:
+		if errors.Is(err, tenant.ErrPermission) {
+			r.refused = err
+		}
 		if !r.failing {
 			r.cfg.Logger.Warn("kvregistry: could not reap, trying again", "bucket", r.bucket.Name(), "reason", err)
 		}
