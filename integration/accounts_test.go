@@ -56,8 +56,14 @@ func TestAccountPerTenant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, reply := range []string{"$KV.registry_other.svc.web.a", "$KV.registry_other.sweep", "$KV.registry_other.svc.web.new"} {
-		for _, subject := range []string{"$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web.b", "$JS.API.STREAM.INFO.KV_registry_acme"} {
+	if _, err := bucket(t, hostile, "acme").Put(t.Context(), "empty", nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, reply := range []string{
+		"$KV.registry_other.svc.web.a", "$KV.registry_other.sweep", "$KV.registry_other.svc.web.new",
+		"$JS.API.STREAM.DELETE.KV_registry_other", "$JS.API.STREAM.PURGE.KV_registry_other",
+	} {
+		for _, subject := range []string{"$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.empty", "$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web.b", "$JS.API.STREAM.INFO.KV_registry_acme"} {
 			if err := hostile.PublishRequest(subject, reply, nil); err != nil {
 				t.Fatal(err)
 			}

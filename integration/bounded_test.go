@@ -148,3 +148,37 @@ func TestOneConsumerPerRegistry(t *testing.T) {
 		t.Errorf("observes %d", len(got))
 	}
 }
+
+// An observer that has as many instances as it keeps finds the others with its next snapshot, when there is room; and of a service that did not fit it
+// does not say that there is none. Seen to fail with a view that tells of each revision once.
+func TestWhatDidNotFit(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	owner := open(t, s)
+	first := register(t, owner, web("a"))
+	nc := s.Connect()
+	observer := openOn(t, nc, kvregistry.MaxInstances(1), kvregistry.MaxServices(1))
+	if err := observer.Observe(kvregistry.Everything); err != nil {
+		t.Fatal(err)
+	}
+	sees(t, observer, time.Second, "web", "a")
+	register(t, owner, web("b"))
+	register(t, owner, kvregistry.Service{Name: "more", ID: "a", Address: "a:1"})
+	natstest.Eventually(t, time.Second, func() error {
+		if n := observer.Health().Skipped; n != 2 {
+			return fmt.Errorf("%d skipped", n)
+		}
+		return nil
+	})
+	if _, err := observer.GetServices(t.Context(), "more"); !isErr(err, kvregistry.ErrUnavailable) {
+		t.Errorf("a service that did not fit gave %v", err)
+	}
+	if err := first(); err != nil {
+		t.Fatal(err)
+	}
+	sees(t, observer, time.Second, "web")
+	if err := nc.ForceReconnect(); err != nil {
+		t.Fatal(err)
+	}
+	sees(t, observer, 5*time.Second, "web", "b")
+}

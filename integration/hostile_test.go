@@ -1,13 +1,17 @@
 package integration
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
@@ -73,7 +77,23 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	send(nats.Header{"KV-Operation": []string{"PURGE"}}, "c", "svc.web.a")             // its end
 	send(nats.Header{"Nats-Marker-Reason": []string{"MaxAge"}}, "d", "svc.web.a")      // its expiry
 	natstest.Eventually(t, 2*time.Second, func() error { return stands("svc.web.b") }) // it did come into the other bucket
-	send(nats.Header{"Nats-Rollup": []string{"all"}}, "e", "svc.web.e")                // the end of everything
+	send(nats.Header{"Nats-Stream": []string{""}}, "f", "svc.web.a")                   // with an empty header in front of the server's
+	send(nats.Header{"Nats-Stream": []string{"KV_registry_other"}}, "g", "svc.web.g")
+	sendRaw(t, g, access, "NATS/1.0\r\nno colon here\r\n\r\n", "$KV.registry_acme.svc.web.h", forged("h"))
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web.h", "$KV.registry_other.svc.web.h", nil); err != nil {
+		t.Fatal(err)
+	}
+	sendRaw(t, g, access, "NATS/1.0\r\nno colon here\r\n\r\n", "$KV.registry_acme.svc.web.i", forged("a"))
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web.i", "$KV.registry_other.svc.web.a", nil); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 2*time.Second, func() error {
+		if err := stands("svc.web.h"); err != nil && !strings.Contains(err.Error(), "headers") { // which can't be read
+			return err
+		}
+		return nil
+	})
+	send(nats.Header{"Nats-Rollup": []string{"all"}}, "e", "svc.web.e") // the end of everything
 	natstest.Eventually(t, 5*time.Second, func() error {
 		return errors.Join(stands("svc.web.a"), stands("lease."+leaseOf(other)))
 	})
@@ -84,6 +104,54 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 		t.Error(err)
 	default:
 	}
+}
+
+// sendRaw publishes with a block of headers as it stands, which no client library would send.
+func sendRaw(t *testing.T, g *guarded, access map[string]tenant.Access, headers, subject string, data []byte) {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL(), "nats://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"headers\":true,\"user\":\"service\",\"pass\":\"secret\"}\r\nHPUB %s %d %d\r\n%s%s\r\nPING\r\n",
+		subject, len(headers), len(headers)+len(data), headers, data)
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		if lines.Text() == "PONG" {
+			return
+		}
+	}
+	t.Fatal("the server did not answer")
+}
+
+// What one account can't keep apart: the subject of an answer may be a request, which the server then makes of itself. A user who may read his
+// own tenant only deletes another's bucket. docs/security.md says so; where this test fails, the server has learned to refuse it.
+func TestWhatOneAccountCannotKeepApart(t *testing.T) {
+	t.Parallel()
+	g := authentications["passwords"](t, roles(t))
+	root := g.as(t, "root")
+	openOn(t, root, kvregistry.Tenant("acme"))
+	js, err := jetstream.New(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tenant.Provision(t.Context(), root, "other", tenant.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bucket(t, root, "acme").Put(t.Context(), "svc.web.x", nil); err != nil {
+		t.Fatal(err)
+	}
+	nc := g.as(t, string(tenant.RoleObserver))
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web.x", "$JS.API.STREAM.DELETE.KV_registry_other", nil); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 5*time.Second, func() error {
+		if _, err := js.Stream(t.Context(), "KV_registry_other"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("it is there: %v", err)
+		}
+		return nil
+	})
 }
 
 func leaseOf(r *kvregistry.Registry) string {

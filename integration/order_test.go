@@ -70,7 +70,11 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 			un[k] = nil
 		}
 		if i%40 == 39 {
+			gone := register(t, owner, web("gone")) // which goes while nobody looks
 			if err := nc.ForceReconnect(); err != nil {
+				t.Fatal(err)
+			}
+			if err := gone(); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -38,6 +38,7 @@ type cache struct {
 	readers  map[string]map[*queue]struct{}
 	suspect  map[string]uint64 // keys whose instance is in doubt, and which of the doubts it is
 	doubts   uint64            // how many there were
+	more     bool              // some services did not fit: one that is not there is not known
 	view     *watcher.View
 	log      *slog.Logger
 	most     bounds // never changes
@@ -63,8 +64,14 @@ func (c *cache) sees(name string) bool {
 	return ok
 }
 
-// none is a service of which nothing is registered.
+// none is a service of which nothing is registered; nil where that is not known.
 func (c *cache) none(name string) *service {
+	c.mu.Lock()
+	more := c.more
+	c.mu.Unlock()
+	if more {
+		return nil
+	}
 	svc := &service{name: name}
 	svc.snap.Store(newSnapshot(name, nil, 0, c.view))
 	return svc
@@ -79,7 +86,7 @@ func (c *cache) observe(name string) *service {
 		return nil
 	}
 	svc := c.add([]string{name})[0]
-	if _, all := c.synced[Everything]; all && svc.snap.Load() == nil {
+	if _, all := c.synced[Everything]; all && svc.snap.Load() == nil && !c.more {
 		c.publish(svc)
 	}
 	return svc
@@ -205,6 +212,7 @@ func (c *cache) apply(seen []sighting, snapshot *watcher.Snapshot) {
 		svc := c.find(s.name)
 		if s.err = c.overflows(svc, s); s.err != nil {
 			c.skip(s)
+			c.view.Again(s.Key)
 			continue
 		}
 		if svc == nil || snapshot != nil && s.traceless() && c.doubt(svc, s) {
@@ -285,6 +293,7 @@ func (c *cache) overflows(svc *service, s sighting) error {
 	}
 	if svc == nil {
 		if _, all := c.observed[Everything]; all {
+			c.more = true
 			return errMore
 		}
 		return nil

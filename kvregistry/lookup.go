@@ -1,6 +1,7 @@
 package kvregistry
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -122,6 +123,9 @@ func (r *Registry) firstLook(ctx context.Context, name string) (*service, *Snaps
 	}
 	if r.cache.sees(Everything) {
 		svc := r.cache.none(name)
+		if svc == nil {
+			return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, errMore)
+		}
 		return svc, svc.snap.Load(), nil
 	}
 	if _, ok := ctx.Deadline(); !ok {
@@ -140,7 +144,7 @@ func (r *Registry) firstLook(ctx context.Context, name string) (*service, *Snaps
 	if r.closed.Load() {
 		return nil, nil, fmt.Errorf("kvregistry: %w", ErrClosed)
 	}
-	return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, err)
+	return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, cmp.Or(err, errMore))
 }
 
 func count(list []*Service, filters []Filter) (n int) {

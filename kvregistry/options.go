@@ -206,7 +206,8 @@ func MaxInstances(n int) Option {
 }
 
 // MaxServices bounds how many services this registry keeps in memory where [Everything] is observed, [DefaultMaxServices] by default; those that are
-// asked for by name are kept beyond it. What does not fit is skipped, counted and logged.
+// asked for by name before are kept beyond it. What does not fit is skipped, counted and logged; a look-up of a service that is not kept
+// gives [ErrUnavailable] from then on.
 func MaxServices(n int) Option {
 	return func(o *options) error {
 		if n <= 0 {

@@ -285,7 +285,7 @@ func (o *owner) withdraw(g *registration) {
 func (o *owner) alter(g *registration, change func(Service) (Service, error)) (revert func(), err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	was, dirty, life := g.service, g.dirty, o.life
+	was, dirty, life, rev := g.service, g.dirty, o.life, g.rev
 	next, err := change(was)
 	if err != nil {
 		return nil, err
@@ -294,7 +294,7 @@ func (o *owner) alter(g *registration, change func(Service) (Service, error)) (r
 	return func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		g.service, g.dirty = was, dirty || life != o.life
+		g.service, g.dirty = was, dirty || life != o.life || rev != g.rev
 	}, nil
 }
 

@@ -95,7 +95,9 @@ func (r *Registry) remove(ctx context.Context, g *registration) error {
 		var err error
 		if !known {
 			if err = r.resolve(ctx, g); err == nil {
-				rev, _, _ = r.own.removing(g)
+				if rev, _, done = r.own.removing(g); done { // a newer one of the same id, here
+					return nil
+				}
 			}
 		}
 		if err == nil {

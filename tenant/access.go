@@ -48,7 +48,7 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	stream, keys := "KV_"+bucket, "$KV."+bucket+"."
 	reaps := func() {
 		a.Publish = append(a.Publish, keys+AllServices, keys+LeaseKey("*"), keys+SweepKey,
-			"$JS.API.CONSUMER.INFO."+stream+".reaper", "$JS.API.CONSUMER.MSG.NEXT."+stream+".reaper", "$JS.ACK."+stream+".reaper.>")
+			"$JS.API.CONSUMER.INFO."+stream+".reaper", "$JS.API.CONSUMER.MSG.NEXT."+stream+".reaper", "$JS.ACK."+stream+".reaper.>", "$JS.ACK.*.*."+stream+".reaper.>")
 	}
 	a.Publish = []string{"$JS.API.INFO", "$JS.API.STREAM.INFO." + stream}
 	if role == RoleAdmin {
@@ -59,7 +59,7 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	}
 	a.Publish = append(a.Publish,
 		"$JS.API.STREAM.MSG.GET."+stream, "$JS.API.DIRECT.GET."+stream+"."+keys+">",
-		"$JS.API.CONSUMER.CREATE."+stream+".>", "$JS.API.CONSUMER.DELETE."+stream+".*", "$JS.FC."+stream+".>")
+		"$JS.API.CONSUMER.CREATE."+stream+".>", "$JS.API.CONSUMER.DELETE."+stream+".*", "$JS.FC."+stream+".>", "$JS.FC.*.*."+stream+".>")
 	switch role {
 	case RoleService, RoleReaper:
 		reaps()

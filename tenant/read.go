@@ -95,8 +95,11 @@ func (b *Bucket) Last(ctx context.Context, filter string) (Entry, error) {
 		err = answer.Error
 	}
 	var h nats.Header
-	if err == nil && answer.Message.Headers != nil {
-		h, err = nats.DecodeHeadersMsg(answer.Message.Headers)
+	if answer.Message.Headers != nil {
+		var bad error
+		if h, bad = nats.DecodeHeadersMsg(answer.Message.Headers); bad != nil {
+			h = nats.Header{jetstream.StreamHeader: nil} // not written by a client that means well
+		}
 	}
 	if err != nil {
 		return Entry{}, fmt.Errorf("tenant: last of %s: %w", filter, b.Explain(ctx, err))
@@ -115,21 +118,37 @@ func Content(h nats.Header, data []byte) (value []byte, op Op) {
 	switch {
 	case h == nil:
 		return data, Put
-	case h.Get(jetstream.StreamHeader) != "":
+	case isAnswer(h):
 		return nil, Put
 	case h.Get("KV-Operation") == "DEL":
 		return nil, Delete
-	case h.Get("KV-Operation") == "PURGE", h.Get(jetstream.MarkerReasonHeader) != "":
+	case h.Get("KV-Operation") == "PURGE", IsMarker(h):
 		return nil, Purge
 	}
 	return data, Put
 }
 
+// ContentOf is Content of a message as it came. Where nats.go could not read its headers, they are missing, and what they said is not known.
+func ContentOf(msg *nats.Msg) (value []byte, op Op) {
+	if msg.Header == nil && msg.Size() > len(msg.Subject)+len(msg.Reply)+len(msg.Data) {
+		return nil, Put
+	}
+	return Content(msg.Header, msg.Data)
+}
+
+// IsMarker reports whether a message is the server's marker in place of a key that ran out.
+func IsMarker(h nats.Header) bool {
+	return h.Get(jetstream.MarkerReasonHeader) != "" && !isAnswer(h)
+}
+
+// isAnswer goes by the header's presence: an answer has those of the message that it shows, too, and they come first.
+func isAnswer(h nats.Header) bool { _, ok := h[jetstream.StreamHeader]; return ok }
+
 // Scan reads every key under a filter once, deleted ones whose tombstone still stands included, in the
 // order of their revisions, and calls each for it. Values are left out where values is false. With
 // replicas the answer may come from one that lags.
 func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func(Entry)) error {
-	ctx, end := b.Try(ctx, scanTime, "$JS.API.CONSUMER.CREATE."+b.Stream())
+	ctx, end := b.Try(ctx, scanTime, "$JS.API.CONSUMER.CREATE."+b.Stream()+".*")
 	defer end()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,8 +22,8 @@ const (
 const refusalTime = 20 * time.Millisecond
 
 // Try bounds a request to the server in time. A server leaves a request that it refuses unanswered, and says so on the connection:
-// then the context ends at once, and [Bucket.Explain] says why. subjects are those that are published to, or what
-// they begin with. The caller calls cancel when the request is over.
+// then the context ends at once, and [Bucket.Explain] says why. subjects are those that are published to; each may go on behind a dot, and
+// one that ends in '*' with anything but the reapers' queue. The caller calls cancel when the request is over.
 func (b *Bucket) Try(ctx context.Context, limit time.Duration, subjects ...string) (_ context.Context, cancel context.CancelFunc) {
 	before := b.nc.LastError() // which the connection keeps for ever
 	ctx, cancelTime := context.WithTimeout(ctx, limit)
@@ -31,8 +32,12 @@ func (b *Bucket) Try(ctx context.Context, limit time.Duration, subjects ...strin
 		tick := time.NewTicker(refusalTime)
 		defer tick.Stop()
 		for {
-			if last := b.nc.LastError(); last != before && concerns(last, subjects) {
+			switch last := b.nc.LastError(); {
+			case last == before:
+			case concerns(last, subjects):
 				refuse(fmt.Errorf("%w: allow this user the subjects of bucket %s, as tenant.Permissions lists them (%w)", ErrPermission, b.name, last))
+			case b.isDeaf(last):
+				refuse(fmt.Errorf("%w: this user may not subscribe to its answers: connect with its nats.CustomInboxPrefix (%w)", ErrPermission, last))
 			}
 			select {
 			case <-ctx.Done():
@@ -49,6 +54,16 @@ func concerns(err error, subjects []string) bool {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return false
 	}
-	text := strings.ToLower(err.Error())
-	return slices.ContainsFunc(subjects, func(s string) bool { return strings.Contains(text, `"`+strings.ToLower(s)) })
+	text := err.Error()
+	return slices.ContainsFunc(subjects, func(s string) bool {
+		if any, ok := strings.CutSuffix(s, "*"); ok {
+			return strings.Contains(text, `"`+any) && !strings.Contains(text, `"`+any+`reaper"`)
+		}
+		return strings.Contains(text, `"`+s+`"`) || strings.Contains(text, `"`+s+`.`)
+	})
+}
+
+// isDeaf reports whether an error of the connection is that it may not subscribe to its answers.
+func (b *Bucket) isDeaf(err error) bool {
+	return concerns(err, []string{cmp.Or(b.nc.Opts.InboxPrefix, "_INBOX")})
 }

@@ -1,7 +1,6 @@
 package tenant
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -53,7 +52,7 @@ func (b *Bucket) Move(moves int) bool {
 
 // deaf reports whether the server refused this connection's subscription to its answers.
 func (b *Bucket) deaf() bool {
-	return concerns(b.nc.LastError(), []string{cmp.Or(b.nc.Opts.InboxPrefix, "_INBOX") + "."})
+	return b.isDeaf(b.nc.LastError())
 }
 
 // silent reports whether the server leaves a ping unanswered.

@@ -69,7 +69,7 @@ func (o origin) precedes(later origin) bool {
 
 // start reads where the stream stands, subscribes and makes the consumer.
 func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscription, error) {
-	ctx, cancel := v.bucket.Try(ctx, startTime, "$JS.API.STREAM.INFO."+v.bucket.Stream(), "$JS.API.CONSUMER.CREATE."+v.bucket.Stream())
+	ctx, cancel := v.bucket.Try(ctx, startTime, "$JS.API.STREAM.INFO."+v.bucket.Stream(), "$JS.API.CONSUMER.CREATE."+v.bucket.Stream()+".view-*")
 	defer cancel()
 	js := v.bucket.JetStream()
 	stream, err := js.Stream(ctx, v.bucket.Stream())
@@ -148,7 +148,7 @@ func (s *session) receive(msg *nats.Msg) {
 	}
 	s.received++
 	s.horizon = meta.Sequence.Stream
-	value, op := tenant.Content(msg.Header, msg.Data)
+	value, op := tenant.ContentOf(msg)
 	s.batch = append(s.batch, Change{Key: s.view.bucket.Key(msg.Subject), Value: value, Revision: meta.Sequence.Stream, Op: op})
 	switch {
 	case !s.complete:

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/tenant"
@@ -227,6 +228,14 @@ func (v *View) Has(key string) bool {
 	return ok
 }
 
+// Again has the next whole snapshot tell of a key again, of which Apply could not take what it was told. It is for Apply, which it may be called
+// from alone.
+func (v *View) Again(key string) {
+	if _, known := v.revs[key]; known {
+		v.revs[key] = 0
+	}
+}
+
 // Heard is when, by this process's clock, the server last confirmed that the view is current: no longer ago
 // than a second in quiet times. It is zero before the first snapshot.
 func (v *View) Heard() time.Time {
@@ -281,7 +290,7 @@ func (v *View) run() {
 			level = 0
 		}
 		if errors.Is(err, tenant.ErrPermission) {
-			wait(v.ctx, tenant.RefusedTime-rand.N(tenant.RefusedTime/4))
+			v.rest(tenant.RefusedTime-rand.N(tenant.RefusedTime/4), up)
 			continue
 		}
 		v.pause(level)
@@ -311,6 +320,17 @@ func (v *View) awaitWork() error {
 func (v *View) pause(level int) {
 	d := 20 * time.Millisecond << min(level, 6)
 	wait(v.ctx, rand.N(min(d, time.Second)))
+}
+
+// rest waits, unless the connection comes back, perhaps with other permissions.
+func (v *View) rest(d time.Duration, up <-chan nats.Status) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-v.ctx.Done():
+	case <-up:
+	case <-t.C:
+	}
 }
 
 // distrust has the next session need what the leader has, and not only what the view has seen.

@@ -69,7 +69,7 @@ func parseNamed(fs *flag.FlagSet, about string, args []string, std streams) (nam
 }
 
 // login is how an administrator connects.
-type login struct{ url, creds, nkey, cert, key, ca string }
+type login struct{ url, creds, nkey, cert, key, ca, inbox string }
 
 func (l *login) flags(fs *flag.FlagSet) {
 	fs.StringVar(&l.url, "server", nats.DefaultURL, "`URL` of the server, with user and password where it asks for them")
@@ -77,12 +77,16 @@ func (l *login) flags(fs *flag.FlagSet) {
 	fs.StringVar(&l.nkey, "nkey", "", "`file` with the seed of an nkey")
 	fs.StringVar(&l.cert, "tlscert", "", "`file` with the client's certificate")
 	fs.StringVar(&l.key, "tlskey", "", "`file` with its key")
+	fs.StringVar(&l.inbox, "inbox", "", "`prefix` of the user's answers, as \"tenant permissions\" prints it")
 	fs.StringVar(&l.ca, "tlsca", "", "`file` with the certificates that the server's is signed by")
 }
 
 // do connects, does something and disconnects.
 func (l *login) do(f func(ctx context.Context, nc *nats.Conn) error) error {
 	opts := []nats.Option{nats.Name("kvregistry tenant"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}
+	if l.inbox != "" {
+		opts = append(opts, nats.CustomInboxPrefix(l.inbox))
+	}
 	if l.creds != "" {
 		opts = append(opts, nats.UserCredentials(l.creds))
 	}

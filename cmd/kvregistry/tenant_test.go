@@ -111,3 +111,33 @@ func TestTenantPermissions(t *testing.T) {
 		t.Errorf("config: %+v %+v", p.Publish, p.Subscribe)
 	}
 }
+
+// An administrator of a tenant makes and deletes its bucket with what "permissions" prints, and hears what is missing.
+func TestTenantAdmin(t *testing.T) {
+	t.Parallel()
+	code, out, text := called("tenant", "permissions", "acme", "--role", "admin", "--user", "ann")
+	if code != 0 {
+		t.Fatal(text)
+	}
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, []byte("authorization { users: [ { user: ann, password: p\n"+out+"} ] }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opts, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := natstest.Start(t, func(o *server.Options) { o.Users = opts.Users })
+	url := strings.Replace(s.URL(), "nats://", "nats://ann:p@", 1)
+	if code, _, text := called("tenant", "create", "acme", "--server", url); code != 1 || !strings.Contains(text, "CustomInboxPrefix") {
+		t.Errorf("without the inbox: %d %s", code, text)
+	}
+	for _, args := range [][]string{{"create", "acme"}, {"delete", "acme", "--yes"}} {
+		if code, _, text := called(append(append([]string{"tenant"}, args...), "--server", url, "--inbox", "_INBOX_ann")...); code != 0 {
+			t.Errorf("%v: %d %s", args, code, text)
+		}
+	}
+	if code, _, text := called("tenant", "create", "other", "--server", url, "--inbox", "_INBOX_ann"); code != 1 || !strings.Contains(text, "permission") {
+		t.Errorf("another tenant: %d %s", code, text)
+	}
+}
