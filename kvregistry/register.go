@@ -3,6 +3,7 @@ package kvregistry
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -120,10 +121,11 @@ func (r *Registry) complete(s *Service) error {
 	if trusted := r.opt.signersOf(s.Name); trusted != nil && !slices.Contains(trusted, r.opt.public) {
 		return fmt.Errorf("%w %q: this registry would not believe it: SignWith a key that TrustSigners has for it", ErrInvalidService, s.Name)
 	}
-	key, err := tenant.ServiceKey(s.Name, s.ID)
-	if err == nil {
-		_, err = r.encode(*s, key, rand.Text()) // any lease's id: they are all of one length
+	rec := record{Format: format, Lease: rand.Text(), Owner: r.id, Signer: r.opt.public} // any lease's id: they are all of one length
+	if r.opt.signer != nil {
+		rec.Signature = make([]byte, ed25519.SignatureSize) // as are signatures; the signer may take its time
 	}
+	_, err := encode(rec, *s)
 	return err
 }
 
