@@ -1,0 +1,48 @@
+package tenant_test
+
+import (
+	"fmt"
+
+	"github.com/kvregistry/go/tenant"
+)
+
+// A user who may look services of tenant acme up, and no more, for a nats-server's configuration file.
+func ExamplePermissions() {
+	access, err := tenant.Permissions("acme", tenant.RoleObserver)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if access, err = access.For("dashboard"); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Print("{ user: dashboard, password: $SECRET\n", access.Config(), "}\n")
+	// Output:
+	// { user: dashboard, password: $SECRET
+	// permissions: {
+	//   publish: {
+	//     allow: [
+	//       "$JS.API.INFO"
+	//       "$JS.API.STREAM.INFO.KV_registry_acme"
+	//       "$JS.API.STREAM.MSG.GET.KV_registry_acme"
+	//       "$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.>"
+	//       "$JS.API.CONSUMER.CREATE.KV_registry_acme.>"
+	//       "$JS.API.CONSUMER.DELETE.KV_registry_acme.*"
+	//       "$JS.FC.KV_registry_acme.>"
+	//       "$JS.FC.*.*.KV_registry_acme.>"
+	//     ]
+	//     deny: [
+	//       "$JS.API.CONSUMER.CREATE.KV_registry_acme.reaper"
+	//       "$JS.API.CONSUMER.DELETE.KV_registry_acme.reaper"
+	//       "$JS.API.CONSUMER.CREATE.KV_registry_acme.reaper.>"
+	//     ]
+	//   }
+	//   subscribe: {
+	//     allow: [
+	//       "_INBOX_dashboard.>"
+	//     ]
+	//   }
+	// }
+	// }
+}
