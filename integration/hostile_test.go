@@ -40,7 +40,7 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	send := func(header nats.Header, id, to string) {
 		t.Helper()
 		msg := nats.NewMsg("$KV.registry_acme.svc.web." + id)
-		msg.Data, msg.Header = forged(id), header
+		msg.Data, msg.Header = forged(strings.TrimPrefix(to, "svc.web.")), header
 		if _, err := nc.RequestMsgWithContext(t.Context(), msg); err != nil {
 			t.Fatal(err)
 		}
