@@ -88,6 +88,12 @@ func TestCheckerKnowsWhatExcuses(t *testing.T) {
 			said(15100, "w2", "event expired", "w1-0", 5, "w1", 1),
 		},
 		"keys were removed by hand": {came, said(8990, "", saidMeddled, "", 0, "", 0), went},
+		"the newer one was taken back": {
+			said(100, "w1", "call register", "shared-0", 0, "w1", 1), said(110, "w1", "ack register", "shared-0", 0, "w1", 1),
+			said(200, "w2", "call register", "shared-0", 0, "w2", 7), said(210, "w2", "ack register", "shared-0", 0, "w2", 7),
+			said(220, "w2", "event registered", "shared-0", 9, "w2", 7), said(300, "w2", "call unregister", "shared-0", 0, "w2", 8),
+			said(400, "w2", "event updated", "shared-0", 11, "w1", 1),
+		},
 		"the bucket's life starts over, seen late": {
 			came, said(8990, "", saidReset, "", 0, "", 0), said(9010, "w2", "event updated", "w1-0", 9, "w1", 2), said(21000, "w2", "event updated", "w1-0", 2, "w1", 3),
 		},
