@@ -141,8 +141,12 @@ func (a *arena) converge() {
 	late := false
 	for time.Since(began) < 2*max(a.ttl, 3*time.Second)+4*time.Second {
 		asked := time.Now() // a worker may have answered long before the last one did
+		before, err := a.readAll()
+		if wrong = err; err != nil {
+			continue
+		}
 		states := a.states()
-		caches, declared, err := a.compare(states)
+		caches, declared, err := a.compare(states, before)
 		if wrong = errors.Join(caches, declared, err); err != nil {
 			continue
 		}
@@ -218,11 +222,15 @@ func (a *arena) states() map[string]*state {
 
 // compare says where a cache differs from its tenant's bucket, and where the bucket differs from what was declared; err is
 // why it can't tell.
-func (a *arena) compare(states map[string]*state) (caches, declared, err error) {
+// What a bucket held before the states were asked for has to stand afterwards: a registration may be written again, by itself, in between.
+func (a *arena) compare(states map[string]*state, before map[string]map[string]seenInstance) (caches, declared, err error) {
 	for _, name := range slices.Sorted(maps.Keys(a.bucketsOf())) {
 		held, err := a.read(name)
 		if err != nil {
 			return nil, nil, err
+		}
+		if !maps.Equal(before[name], held) {
+			return nil, nil, fmt.Errorf("bucket %s changes", name)
 		}
 		want := map[string][]string{} // who declares each key, with the value
 		for _, m := range a.members {
@@ -265,6 +273,19 @@ func (a *arena) bucketsOf() map[string]bool {
 		names[m.plan.Tenant] = true
 	}
 	return names
+}
+
+// readAll reads every tenant's registrations.
+func (a *arena) readAll() (map[string]map[string]seenInstance, error) {
+	all := map[string]map[string]seenInstance{}
+	for _, name := range slices.Sorted(maps.Keys(a.bucketsOf())) {
+		held, err := a.read(name)
+		if err != nil {
+			return nil, err
+		}
+		all[name] = held
+	}
+	return all, nil
 }
 
 // read reads a tenant's registrations, past the library.

@@ -190,7 +190,7 @@ func (w *worker) serve() {
 				working = true
 				pace.Reset(0)
 			case command == "state":
-				w.say(entry{What: saidState, State: w.state()})
+				w.say(entry{At: time.Now().UnixNano(), What: saidState, State: w.state()}) // as of when it is taken
 			case command == "close":
 				err := w.reg.Close()
 				w.say(entry{What: saidClosed, Err: text(err), Left: w.left()})
