@@ -286,11 +286,9 @@ func (o *owner) alter(g *registration, change func(Service) (Service, error)) (r
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	was, dirty, life, rev := g.service, g.dirty, o.life, g.rev
-	next, err := change(was)
-	if err != nil {
+	if err := g.change(change); err != nil {
 		return nil, err
 	}
-	g.service, g.dirty = next, dirty || !was.same(&next)
 	return func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -362,24 +360,35 @@ func (o *owner) met(id string, g *registration, s sighting) (fenced *Service, er
 func (o *owner) leave(g *registration, change func(Service) (Service, error)) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if !g.busy() {
+		err := g.change(change)
+		if err == nil {
+			o.wakeUp()
+		}
+		return err
+	}
 	if _, err := change(g.service); err != nil {
 		return err
 	}
 	g.later = append(g.later, change)
-	if !g.busy() {
-		g.catchUp()
-		o.wakeUp()
+	return nil
+}
+
+// change makes one change of what is declared, unless it is refused. The caller holds owner.mu.
+func (g *registration) change(change func(Service) (Service, error)) error {
+	next, err := change(g.service)
+	if err != nil {
+		return err
 	}
+	g.dirty = g.dirty || !next.same(&g.service)
+	g.service = next
 	return nil
 }
 
 // catchUp makes the changes that were left. The caller holds owner.mu, and nobody writes.
 func (g *registration) catchUp() {
 	for _, change := range g.later {
-		if next, err := change(g.service); err == nil {
-			g.dirty = g.dirty || !next.same(&g.service)
-			g.service = next
-		}
+		_ = g.change(change) // it was tried when it was left
 	}
 	g.later = nil
 }

@@ -119,8 +119,7 @@ func (r *Reaper) serveConnected(queue jetstream.Consumer) error {
 	defer cancel(nil)
 	defer r.pulse.run(ctx, cancel, r.bucket, queue, r.cfg.TTL)()
 	for {
-		if err := cmp.Or(r.serveBatch(ctx, queue, up), r.refused); err != nil {
-			r.refused = nil
+		if err := r.serveBatch(ctx, queue, up); err != nil {
 			return err
 		}
 	}
@@ -149,7 +148,9 @@ func (r *Reaper) serveBatch(ctx context.Context, queue jetstream.Consumer, up <-
 			if !open {
 				return notServed(ctx, r.bucket.Explain(request, cmp.Or(batch.Error(), context.Cause(request))))
 			}
-			r.deal(msg, msgs)
+			if err := r.deal(msg, msgs); err != nil {
+				return err
+			}
 		}
 		if r.reconnected() {
 			return errReconnected
@@ -171,8 +172,8 @@ func notServed(ctx context.Context, err error) error {
 }
 
 // deal takes a message and all that are there behind it, so that leases that ran out together are reaped
-// together. What is not a marker is a heartbeat or a lease's end by its owner, and none of its business.
-func (r *Reaper) deal(msg jetstream.Msg, more <-chan jetstream.Msg) {
+// together. What is not a marker is a heartbeat or a lease's end by its owner, and none of its business. The error is that of settle.
+func (r *Reaper) deal(msg jetstream.Msg, more <-chan jetstream.Msg) error {
 	var ended []jetstream.Msg
 	var timer jetstream.Msg
 	for {
@@ -193,17 +194,19 @@ func (r *Reaper) deal(msg jetstream.Msg, more <-chan jetstream.Msg) {
 			break
 		}
 	}
+	var reaped, swept error
 	if ended != nil {
-		r.settle(ended, r.reap)
+		reaped = r.settle(ended, r.reap)
 	}
 	if timer != nil {
-		r.settle([]jetstream.Msg{timer}, r.sweep)
+		swept = r.settle([]jetstream.Msg{timer}, r.sweep)
 	}
+	return cmp.Or(reaped, swept)
 }
 
 // settle does the work that messages ask for, and acknowledges them when it is done. In doubt it holds
-// them back, to look again soon; after a failure they come again.
-func (r *Reaper) settle(msgs []jetstream.Msg, work func([]jetstream.Msg) error) {
+// them back, to look again soon; after a failure they come again. The error says that the server does not let this reaper work.
+func (r *Reaper) settle(msgs []jetstream.Msg, work func([]jetstream.Msg) error) error {
 	delay := time.Duration(0)
 	err := errDoubt
 	if !r.doubtful() {
@@ -214,9 +217,6 @@ func (r *Reaper) settle(msgs []jetstream.Msg, work func([]jetstream.Msg) error) 
 		r.held.Add(uint64(len(msgs)))
 		delay = r.hold() / 3 // the doubt may be over before a whole one
 	case err != nil:
-		if errors.Is(err, tenant.ErrPermission) {
-			r.refused = err
-		}
 		if !r.failing {
 			r.cfg.Logger.Warn("kvregistry: could not reap, trying again", "bucket", r.bucket.Name(), "reason", err)
 		}
@@ -231,4 +231,8 @@ func (r *Reaper) settle(msgs []jetstream.Msg, work func([]jetstream.Msg) error) 
 			_ = msg.Ack()
 		}
 	}
+	if errors.Is(err, tenant.ErrPermission) {
+		return err
+	}
+	return nil
 }

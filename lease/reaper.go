@@ -34,7 +34,6 @@ type Reaper struct {
 	wg     sync.WaitGroup
 
 	once    sync.Once // says that it may not reap
-	refused error     // why the server does not let this reaper work; like failing
 	failing bool      // the last work failed, and the log says so; the serving goroutine's own
 
 	lives  atomic.Uint64 // the connection's number of reconnects, once this reaper has waited after the last one

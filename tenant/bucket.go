@@ -61,8 +61,7 @@ type Bucket struct {
 	cfg  Config
 	kv   atomic.Pointer[jetstream.KeyValue] // set by the first Ensure that succeeds
 
-	refused   atomic.Pointer[time.Time] // when the server last refused to make the bucket,
-	refusedIn atomic.Uint64             // and how many times the connection had been made again by then
+	refused atomic.Pointer[refusal] // the last time that the server refused to make the bucket
 
 	reviving sync.Mutex // held by Revive and Move; guards unheard
 	unheard  time.Time  // when a connection that got no answers was last made again
@@ -136,13 +135,12 @@ func (b *Bucket) ensure(ctx context.Context) error {
 	}
 	kv, err := b.js.KeyValue(ctx, b.name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		if refused := b.refused.Load(); refused != nil && time.Since(*refused) < DispenseTime && b.nc.Stats().Reconnects == b.refusedIn.Load() {
+		lives := b.nc.Stats().Reconnects
+		if last := b.refused.Load(); last != nil && time.Since(last.at) < DispenseTime && last.lives == lives {
 			return fmt.Errorf("%w: bucket %s is not there, and this user may not make it: have an admin make it", ErrPermission, b.name)
 		}
 		if kv, err = b.create(ctx); errors.Is(context.Cause(ctx), ErrPermission) {
-			now := time.Now()
-			b.refused.Store(&now)
-			b.refusedIn.Store(b.nc.Stats().Reconnects)
+			b.refused.Store(&refusal{time.Now(), lives})
 		}
 	}
 	if err != nil {

@@ -18,6 +18,12 @@ const (
 	DispenseTime = 10 * time.Minute // after which what it does without is; or when the connection was made again
 )
 
+// refusal is when something was refused, and how many times the connection had been made again by then.
+type refusal struct {
+	at    time.Time
+	lives uint64
+}
+
 // refusalTime is how often a request that is not answered looks whether it was refused.
 const refusalTime = 20 * time.Millisecond
 

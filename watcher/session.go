@@ -306,7 +306,7 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 // check asks the stream's leader now and then how things stand, and ends the session where it can't see that by itself. It
 // also sees to what earlier sessions left behind.
 func (s *session) check(ctx context.Context) {
-	for wait(ctx, s.view.cfg.Check) {
+	for wait(ctx, s.view.cfg.Check, nil) {
 		s.view.deleteLeftovers()
 		ask, cancel := context.WithTimeout(ctx, startTime)
 		stream, err := s.view.bucket.JetStream().Stream(ask, s.view.bucket.Stream())
@@ -335,13 +335,13 @@ func (s *session) judge(ctx context.Context, info *jetstream.StreamInfo) error {
 	removed := func() bool { return s.view.removed(info.State.FirstSeq) }
 	switch {
 	case !removed():
-	case !wait(ctx, s.view.heartbeat):
+	case !wait(ctx, s.view.heartbeat, nil):
 		return nil
 	case removed() && !behind():
 		return errRemoved
 	}
 	for range doubts {
-		if !behind() || !wait(ctx, s.view.heartbeat) {
+		if !behind() || !wait(ctx, s.view.heartbeat, nil) {
 			return nil
 		}
 	}
@@ -349,13 +349,15 @@ func (s *session) judge(ctx context.Context, info *jetstream.StreamInfo) error {
 	return errBehind
 }
 
-// wait reports whether a time went by before ctx ended.
-func wait(ctx context.Context, d time.Duration) bool {
+// wait reports whether a time went by before ctx ended. It ends early where the connection comes back.
+func wait(ctx context.Context, d time.Duration, up <-chan nats.Status) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 		return false
+	case <-up:
+		return true
 	case <-t.C:
 		return true
 	}

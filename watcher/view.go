@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/tenant"
@@ -290,7 +289,7 @@ func (v *View) run() {
 			level = 0
 		}
 		if errors.Is(err, tenant.ErrPermission) {
-			v.rest(tenant.RefusedTime-rand.N(tenant.RefusedTime/4), up)
+			wait(v.ctx, tenant.RefusedTime-rand.N(tenant.RefusedTime/4), up) // or until another connection may have other permissions
 			continue
 		}
 		v.pause(level)
@@ -319,18 +318,7 @@ func (v *View) awaitWork() error {
 // second, with jitter, so that many views that lost the same server do not come back at once.
 func (v *View) pause(level int) {
 	d := 20 * time.Millisecond << min(level, 6)
-	wait(v.ctx, rand.N(min(d, time.Second)))
-}
-
-// rest waits, unless the connection comes back, perhaps with other permissions.
-func (v *View) rest(d time.Duration, up <-chan nats.Status) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-v.ctx.Done():
-	case <-up:
-	case <-t.C:
-	}
+	wait(v.ctx, rand.N(min(d, time.Second)), nil)
 }
 
 // distrust has the next session need what the leader has, and not only what the view has seen.
