@@ -2,8 +2,6 @@ package integration
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -28,14 +26,7 @@ func accounts(t *testing.T, maxBytes int64, tenants ...string) *natstest.Server 
 		}
 		text += account
 	}
-	file := filepath.Join(t.TempDir(), "nats.conf")
-	if err := os.WriteFile(file, []byte(text+"}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	opts, err := server.ProcessConfigFile(file)
-	if err != nil {
-		t.Fatalf("%v, of:\n%s", err, text)
-	}
+	opts := natstest.Configured(t, text+"}\n")
 	return natstest.Start(t, func(o *server.Options) { o.Accounts, o.Users = opts.Accounts, opts.Users })
 }
 

@@ -141,12 +141,15 @@ func (a *arena) converge() {
 	late := false
 	for time.Since(began) < 2*max(a.ttl, 3*time.Second)+4*time.Second {
 		asked := time.Now() // a worker may have answered long before the last one did
-		before, err := a.readAll()
+		held, err := a.readAll()
 		if wrong = err; err != nil {
 			continue
 		}
 		states := a.states()
-		caches, declared, err := a.compare(states, before)
+		if wrong = a.stands(held); wrong != nil {
+			continue
+		}
+		caches, declared, err := a.compare(states, held)
 		if wrong = errors.Join(caches, declared, err); err != nil {
 			continue
 		}
@@ -220,18 +223,20 @@ func (a *arena) states() map[string]*state {
 	return states
 }
 
+// stands says where a bucket holds something else than before: a registration may be written again, by itself, while workers are asked.
+func (a *arena) stands(before map[string]map[string]seenInstance) error {
+	now, err := a.readAll()
+	if err == nil && !maps.EqualFunc(before, now, maps.Equal) {
+		err = errors.New("a bucket changes")
+	}
+	return err
+}
+
 // compare says where a cache differs from its tenant's bucket, and where the bucket differs from what was declared; err is
 // why it can't tell.
-// What a bucket held before the states were asked for has to stand afterwards: a registration may be written again, by itself, in between.
-func (a *arena) compare(states map[string]*state, before map[string]map[string]seenInstance) (caches, declared, err error) {
-	for _, name := range slices.Sorted(maps.Keys(a.bucketsOf())) {
-		held, err := a.read(name)
-		if err != nil {
-			return nil, nil, err
-		}
-		if !maps.Equal(before[name], held) {
-			return nil, nil, fmt.Errorf("bucket %s changes", name)
-		}
+func (a *arena) compare(states map[string]*state, buckets map[string]map[string]seenInstance) (caches, declared, err error) {
+	for _, name := range slices.Sorted(maps.Keys(buckets)) {
+		held := buckets[name]
 		want := map[string][]string{} // who declares each key, with the value
 		for _, m := range a.members {
 			s := states[m.plan.Name]
@@ -278,7 +283,7 @@ func (a *arena) bucketsOf() map[string]bool {
 // readAll reads every tenant's registrations.
 func (a *arena) readAll() (map[string]map[string]seenInstance, error) {
 	all := map[string]map[string]seenInstance{}
-	for _, name := range slices.Sorted(maps.Keys(a.bucketsOf())) {
+	for name := range a.bucketsOf() {
 		held, err := a.read(name)
 		if err != nil {
 			return nil, err

@@ -50,16 +50,16 @@ var authentications = map[string]func(t *testing.T, access map[string]tenant.Acc
 		return &guarded{s, access, func(user string) []nats.Option { return []nats.Option{nats.UserInfo(user, "secret")} }}
 	},
 	"nkeys": func(t *testing.T, access map[string]tenant.Access) *guarded {
-		seeds := map[string]string{}
+		seeds := map[string][]byte{}
 		opts := configured(t, access, func(user string) string {
 			var public string
-			seeds[user], public = userKey(t)
+			_, seeds[user], public = userKey(t)
 			return "nkey: " + public
 		})
 		s := natstest.Start(t, func(o *server.Options) { o.Nkeys = opts.Nkeys })
 		return &guarded{s, access, func(user string) []nats.Option {
 			file := filepath.Join(t.TempDir(), "seed")
-			if err := os.WriteFile(file, []byte(seeds[user]), 0o600); err != nil {
+			if err := os.WriteFile(file, seeds[user], 0o600); err != nil {
 				t.Fatal(err)
 			}
 			opt, err := nats.NkeyOptionFromSeed(file)
@@ -97,31 +97,23 @@ func configured(t *testing.T, access map[string]tenant.Access, who func(user str
 		fmt.Fprintf(&text, "{ %s\n%s}\n", who(user), a.Config())
 	}
 	fmt.Fprintf(&text, "{ %s }\n  ]\n}\n", who("root"))
-	file := filepath.Join(t.TempDir(), "nats.conf")
-	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	opts, err := server.ProcessConfigFile(file)
-	if err != nil {
-		t.Fatalf("%v, of:\n%s", err, text.String())
-	}
-	return opts
+	return natstest.Configured(t, text.String())
 }
 
-func userKey(t *testing.T) (seed, public string) {
+// userKey makes a user's nkey.
+func userKey(t *testing.T) (pair nkeys.KeyPair, seed []byte, public string) {
 	t.Helper()
 	pair, err := nkeys.CreateUser()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := pair.Seed()
-	if err != nil {
+	if seed, err = pair.Seed(); err != nil {
 		t.Fatal(err)
 	}
 	if public, err = pair.PublicKey(); err != nil {
 		t.Fatal(err)
 	}
-	return string(s), public
+	return pair, seed, public
 }
 
 // operated is a server in operator mode.
@@ -161,7 +153,7 @@ func operated(t *testing.T, access map[string]tenant.Access) *guarded {
 		o.TrustedOperators, o.AccountResolver, o.SystemAccount = []*jwt.OperatorClaims{opClaims}, resolver, systemKey
 	})
 	return &guarded{s, access, func(user string) []nats.Option {
-		seed, public := userKey(t)
+		_, seed, public := userKey(t)
 		claims := jwt.NewUserClaims(public)
 		claims.Name = user
 		if a, ok := access[user]; ok {
@@ -169,7 +161,7 @@ func operated(t *testing.T, access map[string]tenant.Access) *guarded {
 		}
 		text, err := claims.Encode(account)
 		must(err)
-		creds, err := jwt.FormatUserConfig(text, []byte(seed))
+		creds, err := jwt.FormatUserConfig(text, seed)
 		must(err)
 		file := filepath.Join(t.TempDir(), "user.creds")
 		must(os.WriteFile(file, creds, 0o600))

@@ -24,8 +24,7 @@ import (
 // living come back. Seen to fail with answers that are taken for what they say: the forged instance was shown.
 func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	t.Parallel()
-	access := roles(t)
-	g := authentications["passwords"](t, access)
+	g := authentications["passwords"](t, roles(t))
 	root := g.as(t, "root")
 	openOn(t, root, kvregistry.Tenant("acme"))
 	other := openOn(t, root, kvregistry.Tenant("other"))
@@ -37,6 +36,15 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	forged := func(key string) []byte {
 		return fmt.Appendf(nil, `{"format":1,"lease":%q,"owner":"evil","instance":{"id":%q,"name":"web","address":"evil:1"}}`, other.Lease().ID, key)
 	}
+	answer := func(id, to string) {
+		t.Helper()
+		if err := nc.PublishRequest("$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web."+id, "$KV.registry_other."+to, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	send := func(header nats.Header, id, to string) {
 		t.Helper()
 		msg := nats.NewMsg("$KV.registry_acme.svc.web." + id)
@@ -44,12 +52,7 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 		if _, err := nc.RequestMsgWithContext(t.Context(), msg); err != nil {
 			t.Fatal(err)
 		}
-		if err := nc.PublishRequest("$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web."+id, "$KV.registry_other."+to, nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := nc.Flush(); err != nil {
-			t.Fatal(err)
-		}
+		answer(id, to)
 	}
 	watch, stop := context.WithCancel(t.Context())
 	wrong := make(chan error, 1)
@@ -79,14 +82,10 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	natstest.Eventually(t, 2*time.Second, func() error { return stands("svc.web.b") }) // it did come into the other bucket
 	send(nats.Header{"Nats-Stream": []string{""}}, "f", "svc.web.a")                   // with an empty header in front of the server's
 	send(nats.Header{"Nats-Stream": []string{"KV_registry_other"}}, "g", "svc.web.g")
-	sendRaw(t, g, access, "NATS/1.0\r\nno colon here\r\n\r\n", "$KV.registry_acme.svc.web.h", forged("h"))
-	if err := nc.PublishRequest("$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web.h", "$KV.registry_other.svc.web.h", nil); err != nil {
-		t.Fatal(err)
-	}
-	sendRaw(t, g, access, "NATS/1.0\r\nno colon here\r\n\r\n", "$KV.registry_acme.svc.web.i", forged("a"))
-	if err := nc.PublishRequest("$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web.i", "$KV.registry_other.svc.web.a", nil); err != nil {
-		t.Fatal(err)
-	}
+	sendRaw(t, g, "NATS/1.0\r\nno colon here\r\n\r\n", "$KV.registry_acme.svc.web.h", forged("h"))
+	answer("h", "svc.web.h")
+	sendRaw(t, g, "NATS/1.0\r\nno colon here\r\n\r\n", "$KV.registry_acme.svc.web.i", forged("a"))
+	answer("i", "svc.web.a")
 	natstest.Eventually(t, 2*time.Second, func() error {
 		if err := stands("svc.web.h"); err != nil && !strings.Contains(err.Error(), "headers") { // which can't be read
 			return err
@@ -107,7 +106,7 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 }
 
 // sendRaw publishes with a block of headers as it stands, which no client library would send.
-func sendRaw(t *testing.T, g *guarded, access map[string]tenant.Access, headers, subject string, data []byte) {
+func sendRaw(t *testing.T, g *guarded, headers, subject string, data []byte) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL(), "nats://"))
 	if err != nil {

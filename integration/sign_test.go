@@ -14,26 +14,14 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-func signer(t *testing.T) (pair nkeys.KeyPair, public string) {
-	t.Helper()
-	pair, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if public, err = pair.PublicKey(); err != nil {
-		t.Fatal(err)
-	}
-	return pair, public
-}
-
 // Within a tenant, a process can't pose as a service whose signers it is none of: observers that know them do not show what it
 // writes, and an owner is not fenced by it, whatever it does with bytes that were signed. Seen to fail with signatures that are not looked at, with
 // a signature of the instance alone, and with an instance that is read from a document which has it twice.
 func TestSignedRegistrations(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	mine, minePublic := signer(t)
-	other, otherPublic := signer(t)
+	mine, _, minePublic := userKey(t)
+	other, _, otherPublic := userKey(t)
 	trust := kvregistry.TrustSigners("web", minePublic)
 	fenced := make(chan kvregistry.Service, 10)
 	owner := open(t, s, kvregistry.SignWith(mine), trust, kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
@@ -137,11 +125,7 @@ func takesOver(t *testing.T, s *natstest.Server, by nkeys.KeyPair, trust kvregis
 // What is no public key is refused, and a seed is never printed.
 func TestSignersAreChecked(t *testing.T) {
 	nc := natstest.Start(t).Connect()
-	pair, public := signer(t)
-	seed, err := pair.Seed()
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, seed, public := userKey(t)
 	for _, opt := range []kvregistry.Option{
 		kvregistry.TrustSigners("web"), kvregistry.TrustSigners("", public), kvregistry.TrustSigners("web", string(seed)), kvregistry.TrustSigners("web", "U"),
 		kvregistry.TrustSigners("web", public[:55]+"A"), kvregistry.SignWith(nil),

@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -98,14 +96,7 @@ func TestTenantPermissions(t *testing.T) {
 		strings.Join(claims.Pub.Deny, " ") != strings.Join(want.Deny, " ") || claims.Sub.Allow[0] != "_INBOX_web-1.>" {
 		t.Errorf("jwt: %v, %+v", err, claims)
 	}
-	file := filepath.Join(t.TempDir(), "nats.conf")
-	if err := os.WriteFile(file, []byte("authorization { users: [ { user: u, password: p\n"+printed("config")+"} ] }\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	opts, err := server.ProcessConfigFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	opts := natstest.Configured(t, "authorization { users: [ { user: u, password: p\n"+printed("config")+"} ] }\n")
 	if p := opts.Users[0].Permissions; strings.Join(p.Publish.Allow, " ") != strings.Join(want.Publish, " ") || strings.Join(p.Publish.Deny, " ") != strings.Join(want.Deny, " ") ||
 		p.Subscribe.Allow[0] != "_INBOX_web-1.>" {
 		t.Errorf("config: %+v %+v", p.Publish, p.Subscribe)
@@ -119,14 +110,7 @@ func TestTenantAdmin(t *testing.T) {
 	if code != 0 {
 		t.Fatal(text)
 	}
-	file := filepath.Join(t.TempDir(), "nats.conf")
-	if err := os.WriteFile(file, []byte("authorization { users: [ { user: ann, password: p\n"+out+"} ] }\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	opts, err := server.ProcessConfigFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	opts := natstest.Configured(t, "authorization { users: [ { user: ann, password: p\n"+out+"} ] }\n")
 	s := natstest.Start(t, func(o *server.Options) { o.Users = opts.Users })
 	url := strings.Replace(s.URL(), "nats://", "nats://ann:p@", 1)
 	if code, _, text := called("tenant", "create", "acme", "--server", url); code != 1 || !strings.Contains(text, "CustomInboxPrefix") {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -38,6 +39,20 @@ func Start(t testing.TB, change ...func(*server.Options)) *Server {
 	s.Up()
 	t.Cleanup(s.Down)
 	return s
+}
+
+// Configured is what nats-server reads from the text of a configuration file.
+func Configured(t testing.TB, text string) *server.Options {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opts, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatalf("%v, of:\n%s", err, text)
+	}
+	return opts
 }
 
 // Up starts the server, on the data that it had.
