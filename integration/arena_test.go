@@ -1,12 +1,15 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -255,11 +258,22 @@ func (a *arena) compare(states map[string]*state, buckets map[string]map[string]
 		}
 		for key := range mergedKeys(want, held) {
 			if i, ok := held[key]; len(want[key]) != 1 || !ok || want[key][0] != fmt.Sprintf("%s %d", i.By, i.Value) {
-				declared = fmt.Errorf("%s: the bucket has %v (%v), declared by %v", key, i, ok, want[key])
+				declared = fmt.Errorf("%s: the bucket has %v (%v), declared by %v%s", key, i, ok, want[key], a.owners(key, states))
 			}
 		}
 	}
 	return caches, declared, nil
+}
+
+// owners says what those who declare a key know of it.
+func (a *arena) owners(key string, states map[string]*state) string {
+	var b strings.Builder
+	for _, m := range a.members {
+		if s := states[m.plan.Name]; s != nil && mergedKeys(s.Declared, s.Held)[key] {
+			fmt.Fprintf(&b, "; %s holds it at revision %d, its health: %s, its log: %v", m.plan.Name, s.Held[key], s.Health, s.Log)
+		}
+	}
+	return b.String()
 }
 
 func difference(seen, held map[string]seenInstance) string {
@@ -373,6 +387,22 @@ func (a *arena) end() {
 	}
 	a.t.Logf("%d entries, %d workers, %d violations; caches equalled the bucket at most %s after a fault and the last change",
 		len(a.history.sorted()), a.born, len(list), a.slowest.Round(time.Millisecond))
+}
+
+// keep writes the history to a file of a folder, if there is one.
+func (a *arena) keep(folder, name string) {
+	if folder == "" {
+		return
+	}
+	var b bytes.Buffer
+	for _, e := range a.history.sorted() {
+		if err := json.NewEncoder(&b).Encode(e); err != nil {
+			a.t.Error(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(folder, name), b.Bytes(), 0o644); err != nil {
+		a.t.Error(err)
+	}
 }
 
 // describe says what the server tells of consumers.

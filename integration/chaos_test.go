@@ -11,6 +11,7 @@ import (
 var (
 	chaosDuration = flag.Duration("chaos.duration", 20*time.Second, "how long each run of Chaos hurts its arena")
 	chaosFaults   = flag.String("chaos.faults", "", "only the faults whose name matches this `regexp`")
+	chaosHistory  = flag.String("chaos.history", "", "the `folder` that a failed run's whole history is written to, one JSON object a line")
 	chaosSeed     = flag.Uint64("chaos.seed", 1, "what the faults of a run of Chaos follow from")
 )
 
@@ -28,6 +29,7 @@ func TestChaos(t *testing.T) {
 			defer func() {
 				if t.Failed() {
 					t.Logf("seed %d: %q", *chaosSeed, done)
+					a.keep(*chaosHistory, fmt.Sprintf("chaos-%d-%d.jsonl", *chaosSeed, size))
 				}
 			}()
 			for end := chaosEnd(t); time.Now().Before(end) && len(a.broken) == 0; {

@@ -74,7 +74,7 @@ func TestCheckerFindsWhatIsBroken(t *testing.T) {
 
 // What a fault excuses is no violation, and the stretch that a violation prints shows the faults before it.
 func TestCheckerKnowsWhatExcuses(t *testing.T) {
-	tenants := map[string]string{"w1": "red", "w2": "red"}
+	tenants := map[string]string{"w1": "red", "w2": "red", "w3": "red"}
 	came, went := said(100, "w2", "event registered", "w1-0", 5, "w1", 1), said(9000, "w2", "event expired", "w1-0", 5, "w1", 1)
 	frozen, thawed := said(5000, "", saidFault, "", 0, "w1", 0), said(8000, "", saidHealed, "", 0, "w1", 0)
 	for name, entries := range map[string][]entry{
@@ -93,6 +93,18 @@ func TestCheckerKnowsWhatExcuses(t *testing.T) {
 			said(200, "w2", "call register", "shared-0", 0, "w2", 7), said(210, "w2", "ack register", "shared-0", 0, "w2", 7),
 			said(220, "w2", "event registered", "shared-0", 9, "w2", 7), said(300, "w2", "call unregister", "shared-0", 0, "w2", 8),
 			said(400, "w2", "event updated", "shared-0", 11, "w1", 1),
+		},
+		"a newer one still was taken back": {
+			said(100, "w1", "call register", "shared-0", 0, "w1", 1), said(110, "w1", "ack register", "shared-0", 0, "w1", 1),
+			said(200, "w2", "call register", "shared-0", 0, "w2", 7), said(210, "w2", "ack register", "shared-0", 0, "w2", 7),
+			said(220, "w2", "event registered", "shared-0", 9, "w2", 7), said(230, "w3", "call register", "shared-0", 0, "w3", 3),
+			said(300, "w3", "call unregister", "shared-0", 0, "w3", 4), said(400, "w2", "event updated", "shared-0", 11, "w1", 1),
+		},
+		"the newer one was killed": {
+			said(100, "w1", "call register", "shared-0", 0, "w1", 1), said(110, "w1", "ack register", "shared-0", 0, "w1", 1),
+			said(200, "w2", "call register", "shared-0", 0, "w2", 7), said(210, "w2", "ack register", "shared-0", 0, "w2", 7),
+			said(220, "w3", "event registered", "shared-0", 9, "w2", 7), said(300, "w2", saidKilled, "", 0, "", 0),
+			said(4000, "w3", "event updated", "shared-0", 11, "w1", 1),
 		},
 		"the bucket's life starts over, seen late": {
 			came, said(8990, "", saidReset, "", 0, "", 0), said(9010, "w2", "event updated", "w1-0", 9, "w1", 2), said(21000, "w2", "event updated", "w1-0", 2, "w1", 3),

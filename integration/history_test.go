@@ -105,10 +105,9 @@ type checker struct {
 	killed   map[string]int64            // when
 	stopped  map[string]int64            // when it was told to close
 	ending   map[string]int64            // instances whose owner began to take them back, and when
-	taken    map[string]int64            // the same, of each owner of an instance
 	hurt     map[string][]stretch        // by worker, "" being everybody: when faults were that may cost it its lease
 	bucket   []stretch                   // when the bucket or single keys were meddled with
-	writes   map[string][]entry          // acknowledged and begun writes of each shared instance
+	writes   map[string][]entry          // what was begun and acknowledged of each shared instance
 	found    []violation
 }
 
@@ -124,7 +123,7 @@ func during(list []stretch, from, to int64, d time.Duration) bool {
 func check(ttl time.Duration, tenantOf map[string]string, entries []entry) []violation {
 	c := &checker{
 		ttl: ttl, entries: entries, tenantOf: tenantOf, shown: map[string]map[string]entry{}, highest: map[string]map[string]entry{},
-		answered: map[string]bool{}, killed: map[string]int64{}, stopped: map[string]int64{}, ending: map[string]int64{}, taken: map[string]int64{},
+		answered: map[string]bool{}, killed: map[string]int64{}, stopped: map[string]int64{}, ending: map[string]int64{},
 		hurt: map[string][]stretch{}, writes: map[string][]entry{},
 	}
 	for i, e := range entries { // faults first: an event may be older than the entry that ends its fault
@@ -168,7 +167,7 @@ func (c *checker) one(i int, e entry) {
 		c.fold(i, e)
 	case e.What == saidCall+"unregister":
 		c.ending[e.Service+"/"+e.ID] = e.At
-		c.taken[e.Service+"/"+e.ID+" by "+e.By] = e.At
+		c.wrote(e)
 	case strings.HasPrefix(e.What, saidAck), strings.HasPrefix(e.What, saidCall):
 		c.wrote(e)
 	case strings.HasPrefix(e.What, saidEvent) && e.Service != "":
@@ -281,12 +280,36 @@ func (c *checker) overwrite(i int, key string, was, e entry) {
 			begun = w.At
 		}
 	}
-	if back, ok := c.taken[key+" by "+was.By]; ok && back > begun && back < e.At {
-		return // who did not see the newer one before that was taken back finds its key gone, and writes it again
-	}
-	if ack != 0 && begun != 0 && ack < begun {
+	if ack != 0 && begun != 0 && ack < begun && !c.vacated(key, begun, e.At) {
 		c.fail(3, i, key, "%s's value %d was written over %s's %d, which came later", e.By, e.Value, was.By, was.Value)
 	}
+}
+
+// vacated reports whether an owner that came no earlier than a time took an instance back, or lost its lease, before another. An older one that
+// did not see any of this finds its key gone, and writes it again.
+func (c *checker) vacated(key string, from, to int64) bool {
+	newer := map[string]bool{}
+	for _, w := range c.writes[key] {
+		switch {
+		case w.At < from || w.At > to:
+		case w.What == saidCall+"register":
+			newer[w.By] = true
+		case w.What == saidCall+"unregister" && newer[w.By]:
+			return true
+		}
+	}
+	within := func(at int64) bool { return from < at && at < to }
+	for who := range newer {
+		if within(c.killed[who]) || within(c.stopped[who]) {
+			return true
+		}
+		for _, s := range c.hurt[who] {
+			if within(s.from) && (s.to == 0 || s.to-s.from > int64(c.ttl)*2/3) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // fold: invariants 4 and 6. What a worker sees is what its events add up to. Events are told behind the cache, so a

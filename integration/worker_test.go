@@ -61,6 +61,7 @@ const (
 // state is what a worker holds and sees at one moment.
 type state struct {
 	Declared   map[string]int          `json:"declared"` // what it registered, by service and id, and the value
+	Held       map[string]uint64       `json:"held"`     // the revisions of what its registry says that it registered
 	Seen       map[string]seenInstance `json:"seen"`
 	Goroutines int                     `json:"goroutines"`
 	Log        map[string]int          `json:"log"` // lines logged so far, by message
@@ -307,7 +308,7 @@ func (w *worker) logged() map[string]int {
 }
 
 func (w *worker) state() *state {
-	s := &state{Declared: map[string]int{}, Seen: map[string]seenInstance{}, Goroutines: runtime.NumGoroutine(), Log: w.logged()}
+	s := &state{Declared: map[string]int{}, Held: map[string]uint64{}, Seen: map[string]seenInstance{}, Goroutines: runtime.NumGoroutine(), Log: w.logged()}
 	for key, value := range w.declared {
 		if !strings.Contains(key, "shared") {
 			s.Declared[key] = value
@@ -317,6 +318,9 @@ func (w *worker) state() *state {
 		if strings.Contains(key, "shared") {
 			s.Declared[key] = value
 		}
+	}
+	for _, own := range w.reg.RegisteredServices() {
+		s.Held[own.Name+"/"+own.ID] = own.Revision
 	}
 	for _, name := range []string{"s0", "s1", "s2"} {
 		snap, err := w.reg.Snapshot(name)
