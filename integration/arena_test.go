@@ -36,7 +36,8 @@ type arena struct {
 	slowest time.Duration // the longest that caches took to equal the bucket after a fault
 	faults  int
 	born    int
-	idle    map[string]int // each worker's goroutines when the arena was first settled
+	idle    map[string]int  // each worker's goroutines when the arena was first settled
+	missing map[string]bool // workers that found a registration missing
 }
 
 // member is a worker that lives, behind links of its own, one to each server.
@@ -49,7 +50,7 @@ type member struct {
 func newArena(t testing.TB, size int, ttl time.Duration, seed uint64) *arena {
 	t.Helper()
 	return &arena{
-		t: t, fleet: newFleet(t, size), ttl: ttl, history: newHistory(), rnd: rand.New(rand.NewPCG(seed, 1)), tenants: map[string]string{}, idle: map[string]int{},
+		t: t, fleet: newFleet(t, size), ttl: ttl, history: newHistory(), rnd: rand.New(rand.NewPCG(seed, 1)), tenants: map[string]string{}, idle: map[string]int{}, missing: map[string]bool{},
 	}
 }
 
@@ -193,6 +194,10 @@ func (a *arena) bounded(states map[string]*state) {
 		for message, n := range s.Log {
 			if !strings.HasPrefix(message, "a newer registration") { // workers fight, whatever else happens
 				lines += n
+			}
+			if strings.HasPrefix(message, "a registration was found to be missing") && !a.missing[who] {
+				a.missing[who] = true
+				a.broke(4, "%s missed what became of a registration, and found it by looking; its health: %s, its log: %v", who, s.Health, s.Log)
 			}
 		}
 		if lines > 20+10*a.faults {

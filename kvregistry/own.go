@@ -29,6 +29,7 @@ type registration struct {
 	lease   string                           // the lease that write names
 	later   []func(Service) (Service, error) // changes that did not get their turn in time
 	seen    *sighting
+	missed  uint64 // its revision when the view was last found to lack it
 	floor   uint64 // owner.top when its last write was begun,
 	life    uint64 // and owner.life
 }
@@ -220,6 +221,22 @@ func (o *owner) due(lease string) (write, forget []*registration) {
 		}
 	}
 	return write, forget
+}
+
+// settled reports whether a registration is thought to stand in the bucket as it was declared, and at which revision.
+func (o *owner) settled(g *registration) (rev uint64, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return g.rev, g.acked && !g.busy() && !g.due(g.lease)
+}
+
+// lacked notes that the view lacks a registration which is settled at a revision. The second time it is to be written again.
+func (o *owner) lacked(g *registration, rev uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	again := g.missed == rev && g.rev == rev && !g.busy() && !g.due(g.lease)
+	g.missed, g.dirty = rev, g.dirty || again
+	return again
 }
 
 // unwritten is how many registrations the bucket does not hold as they were declared, under the given lease.

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"log/slog"
 	"testing"
+	"time"
 
+	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -87,6 +89,36 @@ func TestKeyGoneWithoutATraceIsWrittenOnce(t *testing.T) {
 	if writes != 1 {
 		t.Errorf("written %d times", writes)
 	}
+}
+
+// A registration that the view lacks is written again, whatever hid it from the owner: here a wrong belief that the view is
+// of the bucket before. Seen to fail without the audit, and with one that does not mark what it found.
+func TestMissingRegistrationIsFound(t *testing.T) {
+	nc := natstest.Start(t).Connect()
+	r, err := New(t.Context(), nc, TTL(2*time.Second), Logger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := r.Register(Service{Name: "web", ID: "a", Address: "127.0.0.1:1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.ObserveContext(t.Context(), "web"); err != nil {
+		t.Fatal(err)
+	}
+	r.own.mu.Lock()
+	r.own.outrun = true
+	r.own.mu.Unlock()
+	if _, err := r.bucket.Write(t.Context(), tenant.Write{Key: "svc.web.a", Op: tenant.Purge}); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 10*time.Second, func() error {
+		_, found, err := r.bucket.Get(t.Context(), "svc.web.a")
+		if err == nil && !found {
+			err = errors.New("it is not written again")
+		}
+		return err
+	})
 }
 
 // A change that did not get its turn is made when the one before is done, be that one refused. Seen to fail with a change that is made at once.

@@ -58,6 +58,7 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 			return err
 		}
 	}
+	r.own.failed(g)
 	return fmt.Errorf("key %s: %w", g.key, tenant.ErrConflict)
 }
 
@@ -153,14 +154,17 @@ func each(list []*registration, f func(*registration) error) error {
 // reconcile keeps the bucket at what was declared: after a lease was lost or a key vanished, and for what could
 // not be written when it was asked for. It ends with the registry.
 func (r *Registry) reconcile() {
-	retry := time.NewTimer(0)
+	retry, look := time.NewTimer(0), time.NewTicker(r.opt.ttl)
 	defer retry.Stop()
+	defer look.Stop()
 	for wait := time.Duration(0); ; {
 		select {
 		case <-r.ctx.Done():
 			return
 		case <-r.own.wake:
 		case <-retry.C:
+		case <-look.C:
+			r.audit()
 		}
 		if r.closed.Load() {
 			continue // Close takes everything back itself
@@ -175,6 +179,16 @@ func (r *Registry) reconcile() {
 			wait = min(max(2*wait, 25*time.Millisecond), time.Second)
 		}
 		retry.Reset(wait)
+	}
+}
+
+// audit looks whether the view shows each registration that is thought to be in the bucket. One that it lacks twice in a row, a TTL apart, is
+// written again: what is seen of a key says so at once, and this is for what no sight told.
+func (r *Registry) audit() {
+	for _, g := range r.own.open() {
+		if rev, ok := r.own.settled(g); ok && r.view.Lacks(g.key) && r.own.lacked(g, rev) {
+			r.opt.logger.Warn("kvregistry: a registration was found to be missing, writing it again", "service", g.name, "id", g.id)
+		}
 	}
 }
 

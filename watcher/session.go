@@ -25,6 +25,7 @@ var (
 	errRenewed = errors.New("the connection came back")
 	errDown    = errors.New("the connection is down")
 	errRemoved = errors.New("keys were removed without a message")
+	errRemade  = errors.New("the bucket was made anew while the session began")
 )
 
 // session is the life of one consumer: first a snapshot, then changes as they come. Its messages arrive
@@ -303,10 +304,10 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 	}
 }
 
-// check asks the stream's leader now and then how things stand, and ends the session where it can't see that by itself. It
+// check asks the stream's leader at once and then now and then how things stand, and ends the session where it can't see that by itself. It
 // also sees to what earlier sessions left behind.
 func (s *session) check(ctx context.Context) {
-	for wait(ctx, s.view.cfg.Check, nil) {
+	for first := true; first || wait(ctx, s.view.cfg.Check, nil); first = false {
 		s.view.deleteLeftovers()
 		ask, cancel := context.WithTimeout(ctx, startTime)
 		stream, err := s.view.bucket.JetStream().Stream(ask, s.view.bucket.Stream())
@@ -334,6 +335,10 @@ func (s *session) judge(ctx context.Context, info *jetstream.StreamInfo) error {
 	}
 	removed := func() bool { return s.view.removed(info.State.FirstSeq) }
 	switch {
+	case !info.Created.Equal(s.origin.created): // the consumer is of this one, and what the session knows of the one before
+		return errRemade
+	case !s.isComplete(): // what comes yet explains all else
+		return nil
 	case !removed():
 	case !wait(ctx, s.view.heartbeat, nil):
 		return nil
@@ -361,6 +366,12 @@ func wait(ctx context.Context, d time.Duration, up <-chan nats.Status) bool {
 	case <-t.C:
 		return true
 	}
+}
+
+func (s *session) isComplete() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.complete
 }
 
 func (s *session) quietFor() time.Duration {

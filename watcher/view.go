@@ -227,6 +227,13 @@ func (v *View) Has(key string) bool {
 	return ok
 }
 
+// Lacks reports whether a key has no value, as far as a complete snapshot that covers it and what came since say. It is not for Apply.
+func (v *View) Lacks(key string) bool {
+	v.keys.Lock()
+	defer v.keys.Unlock()
+	return !v.Has(key) && v.Shows(key)
+}
+
 // Again has the next whole snapshot tell of a key again, of which Apply could not take what it was told. It is for Apply, which it may be called
 // from alone.
 func (v *View) Again(key string) {

@@ -443,6 +443,21 @@ func TestReplicaThatFallsBehindIsLeft(t *testing.T) {
 	}
 }
 
+// A bucket that is made anew between a session's look at the stream and its consumer is noticed: the session ends. Seen to fail without the
+// comparison.
+func TestBucketMadeAnewAsASessionBegins(t *testing.T) {
+	t.Parallel()
+	v, _, _ := newView(t, natstest.Start(t))
+	s, sub, err := v.start(t.Context(), filters{"svc.a.*": {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.origin.created = s.origin.created.Add(-time.Second) // what the look said was of the one before
+	if why := s.run(within(t, 5*time.Second), sub, nil); !errors.Is(why, errRemade) {
+		t.Errorf("the session ended with %v", why)
+	}
+}
+
 // A key that is written again while a snapshot is read leaves its place in the stream and comes behind what was there: the
 // snapshot waits for it. No reader is told that it went. Seen to fail with snapshots that end when nothing is pending.
 func TestKeysWrittenWhileASnapshotIsRead(t *testing.T) {
