@@ -21,7 +21,7 @@ func smallCache(t *testing.T) (c *cache, see func(service string, id int, op ten
 	return c, func(service string, id int, op tenant.Op) {
 		rev++
 		s := Service{Name: service, ID: fmt.Sprint(id), Address: "a:1"}
-		value, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s)
+		value, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,7 +29,7 @@ func smallCache(t *testing.T) (c *cache, see func(service string, id int, op ten
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.apply([]sighting{sight(watcher.Change{Key: key, Value: value, Revision: rev, Op: op})}, nil)
+		c.apply([]sighting{sight(watcher.Change{Key: key, Value: value, Revision: rev, Op: op}, DefaultMaxRecord)}, nil)
 	}
 }
 
@@ -70,9 +70,13 @@ func TestMemoryIsBounded(t *testing.T) {
 
 // A record that is longer than any that is written is not even read.
 func TestLongRecordIsNotRead(t *testing.T) {
-	value := `{"format":1,"lease":"L","instance":{"id":"a","name":"web","address":"a:1"}` + strings.Repeat(" ", maxRecord) + "}"
-	if _, err := decode("svc.web.a", []byte(value), 1); err != errLong {
+	value := `{"format":1,"lease":"L","instance":{"id":"a","name":"web","address":"a:1"}` + strings.Repeat(" ", DefaultMaxRecord) + "}"
+	ch := watcher.Change{Key: "svc.web.a", Value: []byte(value), Revision: 1}
+	if err := sight(ch, DefaultMaxRecord).err; err != errLong {
 		t.Errorf("%v", err)
+	}
+	if s := sight(ch, len(value)); s.err != nil || s.rec.Lease != "L" {
+		t.Errorf("where longer ones are allowed: %v", s.err)
 	}
 }
 

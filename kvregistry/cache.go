@@ -180,11 +180,14 @@ type sighting struct {
 	err  error // why a put's value can't be read
 }
 
-func sight(ch watcher.Change) sighting {
+// sight reads a change. A value that is longer than a record may be is not even looked at.
+func sight(ch watcher.Change, most int) sighting {
 	s := sighting{Change: ch}
 	var ok bool
 	if s.name, _, ok = tenant.ParseServiceKey(ch.Key); !ok {
 		s.err = errNotKey
+	} else if ch.Op == tenant.Put && len(ch.Value) > most {
+		s.err = errLong
 	} else if ch.Op == tenant.Put {
 		s.rec, s.err = decode(ch.Key, ch.Value, ch.Revision)
 	}

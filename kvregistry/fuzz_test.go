@@ -45,7 +45,7 @@ func FuzzOptions(f *testing.F) {
 	f.Add("", int64(1500*time.Millisecond), -5)
 	f.Fuzz(func(t *testing.T, tenant string, d int64, n int) {
 		for _, opt := range []Option{
-			Tenant(tenant), TTL(time.Duration(d)), Timeout(time.Duration(d)), MaxStale(time.Duration(d)), Replicas(n), MaxBytes(d), MaxInstances(n), MaxServices(n),
+			Tenant(tenant), TTL(time.Duration(d)), Timeout(time.Duration(d)), MaxStale(time.Duration(d)), Replicas(n), MaxBytes(d), MaxInstances(n), MaxServices(n), MaxRecord(n),
 		} {
 			o, err := newOptions([]Option{opt})
 			if err != nil {
@@ -55,7 +55,7 @@ func FuzzOptions(f *testing.F) {
 				continue
 			}
 			if len(o.tenant) == 0 || len(o.tenant) > 64 || o.ttl < 2*time.Second || o.ttl%time.Second != 0 || o.timeout <= 0 || o.maxStale < 0 ||
-				o.bucket.MaxBytes < 0 || o.bounds.instances <= 0 || o.bounds.services <= 0 {
+				o.bucket.MaxBytes < 0 || o.bounds.instances <= 0 || o.bounds.services <= 0 || o.bounds.record < 1<<10 {
 				t.Errorf("accepted %+v", o)
 			}
 		}

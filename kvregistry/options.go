@@ -35,7 +35,7 @@ type options struct {
 }
 
 // bounds are of what others can make grow in this process's memory.
-type bounds struct{ instances, services int }
+type bounds struct{ instances, services, record int }
 
 // The defaults of the options.
 const (
@@ -45,13 +45,14 @@ const (
 
 	DefaultMaxInstances = 100_000
 	DefaultMaxServices  = 100_000
+	DefaultMaxRecord    = 64 << 10
 )
 
 // writeTime bounds the writes of the methods that take no context.
 const writeTime = 5 * time.Second
 
 func newOptions(opts []Option) (options, error) {
-	o := options{tenant: DefaultTenant, ttl: DefaultTTL, timeout: DefaultTimeout, logger: slog.Default(), bounds: bounds{DefaultMaxInstances, DefaultMaxServices}}
+	o := options{tenant: DefaultTenant, ttl: DefaultTTL, timeout: DefaultTimeout, logger: slog.Default(), bounds: bounds{DefaultMaxInstances, DefaultMaxServices, DefaultMaxRecord}}
 	for _, opt := range opts {
 		if opt == nil {
 			return o, fmt.Errorf("kvregistry: %w: it is nil", ErrInvalidOption)
@@ -214,6 +215,19 @@ func MaxServices(n int) Option {
 			return fmt.Errorf("%w: MaxServices(%d); it must be positive", ErrInvalidOption, n)
 		}
 		o.bounds.services = n
+		return nil
+	}
+}
+
+// MaxRecord bounds a registration's record, in bytes from 1 KiB to 1 MiB, [DefaultMaxRecord] by default: it is what one registration may cost each
+// observer. A longer one is not registered, and one that another process has written is skipped, counted and logged; so give all of
+// a tenant's processes the same. The server's max_payload is a bound of its own.
+func MaxRecord(bytes int) Option {
+	return func(o *options) error {
+		if bytes < 1<<10 || bytes > 1<<20 {
+			return fmt.Errorf("%w: MaxRecord(%d); use 1024 to 1048576 bytes", ErrInvalidOption, bytes)
+		}
+		o.bounds.record = bytes
 		return nil
 	}
 }

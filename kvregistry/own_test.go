@@ -160,7 +160,7 @@ func TestDeletionThatIsRefused(t *testing.T) {
 // A name that is first looked up while everything is observed already is known not to be there. Seen to fail with a service that waits for a
 // snapshot: the look-up gave ErrUnavailable.
 func TestNameBesideEverything(t *testing.T) {
-	c := newCache(slog.New(slog.DiscardHandler), bounds{10, 10})
+	c := newCache(slog.New(slog.DiscardHandler), bounds{10, 10, DefaultMaxRecord})
 	c.view = watcher.New(nil, watcher.Config{Apply: func([]watcher.Change, *watcher.Snapshot) {}})
 	c.observe(Everything)
 	c.synced[Everything] = struct{}{}

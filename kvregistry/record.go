@@ -14,9 +14,6 @@ import (
 // format is the number of the record format that this package writes, and the highest that it reads.
 const format = 1
 
-// maxRecord is the largest record in bytes. It bounds what one registration costs every observer.
-const maxRecord = 64 << 10
-
 // record is the value of a registration's key. docs/wire-format.md describes it.
 type record struct {
 	Format   int     `json:"format"`
@@ -35,21 +32,21 @@ var (
 	errNotKey  = errors.New("its key is not one of a registration")
 	errStatus  = errors.New("its status is unknown")
 	errWeight  = errors.New("its weight is negative")
-	errLong    = errors.New("it is longer than a record may be")
+	errLong    = errors.New("it is longer than a record may be: MaxRecord")
 	errMany    = errors.New("its service has as many instances as are kept: MaxInstances")
 	errMore    = errors.New("there are as many services as are kept: MaxServices")
 )
 
-// encode makes the value of a registration's key. The error wraps ErrInvalidService.
-func encode(rec record, s Service) ([]byte, error) {
+// encode makes the value of a registration's key, of at most so many bytes. The error wraps ErrInvalidService.
+func encode(rec record, s Service, most int) ([]byte, error) {
 	rec.Instance = s
 	data, err := json.Marshal(rec)
 	if err != nil {
 		return nil, fmt.Errorf("%w %q: %w", ErrInvalidService, s.Name, err)
 	}
-	if len(data) > maxRecord {
-		return nil, fmt.Errorf("%w %q: its record has %d bytes, at most %d are allowed; register less metadata",
-			ErrInvalidService, s.Name, len(data), maxRecord)
+	if len(data) > most {
+		return nil, fmt.Errorf("%w %q: its record has %d bytes, at most %d are allowed; register less metadata, or raise MaxRecord in all of the tenant's processes",
+			ErrInvalidService, s.Name, len(data), most)
 	}
 	return data, nil
 }
@@ -60,9 +57,6 @@ func decode(key string, value []byte, revision uint64) (rec record, err error) {
 	name, id, ok := tenant.ParseServiceKey(key)
 	if !ok {
 		return record{}, errNotKey
-	}
-	if len(value) > maxRecord {
-		return record{}, errLong
 	}
 	var head struct {
 		Format int `json:"format"`

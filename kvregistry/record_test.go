@@ -98,7 +98,7 @@ func TestEncodeDecode(t *testing.T) {
 		"least":          {ID: "1", Name: "web", URL: "http://a/", Status: Passing},
 		"odd texts":      {ID: "\x00", Name: "a.b*>", URL: "http://a/", Version: "\"\\\u2028<&>", Status: Critical},
 	} {
-		value, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s)
+		value, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -122,7 +122,7 @@ func TestEncodeDecode(t *testing.T) {
 
 // TestEncodeKeepsTheWireFormat holds the names of the fields, which other languages read.
 func TestEncodeKeepsTheWireFormat(t *testing.T) {
-	value, err := encode(record{Format: format, Lease: "L", Owner: "O"}, valid())
+	value, err := encode(record{Format: format, Lease: "L", Owner: "O"}, valid(), DefaultMaxRecord)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,16 +145,16 @@ func TestEncodeKeepsTheWireFormat(t *testing.T) {
 // TestEncodeBoundsTheRecord finds the largest record to the byte.
 func TestEncodeBoundsTheRecord(t *testing.T) {
 	s := Service{ID: "1", Name: "web", URL: "http://a/", Metadata: map[string]string{"k": ""}}
-	empty, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s)
+	empty, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Metadata["k"] = strings.Repeat("x", maxRecord-len(empty))
-	if value, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s); err != nil || len(value) != maxRecord {
-		t.Errorf("%d bytes, %v; want %d and no error", len(value), err, maxRecord)
+	s.Metadata["k"] = strings.Repeat("x", DefaultMaxRecord-len(empty))
+	if value, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord); err != nil || len(value) != DefaultMaxRecord {
+		t.Errorf("%d bytes, %v; want %d and no error", len(value), err, DefaultMaxRecord)
 	}
 	s.Metadata["k"] += "x"
-	if _, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s); !errors.Is(err, ErrInvalidService) {
+	if _, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord); !errors.Is(err, ErrInvalidService) {
 		t.Errorf("one byte more: %v, want ErrInvalidService", err)
 	}
 }
@@ -180,7 +180,7 @@ func TestLeaseOf(t *testing.T) {
 
 // FuzzDecode holds that no bytes do harm, and that what is accepted can be shown to a user.
 func FuzzDecode(f *testing.F) {
-	full, err := encode(record{Format: format, Lease: "L", Owner: "O"}, valid())
+	full, err := encode(record{Format: format, Lease: "L", Owner: "O"}, valid(), DefaultMaxRecord)
 	if err != nil {
 		f.Fatal(err)
 	}

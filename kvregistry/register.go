@@ -125,7 +125,7 @@ func (r *Registry) complete(s *Service) error {
 	if r.opt.signer != nil {
 		rec.Signature = make([]byte, ed25519.SignatureSize) // as are signatures; the signer may take its time
 	}
-	_, err := encode(rec, *s)
+	_, err := encode(rec, *s, r.opt.bounds.record)
 	return err
 }
 

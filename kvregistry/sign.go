@@ -75,7 +75,7 @@ func TrustSigners(name string, public ...string) Option {
 // encode makes the value of a registration's key, signed where there is a signer.
 func (r *Registry) encode(s Service, key, lease string) ([]byte, error) {
 	if r.opt.signer == nil {
-		return encode(record{Format: format, Lease: lease, Owner: r.id}, s)
+		return encode(record{Format: format, Lease: lease, Owner: r.id}, s, r.opt.bounds.record)
 	}
 	instance, err := json.Marshal(s)
 	if err != nil {
@@ -85,7 +85,7 @@ func (r *Registry) encode(s Service, key, lease string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w %q: it can't be signed: %w", ErrInvalidService, s.Name, err)
 	}
-	return encode(record{Format: format, Lease: lease, Owner: r.id, Signer: r.opt.public, Signature: signature}, s)
+	return encode(record{Format: format, Lease: lease, Owner: r.id, Signer: r.opt.public, Signature: signature}, s, r.opt.bounds.record)
 }
 
 // signed is what a signature is of: everything that a registration says, and where it stands. A lease is never used twice, so
@@ -96,7 +96,7 @@ func signed(bucket, key, lease, owner string, instance []byte) []byte {
 
 // sight reads a change, and believes it if it is signed as it has to be.
 func (r *Registry) sight(ch watcher.Change) sighting {
-	s := sight(ch)
+	s := sight(ch, r.opt.bounds.record)
 	trusted := r.opt.signersOf(s.name)
 	if trusted == nil || s.err != nil && !errors.Is(s.err, errNewer) || ch.Op != tenant.Put {
 		return s
