@@ -195,7 +195,7 @@ func (a *arena) bounded(states map[string]*state) {
 			if !strings.HasPrefix(message, "a newer registration") { // workers fight, whatever else happens
 				lines += n
 			}
-			if strings.HasPrefix(message, "a registration was found to be missing") && !a.missing[who] {
+			if strings.HasPrefix(message, "a registration was found to be missing") && len(a.fleet.nodes) == 1 && !a.missing[who] { // a replica may be behind for so long
 				a.missing[who] = true
 				a.broke(4, "%s missed what became of a registration, and found it by looking; its health: %s, its log: %v", who, s.Health, s.Log)
 			}

@@ -182,15 +182,21 @@ func (r *Registry) reconcile() {
 	}
 }
 
-// audit looks whether the view shows each registration that is thought to be in the bucket. One that it lacks twice in a row, a TTL apart, is
-// written again: what is seen of a key says so at once, and this is for what no sight told.
+// audit looks whether the view, while it is current, shows each registration that is thought to be in the bucket. One that it lacks twice, a TTL
+// apart, is written again: what is seen of a key says so at once, and this is for what no sight told.
 func (r *Registry) audit() {
+	if age := r.age(); age < 0 || age > currentAge {
+		return
+	}
 	for _, g := range r.own.open() {
 		if rev, ok := r.own.settled(g); ok && r.view.Lacks(g.key) && r.own.lacked(g, rev) {
 			r.opt.logger.Warn("kvregistry: a registration was found to be missing, writing it again", "service", g.name, "id", g.id)
 		}
 	}
 }
+
+// currentAge is how old a view is at the most that is current: a heartbeat of its consumer, and some.
+const currentAge = time.Second
 
 func (r *Registry) reconcileOnce() error {
 	if !r.own.any() {
