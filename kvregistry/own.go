@@ -298,6 +298,13 @@ func (o *owner) withdraw(g *registration) {
 	}
 }
 
+// isNew reports whether no write of a registration was tried yet.
+func (o *owner) isNew(g *registration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !g.tried
+}
+
 // alter changes what is declared, unless the change is refused. It returns what takes it back, for whoever has the turn.
 func (o *owner) alter(g *registration, change func(Service) (Service, error)) (revert func(), err error) {
 	o.mu.Lock()

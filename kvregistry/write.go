@@ -26,6 +26,11 @@ const tries = 8
 // is done only on top of its own last one. Where that fails, what is there decides: a write of its own whose
 // answer was lost, nothing at all, or a newer owner's registration, by which it is fenced.
 func (r *Registry) put(ctx context.Context, g *registration, lease string) error {
+	if r.own.isNew(g) {
+		if err := r.bucket.Room(ctx); err != nil {
+			return err
+		}
+	}
 	for range tries {
 		s, rev, acked, err := r.own.writing(g)
 		if err != nil {

@@ -21,7 +21,8 @@ type Info struct {
 	Tenant   string
 	Keys     uint64 // registrations, leases and what says that some have ended
 	Bytes    uint64 // on disk, of each replica
-	MaxBytes int64  // 0 where there is no limit
+	MaxBytes int64  // 0 where there is no limit, as is
+	MaxKeys  int64
 	Replicas int
 }
 
@@ -84,6 +85,6 @@ func infoOf(s jetstream.KeyValueStatus) (Info, bool) {
 	}
 	stream := status.StreamInfo()
 	return Info{
-		Tenant: tenant, Keys: stream.State.Msgs, Bytes: stream.State.Bytes, MaxBytes: max(0, stream.Config.MaxBytes), Replicas: stream.Config.Replicas,
+		Tenant: tenant, Keys: stream.State.Msgs, Bytes: stream.State.Bytes, MaxBytes: max(0, stream.Config.MaxBytes), MaxKeys: keysOf(stream.Config), Replicas: stream.Config.Replicas,
 	}, true
 }

@@ -26,6 +26,7 @@ const (
 type Config struct {
 	Replicas int   // 1, 3 or 5; 0 is 1 on a single server and 3 in a cluster, and takes an existing bucket as it is
 	MaxBytes int64 // the bucket's largest size in bytes; 0 is without limit, and takes an existing bucket as it is
+	MaxKeys  int64 // its largest number of keys: registrations, leases, and those that ended in the last 10 minutes; 0 likewise
 
 	KeepConnection bool // a connection that does not answer is left to NATS's own pings: see [Bucket.Revive]
 }
@@ -50,6 +51,9 @@ func (c Config) validate() error {
 	if c.MaxBytes < 0 {
 		return fmt.Errorf("tenant: %w: %d bytes; use 0 for no limit", ErrInvalidConfig, c.MaxBytes)
 	}
+	if c.MaxKeys < 0 {
+		return fmt.Errorf("tenant: %w: %d keys; use 0 for no limit", ErrInvalidConfig, c.MaxKeys)
+	}
 	return nil
 }
 
@@ -60,6 +64,8 @@ type Bucket struct {
 	name string
 	cfg  Config
 	kv   atomic.Pointer[jetstream.KeyValue] // set by the first Ensure that succeeds
+
+	room room // what is left of its limits
 
 	refused atomic.Pointer[refusal] // the last time that the server refused to make the bucket
 
@@ -118,7 +124,7 @@ func (b *Bucket) Ensure(ctx context.Context) error {
 	if err := b.AwaitConnected(ctx); err != nil {
 		return fmt.Errorf("tenant: %w", err)
 	}
-	ctx, cancel := b.Try(ctx, 2*attempt, "$JS.API.INFO", "$JS.API.STREAM.INFO."+b.Stream(), "$JS.API.STREAM.CREATE."+b.Stream()) // a few requests
+	ctx, cancel := b.Try(ctx, 2*attempt, "$JS.API.INFO", "$JS.API.STREAM.INFO."+b.Stream(), "$JS.API.STREAM.CREATE."+b.Stream(), "$JS.API.STREAM.UPDATE."+b.Stream()) // a few requests
 	defer cancel()
 	if err := b.ensure(ctx); err != nil {
 		return fmt.Errorf("tenant: %w", b.Explain(ctx, err))
@@ -154,6 +160,7 @@ func (b *Bucket) ensure(ctx context.Context) error {
 		if err := b.cfg.check(b.name, s.StreamInfo().Config); err != nil {
 			return err
 		}
+		b.limits(s.StreamInfo().Config)
 	}
 	b.kv.Store(&kv)
 	return nil
@@ -176,7 +183,24 @@ func (b *Bucket) create(ctx context.Context) (jetstream.KeyValue, error) {
 	if errors.Is(err, jetstream.ErrLimitMarkerTTLNotSupported) {
 		return nil, fmt.Errorf("%w: use nats-server %s or newer (%w)", ErrServerTooOld, minVersion, err)
 	}
+	if err == nil && b.cfg.MaxKeys > 0 {
+		err = b.limitKeys(ctx)
+	}
 	return kv, err
+}
+
+// limitKeys sets what nats.go has no setting for when it makes a bucket.
+func (b *Bucket) limitKeys(ctx context.Context) error {
+	stream, err := b.js.Stream(ctx, b.Stream())
+	if err == nil {
+		cfg := stream.CachedInfo().Config
+		cfg.MaxMsgs = b.cfg.MaxKeys + spareKeys
+		_, err = b.js.UpdateStream(ctx, cfg)
+	}
+	if err != nil {
+		return fmt.Errorf("bucket %s was made, but without its limit of keys; delete it and try again: %w", b.name, err)
+	}
+	return nil
 }
 
 // check compares an existing bucket with what the registry relies on.
@@ -192,12 +216,12 @@ func (c Config) check(name string, have jetstream.StreamConfig) error {
 	want(have.SubjectDeleteMarkerTTL >= time.Second, "marker TTL", have.SubjectDeleteMarkerTTL, "1s or longer, as "+MarkerTTL.String())
 	want(have.Storage == jetstream.FileStorage, "storage", have.Storage, jetstream.FileStorage)
 	want(have.MaxAge == 0, "TTL of the bucket", have.MaxAge, 0)
-	want(have.MaxMsgs <= 0, "max messages", have.MaxMsgs, "unlimited")
 	want(have.Discard == jetstream.DiscardNew, "discard", have.Discard, jetstream.DiscardNew)
 	want(have.AllowRollup, "allow_rollup_hdrs", have.AllowRollup, true)
 	want(have.Mirror == nil && len(have.Sources) == 0, "mirror or source", "set", "none")
 	want(!have.Sealed, "sealed", have.Sealed, false)
 	want(c.Replicas == 0 || c.Replicas == have.Replicas, "replicas", have.Replicas, c.Replicas)
+	want(c.MaxKeys == 0 || c.MaxKeys == keysOf(have), "max keys", keysOf(have), c.MaxKeys)
 	want(c.MaxBytes == 0 || c.MaxBytes == have.MaxBytes, "max bytes", have.MaxBytes, c.MaxBytes)
 	if wrong == nil {
 		return nil

@@ -123,6 +123,7 @@ func tenantCreate(args []string, std streams) error {
 	l.flags(fs)
 	fs.IntVar(&cfg.Replicas, "replicas", 0, "how `many` servers keep the bucket: 1, 3 or 5; 0 is 1 on a single server and 3 in a cluster")
 	fs.Int64Var(&cfg.MaxBytes, "max-bytes", 0, "the bucket's largest size in `bytes`; 0 is without limit")
+	fs.Int64Var(&cfg.MaxKeys, "max-keys", 0, "the largest `number` of registrations, leases and keys that ended in the last 10 minutes together; 0 is without limit")
 	name, err := parseNamed(fs, "kvregistry tenant create <tenant> makes a tenant's bucket. One that is there is checked, and not changed.", args, std)
 	if err != nil {
 		return err
@@ -149,9 +150,9 @@ func tenantList(args []string, std streams) error {
 			return err
 		}
 		w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-		_, _ = fmt.Fprintln(w, "tenant\tkeys\tbytes\tmax bytes\treplicas")
+		_, _ = fmt.Fprintln(w, "tenant\tkeys\tmax keys\tbytes\tmax bytes\treplicas")
 		for _, t := range list {
-			_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%d\n", t.Tenant, t.Keys, t.Bytes, limit(t.MaxBytes), t.Replicas)
+			_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\t%d\n", t.Tenant, t.Keys, limit(t.MaxKeys), t.Bytes, limit(t.MaxBytes), t.Replicas)
 		}
 		return w.Flush()
 	})

@@ -23,14 +23,14 @@ func called(args ...string) (code int, out, err string) {
 func TestTenantLife(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	if code, out, err := called("tenant", "create", "acme", "--server", s.URL(), "--max-bytes", "1048576"); code != 0 || out != "tenant acme is there\n" {
+	if code, out, err := called("tenant", "create", "acme", "--server", s.URL(), "--max-bytes", "1048576", "--max-keys", "500"); code != 0 || out != "tenant acme is there\n" {
 		t.Fatal(code, out, err)
 	}
 	if code, out, err := called("tenant", "create", "beta", "--server", s.URL()); code != 0 {
 		t.Fatal(code, out, err)
 	}
 	code, out, err := called("tenant", "list", "--server", s.URL())
-	want := "tenant  keys  bytes  max bytes  replicas\nacme    0     0      1048576    1\nbeta    0     0      none       1\n"
+	want := "tenant  keys  max keys  bytes  max bytes  replicas\nacme    0     500       0      1048576    1\nbeta    0     none      0      none       1\n"
 	if code != 0 || out != want {
 		t.Errorf("%d %s\n%q, want\n%q", code, err, out, want)
 	}
