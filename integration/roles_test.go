@@ -105,6 +105,22 @@ func TestRoles(t *testing.T) {
 	}
 }
 
+// A look-up by who may not read says so at once, and does not wait for its time-out; and again when it is asked again. Seen to fail with a wait that does
+// not look at why there is no snapshot.
+func TestLookUpThatIsNotAllowed(t *testing.T) {
+	t.Parallel()
+	g := authentications["passwords"](t, roles(t))
+	r := openOn(t, g.as(t, string(tenant.RoleAdmin)), kvregistry.Tenant("acme"))
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		_, err := r.GetServices(ctx, "web")
+		if !isErr(err, kvregistry.ErrUnavailable) || !isErr(err, kvregistry.ErrPermission) || ctx.Err() != nil {
+			t.Errorf("%v", err)
+		}
+		cancel()
+	}
+}
+
 // adminMakesTheBucket has the admin make the bucket of acme, after the others could not.
 func adminMakesTheBucket(t *testing.T, g *guarded) {
 	t.Helper()

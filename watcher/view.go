@@ -82,7 +82,7 @@ type View struct {
 	backward time.Time         // since when a replicated stream's leader has less than the view knows of; zero while it has not
 	doubted  bool              // the last session read a replica that lags: the next asks the leader what it needs
 	seen     map[string]uint64 // the highest revision that was seen under each filter
-	advance  chan struct{}     // closed and made anew when applied grows
+	advance  chan struct{}     // closed and made anew when applied grows, or failure is another
 	failure  error             // why there is no session; nil while there is one
 	leftover []string          // consumers that could not be deleted while the connection was down
 
@@ -190,14 +190,18 @@ func (v *View) under(filter string) (keys []string) {
 }
 
 // Wait returns when a complete snapshot with the filter's keys has been applied. Where ctx ends first, the
-// error wraps its error and says what keeps the view from reading.
+// error wraps its error and says what keeps the view from reading. Where the server does not let it read, it does not wait: the error wraps
+// [tenant.ErrPermission].
 func (v *View) Wait(ctx context.Context, filter string) error {
 	for {
 		v.mu.Lock()
-		applied, advance := v.applied.covers(filter), v.advance
+		applied, advance, failure := v.applied.covers(filter), v.advance, v.failure
 		v.mu.Unlock()
-		if applied {
+		switch {
+		case applied:
 			return nil
+		case errors.Is(failure, tenant.ErrPermission):
+			return fmt.Errorf("watcher: %w", failure)
 		}
 		select {
 		case <-advance:
@@ -340,6 +344,7 @@ func (v *View) report(err error) {
 	v.mu.Lock()
 	first := v.failure == nil
 	v.failure = err
+	v.wake() // whoever waits may do so in vain
 	v.mu.Unlock()
 	if first {
 		v.cfg.Logger.Info("kvregistry: view is made anew", "bucket", v.bucket.Name(), "reason", err)
@@ -574,6 +579,11 @@ func (v *View) advanced() {
 	}
 	v.failure, v.doubted = nil, false
 	v.applied = maps.Clone(v.shown)
+	v.wake()
+}
+
+// wake has those who wait look again. The caller holds v.mu.
+func (v *View) wake() {
 	close(v.advance)
 	v.advance = make(chan struct{})
 }
