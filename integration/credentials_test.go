@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/json"
 	"fmt"
 	"math/big"
 	"net"
@@ -17,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -114,59 +112,6 @@ func userKey(t *testing.T) (pair nkeys.KeyPair, seed []byte, public string) {
 		t.Fatal(err)
 	}
 	return pair, seed, public
-}
-
-// operated is a server in operator mode.
-func operated(t *testing.T, access map[string]tenant.Access) *guarded {
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	operator, err := nkeys.CreateOperator()
-	must(err)
-	operatorKey, err := operator.PublicKey()
-	must(err)
-	newAccount := func(name string, jetstream bool) (nkeys.KeyPair, string, string) {
-		pair, err := nkeys.CreateAccount()
-		must(err)
-		public, err := pair.PublicKey()
-		must(err)
-		claims := jwt.NewAccountClaims(public)
-		claims.Name = name
-		if jetstream {
-			claims.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1}
-		}
-		text, err := claims.Encode(operator)
-		must(err)
-		return pair, public, text
-	}
-	_, systemKey, systemJWT := newAccount("SYS", false)
-	account, accountKey, accountJWT := newAccount("ACME", true)
-	opClaims := jwt.NewOperatorClaims(operatorKey)
-	opClaims.SystemAccount = systemKey
-	resolver := &server.MemAccResolver{}
-	must(resolver.Store(systemKey, systemJWT))
-	must(resolver.Store(accountKey, accountJWT))
-	s := natstest.Start(t, func(o *server.Options) {
-		o.TrustedOperators, o.AccountResolver, o.SystemAccount = []*jwt.OperatorClaims{opClaims}, resolver, systemKey
-	})
-	return &guarded{s, access, func(user string) []nats.Option {
-		_, seed, public := userKey(t)
-		claims := jwt.NewUserClaims(public)
-		claims.Name = user
-		if a, ok := access[user]; ok {
-			must(json.Unmarshal(a.Claims(), &claims.Permissions))
-		}
-		text, err := claims.Encode(account)
-		must(err)
-		creds, err := jwt.FormatUserConfig(text, seed)
-		must(err)
-		file := filepath.Join(t.TempDir(), "user.creds")
-		must(os.WriteFile(file, creds, 0o600))
-		return []nats.Option{nats.UserCredentials(file)}
-	}}
 }
 
 // authority issues certificates.
