@@ -1,0 +1,208 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// answering looks "web" up over and over until stop is called, and reports what is not the one instance that lives.
+func answering(t *testing.T, r *kvregistry.Registry) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { // ends with ctx
+		defer close(done)
+		for ctx.Err() == nil {
+			one, err := r.GetService("web")
+			if ctx.Err() == nil && (err != nil || one.ID != "a" || one.URL != web("a").URL) {
+				t.Errorf("a look-up gave %q %q, %v", one.ID, one.URL, err)
+				return
+			}
+			time.Sleep(100 * time.Microsecond) // between two look-ups
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// recordOf makes a record of service "web" that is right but for what is inside its instance.
+func recordOf(id, lease, rest string) string {
+	return fmt.Sprintf(`{"format":1,"lease":%q,"owner":"evil","instance":{"id":%q,"name":"web","address":"evil:1"%s}}`, lease, id, rest)
+}
+
+// Invariant 9 at the size that a server lets through: values of a megabyte and more, documents that are deep, wide or contradict themselves, written over and over
+// to new keys and to a living one's. Look-ups go on, what is registered next is seen at once, and nothing of the flood stays in memory. Seen to fail
+// with records that are read whatever their length: what the owner wrote again came so late that the living one was dropped.
+func TestFloodOfHostileValues(t *testing.T) {
+	s := natstest.Start(t, func(o *server.Options) { o.MaxPayload, o.MaxPending = 8<<20, 64<<20 })
+	owner, observer := open(t, s), open(t, s)
+	register(t, owner, web("a"))
+	if err := observer.Observe(kvregistry.Everything); err != nil {
+		t.Fatal(err)
+	}
+	sees(t, observer, time.Second, "web", "a")
+	kv := bucket(t, s.Connect(), "default")
+	lease := leaseOf(owner)
+	const mega = 1 << 20
+	values := []string{
+		strings.Repeat("[", mega), strings.Repeat(`{"a":`, mega/5), strings.Repeat("\x00", mega), strings.Repeat("\xff", mega), strings.Repeat(`"`, mega),
+		recordOf("x", lease, `,"tags":[`+strings.Repeat(`"t",`, mega)+`"t"]`),
+		recordOf("x", lease, `,"metadata":{"k":"`+strings.Repeat("x", mega)+`"}`),
+		recordOf("x", lease, `,"unknown":`+strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000)),
+		recordOf("x", lease, `,"weight":1e400`), recordOf("x", lease, `,"weight":`+strings.Repeat("9", 10_000)),
+		recordOf("x", lease, strings.Repeat(`,"id":"y"`, 1000)), recordOf("x", lease, strings.Repeat(`,"name":"api"`, 1000)),
+		strings.Repeat(" ", 60<<10) + recordOf("x", "", ""), "{" + strings.Repeat(`"lease":"L",`, 4000) + `"format":1}`,
+	}
+	before := heap()
+	stop := answering(t, observer)
+	for round := range 5 {
+		for i, value := range values {
+			for _, key := range []string{"svc.web.a", fmt.Sprintf("svc.web.f-%d-%d", round, i), fmt.Sprintf("svc.f-%d-%d.x", round, i), "lease." + fmt.Sprint(i)} {
+				if _, err := kv.PutString(t.Context(), key, value); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	register(t, owner, kvregistry.Service{Name: "next", ID: "b", Address: "h:1"})
+	sees(t, observer, 2*time.Second, "next", "b")
+	stop()
+	s.Down() // its memory is this process's, too
+	natstest.Eventually(t, 10*time.Second, func() error {
+		if grown := heap() - before; grown > 32<<20 {
+			return fmt.Errorf("the process grew by %d MB", grown>>20)
+		}
+		return nil
+	})
+	if n := observer.Health().Skipped; n < uint64(len(values)) {
+		t.Errorf("%d skipped", n)
+	}
+	s.Up() // for who closes
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// What is readable and odd is shown as it is, but for what is no UTF-8: control characters, members twice, a name in other letters.
+func TestOddRecords(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	owner, observer := open(t, s), open(t, s)
+	register(t, owner, web("a"))
+	kv := bucket(t, s.Connect(), "default")
+	for id, rest := range map[string]string{
+		"twice":   `,"zone":"first","zone":"last"`,
+		"control": `,"zone":"\u001b[2J\u0000"`,
+		"bytes":   ",\"zone\":\"\xff\xfe\"",
+		"half":    `,"zone":"\ud800"`,
+		"null":    `,"zone":null,"tags":null,"metadata":null,"weight":null,"status":null`,
+		"tags":    `,"tags":[` + strings.Repeat(`"",`, 20_000) + `""]`,
+	} {
+		if _, err := kv.PutString(t.Context(), "svc.web."+id, recordOf(id, leaseOf(owner), rest)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sees(t, observer, 2*time.Second, "web", "a", "bytes", "control", "half", "null", "tags", "twice")
+	list, err := observer.GetServices(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"twice": "last", "control": "\x1b[2J\x00", "bytes": "\ufffd\ufffd", "half": "\ufffd", "null": ""}
+	for _, one := range list {
+		if zone, ok := want[one.ID]; ok && one.Zone != zone {
+			t.Errorf("%s: zone %q, want %q", one.ID, one.Zone, zone)
+		}
+	}
+}
+
+// A service with 100,000 keys, of which an observer keeps 1,000: the one that was there before stays, look-ups go on while they come and go, a newcomer reads
+// them, and when they are gone what did not fit is found. Seen to fail with an observer without a bound, and with one that does not ask to be told again
+// of what did not fit.
+func TestHundredThousandKeys(t *testing.T) {
+	const many, kept = 100_000, 1_000
+	s := natstest.Start(t)
+	nc := s.Connect()
+	owner, observer := open(t, s), openOn(t, nc, kvregistry.MaxInstances(kept))
+	register(t, owner, web("a"))
+	sees(t, observer, time.Second, "web", "a")
+	lease := leaseOf(owner)
+	write := func(msg func(i int) (subject, value string)) {
+		t.Helper()
+		js, err := jetstream.New(s.Connect(), jetstream.WithPublishAsyncMaxPending(2000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range many {
+			subject, value := msg(i)
+			if _, err := js.PublishAsync("$KV.registry_default."+subject, []byte(value), jetstream.WithStallWait(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case <-js.PublishAsyncComplete():
+		case <-time.After(time.Minute):
+			t.Fatal("the server does not acknowledge")
+		}
+	}
+	looks := make(chan struct{})
+	go func() { // ends with the test's context
+		defer close(looks)
+		for t.Context().Err() == nil {
+			if list, err := observer.GetServices(t.Context(), "web"); t.Context().Err() == nil && (err != nil || !slices.ContainsFunc(list, func(s kvregistry.Service) bool { return s.ID == "a" })) {
+				t.Errorf("%d instances, without a: %v", len(list), err)
+				return
+			}
+			time.Sleep(time.Millisecond) // between two look-ups
+		}
+	}()
+	write(func(i int) (string, string) {
+		id := fmt.Sprintf("f-%06d", i)
+		return "svc.web." + id, recordOf(id, lease, "")
+	})
+	holds := func(r *kvregistry.Registry, want int) error {
+		snap, err := r.Snapshot("web")
+		if err == nil && snap.Len() != want {
+			err = fmt.Errorf("%d instances, want %d", snap.Len(), want)
+		}
+		return err
+	}
+	natstest.Eventually(t, 30*time.Second, func() error { return holds(observer, kept) })
+	newcomer := openOn(t, nc)
+	natstest.Eventually(t, time.Minute, func() error { return holds(newcomer, kvregistry.DefaultMaxInstances) })
+	natstest.Eventually(t, 30*time.Second, func() error {
+		if n := observer.Health().Skipped; n < many-kept {
+			return fmt.Errorf("%d skipped", n)
+		}
+		return nil
+	})
+	kv := bucket(t, nc, "default")
+	for i := range kept / 2 { // some of those that are kept go
+		if err := kv.Purge(t.Context(), fmt.Sprintf("svc.web.f-%06d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	natstest.Eventually(t, 10*time.Second, func() error {
+		if holds(observer, kept) == nil {
+			return errors.New("as many as before")
+		}
+		return nil
+	})
+	if err := nc.ForceReconnect(); err != nil { // and a whole snapshot brings others
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 30*time.Second, func() error { return holds(observer, kept) })
+}
