@@ -20,7 +20,7 @@ func accounts(t *testing.T, maxBytes int64, tenants ...string) *natstest.Server 
 	t.Helper()
 	text := "accounts: {\n"
 	for _, name := range tenants {
-		account, err := tenant.AccountConfig(name, maxBytes, 1, fmt.Sprintf("user: %s, password: p", name))
+		account, err := tenant.AccountConfig(name, tenant.AccountLimits{MaxBytes: maxBytes, Replicas: 1, Connections: 8}, fmt.Sprintf("user: %s, password: p", name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -28,6 +28,31 @@ func accounts(t *testing.T, maxBytes int64, tenants ...string) *natstest.Server 
 	}
 	opts := natstest.Configured(t, text+"}\n")
 	return natstest.Start(t, func(o *server.Options) { o.Accounts, o.Users = opts.Accounts, opts.Users })
+}
+
+// crowd has an account take all the connections and consumers that it may.
+func crowd(t *testing.T, s *natstest.Server, hostile *nats.Conn) {
+	t.Helper()
+	for n := 0; ; n++ {
+		nc, err := nats.Connect(s.URL(), nats.UserInfo("acme", "p"))
+		if err != nil {
+			break
+		}
+		defer nc.Close()
+		if n > 8 {
+			t.Fatal("more connections than the account may have")
+		}
+	}
+	js, err := jetstream.New(hostile)
+	must(t, err)
+	for n := 0; ; n++ {
+		if _, err := js.CreateConsumer(t.Context(), "KV_registry_acme", jetstream.ConsumerConfig{InactiveThreshold: time.Minute}); err != nil {
+			break
+		}
+		if n > 40 {
+			t.Fatal("more consumers than the account may have")
+		}
+	}
 }
 
 // Invariant 8: tenants with an account each do not exist for each other, be their code as hostile as it likes. Each request that the test of one account
@@ -89,6 +114,7 @@ func TestAccountPerTenant(t *testing.T) {
 	for i := 0; err == nil; i++ { // until its own storage is full
 		_, err = kv.Put(t.Context(), fmt.Sprintf("junk.%d", i), make([]byte, 32<<10))
 	}
+	crowd(t, s, hostile)
 	register(t, owner, web("c"))
 	sees(t, observer, time.Second, "web", "a", "c")
 	if got := keys(t, victim, "other", "svc."); !slices.Equal(got, []string{"svc.web.a", "svc.web.c"}) {

@@ -22,6 +22,7 @@ Usage:
   kvregistry tenant create <tenant>         make a tenant's bucket, with its limits
   kvregistry tenant list                    list the account's tenants
   kvregistry tenant permissions <tenant>    print the permissions of a role
+  kvregistry tenant account <tenant>        print an account for a tenant alone
   kvregistry tenant delete <tenant>         delete a tenant's bucket and all that is in it
 
 "kvregistry tenant create -h" prints the options of create, and so on.
@@ -32,6 +33,7 @@ var tenantCommands = map[string]func(args []string, std streams) error{
 	"create":      tenantCreate,
 	"list":        tenantList,
 	"permissions": tenantPermissions,
+	"account":     tenantAccount,
 	"delete":      tenantDelete,
 }
 
@@ -197,6 +199,35 @@ func tenantPermissions(args []string, std streams) error {
 	default:
 		err = wrongUsage("--format %q is none; use config, jwt or json", format)
 	}
+	return err
+}
+
+// entries are a flag that may be given several times.
+type entries []string
+
+func (e *entries) String() string         { return strings.Join(*e, "; ") }
+func (e *entries) Set(entry string) error { *e = append(*e, entry); return nil }
+
+func tenantAccount(args []string, std streams) error {
+	var limits tenant.AccountLimits
+	var users entries
+	fs := flag.NewFlagSet("tenant account", flag.ContinueOnError)
+	fs.Int64Var(&limits.MaxBytes, "max-bytes", 64<<20, "the bucket's largest size in `bytes`")
+	fs.IntVar(&limits.Replicas, "replicas", 1, "how `many` servers keep the bucket: 1, 3 or 5")
+	fs.IntVar(&limits.Connections, "connections", 100, "how `many` connections the account's users may have together")
+	fs.Var(&users, "user", "`entry` of a user, as \"user: web, password: $SECRET\" or \"nkey: UD…\"; may be given several times")
+	name, err := parseNamed(fs, "kvregistry tenant account <tenant> prints an entry of \"accounts\" in a nats-server's configuration. It asks no server.", args, std)
+	if err != nil {
+		return err
+	}
+	if len(users) == 0 {
+		return wrongUsage("an account needs users: --user \"user: web, password: $SECRET\"")
+	}
+	text, err := tenant.AccountConfig(name, limits, users...)
+	if err != nil {
+		return usageError{err}
+	}
+	_, err = io.WriteString(std.out, text)
 	return err
 }
 

@@ -62,6 +62,9 @@ func TestTenantWrongUsage(t *testing.T) {
 		{"takes no names", []string{"permissions", "a", "--role", "observer", "--services", "web"}},
 		{"role \"king\"", []string{"permissions", "a", "--role", "king"}},
 		{"--format \"xml\"", []string{"permissions", "a", "--format", "xml"}},
+		{"needs users", []string{"account", "a"}},
+		{"all of its limits", []string{"account", "a", "--user", "user: u", "--max-bytes", "0"}},
+		{"2 replicas", []string{"account", "a", "--user", "user: u", "--replicas", "2"}},
 		{"go together", []string{"list", "--tlscert", "x"}},
 		{"--nkey", []string{"list", "--nkey", "there/is/none"}},
 	} {
@@ -100,6 +103,18 @@ func TestTenantPermissions(t *testing.T) {
 	if p := opts.Users[0].Permissions; strings.Join(p.Publish.Allow, " ") != strings.Join(want.Publish, " ") || strings.Join(p.Publish.Deny, " ") != strings.Join(want.Deny, " ") ||
 		p.Subscribe.Allow[0] != "_INBOX_web-1.>" {
 		t.Errorf("config: %+v %+v", p.Publish, p.Subscribe)
+	}
+}
+
+// An account is printed as a server reads it.
+func TestTenantAccount(t *testing.T) {
+	code, out, text := called("tenant", "account", "acme", "--max-bytes", "1048576", "--connections", "3", "--user", "user: web, password: a", "--user", "user: api, password: b")
+	if code != 0 {
+		t.Fatal(text)
+	}
+	opts := natstest.Configured(t, "accounts: {\n"+out+"}\n")
+	if len(opts.Accounts) != 1 || opts.Accounts[0].Name != "acme" || len(opts.Users) != 2 {
+		t.Errorf("%+v", opts.Accounts)
 	}
 }
 
