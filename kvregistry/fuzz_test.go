@@ -1,10 +1,19 @@
 package kvregistry
 
 import (
+	"encoding/json"
 	"errors"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/watcher"
 )
 
 // FuzzFilters takes what a caller looks for and what an instance says: a filter keeps the instance where it says that, and does no harm.
@@ -58,6 +67,59 @@ func FuzzOptions(f *testing.F) {
 				o.bucket.MaxBytes < 0 || o.bounds.instances <= 0 || o.bounds.services <= 0 || o.bounds.record < 1<<10 {
 				t.Errorf("accepted %+v", o)
 			}
+		}
+	})
+}
+
+// FuzzBelieve takes what stands at a key whose service has one signer: whatever the bytes are, what is believed says what was signed. Seen to fail with an instance
+// that is not compared with what was signed.
+func FuzzBelieve(f *testing.F) {
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		f.Fatal(err)
+	}
+	public, err := pair.PublicKey()
+	if err != nil {
+		f.Fatal(err)
+	}
+	r := &Registry{id: "OWNER"}
+	if r.opt, err = newOptions([]Option{SignWith(pair), TrustSigners(Everything, public)}); err != nil {
+		f.Fatal(err)
+	}
+	if r.bucket, err = tenant.New(&nats.Conn{}, "acme", tenant.Config{}); err != nil {
+		f.Fatal(err)
+	}
+	said := Service{Name: "web", ID: "1", Address: "a:1", Tags: []string{"t"}, Metadata: map[string]string{"k": "v"}, Status: Warning}
+	value, err := r.encode(said, webKey, "L")
+	if err != nil {
+		f.Fatal(err)
+	}
+	var rec struct{ Signature []byte }
+	if err := json.Unmarshal(value, &rec); err != nil {
+		f.Fatal(err)
+	}
+	signature, _ := json.Marshal(rec.Signature)
+	// A corpus is of no use to a later run, which has another key: so inputs are edits of the signed bytes.
+	f.Add(webKey, 0, 0, "")
+	f.Add(webKey, 1, 0, `"instance":{"url":"http://evil"},`)
+	f.Add("svc.web.2", 0, 0, "")
+	f.Add(webKey, len(value)-1, 0, `,"INSTANCE":{"address":"evil:1"}`)
+	f.Add(webKey, 1, len(value)-2, `"format":1,"lease":"L"`)
+	f.Fuzz(func(t *testing.T, key string, at, cut int, insert string) {
+		at = min(max(at, 0), len(value))
+		cut = min(max(cut, 0), len(value)-at)
+		edited := slices.Concat(value[:at], []byte(strings.ReplaceAll(insert, "SIGNATURE", string(signature))), value[at+cut:])
+		s := r.sight(watcher.Change{Key: key, Value: edited, Revision: 7})
+		if s.err != nil {
+			if s.taken() {
+				t.Errorf("%s: what is not believed fences: %v", edited, s.err)
+			}
+			return
+		}
+		want := said
+		want.Revision = 7
+		if key != webKey || s.rec.Lease != "L" || s.rec.Owner != "OWNER" || !reflect.DeepEqual(s.rec.Instance, want) {
+			t.Errorf("%s at %s is believed: %+v", edited, key, s.rec)
 		}
 	})
 }
