@@ -133,6 +133,7 @@ func TestOddRecords(t *testing.T) {
 // them, and when they are gone what did not fit is found. Seen to fail with an observer without a bound, and with one that does not ask to be told again
 // of what did not fit.
 func TestHundredThousandKeys(t *testing.T) {
+	t.Parallel()
 	const many, kept = 100_000, 1_000
 	s := natstest.Start(t)
 	nc := s.Connect()
