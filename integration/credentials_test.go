@@ -42,48 +42,51 @@ func (g *guarded) as(t testing.TB, user string, opts ...nats.Option) *nats.Conn 
 
 // authentications are the ways in which a server knows its users, each with what tenant generates for it.
 var authentications = map[string]func(t *testing.T, access map[string]tenant.Access) *guarded{
-	"passwords": func(t *testing.T, access map[string]tenant.Access) *guarded {
-		opts := configured(t, access, func(user string) string { return fmt.Sprintf("user: %q, password: secret", user) })
-		s := natstest.Start(t, func(o *server.Options) { o.Users = opts.Users })
-		return &guarded{s, access, func(user string) []nats.Option { return []nats.Option{nats.UserInfo(user, "secret")} }}
-	},
-	"nkeys": func(t *testing.T, access map[string]tenant.Access) *guarded {
-		seeds := map[string][]byte{}
-		opts := configured(t, access, func(user string) string {
-			var public string
-			_, seeds[user], public = userKey(t)
-			return "nkey: " + public
-		})
-		s := natstest.Start(t, func(o *server.Options) { o.Nkeys = opts.Nkeys })
-		return &guarded{s, access, func(user string) []nats.Option {
-			file := filepath.Join(t.TempDir(), "seed")
-			if err := os.WriteFile(file, seeds[user], 0o600); err != nil {
-				t.Fatal(err)
-			}
-			opt, err := nats.NkeyOptionFromSeed(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return []nats.Option{opt}
-		}}
-	},
-	"JWTs and credentials files": operated,
-	"client certificates": func(t *testing.T, access map[string]tenant.Access) *guarded {
-		ca := newAuthority(t)
-		opts := configured(t, access, func(user string) string { return fmt.Sprintf("user: %q", user+"@example.com") })
-		s := natstest.Start(t, func(o *server.Options) {
-			o.Users = opts.Users
-			o.TLS, o.TLSVerify, o.TLSMap, o.TLSTimeout = true, true, true, 5
-			o.TLSConfig = &tls.Config{
-				Certificates: []tls.Certificate{ca.issue(t, "server")}, ClientCAs: ca.pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
-			}
-		})
-		return &guarded{s, access, func(user string) []nats.Option {
-			return []nats.Option{nats.Secure(&tls.Config{
-				Certificates: []tls.Certificate{ca.issue(t, user)}, RootCAs: ca.pool, MinVersion: tls.VersionTLS13,
-			})}
-		}}
-	},
+	"passwords":                            passwords,
+	"passwords, longer acknowledgements":   longerAcks,
+	"nkeys over TLS":                       nkeyed,
+	"JWTs and credentials files over TLS":  operated,
+	"client certificates, mapped to users": certified,
+}
+
+func passwords(t *testing.T, access map[string]tenant.Access) *guarded {
+	return passworded(t, access, nil)
+}
+
+// longerAcks is a server that sends the longer form of acknowledgements' and flow control's subjects, as later ones will.
+func longerAcks(t *testing.T, access map[string]tenant.Access) *guarded {
+	return passworded(t, access, map[string]bool{server.FeatureFlagJsAckFormatV2: true})
+}
+
+func passworded(t *testing.T, access map[string]tenant.Access, flags map[string]bool) *guarded {
+	opts := configured(t, access, func(user string) string { return fmt.Sprintf("user: %q, password: secret", user) })
+	s := natstest.Start(t, func(o *server.Options) { o.Users, o.FeatureFlags = opts.Users, flags })
+	return &guarded{s, access, func(user string) []nats.Option { return []nats.Option{nats.UserInfo(user, "secret")} }}
+}
+
+func nkeyed(t *testing.T, access map[string]tenant.Access) *guarded {
+	seeds := map[string][]byte{}
+	opts := configured(t, access, func(user string) string {
+		var public string
+		_, seeds[user], public = userKey(t)
+		return "nkey: " + public
+	})
+	ca := newAuthority(t)
+	s := natstest.Start(t, func(o *server.Options) { o.Nkeys = opts.Nkeys }, ca.guard(t))
+	return &guarded{s, access, func(user string) []nats.Option {
+		file := filepath.Join(t.TempDir(), "seed")
+		must(t, os.WriteFile(file, seeds[user], 0o600))
+		opt, err := nats.NkeyOptionFromSeed(file)
+		must(t, err)
+		return []nats.Option{opt, ca.client(t, user)}
+	}}
+}
+
+func certified(t *testing.T, access map[string]tenant.Access) *guarded {
+	ca := newAuthority(t)
+	opts := configured(t, access, func(user string) string { return fmt.Sprintf("user: %q", user+"@example.com") })
+	s := natstest.Start(t, ca.guard(t), func(o *server.Options) { o.Users, o.TLSMap = opts.Users, true })
+	return &guarded{s, access, func(user string) []nats.Option { return []nats.Option{ca.client(t, user)} }}
 }
 
 // configured reads a configuration file whose users have the given access, as nats-server does.
@@ -142,6 +145,21 @@ func newAuthority(t *testing.T) *authority {
 	pool := x509.NewCertPool()
 	pool.AddCert(cert)
 	return &authority{cert, key, pool}
+}
+
+// guard has a server ask for certificates.
+func (a *authority) guard(t *testing.T) func(*server.Options) {
+	return func(o *server.Options) {
+		o.TLS, o.TLSVerify, o.TLSTimeout = true, true, 5
+		o.TLSConfig = &tls.Config{
+			Certificates: []tls.Certificate{a.issue(t, "server")}, ClientCAs: a.pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
+		}
+	}
+}
+
+// client connects with a certificate.
+func (a *authority) client(t *testing.T, user string) nats.Option {
+	return nats.Secure(&tls.Config{Certificates: []tls.Certificate{a.issue(t, user)}, RootCAs: a.pool, MinVersion: tls.VersionTLS13})
 }
 
 // issue makes a certificate that says who its holder is by an e-mail address.

@@ -24,7 +24,7 @@ import (
 // living come back. Seen to fail with answers that are taken for what they say: the forged instance was shown.
 func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	t.Parallel()
-	g := authentications["passwords"](t, roles(t))
+	g := passwords(t, roles(t))
 	root := g.as(t, "root")
 	openOn(t, root, kvregistry.Tenant("acme"))
 	other := openOn(t, root, kvregistry.Tenant("other"))
@@ -128,7 +128,7 @@ func sendRaw(t *testing.T, g *guarded, headers, subject string, data []byte) {
 // own tenant only deletes another's bucket. docs/security.md says so; where this test fails, the server has learned to refuse it.
 func TestWhatOneAccountCannotKeepApart(t *testing.T) {
 	t.Parallel()
-	g := authentications["passwords"](t, roles(t))
+	g := passwords(t, roles(t))
 	root := g.as(t, "root")
 	openOn(t, root, kvregistry.Tenant("acme"))
 	js, err := jetstream.New(root)

@@ -30,7 +30,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func newOperator(t *testing.T) *operator {
+func newOperator(t *testing.T, change ...func(*server.Options)) *operator {
 	pair, err := nkeys.CreateOperator()
 	must(t, err)
 	public, err := pair.PublicKey()
@@ -55,9 +55,9 @@ func newOperator(t *testing.T) *operator {
 	account, claims := newAccount("ACME")
 	trusted := jwt.NewOperatorClaims(public)
 	trusted.SystemAccount = system.Subject
-	s := natstest.Start(t, func(o *server.Options) {
+	s := natstest.Start(t, append(change, func(o *server.Options) {
 		o.TrustedOperators, o.AccountResolver, o.SystemAccount = []*jwt.OperatorClaims{trusted}, resolver, system.Subject
-	})
+	})...)
 	return &operator{s, t, account, claims}
 }
 
@@ -89,7 +89,8 @@ func (o *operator) revoke(public string) {
 
 // operated is a server in operator mode whose users have roles.
 func operated(t *testing.T, access map[string]tenant.Access) *guarded {
-	o := newOperator(t)
+	ca := newAuthority(t)
+	o := newOperator(t, ca.guard(t))
 	return &guarded{o.Server, access, func(user string) []nats.Option {
 		file := filepath.Join(t.TempDir(), "user.creds")
 		if a, ok := access[user]; ok {
@@ -97,6 +98,6 @@ func operated(t *testing.T, access map[string]tenant.Access) *guarded {
 		} else {
 			o.credentials(file, user, nil)
 		}
-		return []nats.Option{nats.UserCredentials(file)}
+		return []nats.Option{nats.UserCredentials(file), ca.client(t, user)}
 	}}
 }

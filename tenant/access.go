@@ -33,6 +33,9 @@ type Access struct {
 // Permissions are the subjects that a role needs in a tenant, and no more. A registrar needs the names of the services that it
 // registers; the other roles take none. The inbox is made up, so that no other user can guess it: see
 // [Access.For]. The error wraps [ErrInvalidTenant], [ErrInvalidName] or [ErrInvalidConfig].
+//
+// A server takes acknowledgements and answers of flow control in two forms, of which the longer one begins with the names of a domain and an account. Each is
+// allowed at its own length only, or the one of a tenant would match the other of all of them.
 func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	bucket, err := BucketName(tenant)
 	if err != nil {
@@ -44,11 +47,12 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	if role != RoleRegistrar && len(services) > 0 {
 		return Access{}, fmt.Errorf("tenant: %w: role %s takes no names of services; use role %s to allow some of them only", ErrInvalidConfig, role, RoleRegistrar)
 	}
-	a := Access{Inbox: "_INBOX_" + rand.Text()}
+	a := Access{Inbox: "_INBOX_" + tenant + "." + rand.Text()}
 	stream, keys := "KV_"+bucket, "$KV."+bucket+"."
 	reaps := func() {
 		a.Publish = append(a.Publish, keys+AllServices, keys+LeaseKey("*"), keys+SweepKey,
-			"$JS.API.CONSUMER.INFO."+stream+".reaper", "$JS.API.CONSUMER.MSG.NEXT."+stream+".reaper", "$JS.ACK."+stream+".reaper.>", "$JS.ACK.*.*."+stream+".reaper.>")
+			"$JS.API.CONSUMER.INFO."+stream+".reaper", "$JS.API.CONSUMER.MSG.NEXT."+stream+".reaper",
+			"$JS.ACK."+stream+".reaper.*.*.*.*.*", "$JS.ACK.*.*."+stream+".reaper.*.*.*.*.>")
 	}
 	a.Publish = []string{"$JS.API.INFO", "$JS.API.STREAM.INFO." + stream}
 	if role == RoleAdmin {
@@ -59,7 +63,7 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	}
 	a.Publish = append(a.Publish,
 		"$JS.API.STREAM.MSG.GET."+stream, "$JS.API.DIRECT.GET."+stream+"."+keys+">",
-		"$JS.API.CONSUMER.CREATE."+stream+".>", "$JS.API.CONSUMER.DELETE."+stream+".*", "$JS.FC."+stream+".>", "$JS.FC.*.*."+stream+".>")
+		"$JS.API.CONSUMER.CREATE."+stream+".>", "$JS.API.CONSUMER.DELETE."+stream+".*", "$JS.FC."+stream+".*.*", "$JS.FC.*.*."+stream+".*.*")
 	switch role {
 	case RoleService, RoleReaper:
 		reaps()
@@ -84,14 +88,15 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	return a, nil
 }
 
-// For gives the access an inbox that is made of a user's name, for who wants to have the same one each time. No two users of an account
-// share one, for two users never have the same name. The error wraps [ErrInvalidName].
+// For gives the access an inbox that is made of a user's name, for who wants to have the same one each time. It is the user's own where no two of a
+// tenant's users have one name; other tenants' users have others. The error wraps [ErrInvalidName].
 func (a Access) For(user string) (Access, error) {
 	token, err := EncodeToken(user)
 	if err != nil {
 		return Access{}, fmt.Errorf("tenant: user: %w", err)
 	}
-	a.Inbox = "_INBOX_" + token
+	of, _, _ := strings.Cut(a.Inbox, ".")
+	a.Inbox = of + "." + token
 	return a, nil
 }
 

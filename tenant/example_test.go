@@ -29,8 +29,8 @@ func ExamplePermissions() {
 	//       "$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.>"
 	//       "$JS.API.CONSUMER.CREATE.KV_registry_acme.>"
 	//       "$JS.API.CONSUMER.DELETE.KV_registry_acme.*"
-	//       "$JS.FC.KV_registry_acme.>"
-	//       "$JS.FC.*.*.KV_registry_acme.>"
+	//       "$JS.FC.KV_registry_acme.*.*"
+	//       "$JS.FC.*.*.KV_registry_acme.*.*"
 	//     ]
 	//     deny: [
 	//       "$JS.API.CONSUMER.CREATE.KV_registry_acme.reaper"
@@ -40,7 +40,7 @@ func ExamplePermissions() {
 	//   }
 	//   subscribe: {
 	//     allow: [
-	//       "_INBOX_dashboard.>"
+	//       "_INBOX_acme.dashboard.>"
 	//     ]
 	//   }
 	// }

@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,6 +78,9 @@ func FuzzPermissions(f *testing.F) {
 			if subject != "$JS.API.INFO" && !strings.Contains(subject, "."+bucket+".") && !strings.Contains(subject, ".KV_"+bucket+".") && !strings.HasSuffix(subject, ".KV_"+bucket) {
 				t.Errorf("tenant %q, service %q: %q", tenant, service, subject)
 			}
+		}
+		if bucket != "registry_other" && slices.ContainsFunc(foreign("KV_registry_other", "registry_other", "reaper", "KV_"+bucket), a.allowed) {
+			t.Errorf("tenant %q, service %q reaches another tenant", tenant, service)
 		}
 		if strings.ContainsAny(a.Config(), "\x00\r") {
 			t.Errorf("tenant %q, service %q: control characters in %q", tenant, service, a.Config())

@@ -96,12 +96,12 @@ func TestTenantPermissions(t *testing.T) {
 	}
 	var claims jwt.Permissions
 	if err := json.Unmarshal([]byte(printed("jwt")), &claims); err != nil || strings.Join(claims.Pub.Allow, " ") != strings.Join(want.Publish, " ") ||
-		strings.Join(claims.Pub.Deny, " ") != strings.Join(want.Deny, " ") || claims.Sub.Allow[0] != "_INBOX_web-1.>" {
+		strings.Join(claims.Pub.Deny, " ") != strings.Join(want.Deny, " ") || claims.Sub.Allow[0] != "_INBOX_acme.web-1.>" {
 		t.Errorf("jwt: %v, %+v", err, claims)
 	}
 	opts := natstest.Configured(t, "authorization { users: [ { user: u, password: p\n"+printed("config")+"} ] }\n")
 	if p := opts.Users[0].Permissions; strings.Join(p.Publish.Allow, " ") != strings.Join(want.Publish, " ") || strings.Join(p.Publish.Deny, " ") != strings.Join(want.Deny, " ") ||
-		p.Subscribe.Allow[0] != "_INBOX_web-1.>" {
+		p.Subscribe.Allow[0] != "_INBOX_acme.web-1.>" {
 		t.Errorf("config: %+v %+v", p.Publish, p.Subscribe)
 	}
 }
@@ -132,11 +132,11 @@ func TestTenantAdmin(t *testing.T) {
 		t.Errorf("without the inbox: %d %s", code, text)
 	}
 	for _, args := range [][]string{{"create", "acme"}, {"delete", "acme", "--yes"}} {
-		if code, _, text := called(append(append([]string{"tenant"}, args...), "--server", url, "--inbox", "_INBOX_ann")...); code != 0 {
+		if code, _, text := called(append(append([]string{"tenant"}, args...), "--server", url, "--inbox", "_INBOX_acme.ann")...); code != 0 {
 			t.Errorf("%v: %d %s", args, code, text)
 		}
 	}
-	if code, _, text := called("tenant", "create", "other", "--server", url, "--inbox", "_INBOX_ann"); code != 1 || !strings.Contains(text, "permission") {
+	if code, _, text := called("tenant", "create", "other", "--server", url, "--inbox", "_INBOX_acme.ann"); code != 1 || !strings.Contains(text, "permission") {
 		t.Errorf("another tenant: %d %s", code, text)
 	}
 }

@@ -1,0 +1,97 @@
+package tenant
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// foreign are subjects of a stream and its bucket: JetStream's API with each kind of name that a request ends in, and acknowledgements and
+// answers of flow control in both of their forms.
+func foreign(stream, bucket string, consumers ...string) []string {
+	var list []string
+	for _, op := range []string{
+		"STREAM.CREATE", "STREAM.UPDATE", "STREAM.INFO", "STREAM.DELETE", "STREAM.PURGE", "STREAM.SNAPSHOT", "STREAM.RESTORE", "STREAM.MSG.GET", "STREAM.MSG.DELETE",
+		"STREAM.PEER.REMOVE", "STREAM.LEADER.STEPDOWN", "DIRECT.GET", "CONSUMER.CREATE", "CONSUMER.NAMES", "CONSUMER.LIST",
+	} {
+		list = append(list, "$JS.API."+op+"."+stream)
+	}
+	for _, c := range consumers {
+		for _, op := range []string{"CREATE", "DURABLE.CREATE", "INFO", "DELETE", "PAUSE", "RESET", "UNPIN", "LEADER.STEPDOWN", "MSG.NEXT"} {
+			list = append(list, "$JS.API.CONSUMER."+op+"."+stream+"."+c)
+		}
+		list = append(list, "$JS.API.CONSUMER.CREATE."+stream+"."+c+".$KV."+bucket+".svc.>")
+		for _, before := range []string{"", "hub.HASH.", "_.HASH."} {
+			list = append(list, "$JS.ACK."+before+stream+"."+c+".1.1.1.1.1", "$JS.FC."+before+stream+"."+c+".x")
+		}
+		list = append(list, "$JS.ACK.hub.HASH."+stream+"."+c+".1.1.1.1.1.token")
+		for _, one := range consumers { // what comes after the consumer's name is the sender's to choose
+			list = append(list, "$JS.ACK."+stream+"."+c+"."+one+"."+c+".1.1.1", "$JS.ACK."+stream+"."+c+"."+c+"."+one+".1.1.1", "$JS.FC."+stream+"."+c+"."+one)
+		}
+	}
+	for _, key := range []string{"svc.web.a", "svc.web.>", "lease.L", "sweep", "other"} {
+		list = append(list, "$KV."+bucket+"."+key, "$JS.API.DIRECT.GET."+stream+".$KV."+bucket+"."+key)
+	}
+	return append(list, "$KV."+bucket+".svc.KV_registry_acme.reaper", "$KV."+bucket+".svc.registry_acme")
+}
+
+// allowed reports whether a server lets a user publish.
+func (a Access) allowed(subject string) bool {
+	matches := func(list []string) bool {
+		for _, filter := range list {
+			if server.SubjectMatchesFilter(subject, filter) {
+				return true
+			}
+		}
+		return false
+	}
+	return matches(a.Publish) && !matches(a.Deny)
+}
+
+// Invariant 8: no role of a tenant may publish to a subject of another's stream, be its consumers called as they like. Seen to fail with
+// acknowledgements that may be of any length.
+func TestNoRoleReachesAnotherStream(t *testing.T) {
+	for _, role := range Roles() {
+		var services []string
+		if role == RoleRegistrar {
+			services = []string{"web", "*", ">", "registry_other"}
+		}
+		a, err := Permissions("acme", role, services...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !a.allowed("$JS.API.STREAM.INFO.KV_registry_acme") {
+			t.Errorf("%s may nothing", role)
+		}
+		for _, subject := range foreign("KV_registry_other", "registry_other", "reaper", "view-1", "KV_registry_acme", "registry_acme") {
+			if a.allowed(subject) {
+				t.Errorf("%s of acme may publish to %s", role, subject)
+			}
+		}
+	}
+}
+
+// An inbox is one user's of one tenant's. Seen to fail with inboxes of a user's name alone.
+func TestInboxes(t *testing.T) {
+	seen := map[string]string{}
+	for _, who := range [][2]string{{"acme", "web"}, {"other", "web"}, {"acme", "web.x"}, {"acme", "*"}, {"acme-web", "x"}, {"acme", "acme"}} {
+		a, err := Permissions(who[0], RoleObserver)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made := a.Inbox
+		if a, err = a.For(who[1]); err != nil {
+			t.Fatal(err)
+		}
+		for inbox, owner := range seen {
+			if server.SubjectsCollide(inbox+".>", a.Inbox+".>") || server.SubjectsCollide(inbox+".>", made+".>") {
+				t.Errorf("%q and %s share %s", who, owner, a.Inbox)
+			}
+		}
+		if again, err := a.For(who[1]); err != nil || again.Inbox != a.Inbox || strings.ContainsAny(a.Inbox, "*> ") {
+			t.Errorf("%q: %s, and again %s, %v", who, a.Inbox, again.Inbox, err)
+		}
+		seen[a.Inbox] = strings.Join(who[:], " ")
+	}
+}
