@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -223,10 +222,8 @@ func wrong(key string, rec record) string {
 	case s.Revision != 5:
 		return "revision is not the bucket's"
 	}
-	for _, text := range s.texts() {
-		if !utf8.ValidString(text) {
-			return "text is not UTF-8"
-		}
+	if field := s.notText(); field != "" {
+		return field + " is not UTF-8"
 	}
 	return ""
 }

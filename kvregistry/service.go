@@ -1,7 +1,6 @@
 package kvregistry
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -76,7 +75,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// check returns an error that wraps ErrInvalidService unless s can be registered. Its id is there already.
+// check returns an error that wraps ErrInvalidService unless s can be registered. Its id is there already. The error names a field that may
+// hold a password and never quotes it: where a URL is not as it should be, nobody knows where its password ends.
 func (s *Service) check() error {
 	if err := checkName(s.Name); err != nil {
 		return err
@@ -90,13 +90,16 @@ func (s *Service) check() error {
 	if s.Address == "" && s.URL == "" {
 		return bad("it has neither Address nor URL; callers need one of them")
 	}
+	if field := s.notText(); field != "" {
+		return bad("%s is not valid UTF-8; encode it as text first", field)
+	}
 	if s.URL != "" {
 		u, err := url.Parse(s.URL)
-		if err != nil {
-			return bad("URL does not parse: %v", withoutURL(err))
+		if err != nil { // it quotes pieces of the URL
+			return bad("URL does not parse; write it as http://host:port/path, with other characters as %%XX")
 		}
 		if !u.IsAbs() || u.Opaque != "" || u.Host == "" && u.Path == "" {
-			return bad("URL %q has no scheme or no host; write it as http://host:port/path", u.Redacted())
+			return bad("URL has no scheme or no host; write it as http://host:port/path")
 		}
 	}
 	if s.Weight < 0 {
@@ -105,28 +108,30 @@ func (s *Service) check() error {
 	if s.Status != "" && !s.Status.valid() {
 		return bad("status %q; use passing, warning, critical or draining", s.Status)
 	}
-	for _, text := range s.texts() {
-		if !utf8.ValidString(text) {
-			return bad("%q is not valid UTF-8", text)
-		}
-	}
 	return nil
 }
 
-// withoutURL is a parse error without the URL itself, which may hold a password.
-func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
+// notText names a field that is not valid UTF-8, name and id apart; it is empty where all are.
+func (s *Service) notText() string {
+	for _, field := range [...]struct{ name, text string }{
+		{"Version", s.Version}, {"Network", s.Network}, {"Address", s.Address}, {"URL", s.URL}, {"Host", s.Host}, {"Zone", s.Zone},
+	} {
+		if !utf8.ValidString(field.text) {
+			return field.name
+		}
 	}
-	return err
-}
-
-// texts are the strings that a service brings along, its name and id apart.
-func (s *Service) texts() []string {
-	texts := append([]string{s.Version, s.Network, s.Address, s.URL, s.Host, s.Zone}, s.Tags...)
-	for k, v := range s.Metadata {
-		texts = append(texts, k, v)
+	for i, tag := range s.Tags {
+		if !utf8.ValidString(tag) {
+			return fmt.Sprintf("Tags[%d]", i)
+		}
 	}
-	return texts
+	for key, value := range s.Metadata {
+		switch {
+		case !utf8.ValidString(key):
+			return "a key of Metadata"
+		case !utf8.ValidString(value):
+			return fmt.Sprintf("Metadata[%.40q]", key)
+		}
+	}
+	return ""
 }
