@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"log/slog"
+	"net"
+	"net/url"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -12,8 +15,8 @@ import (
 
 // connect connects to NATS as a process should that is to outlive its server: it never gives up, and is quick
 // to come back. With patient it needs no server to begin with.
-func connect(url, name string, patient bool, log *slog.Logger) (*nats.Conn, error) {
-	return nats.Connect(url,
+func connect(to, name string, patient bool, log *slog.Logger) (*nats.Conn, error) {
+	return dial(to,
 		nats.Name(name),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(100*time.Millisecond),
@@ -21,6 +24,35 @@ func connect(url, name string, patient bool, log *slog.Logger) (*nats.Conn, erro
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { // the default one prints
 			log.Warn("nats", "error", err)
 		}))
+}
+
+var errURL = errors.New("the URL does not parse; write it as nats://user:password@host:4222, with a password's other characters than letters and digits as %XX")
+
+// dial is nats.Connect. Its errors quote nothing of the URL, which may hold a password: where it is not as it should be, a piece of that may even
+// stand where a host or a port does.
+func dial(to string, opts ...nats.Option) (*nats.Conn, error) {
+	nc, err := nats.Connect(to, opts...)
+	return nc, withoutURL(err)
+}
+
+// withoutURL is why connecting failed, without the URL and where it leads.
+func withoutURL(err error) error {
+	var parse *url.Error
+	var lookup *net.DNSError
+	var address *net.AddrError
+	var network *net.OpError
+	switch {
+	case errors.As(err, &parse):
+		return errURL
+	case errors.As(err, &lookup):
+		return errors.New(lookup.Err)
+	case errors.As(err, &address):
+		return errors.New(address.Err)
+	case errors.As(err, &network):
+		return network.Err
+	}
+	err, _ = printable(err).(error) // a URL may stand where a file does, which the error names
+	return err
 }
 
 // registryOptions are those of every registry in the demo.

@@ -54,7 +54,8 @@ func (d *demonstration) setUp(ctx context.Context) error {
 	if d.nc, err = connect(d.url, "kvregistry demo", false, log); err != nil {
 		return fmt.Errorf("can't connect to NATS: %w; check --nats, or leave it out for a server of the demo's own", err)
 	}
-	d.line.say("server", "%s, tenant %s, TTL %s", d.nc.ConnectedUrlRedacted(), d.tenant, d.cfg.ttl)
+	// Not the URL, whose user may be a token.
+	d.line.say("server", "%s, tenant %s, TTL %s", d.nc.ConnectedAddr(), d.tenant, d.cfg.ttl)
 	if d.reg, err = kvregistry.New(ctx, d.nc, registryOptions(d.tenant, d.cfg.ttl, log)...); err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func run(args []string, std streams) int {
 	}
 	command, ok := commands[args[0]]
 	if !ok {
-		_, _ = fmt.Fprintf(std.err, "kvregistry: there is no subcommand %q; \"kvregistry help\" lists them\n", args[0])
+		_, _ = fmt.Fprintf(std.err, "kvregistry: there is no subcommand %q; \"kvregistry help\" lists them\n", printable(args[0]))
 		return 2
 	}
 	err := command(args[1:], std)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -138,6 +139,70 @@ func TestCommandLine(t *testing.T) {
 			said(t, "standard output", p.out.String(), test.out)
 			said(t, "standard error", p.err.String(), test.err)
 		})
+	}
+}
+
+// What a command says ends up in terminals and logs that others read: nothing of a password, wherever its URL was typed. Seen to fail with dial returning nats.Connect's error,
+// and with a printable that passes everything on.
+func TestCommandHidesPasswords(t *testing.T) {
+	const noURL, hidden = "the URL does not parse; write it as nats://user:password@host:4222", "not printed: it may hold a password"
+	for _, tc := range []struct {
+		want string
+		args []string
+	}{
+		{noURL, []string{"tenant", "list", "--server", "nats://user:SECRET@h:port/%zz"}},
+		{noURL, []string{"tenant", "list", "--server", "nats://user:SEC RET@h:4222"}},
+		{noURL, []string{"tenant", "list", "--server", "nats://user:SEC/RET@h:4222"}},
+		{noURL, []string{"tenant", "list", "--server", "nats://user:SEC#RET@h:4222"}},
+		{noURL, []string{"tenant", "list", "--server", "nats://user:SEC%RET@h:4222"}},
+		{noURL, []string{"tenant", "list", "--server", "nats://user:SEC,RET@h:4222"}},
+		{noURL, []string{"tenant", "create", "acme", "--server", "user:SEC/RET@h:4222"}},
+		{noURL, []string{"tenant", "delete", "acme", "--yes", "--server", "nats://SECRET%zz@h"}},
+		{noURL, []string{"demo", "--nats", "nats://user:SEC/RET@h:4222"}},
+		{noURL, []string{"demo", "--nats", "nats://user:SEC RET@h:4222"}},
+		{"invalid port", []string{"tenant", "list", "--server", "nats://127.0.0.1:777777/RET@h"}},
+		{"no servers", []string{"tenant", "list", "--server", "nats://user:SECRET@127.0.0.1:1"}},
+		{hidden, []string{"nats://user:SECRET@h"}},
+		{hidden, []string{"tenant", "nats://user:SECRET@h"}},
+		{hidden, []string{"tenant", "create", "nats://user:SECRET@h"}},
+		{hidden, []string{"tenant", "list", "nats://user:SECRET@h"}},
+		{hidden, []string{"tenant", "list", "--server", "nats://user:SEC", "RET", "777777@h"}},
+		{hidden, []string{"tenant", "list", "---server=nats://user:SECRET@h"}},
+		{hidden, []string{"tenant", "list", "--nats://user:SECRET@h"}},
+		{hidden, []string{"tenant", "create", "acme", "--replicas", "nats://user:SECRET@h"}},
+		{hidden, []string{"tenant", "delete", "acme", "--yes=nats://user:SECRET@h"}},
+		{hidden, []string{"tenant", "permissions", "acme", "--role", "nats://user:SECRET@h"}},
+		{hidden, []string{"tenant", "permissions", "acme", "--format", "nats://user:SECRET@h"}},
+		{hidden, []string{"tenant", "account", "acme", "user: web, password: SECRET"}},
+		{hidden, []string{"tenant", "list", "--nkey", "nats://user:SECRET@h"}},
+		{hidden, []string{"tenant", "list", "--tlsca", "nats://user:SECRET@h"}},
+		{hidden, []string{"demo", "nats://user:SECRET@h"}},
+	} {
+		code, out, err := called(tc.args...)
+		if code == 0 || !strings.Contains(err, tc.want) {
+			t.Errorf("%q: %d %q, want %q", tc.args, code, err, tc.want)
+		}
+		for _, piece := range []string{"SE", "RE", "zz", "777777"} {
+			if strings.Contains(out+err, piece) {
+				t.Errorf("%q: %q%q, with %q in it", tc.args, out, err, piece)
+			}
+		}
+	}
+}
+
+// A host that is not found, or does not answer, may be a piece of a password. Seen to fail with the errors of package net as they are.
+func TestConnectingHidesHosts(t *testing.T) {
+	for want, err := range map[string]error{
+		"no such host": &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "SECRET"}},
+		"i/o timeout":  &net.OpError{Op: "dial", Net: "tcp", Addr: &net.UnixAddr{Name: "SECRET"}, Err: errors.New("i/o timeout")},
+		"invalid port": &net.OpError{Op: "dial", Net: "tcp", Err: &net.AddrError{Err: "invalid port", Addr: "SECRET"}},
+	} {
+		if got := withoutURL(fmt.Errorf("SECRET: %w", err)); got.Error() != want {
+			t.Errorf("%v, want %s", got, want)
+		}
+	}
+	if err := withoutURL(nil); err != nil {
+		t.Error(err)
 	}
 }
 

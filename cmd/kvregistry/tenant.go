@@ -65,7 +65,7 @@ func parseNamed(fs *flag.FlagSet, about string, args []string, std streams) (nam
 		return "", err
 	}
 	if _, err := tenant.BucketName(name); err != nil {
-		return "", usageError{fmt.Errorf("name a tenant first: %w", err)}
+		return "", wrongUsage("name a tenant first: %w", err)
 	}
 	return name, nil
 }
@@ -95,7 +95,7 @@ func (l *login) do(f func(ctx context.Context, nc *nats.Conn) error) error {
 	if l.nkey != "" {
 		opt, err := nats.NkeyOptionFromSeed(l.nkey)
 		if err != nil {
-			return usageError{fmt.Errorf("--nkey: %w", err)}
+			return wrongUsage("--nkey: %w", err)
 		}
 		opts = append(opts, opt)
 	}
@@ -108,9 +108,9 @@ func (l *login) do(f func(ctx context.Context, nc *nats.Conn) error) error {
 	if l.ca != "" {
 		opts = append(opts, nats.RootCAs(l.ca))
 	}
-	nc, err := nats.Connect(l.url, opts...)
+	nc, err := dial(l.url, opts...)
 	if err != nil {
-		return fmt.Errorf("connect: %w", err)
+		return fmt.Errorf("can't connect to NATS: %w; check --server, or log in with a file: --creds", err)
 	}
 	defer nc.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -187,7 +187,7 @@ func tenantPermissions(args []string, std streams) error {
 		access, err = access.For(user)
 	}
 	if err != nil {
-		return usageError{err}
+		return wrongUsage("%w", err)
 	}
 	switch format {
 	case "config":
@@ -225,7 +225,7 @@ func tenantAccount(args []string, std streams) error {
 	}
 	text, err := tenant.AccountConfig(name, limits, users...)
 	if err != nil {
-		return usageError{err}
+		return wrongUsage("%w", err)
 	}
 	_, err = io.WriteString(std.out, text)
 	return err
