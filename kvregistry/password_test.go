@@ -1,0 +1,98 @@
+package kvregistry_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// Through an outage, a refused password and the end of the connection, neither an error nor a log line has the password that stands in the connection's URL.
+// Seen to fail with the connection's URL in the error of a registration without a server, in Connect's on another connection, and in the line that a lease is lost.
+func TestConnectionsPasswordIsNotSaid(t *testing.T) {
+	s := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "web", "SECRET" })
+	url := func(password string) string { return strings.Replace(s.URL(), "//", "//web:"+password+"@", 1) }
+	nc := natstest.Connect(t, url("SECRET"))
+	log := &said{}
+	options := []kvregistry.Option{kvregistry.TTL(2 * time.Second), kvregistry.Timeout(100 * time.Millisecond), kvregistry.Logger(slog.New(slog.NewTextHandler(log, nil)))}
+	reg, err := kvregistry.Connect(append(options, kvregistry.Nats(nc))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = reg.Close() })
+	if _, err := reg.Register(kvregistry.Service{Name: "api", Address: "h:1"}); err != nil {
+		t.Fatal(err)
+	}
+	fails := func(what string, err error) {
+		t.Helper()
+		if err == nil || strings.Contains(err.Error(), "SECRET") {
+			t.Errorf("%s: %v, want an error without the password", what, err)
+		}
+	}
+	opens := func(nc *nats.Conn) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		r, err := kvregistry.New(ctx, nc, append(options, kvregistry.Tenant("other"))...)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = r.CloseContext(ctx) }()
+		_, err = r.RegisterContext(ctx, kvregistry.Service{Name: "web", Address: "h:1"})
+		return err
+	}
+	_, err = kvregistry.Connect(kvregistry.Nats(natstest.Connect(t, url("SECRET"))))
+	fails("another connection", err)
+	fails("a refused password", opens(natstest.Connect(t, url("SECRET-of-old"), nats.RetryOnFailedConnect(true))))
+
+	s.Down()
+	_, err = reg.GetService("web")
+	fails("look-up without a server", err)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = reg.RegisterContext(ctx, kvregistry.Service{Name: "web", Address: "h:1"})
+	fails("registration without a server", err)
+	fails("opened without a server", opens(nc))
+	natstest.Eventually(t, 10*time.Second, func() error {
+		if !strings.Contains(log.String(), "lease lost") {
+			return errors.New("the log has no outage")
+		}
+		return nil
+	})
+	s.Up()
+
+	nc.Close()
+	_, err = reg.Register(kvregistry.Service{Name: "web", Address: "h:1"})
+	fails("registration on a closed connection", err)
+	fails("opened on a closed connection", opens(nc))
+	if text := log.String(); strings.Contains(text, "SECRET") {
+		t.Errorf("the log has the password:\n%s", text)
+	}
+}
+
+// said is a log.
+type said struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
