@@ -81,7 +81,7 @@ func TestFullBucket(t *testing.T) {
 	r := open(t, s, kvregistry.MaxBytes(64<<10))
 	register(t, r, web("a"))
 	big := web("big")
-	big.Metadata = map[string]string{"k": strings.Repeat("x", 60<<10)}
+	big.Metadata = map[string]string{"k": strings.Repeat("x", 50<<10)}
 	register(t, r, big)
 	more := big
 	more.ID = "more"

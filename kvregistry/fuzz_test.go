@@ -85,7 +85,7 @@ func FuzzOptions(f *testing.F) {
 	f.Add("", int64(1500*time.Millisecond), -5)
 	f.Fuzz(func(t *testing.T, tenant string, d int64, n int) {
 		for _, opt := range []Option{
-			Tenant(tenant), TTL(time.Duration(d)), Timeout(time.Duration(d)), MaxStale(time.Duration(d)), Replicas(n), MaxBytes(d), MaxInstances(n), MaxServices(n), MaxRecord(n),
+			Tenant(tenant), TTL(time.Duration(d)), Timeout(time.Duration(d)), MaxStale(time.Duration(d)), Replicas(n), MaxBytes(d), MaxKeys(d), MaxInstances(n), MaxServices(n), MaxRecord(n),
 		} {
 			o, err := newOptions([]Option{opt})
 			if err != nil {

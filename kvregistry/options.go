@@ -180,6 +180,18 @@ func MaxBytes(n int64) Option {
 	}
 }
 
+// MaxKeys bounds how many keys a new bucket may have: registrations, leases, and those that ended in the last 10 minutes. By default it has no bound, and an existing one
+// is taken as it is. Who registers something new beyond it is told [ErrStorageFull].
+func MaxKeys(n int64) Option {
+	return func(o *options) error {
+		if n <= 0 {
+			return fmt.Errorf("%w: MaxKeys(%d); it must be positive", ErrInvalidOption, n)
+		}
+		o.bucket.MaxKeys = n
+		return nil
+	}
+}
+
 // MaxStale has look-ups fail with [ErrStale] where the server last confirmed longer ago than d that what they would show is
 // current: 2 s or more, for a view in quiet times is up to a second old. By default a look-up answers however
 // long the server has been away. [Registry.Snapshot] always answers: it tells its age.

@@ -20,7 +20,8 @@ type registration struct {
 	service Service
 	made    bool                             // the id was made by Register
 	asked   bool                             // a call of Register waits for it, or has returned without an error
-	tried   bool                             // a write was sent
+	tried   bool                             // a write was sent, or is about to be
+	size    int                              // of the largest value that there was room for
 	acked   bool                             // the server has acknowledged a write
 	dirty   bool                             // what was declared is not, or not surely, what the key holds
 	ending  bool                             // it was taken back; its key is to be deleted
@@ -230,10 +231,14 @@ func (o *owner) settled(g *registration) (rev uint64, ok bool) {
 	return g.rev, g.acked && !g.busy() && !g.due(g.lease)
 }
 
-// lacked notes that the view lacks a registration which is settled at a revision. The second time it is to be written again.
-func (o *owner) lacked(g *registration, rev uint64) bool {
+// lacked notes whether the view lacks a registration which is settled at a revision. The second time in a row it is to be written again.
+func (o *owner) lacked(g *registration, rev uint64, lacks bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if !lacks {
+		g.missed = 0
+		return false
+	}
 	again := g.missed == rev && g.rev == rev && !g.busy() && !g.due(g.lease)
 	g.missed, g.dirty = rev, g.dirty || again
 	return again
@@ -298,11 +303,32 @@ func (o *owner) withdraw(g *registration) {
 	}
 }
 
-// isNew reports whether no write of a registration was tried yet.
-func (o *owner) isNew(g *registration) bool {
+// untried is what a registration declares of which no write was tried yet.
+func (o *owner) untried(g *registration) (s Service, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return !g.tried
+	return g.service, !g.tried
+}
+
+// admitted is the size of a value that a registration has room for.
+func (o *owner) admitted(g *registration) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return g.size
+}
+
+// admit notes that there is room for a registration.
+func (o *owner) admit(g *registration, size int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g.size = size
+}
+
+// sends notes that a registration is about to be written.
+func (o *owner) sends(g *registration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g.tried = true
 }
 
 // alter changes what is declared, unless the change is refused. It returns what takes it back, for whoever has the turn.
@@ -330,7 +356,7 @@ func (o *owner) writing(g *registration) (s Service, rev uint64, acked bool, err
 	case g.ending:
 		return s, 0, false, errEnded
 	}
-	g.dirty, g.tried = false, true
+	g.dirty = false
 	g.floor, g.life = o.top, o.life
 	return g.service, g.rev, g.acked, nil
 }

@@ -203,6 +203,9 @@ func (r *Registry) tryWrite(ctx context.Context, g *registration) error {
 	if err := r.awaitReady(ctx); err != nil {
 		return err
 	}
+	if err := r.admitLease(ctx, g); err != nil {
+		return err
+	}
 	l, err := r.keeper.Lease(ctx)
 	if err != nil {
 		return err
@@ -211,6 +214,19 @@ func (r *Registry) tryWrite(ctx context.Context, g *registration) error {
 		return nil
 	}
 	return r.put(ctx, g, l.ID)
+}
+
+// admitLease asks for room for a new registration before a lease is taken for it, which is a key too and would stay for a while.
+func (r *Registry) admitLease(ctx context.Context, g *registration) error {
+	s, fresh := r.own.untried(g)
+	if !fresh || r.keeper.Current() != nil {
+		return nil
+	}
+	value, err := r.encode(s, g.key, rand.Text()) // of the length that it will have
+	if err != nil {
+		return err
+	}
+	return r.admit(ctx, g, len(value))
 }
 
 // seenTime bounds the wait for this process's own view to show what it wrote.

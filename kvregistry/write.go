@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -26,17 +27,16 @@ const tries = 8
 // is done only on top of its own last one. Where that fails, what is there decides: a write of its own whose
 // answer was lost, nothing at all, or a newer owner's registration, by which it is fenced.
 func (r *Registry) put(ctx context.Context, g *registration, lease string) error {
-	if r.own.isNew(g) {
-		if err := r.bucket.Room(ctx); err != nil {
-			return err
-		}
-	}
-	for range tries {
+	last := tenant.ErrConflict
+	for n := range tries {
 		s, rev, acked, err := r.own.writing(g)
 		if err != nil {
 			return err
 		}
 		value, err := r.encode(s, g.key, lease)
+		if err == nil {
+			err = r.admit(ctx, g, len(value))
+		}
 		if err != nil {
 			r.own.failed(g)
 			return err
@@ -45,6 +45,7 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 		if acked {
 			w.If = tenant.At(rev)
 		}
+		r.own.sends(g)
 		rev, err = r.bucket.Write(ctx, w)
 		if errors.Is(err, tenant.ErrConflict) {
 			if err = r.resolve(ctx, g); err == nil || errors.Is(err, errGone) {
@@ -56,15 +57,30 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 			return nil
 		}
 		r.own.failed(g)
-		if !errors.Is(err, tenant.ErrConflict) && !errors.Is(err, errStale) {
+		if !errors.Is(err, tenant.ErrConflict) && !errors.Is(err, errStale) && (!acked || !errors.Is(err, tenant.ErrStorageFull)) {
 			return err
 		}
-		if err := pause(ctx, 5*time.Millisecond); err != nil {
+		last = err // where there is no room for what replaces its own, others of a cluster are being replaced as well
+		if err := pause(ctx, 5*time.Millisecond<<n); err != nil {
 			return err
 		}
 	}
 	r.own.failed(g)
-	return fmt.Errorf("key %s: %w", g.key, tenant.ErrConflict)
+	return fmt.Errorf("key %s: %w", g.key, last)
+}
+
+// statusRoom is by how many bytes a registration may grow without asking: a status is never refused.
+const statusRoom = 32
+
+// admit asks for room for a registration that is new, or that grows.
+func (r *Registry) admit(ctx context.Context, g *registration, size int) error {
+	if size > r.own.admitted(g)+statusRoom {
+		if err := r.bucket.Room(ctx, g.key, size); err != nil {
+			return err
+		}
+		r.own.admit(g, size)
+	}
+	return nil
 }
 
 // errGone says that a registration's key has no value.
@@ -159,7 +175,7 @@ func each(list []*registration, f func(*registration) error) error {
 // reconcile keeps the bucket at what was declared: after a lease was lost or a key vanished, and for what could
 // not be written when it was asked for. It ends with the registry.
 func (r *Registry) reconcile() {
-	retry, look := time.NewTimer(0), time.NewTicker(r.opt.ttl)
+	retry, look := time.NewTimer(0), time.NewTicker(min(r.opt.ttl, lease.DefaultTTL))
 	defer retry.Stop()
 	defer look.Stop()
 	for wait := time.Duration(0); ; {
@@ -169,7 +185,9 @@ func (r *Registry) reconcile() {
 		case <-r.own.wake:
 		case <-retry.C:
 		case <-look.C:
-			r.audit()
+			if !r.audit() {
+				continue
+			}
 		}
 		if r.closed.Load() {
 			continue // Close takes everything back itself
@@ -188,16 +206,18 @@ func (r *Registry) reconcile() {
 }
 
 // audit looks whether the view, while it is current, shows each registration that is thought to be in the bucket. One that it lacks twice, a TTL
-// apart, is written again: what is seen of a key says so at once, and this is for what no sight told.
-func (r *Registry) audit() {
+// or 15 s apart, is to be written again, which it reports: what is seen of a key says so at once, and this is for what no sight told.
+func (r *Registry) audit() (found bool) {
 	if age := r.age(); age < 0 || age > currentAge {
-		return
+		return false
 	}
 	for _, g := range r.own.open() {
-		if rev, ok := r.own.settled(g); ok && r.view.Lacks(g.key) && r.own.lacked(g, rev) {
+		if rev, ok := r.own.settled(g); ok && r.own.lacked(g, rev, r.view.Lacks(g.key)) {
+			found = true
 			r.opt.logger.Warn("kvregistry: a registration was found to be missing, writing it again", "service", g.name, "id", g.id)
 		}
 	}
+	return found
 }
 
 // currentAge is how old a view is at the most that is current: a heartbeat of its consumer, and some.
@@ -213,8 +233,8 @@ func (r *Registry) reconcileOnce() error {
 	id := ""
 	if l := r.keeper.Current(); l != nil {
 		id = l.ID
-	} else {
-		r.keeper.Start() // its grant wakes this
+	} else if err := r.startLease(); err != nil {
+		return err
 	}
 	write, forget := r.own.due(id)
 	for _, g := range forget {
@@ -227,6 +247,17 @@ func (r *Registry) reconcileOnce() error {
 		}
 	}
 	return each(write, func(g *registration) error { return r.reconcileOne(g, id) })
+}
+
+// startLease takes a lease where a registration is let in that needs one. Its grant wakes reconcile.
+func (r *Registry) startLease() (err error) {
+	for _, g := range r.own.open() {
+		if err = r.admitLease(r.ctx, g); err == nil {
+			r.keeper.Start()
+			break
+		}
+	}
+	return err
 }
 
 func (r *Registry) reconcileOne(g *registration, lease string) error {

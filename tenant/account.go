@@ -24,7 +24,7 @@ func AccountConfig(tenant string, limits AccountLimits, users ...string) (string
 	if err := cfg.validate(); err != nil {
 		return "", err
 	}
-	if limits.MaxBytes == 0 || limits.Replicas == 0 || limits.Connections <= 0 {
+	if limits.MaxBytes == 0 || limits.Replicas == 0 || limits.Connections <= 0 || limits.Connections > 1<<30 {
 		return "", fmt.Errorf("tenant: %w: %+v; an account needs all of its limits", ErrInvalidConfig, limits)
 	}
 	var b strings.Builder

@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,11 +49,11 @@ func (c Config) validate() error {
 	default:
 		return fmt.Errorf("tenant: %w: %d replicas; use 1, 3 or 5", ErrInvalidConfig, c.Replicas)
 	}
-	if c.MaxBytes < 0 {
-		return fmt.Errorf("tenant: %w: %d bytes; use 0 for no limit", ErrInvalidConfig, c.MaxBytes)
+	if c.MaxBytes < 0 || c.MaxBytes > largest {
+		return fmt.Errorf("tenant: %w: %d bytes; use 0 for no limit, or up to 1<<60", ErrInvalidConfig, c.MaxBytes)
 	}
-	if c.MaxKeys < 0 {
-		return fmt.Errorf("tenant: %w: %d keys; use 0 for no limit", ErrInvalidConfig, c.MaxKeys)
+	if c.MaxKeys < 0 || c.MaxKeys > largest {
+		return fmt.Errorf("tenant: %w: %d keys; use 0 for no limit, or up to 1<<60", ErrInvalidConfig, c.MaxKeys)
 	}
 	return nil
 }
@@ -90,7 +91,10 @@ func New(nc *nats.Conn, tenant string, cfg Config) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tenant: %w", err)
 	}
-	return &Bucket{nc: nc, js: js, name: name, cfg: cfg}, nil
+	b := &Bucket{nc: nc, js: js, name: name, cfg: cfg}
+	b.room.turn = make(chan struct{}, 1)
+	b.room.turn <- struct{}{}
+	return b, nil
 }
 
 // Name is the bucket's name, "registry_" and the tenant's.
@@ -124,7 +128,7 @@ func (b *Bucket) Ensure(ctx context.Context) error {
 	if err := b.AwaitConnected(ctx); err != nil {
 		return fmt.Errorf("tenant: %w", err)
 	}
-	ctx, cancel := b.Try(ctx, 2*attempt, "$JS.API.INFO", "$JS.API.STREAM.INFO."+b.Stream(), "$JS.API.STREAM.CREATE."+b.Stream(), "$JS.API.STREAM.UPDATE."+b.Stream()) // a few requests
+	ctx, cancel := b.Try(ctx, 2*attempt, "$JS.API.INFO", "$JS.API.STREAM.INFO."+b.Stream(), "$JS.API.STREAM.CREATE."+b.Stream()) // a few requests
 	defer cancel()
 	if err := b.ensure(ctx); err != nil {
 		return fmt.Errorf("tenant: %w", b.Explain(ctx, err))
@@ -136,7 +140,8 @@ func (b *Bucket) ensure(ctx context.Context) error {
 	if err := checkVersion(b.nc.ConnectedServerVersion()); err != nil {
 		return err
 	}
-	if _, err := b.js.AccountInfo(ctx); err != nil { // says it where JetStream is off
+	account, err := b.js.AccountInfo(ctx) // says it where JetStream is off
+	if err != nil {
 		return err
 	}
 	kv, err := b.js.KeyValue(ctx, b.name)
@@ -160,47 +165,39 @@ func (b *Bucket) ensure(ctx context.Context) error {
 		if err := b.cfg.check(b.name, s.StreamInfo().Config); err != nil {
 			return err
 		}
-		b.limits(s.StreamInfo().Config)
+		b.Learn(s.StreamInfo().Config)
+		_, most := storage(account, s.StreamInfo().Config.Replicas)
+		b.room.account.Store(most > 0)
 	}
 	b.kv.Store(&kv)
 	return nil
 }
 
-// create makes the bucket. Where another process made it first, it takes that one.
+// create makes the bucket, as [jetstream.KeyValue] knows it, with its limits from the start. Where another process made it first, it takes that one.
 func (b *Bucket) create(ctx context.Context) (jetstream.KeyValue, error) {
-	kv, err := b.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket:         b.name,
-		Description:    "kvregistry: services, leases",
-		History:        1,
-		Storage:        jetstream.FileStorage,
-		Replicas:       b.cfg.replicas(b.nc),
-		MaxBytes:       b.cfg.MaxBytes,
-		LimitMarkerTTL: MarkerTTL,
-	})
-	if errors.Is(err, jetstream.ErrBucketExists) {
-		return b.js.KeyValue(ctx, b.name)
+	cfg := jetstream.StreamConfig{
+		Name:                   b.Stream(),
+		Description:            "kvregistry: services, leases",
+		Subjects:               []string{b.Subject(">")},
+		MaxMsgsPerSubject:      1,
+		MaxBytes:               cmp.Or(b.cfg.MaxBytes, -1),
+		MaxMsgSize:             -1,
+		MaxConsumers:           -1,
+		Storage:                jetstream.FileStorage,
+		Discard:                jetstream.DiscardNew,
+		Replicas:               b.cfg.replicas(b.nc),
+		AllowRollup:            true,
+		AllowDirect:            true,
+		DenyDelete:             true,
+		AllowMsgTTL:            true,
+		SubjectDeleteMarkerTTL: MarkerTTL,
+		Duplicates:             2 * time.Minute,
 	}
-	if errors.Is(err, jetstream.ErrLimitMarkerTTLNotSupported) {
-		return nil, fmt.Errorf("%w: use nats-server %s or newer (%w)", ErrServerTooOld, minVersion, err)
+	limitKeys(&cfg, b.cfg.MaxKeys)
+	if _, err := b.js.CreateStream(ctx, cfg); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return nil, err
 	}
-	if err == nil && b.cfg.MaxKeys > 0 {
-		err = b.limitKeys(ctx)
-	}
-	return kv, err
-}
-
-// limitKeys sets what nats.go has no setting for when it makes a bucket.
-func (b *Bucket) limitKeys(ctx context.Context) error {
-	stream, err := b.js.Stream(ctx, b.Stream())
-	if err == nil {
-		cfg := stream.CachedInfo().Config
-		cfg.MaxMsgs = b.cfg.MaxKeys + spareKeys
-		_, err = b.js.UpdateStream(ctx, cfg)
-	}
-	if err != nil {
-		return fmt.Errorf("bucket %s was made, but without its limit of keys; delete it and try again: %w", b.name, err)
-	}
-	return nil
+	return b.js.KeyValue(ctx, b.name)
 }
 
 // check compares an existing bucket with what the registry relies on.

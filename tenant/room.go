@@ -5,85 +5,137 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// spareKeys is how many messages a server takes beyond a bucket's limit of keys: in a cluster, what is being written counts twice
-// until it has taken the place of what was there.
-const spareKeys = 1000
-
 // room is what a bucket with limits has left, as it was last asked for.
 type room struct {
-	sync.Mutex
-	limited bool // the bucket has a limit, as Ensure found it
-	asked   time.Time
-	full    error // why there was none
-	left    int64 // keys that there was room for, less those that were added since
+	limited atomic.Bool   // the bucket has a limit
+	account atomic.Bool   // the account's storage has
+	turn    chan struct{} // has one token; who has it asks, or takes of what follows
+
+	asked time.Time
+	keys  level // those of the bucket, and those that were let in since
+	bytes level // of the bucket's, or of the account's, where less is left there
+}
+
+// level is how much of something there is.
+type level struct {
+	what       string
+	have, most int64
+	spare      int64 // of what the server takes beyond most, what may be used for keys that are there already
 }
 
 // roomTime is how long an answer is good for: many who register at once share one.
 const roomTime = 250 * time.Millisecond
 
-// Room returns an error that wraps [ErrStorageFull] where the bucket has as many keys as it may, or less than a tenth of its bytes is left. Who adds a
-// key asks first: in a stream that is full, a cluster refuses heartbeats too, and everything that is registered there would go. It sends nothing
-// where Ensure found no limit; where the server does not answer, the write will tell.
-func (b *Bucket) Room(ctx context.Context) error {
-	b.room.Lock()
-	defer b.room.Unlock()
-	if !b.room.limited {
+// overhead is about what a message takes on disk besides its value.
+const overhead = 150
+
+// Room returns an error that wraps [ErrStorageFull] where the bucket has as many keys as it may, or less than a tenth of its bytes, or of the account's, would be left
+// beside a value of a size. Who adds a key, or makes its value larger, asks first: in a stream that is full, a cluster refuses heartbeats too, as any server does in an account that is, and everything
+// that is registered there would go. A key that is there already is let take some of what is spared. It sends nothing
+// where there is no limit. Where the server does not answer, or ctx ends, the write will tell.
+func (b *Bucket) Room(ctx context.Context, key string, size int) error {
+	if !b.room.limited.Load() && !b.room.account.Load() {
 		return nil
 	}
-	if fresh := time.Since(b.room.asked) < roomTime; fresh && (b.room.full != nil || b.room.left > 0) {
-		b.room.left--
-		return b.room.full
+	cost := int64(size) + overhead
+	full := b.take(ctx, 1, cost)
+	if full == nil || errors.Is(full, ErrPermission) {
+		return full
 	}
-	ctx, cancel := b.Try(ctx, attempt, "$JS.API.STREAM.INFO."+b.Stream())
-	defer cancel()
-	stream, err := b.js.Stream(ctx, b.Stream())
-	if errors.Is(context.Cause(ctx), ErrPermission) {
-		return context.Cause(ctx)
+	there, err := b.Last(ctx, key)
+	if err != nil || there.Revision == 0 {
+		return full
 	}
-	if err != nil {
-		return nil
-	}
-	b.room.asked = time.Now()
-	b.room.left, b.room.full = b.measure(stream.CachedInfo())
-	return b.room.full
+	return b.take(ctx, 0, cost-int64(len(there.Value))-overhead)
 }
 
-// measure is how many keys may be added besides the one that it is asked for, or why none may.
-func (b *Bucket) measure(info *jetstream.StreamInfo) (left int64, full error) {
-	const words = "%w for bucket %s: it has %d %s, and may have %d; raise its limit, or register less"
-	left = math.MaxInt64
-	if most := keysOf(info.Config); most > 0 {
-		if left = most - int64(info.State.Msgs) - 1; left < 0 {
-			return 0, fmt.Errorf(words, ErrStorageFull, b.name, info.State.Msgs, "keys", most)
+// take takes what a write adds, where there is room for it.
+func (b *Bucket) take(ctx context.Context, keys, bytes int64) error {
+	r := &b.room
+	select {
+	case <-r.turn:
+		defer func() { r.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return nil
+	}
+	if time.Since(r.asked) > roomTime {
+		if err := b.measure(ctx); err != nil {
+			return err
 		}
 	}
-	if most := info.Config.MaxBytes; most > 0 && int64(info.State.Bytes) >= most-most/10 {
-		return 0, fmt.Errorf(words, ErrStorageFull, b.name, info.State.Bytes, "bytes and keeps a tenth for heartbeats", most)
+	if !r.keys.fits(keys) || !r.bytes.fits(bytes) {
+		full, more := r.keys, keys
+		if full.fits(keys) {
+			full, more = r.bytes, bytes
+		}
+		return fmt.Errorf("%w for bucket %s: of %d %s that it may use it has %d, and this takes %d; raise the limit, or register less",
+			ErrStorageFull, b.name, full.most, full.what, full.have, more)
 	}
-	return left, nil
+	r.keys.have += keys
+	r.bytes.have += max(0, bytes)
+	return nil
 }
 
-// keysOf is how many keys a bucket may have by its stream's limit, 0 where there is none. A limit that was set by hand may leave no room to spare.
-func keysOf(cfg jetstream.StreamConfig) int64 {
-	switch {
-	case cfg.MaxMsgs > spareKeys:
-		return cfg.MaxMsgs - spareKeys
-	case cfg.MaxMsgs > 0:
-		return max(1, cfg.MaxMsgs-cfg.MaxMsgs/10)
+// fits reports whether n more fit. What adds nothing may use what is spared.
+func (l level) fits(n int64) bool {
+	if n <= 0 {
+		return l.have < l.most+l.spare
 	}
-	return 0
+	return l.have+n <= l.most
 }
 
-// limits notes whether there are any.
-func (b *Bucket) limits(cfg jetstream.StreamConfig) {
-	b.room.Lock()
-	defer b.room.Unlock()
-	b.room.limited = cfg.MaxMsgs > 0 || cfg.MaxBytes > 0
-	b.room.asked, b.room.full = time.Time{}, nil
+// measure asks how things stand. What it can't learn has no limit until it is asked again.
+func (b *Bucket) measure(ctx context.Context) error {
+	ctx, cancel := b.Try(ctx, attempt, "$JS.API.STREAM.INFO."+b.Stream(), "$JS.API.INFO")
+	defer cancel()
+	r := &b.room
+	unlimited := level{most: math.MaxInt64}
+	r.keys, r.bytes = unlimited, unlimited
+	defer func() { r.asked = time.Now() }()
+	stream, err := b.js.Stream(ctx, b.Stream())
+	if err != nil {
+		return denied(ctx)
+	}
+	info := stream.CachedInfo()
+	if most := keysOf(info.Config); most > 0 {
+		r.keys = level{"keys", int64(info.State.Msgs), most, (info.Config.MaxMsgs - most) / 2}
+	}
+	if most := info.Config.MaxBytes; most > 0 {
+		r.bytes = level{"bytes", int64(info.State.Bytes), most - most/10, most / 20}
+	}
+	if !b.room.account.Load() {
+		return nil
+	}
+	account, err := b.js.AccountInfo(ctx)
+	if err != nil {
+		return denied(ctx)
+	}
+	if have, most := storage(account, info.Config.Replicas); most > 0 && most-most/10-have < r.bytes.most-r.bytes.have {
+		r.bytes = level{"bytes of the account's", have, most - most/10, most / 20}
+	}
+	return nil
+}
+
+// denied is why a request was refused; nil where it failed for another reason.
+func denied(ctx context.Context) error {
+	if cause := context.Cause(ctx); errors.Is(cause, ErrPermission) {
+		return cause
+	}
+	return nil
+}
+
+// storage is what an account has stored and may store, in bytes of a bucket with that many replicas. most is not positive where there is no limit.
+func storage(a *jetstream.AccountInfo, replicas int) (have, most int64) {
+	n := int64(max(1, replicas))
+	have, most = int64(a.Store), a.Limits.MaxStore/n // an account's own limit is for all replicas together,
+	if tier, ok := a.Tiers[fmt.Sprintf("R%d", n)]; ok {
+		have, most = int64(tier.Store), tier.Limits.MaxStore // and a tier's for each
+	}
+	return have / n, most
 }

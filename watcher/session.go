@@ -22,6 +22,7 @@ var (
 	errSilent  = errors.New("the server fell silent")
 	errBehind  = errors.New("the replica that was read lags behind")
 	errFilters = errors.New("the set of filters changed")
+	errAgain   = errors.New("the server refused it, and is asked again")
 	errRenewed = errors.New("the connection came back")
 	errDown    = errors.New("the connection is down")
 	errRemoved = errors.New("keys were removed without a message")
@@ -315,6 +316,7 @@ func (s *session) check(ctx context.Context) {
 		if err != nil {
 			continue
 		}
+		s.view.bucket.Learn(stream.CachedInfo().Config)
 		if why := s.judge(ctx, stream.CachedInfo()); why != nil {
 			s.mu.Lock()
 			s.end(why)

@@ -190,8 +190,8 @@ func (v *View) under(filter string) (keys []string) {
 }
 
 // Wait returns when a complete snapshot with the filter's keys has been applied. Where ctx ends first, the
-// error wraps its error and says what keeps the view from reading. Where the server does not let it read, it does not wait: the error wraps
-// [tenant.ErrPermission].
+// error wraps its error and says what keeps the view from reading. Where the server did not let it read in the last [tenant.RefusedTime], it does not wait: the error
+// wraps [tenant.ErrPermission].
 func (v *View) Wait(ctx context.Context, filter string) error {
 	for {
 		v.mu.Lock()
@@ -301,6 +301,7 @@ func (v *View) run() {
 		}
 		if errors.Is(err, tenant.ErrPermission) {
 			wait(v.ctx, tenant.RefusedTime-rand.N(tenant.RefusedTime/4), up) // or until another connection may have other permissions
+			v.report(errAgain)
 			continue
 		}
 		v.pause(level)

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -20,6 +22,7 @@ const usageTenant = `kvregistry tenant makes, lists and deletes tenants, and say
 Usage:
 
   kvregistry tenant create <tenant>         make a tenant's bucket, with its limits
+  kvregistry tenant change <tenant>         change its limits
   kvregistry tenant list                    list the account's tenants
   kvregistry tenant permissions <tenant>    print the permissions of a role
   kvregistry tenant account <tenant>        print an account for a tenant alone
@@ -31,6 +34,7 @@ Usage:
 // tenantCommands are the subcommands of tenant.
 var tenantCommands = map[string]func(args []string, std streams) error{
 	"create":      tenantCreate,
+	"change":      tenantChange,
 	"list":        tenantList,
 	"permissions": tenantPermissions,
 	"account":     tenantAccount,
@@ -135,6 +139,48 @@ func tenantCreate(args []string, std streams) error {
 			return err
 		}
 		_, err := fmt.Fprintf(std.out, "tenant %s is there\n", name)
+		return err
+	})
+}
+
+// amount is a flag of a limit that may be taken away.
+type amount int64
+
+func (a *amount) String() string { return limit(int64(*a)) }
+
+func (a *amount) Set(text string) error {
+	if text == "none" {
+		*a = tenant.Unlimited
+		return nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n <= 0 {
+		return errors.New("give a number above 0, or none")
+	}
+	*a = amount(n)
+	return nil
+}
+
+func tenantChange(args []string, std streams) error {
+	var l login
+	var cfg tenant.Config
+	fs := flag.NewFlagSet("tenant change", flag.ContinueOnError)
+	l.flags(fs)
+	fs.IntVar(&cfg.Replicas, "replicas", 0, "how `many` servers keep the bucket: 1, 3 or 5")
+	fs.Var((*amount)(&cfg.MaxBytes), "max-bytes", "the bucket's largest size in `bytes`, or none")
+	fs.Var((*amount)(&cfg.MaxKeys), "max-keys", "the largest `number` of registrations, leases and keys that ended in the last 10 minutes together, or none")
+	name, err := parseNamed(fs, "kvregistry tenant change <tenant> sets limits of a bucket that is there. What is not given stays as it is.", args, std)
+	if err != nil {
+		return err
+	}
+	if cfg == (tenant.Config{}) {
+		return wrongUsage("say what to change: --max-keys, --max-bytes or --replicas")
+	}
+	return l.do(func(ctx context.Context, nc *nats.Conn) error {
+		if err := tenant.Change(ctx, nc, name, cfg); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(std.out, "tenant %s is changed\n", name)
 		return err
 	})
 }

@@ -34,6 +34,16 @@ func TestTenantLife(t *testing.T) {
 	if code != 0 || out != want {
 		t.Errorf("%d %s\n%q, want\n%q", code, err, out, want)
 	}
+	if code, out, err := called("tenant", "change", "beta", "--server", s.URL(), "--max-keys", "70", "--max-bytes", "2097152"); code != 0 || out != "tenant beta is changed\n" {
+		t.Errorf("%d %s %s", code, out, err)
+	}
+	if code, out, err := called("tenant", "change", "acme", "--server", s.URL(), "--max-keys", "none"); code != 0 {
+		t.Errorf("%d %s %s", code, out, err)
+	}
+	want = "tenant  keys  max keys  bytes  max bytes  replicas\nacme    0     none      0      1048576    1\nbeta    0     70        0      2097152    1\n"
+	if code, out, err := called("tenant", "list", "--server", s.URL()); code != 0 || out != want {
+		t.Errorf("%d %s\n%q, want\n%q", code, err, out, want)
+	}
 	if code, _, err := called("tenant", "create", "acme", "--server", s.URL(), "--max-bytes", "5"); code != 1 || !strings.Contains(err, "max bytes is 1048576, must be 5") {
 		t.Errorf("another limit: %d %s", code, err)
 	}
@@ -54,6 +64,8 @@ func TestTenantWrongUsage(t *testing.T) {
 		args []string
 	}{
 		{"no subcommand \"move\"", []string{"move"}},
+		{"say what to change", []string{"change", "a"}},
+		{"or none", []string{"change", "a", "--max-keys", "0"}},
 		{"name a tenant", []string{"create"}},
 		{"name a tenant", []string{"create", "a.b"}},
 		{"name a tenant", []string{"delete", ">", "--yes"}},
