@@ -68,12 +68,15 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// A record that is longer than any that is written is not even read.
+// A record that is longer than any that is written is not even read, be it there or left out. Seen to fail without a look at its length.
 func TestLongRecordIsNotRead(t *testing.T) {
 	value := `{"format":1,"lease":"L","instance":{"id":"a","name":"web","address":"a:1"}` + strings.Repeat(" ", DefaultMaxRecord) + "}"
 	ch := watcher.Change{Key: "svc.web.a", Value: []byte(value), Revision: 1}
 	if err := sight(ch, DefaultMaxRecord).err; err != errLong {
 		t.Errorf("%v", err)
+	}
+	if err := sight(watcher.Change{Key: "svc.web.a", Long: true, Revision: 1}, DefaultMaxRecord).err; err != errLong {
+		t.Errorf("left out: %v", err)
 	}
 	if s := sight(ch, len(value)); s.err != nil || s.rec.Lease != "L" {
 		t.Errorf("where longer ones are allowed: %v", s.err)

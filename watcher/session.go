@@ -1,6 +1,7 @@
 package watcher
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -150,8 +151,7 @@ func (s *session) receive(msg *nats.Msg) {
 	}
 	s.received++
 	s.horizon = meta.Sequence.Stream
-	value, op := tenant.ContentOf(msg)
-	s.batch = append(s.batch, Change{Key: s.view.bucket.Key(msg.Subject), Value: value, Revision: meta.Sequence.Stream, Op: op})
+	s.batch = append(s.batch, s.view.changeOf(msg, meta.Sequence.Stream))
 	switch {
 	case !s.complete:
 		s.keys[s.view.bucket.Key(msg.Subject)] = struct{}{}
@@ -163,6 +163,20 @@ func (s *session) receive(msg *nats.Msg) {
 	case len(s.batch) >= batchMost || s.lastQueued(msg):
 		s.flush()
 	}
+}
+
+// changeOf is what is kept of a message: a snapshot is kept whole until its end, and others say how long its values are. A value with
+// headers stands behind them in one buffer, so it is copied.
+func (v *View) changeOf(msg *nats.Msg, revision uint64) Change {
+	value, op := tenant.ContentOf(msg)
+	c := Change{Key: v.bucket.Key(msg.Subject), Value: value, Revision: revision, Op: op}
+	switch most := v.cfg.MaxValue; {
+	case most > 0 && len(value) > most:
+		c.Value, c.Long = nil, true
+	case msg.Header != nil:
+		c.Value = bytes.Clone(value)
+	}
+	return c
 }
 
 // lastQueued reports whether no other message waits behind msg: under load, changes are passed on together.

@@ -42,6 +42,7 @@ type Change struct {
 	Value    []byte // of a put
 	Revision uint64
 	Op       tenant.Op
+	Long     bool // the value has more than Config.MaxValue bytes, and is left out
 }
 
 // Snapshot goes with the changes that a whole snapshot brought.
@@ -57,6 +58,8 @@ type Config struct {
 	Apply func(changes []Change, snapshot *Snapshot)
 	// Missing is called when the bucket is not there; where it makes the bucket, the view goes on at once.
 	Missing func(context.Context) error
+	// MaxValue is the longest value that is kept, in bytes: of one that is longer nothing is, from when it is received. 0 is no bound.
+	MaxValue int
 	// Check is the time between two looks at whether keys were removed without a message, as by a purge of the stream by
 	// hand: one request each. 15 s where it is 0.
 	Check  time.Duration

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 
 	"github.com/kvregistry/go/internal/natstest"
@@ -273,6 +274,34 @@ func TestGapEndsTheSession(t *testing.T) {
 		if gap := len(s.ended) == 1; gap != c.gap {
 			t.Errorf("missing %s: noticed %v", name, gap)
 		}
+	}
+}
+
+// Of a value that is longer than the bound nothing is kept, and of another no more than itself; the change is one like any other. Seen to fail with sessions
+// that keep values as they came: the long one, and with a short one the headers in front of it.
+func TestLongValueIsNotKept(t *testing.T) {
+	b, err := tenant.New(natstest.Start(t).Connect(), "test", tenant.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []Change
+	v := New(b, Config{MaxValue: 5, Apply: func(changes []Change, _ *Snapshot) { got = append(got, changes...) }})
+	v.Watch("svc.a.*")
+	s := &session{view: v, ended: make(chan error, 1), complete: true}
+	behindHeaders := []byte("NATS/1.0\r\nA: b\r\n\r\nshort")
+	for i, msg := range []*nats.Msg{
+		{Data: []byte("short")}, {Data: []byte("longer")}, {Header: nats.Header{"A": {"b"}}, Data: behindHeaders[len(behindHeaders)-5:]}, {Header: nats.Header{"KV-Operation": {"DEL"}}, Data: []byte("longer")},
+	} {
+		msg.Subject, msg.Sub, msg.Reply = b.Subject("svc.a.1"), &nats.Subscription{}, fmt.Sprintf("$JS.ACK.KV_registry_test.view.1.%d.%d.1.5", 101+i, 1+i)
+		s.receive(msg)
+	}
+	clear(behindHeaders)
+	want := []Change{
+		{Key: "svc.a.1", Revision: 101, Value: []byte("short")}, {Key: "svc.a.1", Revision: 102, Long: true},
+		{Key: "svc.a.1", Revision: 103, Value: []byte("short")}, {Key: "svc.a.1", Revision: 104, Op: tenant.Delete},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
