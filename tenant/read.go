@@ -1,12 +1,10 @@
 package tenant
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -30,15 +28,6 @@ func entryOf(e jetstream.KeyValueEntry) Entry {
 	}
 	return Entry{Key: e.Key(), Value: e.Value(), Revision: e.Revision(), Op: op}
 }
-
-// scanStall is how long a scan waits for the next entry. A consumer that a cluster lost, or never made, sends nothing:
-// who has more time scans again.
-const scanStall = 2 * time.Second
-
-// scanTime bounds a whole scan.
-const scanTime = 10 * time.Minute
-
-var errStalled = fmt.Errorf("the server sent nothing for %s: %w", scanStall, context.DeadlineExceeded)
 
 // store is the bucket, once it was reached, on a connection that is up.
 func (b *Bucket) store(ctx context.Context) (jetstream.KeyValue, error) {
@@ -143,49 +132,3 @@ func IsMarker(h nats.Header) bool {
 
 // isAnswer goes by the header's presence: an answer has those of the message that it shows, too, and they come first.
 func isAnswer(h nats.Header) bool { _, ok := h[jetstream.StreamHeader]; return ok }
-
-// Scan reads every key under a filter once, deleted ones whose tombstone still stands included, in the
-// order of their revisions, and calls each for it. Values are left out where values is false. With
-// replicas the answer may come from one that lags.
-func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func(Entry)) error {
-	ctx, end := b.Try(ctx, scanTime, "$JS.API.CONSUMER.CREATE."+b.Stream()+".*")
-	defer end()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stall := time.AfterFunc(scanStall, func() { cancel(errStalled) })
-	defer stall.Stop()
-	kv, err := b.store(ctx)
-	if err != nil {
-		return fmt.Errorf("tenant: scan %s: %w", filter, err)
-	}
-	var opts []jetstream.WatchOpt
-	if !values {
-		opts = append(opts, jetstream.MetaOnly())
-	}
-	w, err := kv.Watch(ctx, filter, opts...)
-	if err != nil {
-		err = cmp.Or(context.Cause(ctx), err)
-		return fmt.Errorf("tenant: scan %s: %w", filter, b.Explain(ctx, err))
-	}
-	defer func() {
-		_ = w.Stop() // where this fails, the server ends the consumer by itself
-		for range w.Updates() {
-			// Its callback may wait to hand over an entry: it closes the channel when it can go on.
-		}
-	}()
-	for {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("tenant: scan %s: %w", filter, b.Explain(ctx, context.Cause(ctx)))
-		case e, open := <-w.Updates():
-			if !open {
-				return fmt.Errorf("tenant: scan %s: %w", filter, b.Explain(ctx, cmp.Or(context.Cause(ctx), errStalled)))
-			}
-			if e == nil {
-				return nil
-			}
-			stall.Reset(scanStall)
-			each(entryOf(e))
-		}
-	}
-}
