@@ -3,6 +3,7 @@ package kvregistry
 import (
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -81,6 +82,31 @@ func TestLongRecordIsNotRead(t *testing.T) {
 	if s := sight(ch, len(value)); s.err != nil || s.rec.Lease != "L" {
 		t.Errorf("where longer ones are allowed: %v", s.err)
 	}
+}
+
+// What overwrites an instance over and over, faster than its owner makes amends, is not kept for that time. Seen to fail with doubts that keep what they saw: 100
+// records of 60 KB took 12 MB.
+func TestDoubtKeepsNoValue(t *testing.T) {
+	c, see := smallCache(t)
+	see("a", 0, tenant.Put)
+	before := heap()
+	for i := range 100 {
+		value := fmt.Appendf(nil, `{"format":2,"lease":"L","instance":{"id":"0","name":"a","version":%q}}`, strings.Repeat("x", 60_000))
+		c.apply([]sighting{sight(watcher.Change{Key: "svc.a.0", Value: value, Revision: uint64(10 + i)}, DefaultMaxRecord)}, nil)
+	}
+	if grown := heap() - before; grown > 2<<20 {
+		t.Errorf("the process grew by %d MB", grown>>20)
+	}
+	if n := c.skipped.Load(); n != 100 {
+		t.Errorf("%d skipped", n)
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // A name can't steer the terminal that an error is printed on. Seen to fail with names that are not quoted.

@@ -386,7 +386,8 @@ func (c *cache) doubt(svc *service, s sighting) bool {
 	c.doubts++
 	doubt := c.doubts
 	c.suspect[s.Key] = doubt
-	time.AfterFunc(amends, func() { c.drop(s, doubt) })
+	gone := sighting{Change: watcher.Change{Key: s.Key, Revision: s.Revision, Op: tenant.Purge}, name: s.name} // what the value says is not kept until then
+	time.AfterFunc(amends, func() { c.drop(gone, doubt) })
 	return true
 }
 
@@ -402,7 +403,7 @@ func (c *cache) skip(s sighting) {
 	}
 }
 
-// drop ends an instance whose key still holds what can't be read.
+// drop ends an instance whose key still holds what can't be read: s is its end.
 func (c *cache) drop(s sighting, doubt uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -410,7 +411,6 @@ func (c *cache) drop(s sighting, doubt uint64) {
 	if c.suspect[s.Key] != doubt || svc == nil {
 		return
 	}
-	s.Op, s.err = tenant.Purge, nil
 	svc.list = slices.Clone(svc.list)
 	if event, ok := c.change(svc, s); ok && c.shows(svc) {
 		c.publish(svc)
