@@ -159,6 +159,7 @@ func TestEncodeBoundsTheRecord(t *testing.T) {
 }
 
 func TestLeaseOf(t *testing.T) {
+	longest := strings.Repeat("L", 64)
 	for value, want := range map[string]string{
 		`{"format":1,"lease":"L"}`:                     "L",
 		`{"format":1,"lease":"L","instance":"broken"}`: "L", // all that a reaper has to know
@@ -166,6 +167,8 @@ func TestLeaseOf(t *testing.T) {
 		`{"lease":"L"}`:                                "",
 		`{"format":1,"lease":""}`:                      "",
 		`{"format":1,"lease":7}`:                       "",
+		`{"format":1,"lease":"` + longest + `"}`:       longest,
+		`{"format":1,"lease":"L` + longest + `"}`:      "",
 		`{"format":1}`:                                 "",
 		`{"format":1,"lease":"L"`:                      "",
 		`null`:                                         "",

@@ -115,10 +115,11 @@ func (r *Reaper) gone(ctx context.Context) (dead set, keys []heldKey, err error)
 	}
 	live, over := set{}, set{}
 	err = r.bucket.Scan(ctx, tenant.AllLeases, false, func(e tenant.Entry) {
-		id, _ := tenant.ParseLeaseKey(e.Key)
-		if e.Op == tenant.Put {
+		switch id, ok := tenant.ParseLeaseKey(e.Key); {
+		case !ok: // nothing lives by it
+		case e.Op == tenant.Put:
 			live[id] = struct{}{}
-		} else {
+		default:
 			over[id] = struct{}{} // a marker, a revocation or a seal: each of them final
 		}
 	})

@@ -56,8 +56,8 @@ func ParseServiceKey(key string) (service, id string, ok bool) {
 // LeaseKey is the key of a lease. Lease ids are made by package lease and are key tokens already.
 func LeaseKey(id string) string { return "lease." + id }
 
-// ParseLeaseKey is the inverse of [LeaseKey].
+// ParseLeaseKey is the inverse of [LeaseKey]; ok is false where the id is empty or longer than [MaxName] bytes, as none is.
 func ParseLeaseKey(key string) (id string, ok bool) {
 	id, ok = strings.CutPrefix(key, "lease.")
-	return id, ok && id != ""
+	return id, ok && id != "" && len(id) <= MaxName
 }

@@ -106,11 +106,14 @@ func TestServiceKeyRoundTrip(t *testing.T) {
 }
 
 func TestLeaseKey(t *testing.T) {
+	longest := strings.Repeat("x", MaxName)
 	for _, tc := range []struct {
 		key, id string
 		ok      bool
 	}{
 		{"lease.ABC", "ABC", true},
+		{"lease." + longest, longest, true},
+		{"lease.x" + longest, "", false},
 		{"lease.", "", false},
 		{"lease", "", false},
 		{"", "", false},
