@@ -242,3 +242,40 @@ func TestRoomOfASilentServer(t *testing.T) {
 	cancel()
 	wg.Wait()
 }
+
+// An operator may have the server refuse what is longer than a record, as docs/operations.md says: the longest record still goes through, with the headers of a
+// change on top, and so do heartbeats. Seen to fail with a limit of the record's own length: the change was refused.
+func TestBucketThatRefusesLargeValues(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Start(t).Connect()
+	must(t, tenant.Provision(t.Context(), nc, "acme", tenant.Config{}))
+	js, err := jetstream.New(nc)
+	must(t, err)
+	stream, err := js.Stream(t.Context(), "KV_registry_acme")
+	must(t, err)
+	cfg := stream.CachedInfo().Config
+	cfg.MaxMsgSize = kvregistry.DefaultMaxRecord + 1<<10
+	_, err = js.UpdateStream(t.Context(), cfg)
+	must(t, err)
+	if _, err := bucket(t, nc, "acme").Put(t.Context(), "svc.web.x", make([]byte, cfg.MaxMsgSize+1)); err == nil {
+		t.Error("the server took a value that is too long")
+	}
+	r := openOn(t, nc, kvregistry.Tenant("acme"), kvregistry.OnLeaseLost(func(err error) { t.Error(err) }))
+	s := web("a")
+	for n := kvregistry.DefaultMaxRecord; ; n-- { // to the longest that is registered
+		s.Metadata = map[string]string{"k": strings.Repeat("x", n)}
+		if _, err = r.Register(s); !isErr(err, kvregistry.ErrInvalidService) {
+			break
+		}
+	}
+	must(t, err)
+	must(t, r.SetStatus("web", kvregistry.Warning)) // a word of the same length
+	granted := r.Health().Renewed
+	natstest.Eventually(t, 2*ttl, func() error {
+		if h := r.Health(); !h.Renewed.After(granted) || h.Unwritten > 0 {
+			return fmt.Errorf("%+v", h)
+		}
+		return nil
+	})
+	sees(t, r, time.Second, "web", "a")
+}

@@ -97,6 +97,7 @@ func TestConfigCheck(t *testing.T) {
 		"keys that age":        {change: func(s *jetstream.StreamConfig) { s.MaxAge = time.Hour }, wrong: []string{"TTL of the bucket"}},
 		"keys not asked":       {change: func(s *jetstream.StreamConfig) { s.MaxMsgs = 1000 }},
 		"keys as asked":        {cfg: Config{MaxKeys: 5}, change: func(s *jetstream.StreamConfig) { limitKeys(s, 5) }},
+		"a largest value":      {change: func(s *jetstream.StreamConfig) { s.MaxMsgSize = 65 << 10 }},
 		"other keys":           {cfg: Config{MaxKeys: 1000}, wrong: []string{"max keys"}},
 		"old keys are dropped": {change: func(s *jetstream.StreamConfig) { s.Discard = jetstream.DiscardOld }, wrong: []string{"discard"}},
 		"no purge by message":  {change: func(s *jetstream.StreamConfig) { s.AllowRollup = false }, wrong: []string{"allow_rollup_hdrs"}},
