@@ -152,3 +152,35 @@ func TestRegisterAgainInOneProcess(t *testing.T) {
 	}
 	sees(t, r, time.Second, "web")
 }
+
+// Invariant 3 among processes that read records of different lengths, as while MaxRecord is being changed: the newest registration wins though the earlier owner would not show
+// it. Seen to fail with a long value that is always taken for damage: the earlier owner wrote over it.
+func TestNewestRegistrationWinsBeItLong(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	fenced := make(chan kvregistry.Service, 2)
+	first := open(t, s, kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
+	second := open(t, s, kvregistry.MaxRecord(1<<20), kvregistry.OnFenced(func(kvregistry.Service) { t.Error("the newest was fenced") }))
+	register(t, first, web("one"))
+	long := kvregistry.Service{ID: "one", Name: "web", Address: "second:1", Metadata: map[string]string{"k": strings.Repeat("x", 100<<10)}}
+	register(t, second, long)
+	select {
+	case <-fenced:
+	case <-time.After(2 * time.Second):
+		t.Fatal("the first owner was not told")
+	}
+	if err := wantAddress(second, "second:1"); err != nil {
+		t.Error(err)
+	}
+	kv := bucket(t, s.Connect(), "default")
+	if _, err := kv.Put(t.Context(), "svc.web.one", []byte(strings.Repeat("x", 900<<10))); err != nil { // damage that is long
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 2*time.Second, func() error {
+		e, err := kv.Get(t.Context(), "svc.web.one")
+		if err == nil && !strings.Contains(string(e.Value()), "second:1") {
+			err = fmt.Errorf("%d bytes that are no registration", len(e.Value()))
+		}
+		return err
+	})
+}

@@ -76,7 +76,7 @@ func TestLongRecordIsNotRead(t *testing.T) {
 	if err := sight(ch, DefaultMaxRecord).err; err != errLong {
 		t.Errorf("%v", err)
 	}
-	if err := sight(watcher.Change{Key: "svc.web.a", Long: true, Revision: 1}, DefaultMaxRecord).err; err != errLong {
+	if err := sight(watcher.Change{Key: "svc.web.a", Long: 1 << 20, Revision: 1}, DefaultMaxRecord).err; err != errLong {
 		t.Errorf("left out: %v", err)
 	}
 	if s := sight(ch, len(value)); s.err != nil || s.rec.Lease != "L" {

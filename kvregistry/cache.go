@@ -186,7 +186,7 @@ func sight(ch watcher.Change, most int) sighting {
 	var ok bool
 	if s.name, _, ok = tenant.ParseServiceKey(ch.Key); !ok {
 		s.err = errNotKey
-	} else if ch.Op == tenant.Put && (ch.Long || len(ch.Value) > most) {
+	} else if ch.Op == tenant.Put && max(ch.Long, len(ch.Value)) > most {
 		s.err = errLong
 	} else if ch.Op == tenant.Put {
 		s.rec, s.err = decode(ch.Key, ch.Value, ch.Revision)

@@ -48,6 +48,9 @@ const (
 	DefaultMaxRecord    = 64 << 10
 )
 
+// largestRecord is the largest MaxRecord there may be.
+const largestRecord = 1 << 20
+
 // writeTime bounds the writes of the methods that take no context.
 const writeTime = 5 * time.Second
 
@@ -236,7 +239,7 @@ func MaxServices(n int) Option {
 // a tenant's processes the same. The server's max_payload is a bound of its own.
 func MaxRecord(bytes int) Option {
 	return func(o *options) error {
-		if bytes < 1<<10 || bytes > 1<<20 {
+		if bytes < 1<<10 || bytes > largestRecord {
 			return fmt.Errorf("%w: MaxRecord(%d); use 1024 to 1048576 bytes", ErrInvalidOption, bytes)
 		}
 		o.bounds.record = bytes

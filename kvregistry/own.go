@@ -136,6 +136,8 @@ func (o *owner) judge(id string, g *registration) []Service {
 	case s.taken():
 		g.over = ErrFenced
 		return []Service{g.service}
+	case errors.Is(s.err, errLong) && s.Long <= largestRecord: // the next write meets it, and then it is read whole
+		g.dirty = true
 	default: // bytes that are no registration
 		g.rev, g.dirty = s.Revision, true
 	}

@@ -95,8 +95,11 @@ func signed(bucket, key, lease, owner string, instance []byte) []byte {
 }
 
 // sight reads a change, and believes it if it is signed as it has to be.
-func (r *Registry) sight(ch watcher.Change) sighting {
-	s := sight(ch, r.opt.bounds.record)
+func (r *Registry) sight(ch watcher.Change) sighting { return r.sightUpTo(ch, r.opt.bounds.record) }
+
+// sightUpTo is sight for a record of up to a length.
+func (r *Registry) sightUpTo(ch watcher.Change, most int) sighting {
+	s := sight(ch, most)
 	trusted := r.opt.signersOf(s.name)
 	if trusted == nil || s.err != nil && !errors.Is(s.err, errNewer) || ch.Op != tenant.Put {
 		return s

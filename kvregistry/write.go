@@ -93,7 +93,7 @@ func (r *Registry) resolve(ctx context.Context, g *registration) error {
 	if err != nil {
 		return err
 	}
-	s := r.sight(watcher.Change{Key: g.key, Value: e.Value, Revision: e.Revision, Op: e.Op})
+	s := r.sightUpTo(watcher.Change{Key: g.key, Value: e.Value, Revision: e.Revision, Op: e.Op}, len(e.Value)) // a newer owner's MaxRecord may be larger
 	if e.Revision == 0 {
 		s.Op = tenant.Purge
 	}

@@ -172,7 +172,7 @@ func (v *View) changeOf(msg *nats.Msg, revision uint64) Change {
 	c := Change{Key: v.bucket.Key(msg.Subject), Value: value, Revision: revision, Op: op}
 	switch most := v.cfg.MaxValue; {
 	case most > 0 && len(value) > most:
-		c.Value, c.Long = nil, true
+		c.Value, c.Long = nil, len(value)
 	case msg.Header != nil:
 		c.Value = bytes.Clone(value)
 	}

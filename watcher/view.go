@@ -42,7 +42,7 @@ type Change struct {
 	Value    []byte // of a put
 	Revision uint64
 	Op       tenant.Op
-	Long     bool // the value has more than Config.MaxValue bytes, and is left out
+	Long     int // how many bytes the value has, where it has more than Config.MaxValue and is left out
 }
 
 // Snapshot goes with the changes that a whole snapshot brought.

@@ -298,7 +298,7 @@ func TestLongValueIsNotKept(t *testing.T) {
 	}
 	clear(behindHeaders)
 	want := []Change{
-		{Key: "svc.a.1", Revision: 101, Value: []byte("short")}, {Key: "svc.a.1", Revision: 102, Long: true},
+		{Key: "svc.a.1", Revision: 101, Value: []byte("short")}, {Key: "svc.a.1", Revision: 102, Long: 6},
 		{Key: "svc.a.1", Revision: 103, Value: []byte("short")}, {Key: "svc.a.1", Revision: 104, Op: tenant.Delete},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
