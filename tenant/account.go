@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 )
@@ -12,24 +13,41 @@ type AccountLimits struct {
 	Connections int   // of all users together; their consumers are bounded by it too
 }
 
+// What every tenant's account is limited to.
+const (
+	viewMemory    = 64 << 20 // bytes of the server's memory that its consumers may take for their state, of which a view's has little
+	consumersEach = 4        // consumers of a process at the most: its view's, the one before, and those of a scan. The reapers' queue is one more
+	subsEach      = 1000     // subscriptions of a connection; a registry has a handful
+	maxPayload    = 1 << 20  // bytes of a message
+)
+
+func (l AccountLimits) check(tenant string) error {
+	if _, err := BucketName(tenant); err != nil {
+		return fmt.Errorf("tenant: %w", err)
+	}
+	if err := (Config{Replicas: l.Replicas, MaxBytes: l.MaxBytes}).validate(); err != nil {
+		return err
+	}
+	if l.MaxBytes == 0 || l.Replicas == 0 || l.Connections <= 0 || l.Connections > 1<<30 {
+		return fmt.Errorf("tenant: %w: %+v; an account needs all of its limits", ErrInvalidConfig, l)
+	}
+	return nil
+}
+
+func (l AccountLimits) storage() int64   { return l.MaxBytes * int64(l.Replicas) }
+func (l AccountLimits) consumers() int64 { return consumersEach*int64(l.Connections) + 1 }
+
 // AccountConfig is a NATS account for one tenant alone, as the text of an entry of "accounts" in a nats-server's configuration file: its
-// JetStream may hold the tenant's bucket and no other stream. users are entries of
+// JetStream may hold the tenant's bucket and no other stream, and no leaf node may join it. users are entries of
 // its "users", as "user: web, password: …", each of which may do anything in the account; add [Access.Config] to one for a role.
 // The error wraps [ErrInvalidTenant] or [ErrInvalidConfig].
 func AccountConfig(tenant string, limits AccountLimits, users ...string) (string, error) {
-	if _, err := BucketName(tenant); err != nil {
-		return "", fmt.Errorf("tenant: %w", err)
-	}
-	cfg := Config{Replicas: limits.Replicas, MaxBytes: limits.MaxBytes}
-	if err := cfg.validate(); err != nil {
+	if err := limits.check(tenant); err != nil {
 		return "", err
 	}
-	if limits.MaxBytes == 0 || limits.Replicas == 0 || limits.Connections <= 0 || limits.Connections > 1<<30 {
-		return "", fmt.Errorf("tenant: %w: %+v; an account needs all of its limits", ErrInvalidConfig, limits)
-	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: {\n  limits: { max_connections: %d }\n  jetstream: { max_mem: %d, max_file: %d, max_streams: 1, max_consumers: %d }\n  users: [\n",
-		tenant, limits.Connections, viewMemory, limits.MaxBytes*int64(limits.Replicas), consumersEach*limits.Connections+1)
+	fmt.Fprintf(&b, "%s: {\n  limits: { max_connections: %d, max_leafnodes: 0, max_subscriptions: %d, max_payload: %d }\n", tenant, limits.Connections, subsEach, maxPayload)
+	fmt.Fprintf(&b, "  jetstream: { max_mem: %d, max_file: %d, max_streams: 1, max_consumers: %d }\n  users: [\n", viewMemory, limits.storage(), limits.consumers())
 	for _, u := range users {
 		fmt.Fprintf(&b, "    { %s }\n", strings.ReplaceAll(strings.TrimSpace(u), "\n", "\n    "))
 	}
@@ -37,8 +55,14 @@ func AccountConfig(tenant string, limits AccountLimits, users ...string) (string
 	return b.String(), nil
 }
 
-// consumersEach is how many consumers a process has at the most: its view's, the one before, and those of a scan. The reapers' queue is one more.
-const consumersEach = 4
-
-// viewMemory is what an account's consumers may take of the server's memory for their state, of which a view's has little.
-const viewMemory = 64 << 20
+// AccountClaims is the same as the "limits" within an account's JWT, in its "nats" object. An account that an operator signs with them imports and exports nothing. Errors are
+// those of [AccountConfig].
+func AccountClaims(tenant string, limits AccountLimits) ([]byte, error) {
+	if err := limits.check(tenant); err != nil {
+		return nil, err
+	}
+	return json.Marshal(map[string]any{
+		"conn": limits.Connections, "leaf": 0, "subs": subsEach, "payload": maxPayload, "data": -1, "imports": 0, "exports": 0,
+		"mem_storage": viewMemory, "disk_storage": limits.storage(), "streams": 1, "consumer": limits.consumers(),
+	})
+}

@@ -257,19 +257,32 @@ func (e *entries) Set(entry string) error { *e = append(*e, entry); return nil }
 func tenantAccount(args []string, std streams) error {
 	var limits tenant.AccountLimits
 	var users entries
+	var format string
 	fs := flag.NewFlagSet("tenant account", flag.ContinueOnError)
 	fs.Int64Var(&limits.MaxBytes, "max-bytes", 64<<20, "the bucket's largest size in `bytes`")
 	fs.IntVar(&limits.Replicas, "replicas", 1, "how `many` servers keep the bucket: 1, 3 or 5")
 	fs.IntVar(&limits.Connections, "connections", 100, "how `many` connections the account's users may have together")
+	fs.StringVar(&format, "format", "config", "`format`: config (of nats-server) or jwt (the limits of the account's claims)")
 	fs.Var(&users, "user", "`entry` of a user, as \"user: web, password: $SECRET\" or \"nkey: UD…\"; may be given several times")
 	name, err := parseNamed(fs, "kvregistry tenant account <tenant> prints an entry of \"accounts\" in a nats-server's configuration. It asks no server.", args, std)
 	if err != nil {
 		return err
 	}
-	if len(users) == 0 {
+	var text string
+	switch {
+	case format == "jwt" && len(users) == 0:
+		var limit []byte
+		limit, err = tenant.AccountClaims(name, limits)
+		text = string(limit) + "\n"
+	case format == "jwt":
+		return wrongUsage("an account's JWT has no users: leave --user out, and sign each with the account's key")
+	case format != "config":
+		return wrongUsage("--format %q is none; use config or jwt", format)
+	case len(users) == 0:
 		return wrongUsage("an account needs users: --user \"user: web, password: $SECRET\"")
+	default:
+		text, err = tenant.AccountConfig(name, limits, users...)
 	}
-	text, err := tenant.AccountConfig(name, limits, users...)
 	if err != nil {
 		return wrongUsage("%w", err)
 	}

@@ -75,6 +75,8 @@ func TestTenantWrongUsage(t *testing.T) {
 		{"role \"king\"", []string{"permissions", "a", "--role", "king"}},
 		{"--format \"xml\"", []string{"permissions", "a", "--format", "xml"}},
 		{"needs users", []string{"account", "a"}},
+		{"has no users", []string{"account", "a", "--user", "user: u", "--format", "jwt"}},
+		{"--format \"xml\"", []string{"account", "a", "--user", "user: u", "--format", "xml"}},
 		{"all of its limits", []string{"account", "a", "--user", "user: u", "--max-bytes", "0"}},
 		{"2 replicas", []string{"account", "a", "--user", "user: u", "--replicas", "2"}},
 		{"go together", []string{"list", "--tlscert", "x"}},
@@ -123,6 +125,11 @@ func TestTenantAccount(t *testing.T) {
 	code, out, text := called("tenant", "account", "acme", "--max-bytes", "1048576", "--connections", "3", "--user", "user: web, password: a", "--user", "user: api, password: b")
 	if code != 0 {
 		t.Fatal(text)
+	}
+	code, claims, text := called("tenant", "account", "acme", "--max-bytes", "1048576", "--connections", "3", "--format", "jwt")
+	var limits jwt.OperatorLimits
+	if err := json.Unmarshal([]byte(claims), &limits); code != 0 || err != nil || limits.DiskStorage != 1<<20 || limits.Conn != 3 || limits.Streams != 1 || limits.LeafNodeConn != 0 || limits.Consumer != 13 {
+		t.Errorf("%d %s %v %+v", code, text, err, limits)
 	}
 	opts := natstest.Configured(t, "accounts: {\n"+out+"}\n")
 	if len(opts.Accounts) != 1 || opts.Accounts[0].Name != "acme" || len(opts.Users) != 2 {
