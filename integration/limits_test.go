@@ -225,6 +225,7 @@ func TestRoomOfASilentServer(t *testing.T) {
 	must(t, tenant.Provision(t.Context(), s.Connect(), "acme", tenant.Config{MaxKeys: 1000}))
 	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.Tenant("acme"), kvregistry.KeepConnection())
 	register(t, r, web("a"))
+	time.Sleep(300 * time.Millisecond) // what is known of the room is old by then
 	l.blackhole(up, down)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
