@@ -44,6 +44,7 @@ func (g *guarded) as(t testing.TB, user string, opts ...nats.Option) *nats.Conn 
 var authentications = map[string]func(t *testing.T, access map[string]tenant.Access) *guarded{
 	"passwords":                            passwords,
 	"passwords, longer acknowledgements":   longerAcks,
+	"passwords, a cluster":                 clustered,
 	"nkeys over TLS":                       nkeyed,
 	"JWTs and credentials files over TLS":  operated,
 	"client certificates, mapped to users": certified,
@@ -59,10 +60,20 @@ func longerAcks(t *testing.T, access map[string]tenant.Access) *guarded {
 }
 
 func passworded(t *testing.T, access map[string]tenant.Access, flags map[string]bool) *guarded {
-	opts := configured(t, access, func(user string) string { return fmt.Sprintf("user: %q, password: secret", user) })
-	s := natstest.Start(t, func(o *server.Options) { o.Users, o.FeatureFlags = opts.Users, flags })
-	return &guarded{s, access, func(user string) []nats.Option { return []nats.Option{nats.UserInfo(user, "secret")} }}
+	users := withPasswords(t, access)
+	return &guarded{natstest.Start(t, func(o *server.Options) { o.Users, o.FeatureFlags = users, flags }), access, password}
 }
+
+func clustered(t *testing.T, access map[string]tenant.Access) *guarded {
+	users := withPasswords(t, access)
+	return &guarded{natstest.Cluster(t, func(o *server.Options) { o.Users = users })[0], access, password}
+}
+
+func withPasswords(t *testing.T, access map[string]tenant.Access) []*server.User {
+	return configured(t, access, func(user string) string { return fmt.Sprintf("user: %q, password: secret", user) }).Users
+}
+
+func password(user string) []nats.Option { return []nats.Option{nats.UserInfo(user, "secret")} }
 
 func nkeyed(t *testing.T, access map[string]tenant.Access) *guarded {
 	seeds := map[string][]byte{}

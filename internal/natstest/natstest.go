@@ -119,8 +119,8 @@ func Connect(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	return nc
 }
 
-// Cluster runs three servers with JetStream until the test ends.
-func Cluster(t testing.TB) []*Server {
+// Cluster runs three servers with JetStream until the test ends. change may alter their options.
+func Cluster(t testing.TB, change ...func(*server.Options)) []*Server {
 	t.Helper()
 	var routes []string
 	var ports []int
@@ -136,6 +136,9 @@ func Cluster(t testing.TB) []*Server {
 			NoLog: true, NoSigs: true, Routes: server.RoutesFromStr(routes[0] + "," + routes[1] + "," + routes[2]),
 			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i]},
 		}}
+		for _, f := range change {
+			f(&s.opts)
+		}
 		s.start()
 		t.Cleanup(s.Down)
 		list = append(list, s)
