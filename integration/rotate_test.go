@@ -2,12 +2,12 @@ package integration
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/kvregistry/go/internal/natstest"
@@ -16,29 +16,25 @@ import (
 
 // rotating is a server whose user "web" gets new credentials while it is connected.
 type rotating struct {
-	*natstest.Server
+	connect func(...nats.Option) *nats.Conn
+
 	web, observer nats.Option
 	rotate        func() // gives the process new ones, and has the server refuse the old ones
 }
 
+// rotatingPasswords is a server that changes its user's password, and knows one at a time.
 func rotatingPasswords(t *testing.T) rotating {
-	var opts *server.Options
-	users := func(password string) []*server.User {
-		return []*server.User{{Username: "web", Password: password}, {Username: "observer", Password: "p"}}
+	users := func(password int) string {
+		return fmt.Sprintf(`authorization { users: [ { user: web, password: "%d" }, { user: observer, password: p } ] }`, password)
 	}
-	s := natstest.Start(t, func(o *server.Options) {
-		o.Users = users("first")
-		opts = o
-	})
-	var password atomic.Value
-	password.Store("first")
-	web := nats.UserInfoHandler(func() (string, string) { return "web", password.Load().(string) })
-	return rotating{s, web, nats.UserInfo("observer", "p"), func() {
-		next := password.Load().(string) + " and next"
-		password.Store(next)
-		changed := opts.Clone()
-		changed.Users = users(next)
-		must(t, s.Server().ReloadOptions(changed))
+	s := startReloading(t, users(0))
+	var given atomic.Int64
+	asked := 0
+	web := nats.UserInfoHandler(func() (string, string) { return "web", fmt.Sprint(given.Load()) })
+	return rotating{s.Connect, web, nats.UserInfo("observer", "p"), func() {
+		given.Add(1)
+		asked++
+		s.reload(users(asked))
 	}}
 }
 
@@ -47,7 +43,7 @@ func rotatingJWTs(t *testing.T) rotating {
 	web, observer := filepath.Join(t.TempDir(), "web.creds"), filepath.Join(t.TempDir(), "observer.creds")
 	o.credentials(observer, "observer", nil)
 	user := o.credentials(web, "web", nil)
-	return rotating{o.Server, nats.UserCredentials(web), nats.UserCredentials(observer), func() {
+	return rotating{o.Connect, nats.UserCredentials(web), nats.UserCredentials(observer), func() {
 		old := user
 		user = o.credentials(web, "web", nil)
 		o.revoke(old)
@@ -62,8 +58,8 @@ func TestCredentialsAreRotated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := kind(t)
-			nc := s.Connect(s.web)
-			owner, observer := openOn(t, nc), openOn(t, s.Connect(s.observer))
+			nc := s.connect(s.web)
+			owner, observer := openOn(t, nc), openOn(t, s.connect(s.observer))
 			register(t, owner, web("a"))
 			sees(t, observer, time.Second, "web", "a")
 			events, err := observer.Watch(t.Context(), "web")

@@ -1,0 +1,93 @@
+package integration
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/internal/natstest"
+)
+
+// reloading is a nats-server with a configuration file, in a process of its own: it reads the file again beside its clients' traffic, of which the race
+// detector has a lot to say (nats-server issue 8499) that is none of this library's.
+type reloading struct {
+	t    testing.TB
+	proc *process
+	file string
+	base string // what the configuration begins with
+	url  string
+}
+
+// startReloading runs it until the test ends, with a configuration that says who may connect.
+func startReloading(t testing.TB, users string) *reloading {
+	t.Helper()
+	dir := t.TempDir()
+	address := fmt.Sprintf("127.0.0.1:%d", natstest.FreePort(t))
+	s := &reloading{t: t, file: filepath.Join(dir, "nats.conf"), url: "nats://" + address,
+		base: fmt.Sprintf("listen: %q\njetstream { store_dir: %q }\n", address, filepath.Join(dir, "store"))}
+	s.write(users)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "KVREGISTRY_TEST_CONFIGURED="+s.file, "GORACE=exitcode=0 log_path='"+filepath.Join(dir, "races")+"'")
+	s.proc = begin(t, cmd)
+	s.proc.await("ready", 20*time.Second)
+	return s
+}
+
+func (s *reloading) write(users string) {
+	s.t.Helper()
+	if err := os.WriteFile(s.file, []byte(s.base+users), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// reload has it go on with another configuration of who may connect.
+func (s *reloading) reload(users string) {
+	s.t.Helper()
+	s.write(users)
+	s.proc.tell("reload")
+	s.proc.await("done", 10*time.Second)
+}
+
+// Connect connects to it until the test ends.
+func (s *reloading) Connect(opts ...nats.Option) *nats.Conn {
+	s.t.Helper()
+	return natstest.Connect(s.t, s.url, opts...)
+}
+
+// configuredProcess runs a nats-server with a configuration file until its standard input ends.
+func configuredProcess(file string) int {
+	opts, err := server.ProcessConfigFile(file)
+	if err != nil {
+		fmt.Println("failed", err)
+		return 1
+	}
+	opts.NoLog, opts.NoSigs = true, true
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		fmt.Println("failed", err)
+		return 1
+	}
+	go srv.Start() // ends with the process
+	if !srv.ReadyForConnections(20 * time.Second) {
+		fmt.Println("failed: not ready")
+		return 1
+	}
+	fmt.Println("ready")
+	for sc := bufio.NewScanner(os.Stdin); sc.Scan(); {
+		if err := srv.Reload(); err != nil { // the only command
+			fmt.Println("failed", err)
+			continue
+		}
+		fmt.Println("done")
+	}
+	srv.Shutdown()
+	srv.WaitForShutdown()
+	return 0
+}
