@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -20,6 +21,16 @@ type rotating struct {
 
 	web, observer nats.Option
 	rotate        func() // gives the process new ones, and has the server refuse the old ones
+}
+
+// untouched makes a change that ends no connection.
+func untouched(t *testing.T, nc *nats.Conn, change func()) {
+	t.Helper()
+	lives := nc.Stats().Reconnects
+	change()
+	if err := nc.Flush(); err != nil || nc.Stats().Reconnects != lives {
+		t.Errorf("the change ended a connection: %v", err)
+	}
 }
 
 // rotatingPasswords is a server that changes its user's password, and knows one at a time.
@@ -89,5 +100,42 @@ func TestCredentialsAreRotated(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// neverGone looks a service up, again and again and at each event, until stop is called, and fails the test where no instance is found.
+func neverGone(t *testing.T, observer *kvregistry.Registry, name string) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	events, err := observer.Watch(ctx, name)
+	must(t, err)
+	stopped := make(chan struct{})
+	go func() { // ends with ctx
+		defer close(stopped)
+		there := map[string]bool{}
+		for ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Millisecond):
+			case e := <-events:
+				switch e.Kind {
+				case kvregistry.Registered, kvregistry.Updated:
+					there[e.Service.ID] = true
+				default:
+					delete(there, e.Service.ID)
+				}
+				if len(there) == 0 && ctx.Err() == nil {
+					t.Errorf("the last instance of %s was %s", name, e.Kind)
+				}
+			}
+			if _, err := observer.GetService(name); err != nil {
+				t.Errorf("a look-up meanwhile: %v", err)
+				return
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-stopped
 	}
 }
