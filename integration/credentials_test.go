@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"math/big"
 	"net"
@@ -103,13 +104,18 @@ func certified(t *testing.T, access map[string]tenant.Access) *guarded {
 // configured reads a configuration file whose users have the given access, as nats-server does.
 func configured(t *testing.T, access map[string]tenant.Access, who func(user string) string) *server.Options {
 	t.Helper()
+	return natstest.Configured(t, configuration(access, who))
+}
+
+// configuration is such a file's text.
+func configuration(access map[string]tenant.Access, who func(user string) string) string {
 	var text strings.Builder
 	text.WriteString("authorization {\n  users: [\n")
 	for user, a := range access {
 		fmt.Fprintf(&text, "{ %s\n%s}\n", who(user), a.Config())
 	}
 	fmt.Fprintf(&text, "{ %s }\n  ]\n}\n", who("root"))
-	return natstest.Configured(t, text.String())
+	return text.String()
 }
 
 // userKey makes a user's nkey.
@@ -191,4 +197,32 @@ func (a *authority) issue(t *testing.T, user string) tls.Certificate {
 		t.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// files are a certificate for a user and its key, on disk.
+func (a *authority) files(t *testing.T, user string) (cert, key string) {
+	t.Helper()
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	issued := a.issue(t, user)
+	private, err := x509.MarshalPKCS8PrivateKey(issued.PrivateKey)
+	must(t, err)
+	writePEM(t, cert, "CERTIFICATE", issued.Certificate[0])
+	writePEM(t, key, "PRIVATE KEY", private)
+	return cert, key
+}
+
+// fromFiles connects with what the files have at the time.
+func (a *authority) fromFiles(cert, key string) nats.Option {
+	return together(nats.Secure(&tls.Config{RootCAs: a.pool, MinVersion: tls.VersionTLS13}), nats.ClientCert(cert, key))
+}
+
+// writePEM writes a file of one or several of a kind.
+func writePEM(t *testing.T, file, kind string, ders ...[]byte) {
+	t.Helper()
+	var text []byte
+	for _, der := range ders {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})...)
+	}
+	must(t, os.WriteFile(file, text, 0o600))
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +57,17 @@ func (s *reloading) reload(users string) {
 	s.proc.await("done", 10*time.Second)
 }
 
+// kick ends a connection, as "nats server request kick" does.
+func (s *reloading) kick(nc *nats.Conn) {
+	s.t.Helper()
+	id, err := nc.GetClientID()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.proc.tell(fmt.Sprint("kick ", id))
+	s.proc.await("done", 10*time.Second)
+}
+
 // Connect connects to it until the test ends.
 func (s *reloading) Connect(opts ...nats.Option) *nats.Conn {
 	s.t.Helper()
@@ -81,7 +94,16 @@ func configuredProcess(file string) int {
 	}
 	fmt.Println("ready")
 	for sc := bufio.NewScanner(os.Stdin); sc.Scan(); {
-		if err := srv.Reload(); err != nil { // the only command
+		command, rest, _ := strings.Cut(sc.Text(), " ")
+		var err error
+		switch command {
+		case "reload":
+			err = srv.Reload()
+		case "kick":
+			id, _ := strconv.ParseUint(rest, 10, 64)
+			err = srv.DisconnectClientByID(id)
+		}
+		if err != nil {
 			fmt.Println("failed", err)
 			continue
 		}
