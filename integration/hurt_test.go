@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -135,11 +134,11 @@ func TestSlowConsumer(t *testing.T) {
 func TestPermissionRevoked(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		revoked server.Permissions
+		revoked string
 		back    time.Duration
 	}{
-		"publish":   {server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"$JS.>", "$KV.>"}}}, 5 * time.Second},
-		"subscribe": {server.Permissions{Subscribe: &server.SubjectPermission{Deny: []string{"_INBOX.>"}}}, 15 * time.Second},
+		"publish":   {`publish: { deny: ["$JS.>", "$KV.>"] }`, 5 * time.Second},
+		"subscribe": {`subscribe: { deny: ["_INBOX.>"] }`, 15 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -148,28 +147,17 @@ func TestPermissionRevoked(t *testing.T) {
 	}
 }
 
-func revoked(t *testing.T, perms server.Permissions, within time.Duration) {
-	users := func(p server.Permissions) []*server.User {
-		return []*server.User{{Username: "u", Password: "p", Permissions: &p}, {Username: "admin", Password: "p"}}
+func revoked(t *testing.T, perms string, within time.Duration) {
+	users := func(perms string) string {
+		return fmt.Sprintf("authorization { users: [ { user: u, password: p, permissions: { %s } }, { user: admin, password: p } ] }\n", perms)
 	}
-	all := server.Permissions{Publish: &server.SubjectPermission{Allow: []string{">"}}, Subscribe: &server.SubjectPermission{Allow: []string{">"}}}
-	var opts *server.Options
-	s := natstest.Start(t, func(o *server.Options) {
-		o.Users = users(all)
-		opts = o
-	})
-	reload := func(p server.Permissions) {
-		next := opts.Clone()
-		next.Users = users(p)
-		if err := s.Server().ReloadOptions(next); err != nil {
-			t.Fatal(err)
-		}
-	}
+	const all = `publish: ">", subscribe: ">"`
+	s := startReloading(t, users(all))
 	observer := openOn(t, s.Connect(nats.UserInfo("u", "p")))
 	owner := openOn(t, s.Connect(nats.UserInfo("admin", "p")))
 	register(t, owner, web("a"))
 	sees(t, observer, time.Second, "web", "a")
-	reload(perms)
+	s.reload(users(perms))
 	deleteViews(t, s.Connect(nats.UserInfo("admin", "p"))) // or it would see changes all the same
 	register(t, owner, web("b"))
 	before := observer.Health().Resyncs
@@ -183,7 +171,7 @@ func revoked(t *testing.T, perms server.Permissions, within time.Duration) {
 	if h := observer.Health(); h.OK() || h.Resyncs-before > 12 {
 		t.Errorf("while what it needs is refused: %+v, with %d resyncs before", h, before)
 	}
-	reload(all)
+	s.reload(users(all))
 	took := sees(t, observer, within, "web", "a", "b")
 	t.Logf("right again %s after the permissions were given back", took.Round(time.Millisecond))
 }

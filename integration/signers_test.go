@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 )
@@ -57,8 +60,8 @@ func TestSigningKeyIsRotated(t *testing.T) {
 }
 
 // What is signed with a key before it is trusted, or with one that is trusted no more, is not there for whoever does not trust it; and an owner
-// that does not trust it takes its id back: again and again from a newcomer that does not trust the owner's key either. Seen to fail with signers
-// that are not looked at, and with an owner that is fenced by what it does not trust.
+// that does not trust it takes its id back: again and again from a newcomer that does not trust the owner's key either, but not without pause. Seen to fail with signers
+// that are not looked at, with an owner that is fenced by what it does not trust, and with owners that do not pause: over a thousand messages in a second.
 func TestSigningKeyIsRotatedInTheWrongOrder(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -84,6 +87,11 @@ func TestSigningKeyIsRotatedInTheWrongOrder(t *testing.T) {
 		}
 		return nil
 	})
+	before := lastSequence(t, s.Connect())
+	time.Sleep(time.Second) // in which they write
+	if n := lastSequence(t, s.Connect()) - before; n > 20 {
+		t.Errorf("%d messages in a second", n)
+	}
 	must(t, stranger.Close())
 
 	early := open(t, s, kvregistry.SignWith(next), both, kvregistry.OnFenced(func(kvregistry.Service) { fenced <- "the early one" }))
@@ -105,4 +113,14 @@ func TestSigningKeyIsRotatedInTheWrongOrder(t *testing.T) {
 		t.Errorf("the new key is not trusted yet: %v, %d skipped", err, observer.Health().Skipped)
 	}
 	sees(t, open(t, s, both), time.Second, "web", "b")
+}
+
+// lastSequence is how many messages the default tenant's bucket has had.
+func lastSequence(t *testing.T, nc *nats.Conn) uint64 {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	must(t, err)
+	stream, err := js.Stream(t.Context(), "KV_registry_default")
+	must(t, err)
+	return stream.CachedInfo().State.LastSeq
 }

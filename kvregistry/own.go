@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
@@ -30,9 +31,11 @@ type registration struct {
 	lease   string                           // the lease that write names
 	later   []func(Service) (Service, error) // changes that did not get their turn in time
 	seen    *sighting
-	missed  uint64 // its revision when the view was last found to lack it
-	floor   uint64 // owner.top when its last write was begun,
-	life    uint64 // and owner.life
+	mended  time.Time // when it was last to be written over what is no registration,
+	mending bool      // and whether it is to be once more, in a moment
+	missed  uint64    // its revision when the view was last found to lack it
+	floor   uint64    // owner.top when its last write was begun,
+	life    uint64    // and owner.life
 }
 
 // owner holds what this process declared, and compares it with what the view sees.
@@ -137,11 +140,32 @@ func (o *owner) judge(id string, g *registration) []Service {
 		g.over = ErrFenced
 		return []Service{g.service}
 	case errors.Is(s.err, errLong) && s.Long <= largestRecord: // the next write meets it, and then it is read whole
-		g.dirty = true
+		o.mend(g)
 	default: // bytes that are no registration
-		g.rev, g.dirty = s.Revision, true
+		g.rev = s.Revision
+		o.mend(g)
 	}
 	return nil
+}
+
+// mendTime is the least time between two writes over what is no registration. Owners that don't believe each other's signatures would have no end of them.
+const mendTime = 250 * time.Millisecond
+
+// mend has a registration written again over what is none: at once, unless that was done a moment ago. The caller holds o.mu.
+func (o *owner) mend(g *registration) {
+	wait := mendTime - time.Since(g.mended)
+	switch {
+	case wait <= 0:
+		g.mended, g.dirty = time.Now(), true
+	case !g.mending:
+		g.mending = true
+		time.AfterFunc(wait, func() {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			g.mending, g.mended, g.dirty = false, time.Now(), true
+			o.wakeUp()
+		})
+	}
 }
 
 // taken reports whether a key's value is another owner's registration, be its format a newer one.
@@ -252,7 +276,7 @@ func (o *owner) unwritten(l *lease.Lease) int {
 	if l != nil {
 		id = l.ID
 	}
-	return len(o.those(func(g *registration) bool { return g.over == nil && (!g.acked || g.due(id)) }))
+	return len(o.those(func(g *registration) bool { return g.over == nil && (!g.acked || g.mending || g.due(id)) }))
 }
 
 // any reports whether there is a registration at all.
