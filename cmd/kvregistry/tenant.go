@@ -214,21 +214,18 @@ func limit(n int64) string {
 }
 
 func tenantPermissions(args []string, std streams) error {
-	var role, services, user, format string
+	var role, user, format string
+	var services entries
 	fs := flag.NewFlagSet("tenant permissions", flag.ContinueOnError)
 	fs.StringVar(&role, "role", string(tenant.RoleService), "`role`: "+fmt.Sprint(tenant.Roles()))
-	fs.StringVar(&services, "services", "", "`names` of the services that a registrar may register, with commas between them")
+	fs.Var(&services, "service", "`name` of a service that a registrar may register; may be given several times")
 	fs.StringVar(&user, "user", "", "`name` of the user, whom the inbox is named after; without it one is made up")
 	fs.StringVar(&format, "format", "config", "`format`: config (of nats-server), jwt (the claims' permissions) or json")
 	name, err := parseNamed(fs, "kvregistry tenant permissions <tenant> prints what a user of a role may do. It asks no server.", args, std)
 	if err != nil {
 		return err
 	}
-	var list []string
-	if services != "" {
-		list = strings.Split(services, ",")
-	}
-	access, err := tenant.Permissions(name, tenant.Role(role), list...)
+	access, err := tenant.Permissions(name, tenant.Role(role), services...)
 	if err == nil && user != "" {
 		access, err = access.For(user)
 	}

@@ -71,7 +71,8 @@ func TestTenantWrongUsage(t *testing.T) {
 		{"name a tenant", []string{"delete", ">", "--yes"}},
 		{"unknown argument \"b\"", []string{"create", "a", "b"}},
 		{"needs the names", []string{"permissions", "a", "--role", "registrar"}},
-		{"takes no names", []string{"permissions", "a", "--role", "observer", "--services", "web"}},
+		{"takes no names", []string{"permissions", "a", "--role", "observer", "--service", "web"}},
+		{"it is empty", []string{"permissions", "a", "--role", "registrar", "--service", ""}},
 		{"role \"king\"", []string{"permissions", "a", "--role", "king"}},
 		{"--format \"xml\"", []string{"permissions", "a", "--format", "xml"}},
 		{"needs users", []string{"account", "a"}},
@@ -88,9 +89,9 @@ func TestTenantWrongUsage(t *testing.T) {
 	}
 }
 
-// What is printed is what a server and the JWT library read.
+// What is printed is what a server and the JWT library read, of names with commas too. Seen to fail with names that are split at commas.
 func TestTenantPermissions(t *testing.T) {
-	want, err := tenant.Permissions("acme", tenant.RoleRegistrar, "web", "a.b")
+	want, err := tenant.Permissions("acme", tenant.RoleRegistrar, "web", "a.b", "a,b")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestTenantPermissions(t *testing.T) {
 		t.Fatal(err)
 	}
 	printed := func(format string) string {
-		code, out, err := called("tenant", "permissions", "acme", "--role", "registrar", "--services", "web,a.b", "--user", "web-1", "--format", format)
+		code, out, err := called("tenant", "permissions", "acme", "--role", "registrar", "--service", "web", "--service", "a.b", "--service", "a,b", "--user", "web-1", "--format", format)
 		if code != 0 {
 			t.Fatal(code, err)
 		}
