@@ -21,7 +21,8 @@ import (
 // Invariant 8, and its limit. Permissions say nothing of where a server sends its answers: within one account, a hostile user of tenant acme
 // has the server write what stands in its own bucket to a key of tenant other. A reader tells such an answer from a
 // registration and skips it, and the owner writes its key again; what it can't undo is that the other bucket can be emptied, after which the
-// living come back. Seen to fail with answers that are taken for what they say: the forged instance was shown.
+// living come back. What consumers send there is no key of the bucket. Seen to fail with answers that are taken for what they say: the forged instance was shown;
+// and with keys that go by what follows the bucket's name.
 func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	t.Parallel()
 	g := passwords(t, roles(t))
@@ -92,6 +93,7 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 		}
 		return nil
 	})
+	sentByConsumers(t, g, forged)
 	send(nats.Header{"Nats-Rollup": []string{"all"}}, "e", "svc.web.e") // the end of everything
 	natstest.Eventually(t, 5*time.Second, func() error {
 		return errors.Join(stands("svc.web.a"), stands("lease."+leaseOf(other)))
@@ -102,6 +104,70 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	case err := <-wrong:
 		t.Error(err)
 	default:
+	}
+}
+
+// sentByConsumers has consumers of acme's stream send what stands in it to keys of other: one that an observer made, to whoever subscribes to its deliver_subject, and the
+// reapers' queue, to whoever asks it for a message. The messages come into the other stream, but with the subjects that they have in acme's, which are no keys there.
+func sentByConsumers(t *testing.T, g *guarded, forged func(string) []byte) {
+	t.Helper()
+	root, service := g.as(t, "root"), g.as(t, string(tenant.RoleService))
+	observer, err := jetstream.New(g.as(t, string(tenant.RoleObserver)))
+	must(t, err)
+	streams, err := jetstream.New(root)
+	must(t, err)
+	other, err := streams.Stream(t.Context(), "KV_registry_other")
+	must(t, err)
+	keys := bucket(t, root, "other")
+	arrived := func(id string) {
+		t.Helper()
+		natstest.Eventually(t, 2*time.Second, func() error {
+			_, err := other.GetLastMsgForSubject(t.Context(), "$KV.registry_acme.svc.web."+id)
+			return err
+		})
+		if e, err := keys.Get(t.Context(), "svc.web."+id); !errors.Is(err, jetstream.ErrKeyNotFound) {
+			t.Errorf("what a consumer sent is key %s: %v, %v", id, e, err)
+		}
+	}
+	push := func(id string) *jetstream.ConsumerInfo {
+		t.Helper()
+		must(t, service.Publish("$KV.registry_acme.svc.web."+id, forged(id)))
+		must(t, service.Flush())
+		c, err := observer.CreatePushConsumer(t.Context(), "KV_registry_acme", jetstream.ConsumerConfig{
+			FilterSubject: "$KV.registry_acme.svc.web." + id, DeliverSubject: "$KV.registry_other.svc.web." + id, AckPolicy: jetstream.AckNonePolicy,
+		})
+		must(t, err)
+		return c.CachedInfo()
+	}
+	if push("unheard").PushBound { // a bucket's subscription has a wildcard, and the server sends to one of the very subject only
+		t.Error("a consumer is bound to a key that nobody subscribed to")
+	}
+	_, err = root.SubscribeSync("$KV.registry_other.svc.web.heard")
+	must(t, err)
+	must(t, root.Flush())
+	if !push("heard").PushBound {
+		t.Error("an observer can't learn any more who subscribes to a subject: docs/security.md says that he can")
+	}
+	arrived("heard")
+
+	own, err := jetstream.New(service)
+	must(t, err)
+	_ = own.DeleteConsumer(t.Context(), "KV_registry_acme", "reaper") // be it there or not
+	must(t, service.Publish("$KV.registry_acme.svc.web.pulled", forged("pulled")))
+	must(t, service.Flush())
+	_, err = own.CreateConsumer(t.Context(), "KV_registry_acme", jetstream.ConsumerConfig{
+		Durable: "reaper", FilterSubject: "$KV.registry_acme.svc.web.pulled", AckPolicy: jetstream.AckExplicitPolicy,
+	})
+	must(t, err)
+	must(t, service.PublishRequest("$JS.API.CONSUMER.MSG.NEXT.KV_registry_acme.reaper", "$KV.registry_other.svc.web.pulled", []byte(`{"batch":1}`)))
+	arrived("pulled")
+	must(t, service.PublishRequest("$JS.API.CONSUMER.MSG.NEXT.KV_registry_acme.reaper", "$KV.registry_other.svc.web.beat", []byte(`{"batch":1,"expires":1000000000,"idle_heartbeat":100000000}`)))
+	natstest.Eventually(t, 2*time.Second, func() error { // an empty message, which the observer of other skips
+		_, err := keys.Get(t.Context(), "svc.web.beat")
+		return err
+	})
+	if _, err := other.GetLastMsgForSubject(t.Context(), "$KV.registry_acme.svc.web.unheard"); !errors.Is(err, jetstream.ErrMsgNotFound) {
+		t.Errorf("what nobody subscribed to was sent: %v", err)
 	}
 }
 
@@ -137,6 +203,11 @@ func TestWhatOneAccountCannotKeepApart(t *testing.T) {
 	}
 	if err := tenant.Provision(t.Context(), root, "other", tenant.Config{}); err != nil {
 		t.Fatal(err)
+	}
+	mine, err := jetstream.New(g.as(t, string(tenant.RoleObserver)))
+	must(t, err)
+	if info, err := mine.AccountInfo(t.Context()); err != nil || info.Streams != 2 {
+		t.Errorf("the account's totals are no longer told to a user of one tenant: %+v, %v", info, err)
 	}
 	if _, err := bucket(t, root, "acme").Put(t.Context(), "svc.web.x", nil); err != nil {
 		t.Fatal(err)
