@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -67,7 +68,12 @@ func passworded(t *testing.T, access map[string]tenant.Access, flags map[string]
 
 func clustered(t *testing.T, access map[string]tenant.Access) *guarded {
 	users := withPasswords(t, access)
-	return &guarded{natstest.Cluster(t, func(o *server.Options) { o.Users = users })[0], access, password}
+	s := natstest.Cluster(t, func(o *server.Options) { o.Users = users })[0]
+	root := s.Connect(password("root")...)
+	natstest.Eventually(t, 20*time.Second, func() error { // its leader has to know all of its servers before there can be replicas
+		return errors.Join(tenant.Provision(t.Context(), root, "first", tenant.Config{}), tenant.Remove(t.Context(), root, "first"))
+	})
+	return &guarded{s, access, password}
 }
 
 func withPasswords(t *testing.T, access map[string]tenant.Access) []*server.User {

@@ -226,11 +226,26 @@ func (k *Keeper) Close(ctx context.Context, revoke bool) error {
 	if !revoke {
 		return nil
 	}
-	_, err := k.bucket.Write(ctx, tenant.Write{Key: tenant.LeaseKey(l.ID), Op: tenant.Purge, If: tenant.At(l.rev)})
-	if err != nil && !errors.Is(err, tenant.ErrConflict) {
+	if err := k.revoke(ctx, l.ID, l.rev); err != nil {
 		return fmt.Errorf("lease: not revoked, it ends within %s: %w", k.cfg.TTL, err)
 	}
 	return nil
+}
+
+// revoke ends a lease at its revision, or at that of a heartbeat that was under way as this one was closed.
+func (k *Keeper) revoke(ctx context.Context, id string, rev uint64) error {
+	key := tenant.LeaseKey(id)
+	for {
+		_, err := k.bucket.Write(ctx, tenant.Write{Key: key, Op: tenant.Purge, If: tenant.At(rev)})
+		if !errors.Is(err, tenant.ErrConflict) {
+			return err
+		}
+		last, err := k.bucket.Last(ctx, key)
+		if err != nil || last.Op != tenant.Put || last.Revision <= rev {
+			return err // somebody ended it
+		}
+		rev = last.Revision
+	}
 }
 
 // run grants and keeps one lease after the other.
