@@ -74,6 +74,7 @@ func (s *scan) start(ctx context.Context, filter string, values bool) (*nats.Sub
 	defer s.mu.Unlock()
 	sub, err := js.Subscribe(s.bucket.Subject(filter), s.receive, opts...)
 	if err != nil {
+		s.over = true // the consumer may have been made all the same, and its first entries be here
 		return nil, err
 	}
 	if s.left, err = sub.InitialConsumerPending(); s.left == 0 {
