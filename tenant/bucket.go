@@ -66,7 +66,8 @@ type Bucket struct {
 	cfg  Config
 	kv   atomic.Pointer[jetstream.KeyValue] // set by the first Ensure that succeeds
 
-	room room // what is left of its limits
+	room  room // what is left of its limits
+	tries tries
 
 	refused atomic.Pointer[refusal] // the last time that the server refused to make the bucket
 
@@ -91,7 +92,7 @@ func New(nc *nats.Conn, tenant string, cfg Config) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tenant: %w", err)
 	}
-	b := &Bucket{nc: nc, js: js, name: name, cfg: cfg}
+	b := &Bucket{nc: nc, js: js, name: name, cfg: cfg, tries: tries{all: map[*try]struct{}{}}}
 	b.room.turn = make(chan struct{}, 1)
 	b.room.turn <- struct{}{}
 	return b, nil

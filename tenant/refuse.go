@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,35 +25,73 @@ type refusal struct {
 	lives uint64
 }
 
-// refusalTime is how often a request that is not answered looks whether it was refused.
+// refusalTime is how often it is looked whether a request that is not answered was refused.
 const refusalTime = 20 * time.Millisecond
+
+// tries are the requests that are under way. While there are any, one look after the other sees whether some of them were refused.
+type tries struct {
+	mu    sync.Mutex
+	all   map[*try]struct{}
+	looks bool  // a look is due
+	last  error // the connection's, at the last look
+}
+
+// try is a request that is under way.
+type try struct {
+	before   error // the connection's last error as it began, which the connection keeps for ever
+	subjects []string
+	refuse   context.CancelCauseFunc
+}
 
 // Try bounds a request to the server in time. A server leaves a request that it refuses unanswered, and says so on the connection:
 // then the context ends at once, and [Bucket.Explain] says why. subjects are those that are published to; each may go on behind a dot, and
 // one that ends in '*' with anything but the reapers' queue. The caller calls cancel when the request is over.
 func (b *Bucket) Try(ctx context.Context, limit time.Duration, subjects ...string) (_ context.Context, cancel context.CancelFunc) {
-	before := b.nc.LastError() // which the connection keeps for ever
 	ctx, cancelTime := context.WithTimeout(ctx, limit)
 	ctx, refuse := context.WithCancelCause(ctx)
-	look := time.AfterFunc(refusalTime, func() { // ends with ctx
-		tick := time.NewTicker(refusalTime)
-		defer tick.Stop()
-		for {
-			switch last := b.nc.LastError(); {
-			case last == before:
-			case concerns(last, subjects):
-				refuse(fmt.Errorf("%w: allow this user the subjects of bucket %s, as tenant.Permissions lists them (%w)", ErrPermission, b.name, last))
-			case b.isDeaf(last):
-				refuse(fmt.Errorf("%w: this user may not subscribe to its answers: connect with its nats.CustomInboxPrefix (%w)", ErrPermission, last))
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
+	t := &try{b.nc.LastError(), subjects, refuse}
+	b.tries.mu.Lock()
+	defer b.tries.mu.Unlock()
+	b.tries.all[t] = struct{}{}
+	if !b.tries.looks {
+		b.tries.looks = true
+		time.AfterFunc(refusalTime, b.look) // ends when no request is under way
+	}
+	return ctx, func() {
+		b.tries.mu.Lock()
+		delete(b.tries.all, t)
+		b.tries.mu.Unlock()
+		refuse(nil)
+		cancelTime()
+	}
+}
+
+// look ends the requests that were refused, and comes again while there are others.
+func (b *Bucket) look() {
+	last := b.nc.LastError()
+	b.tries.mu.Lock()
+	defer b.tries.mu.Unlock()
+	if last != b.tries.last {
+		b.tries.last = last
+		for t := range b.tries.all {
+			if last != t.before {
+				b.judge(t, last)
 			}
 		}
-	})
-	return ctx, func() { look.Stop(); refuse(nil); cancelTime() }
+	}
+	if b.tries.looks = len(b.tries.all) > 0; b.tries.looks {
+		time.AfterFunc(refusalTime, b.look)
+	}
+}
+
+// judge ends a request where an error of the connection says that it was refused.
+func (b *Bucket) judge(t *try, last error) {
+	switch {
+	case concerns(last, t.subjects):
+		t.refuse(fmt.Errorf("%w: allow this user the subjects of bucket %s, as tenant.Permissions lists them (%w)", ErrPermission, b.name, last))
+	case b.isDeaf(last):
+		t.refuse(fmt.Errorf("%w: this user may not subscribe to its answers: connect with its nats.CustomInboxPrefix (%w)", ErrPermission, last))
+	}
 }
 
 // concerns reports whether an error of the connection is a permission violation about one of the subjects.
