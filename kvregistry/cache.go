@@ -18,7 +18,7 @@ import (
 type service struct {
 	name, filter string
 	snap         atomic.Pointer[Snapshot] // nil before the first complete snapshot
-	turn         atomic.Uint64            // of GetService
+	turns        atomic.Pointer[turns]    // of GetService; nil before the first
 
 	// Of the cache's writers. The list is complete once snap is there, and then immutable: a change makes a new one.
 	list     []*Service // ordered by id

@@ -38,43 +38,51 @@ func (r *Registry) GetServices(ctx context.Context, name string, filters ...Filt
 	return list, nil
 }
 
-// GetService returns one of the instances that [Registry.GetServices] would return. Successive calls without filters,
-// by whichever goroutines, go through them in turn; with filters, each is as likely as the others.
+// GetService returns one of the instances that [Registry.GetServices] would return. A goroutine's successive calls without filters
+// go through them in turn, and all goroutines' calls together are spread evenly; with filters, each is as likely as the others.
 func (r *Registry) GetService(name string, filters ...Filter) (Service, error) {
-	return r.getService(context.Background(), name, filters)
+	s, err := r.pick(context.Background(), name, filters)
+	if err != nil {
+		return Service{}, err
+	}
+	return *s, nil
 }
 
 // GetServiceContext is [Registry.GetService] with a context for the first look-up's wait.
 func (r *Registry) GetServiceContext(ctx context.Context, name string, filters ...Filter) (Service, error) {
-	return r.getService(ctx, name, filters)
-}
-
-func (r *Registry) getService(ctx context.Context, name string, filters []Filter) (Service, error) {
-	svc, snap, err := r.lookFresh(ctx, name)
+	s, err := r.pick(ctx, name, filters)
 	if err != nil {
 		return Service{}, err
+	}
+	return *s, nil
+}
+
+func (r *Registry) pick(ctx context.Context, name string, filters []Filter) (*Service, error) {
+	svc, snap, err := r.lookFresh(ctx, name)
+	if err != nil {
+		return nil, err
 	}
 	choices := snap.choices(filters)
 	if len(filters) == 0 {
 		if len(choices) == 0 {
-			return Service{}, notFound(snap, nil)
+			return nil, notFound(snap, nil)
 		}
-		return *choices[(svc.turn.Add(1)-1)%uint64(len(choices))], nil
+		return choices[svc.turn()%uint32(len(choices))], nil
 	}
 	n := count(choices, filters)
 	if n == 0 {
-		return Service{}, notFound(snap, filters)
+		return nil, notFound(snap, filters)
 	}
 	turn := rand.N(n) // a turn that look-ups with other filters take too would not be even for each
 	for _, s := range choices {
 		if matches(filters, s) {
 			if turn == 0 {
-				return *s, nil
+				return s, nil
 			}
 			turn--
 		}
 	}
-	return Service{}, notFound(snap, filters) // a filter that changes its mind
+	return nil, notFound(snap, filters) // a filter that changes its mind
 }
 
 // Snapshot returns the immutable view of a service without copying it: every instance, of every status. It

@@ -1,0 +1,48 @@
+package kvregistry
+
+import (
+	"runtime"
+	"sync"
+	"testing"
+)
+
+// Turns are even, whoever takes them: exactly for one goroutine, and to one per stripe for many. Seen to fail
+// with a stripe that is chosen at random for each turn.
+func TestTurnsAreEven(t *testing.T) {
+	const instances, each = 7, 7000
+	take := func(s *service) (n [instances]int) {
+		for range each {
+			n[s.turn()%instances]++
+		}
+		return n
+	}
+	s := &service{}
+	for i, n := range take(s) {
+		if n < each/instances-1 || n > each/instances+1 { // a stack that is moved may change the stripe
+			t.Errorf("instance %d had %d turns of %d", i, n, each)
+		}
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	var all [instances]int
+	for range 100 {
+		wg.Go(func() {
+			got := take(s)
+			mu.Lock()
+			defer mu.Unlock()
+			for i, n := range got {
+				all[i] += n
+			}
+		})
+	}
+	wg.Wait()
+	stripes := len(s.turns.Load().stripes)
+	if stripes < runtime.GOMAXPROCS(0) {
+		t.Errorf("%d stripes", stripes)
+	}
+	for i, n := range all {
+		if n < 100*each/instances-stripes || n > 100*each/instances+stripes {
+			t.Errorf("instance %d had %d turns of %d", i, n, 100*each)
+		}
+	}
+}
