@@ -30,7 +30,7 @@ func accounts(t *testing.T, maxBytes int64, tenants ...string) *natstest.Server 
 	}
 	opts := natstest.Configured(t, text+"}\n")
 	return natstest.Start(t, func(o *server.Options) {
-		o.Accounts, o.Users, o.JetStreamRequestQueueLimit = opts.Accounts, opts.Users, 2000 // of 10,000: for a flood that a small machine can bear
+		o.Accounts, o.Users, o.JetStreamRequestQueueLimit = opts.Accounts, opts.Users, 1000 // of 10,000: for a flood that a small machine can bear
 	})
 }
 
@@ -75,14 +75,14 @@ func besieged(t *testing.T, hostile, victim *nats.Conn, owner, observer *kvregis
 	var wg sync.WaitGroup
 	wg.Go(func() { // ends by itself
 		for n := range 20000 {
-			if n%4000 == 3999 {
-				time.Sleep(2 * ttl / 5) // so that it lasts
+			if n%2000 == 1999 {
+				time.Sleep(4 * ttl / 10) // so that it lasts
 			}
 			_ = hostile.PublishRequest("$JS.API.STREAM.INFO.KV_registry_acme", "_INBOX.flood", nil)
 		}
 	})
 	must(t, late.Observe("web"))
-	hurt := registers(t, owner, began.Add(2*ttl))
+	hurt := registers(t, owner, began.Add(4*ttl))
 	wg.Wait()
 	sees(t, observer, time.Second, "web", "a", "c")
 	natstest.Eventually(t, 10*time.Second, func() error {
@@ -122,7 +122,7 @@ func TestAccountPerTenant(t *testing.T) {
 	t.Parallel()
 	s := accounts(t, 4<<20, "acme", "other")
 	hostile, victim := s.Connect(nats.UserInfo("acme", "p")), s.Connect(nats.UserInfo("other", "p"))
-	owner := openOn(t, victim, kvregistry.Tenant("other"), kvregistry.MaxBytes(2<<20))
+	owner := openOn(t, victim, kvregistry.Tenant("other"), kvregistry.MaxBytes(2<<20), kvregistry.TTL(2*ttl))
 	register(t, owner, web("a"))
 	observer := openOn(t, victim, kvregistry.Tenant("other"))
 	sees(t, observer, time.Second, "web", "a")
