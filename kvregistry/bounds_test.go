@@ -111,6 +111,9 @@ func heap() int64 {
 
 // A name can't steer the terminal that an error is printed on. Seen to fail with names that are not quoted.
 func TestNamesAreQuoted(t *testing.T) {
+	if got := plain("svc.web.é"); got != "svc.web.é" {
+		t.Errorf("a name that can be printed is logged as %s", got)
+	}
 	name := "\x1b[2J\r\n\u202e"
 	g := &registration{name: name, id: name, over: ErrFenced}
 	_, fenced := newOwner().ending(g)

@@ -396,7 +396,7 @@ func (c *cache) doubt(svc *service, s sighting) bool {
 func (c *cache) skip(s sighting) {
 	n := c.skipped.Add(1)
 	if n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th …: a flood of them is no flood of log lines
-		c.log.Warn("kvregistry: skipped a record that can't be read", "key", s.Key, "revision", s.Revision, "reason", s.err, "skipped", n)
+		c.log.Warn("kvregistry: skipped a record that can't be read", "key", plain(s.Key), "revision", s.Revision, "reason", plain(s.err.Error()), "skipped", n)
 	}
 	if svc := c.find(s.name); svc != nil && !errors.Is(s.err, errNotKey) {
 		c.doubt(svc, s)

@@ -227,7 +227,7 @@ func (r *Registry) leaseLost(_ *lease.Lease, err error) {
 
 func (r *Registry) tellFenced(s Service) {
 	err := fmt.Errorf("%w: %q of service %q", ErrFenced, s.ID, s.Name)
-	r.opt.logger.Warn("kvregistry: a newer registration of the same id took over", "service", s.Name, "id", s.ID)
+	r.opt.logger.Warn("kvregistry: a newer registration of the same id took over", "service", plain(s.Name), "id", plain(s.ID))
 	r.tellOwn(Event{Kind: Fenced, Service: s, Err: err}, func() {
 		for _, f := range r.opt.onFenced {
 			f(s)

@@ -1,0 +1,65 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// bareHandler is a handler that prints attributes as they are.
+type bareHandler struct{ to *lines }
+
+func (h bareHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h bareHandler) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h bareHandler) WithGroup(string) slog.Handler            { return h }
+
+func (h bareHandler) Handle(_ context.Context, r slog.Record) error {
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool { text += fmt.Sprintf(" %s=%v", a.Key, a.Value); return true })
+	_, err := fmt.Fprintln(h.to, text)
+	return err
+}
+
+// What stands in the bucket can't steer the terminal that log lines are read at, be it in keys or in records, whatever the handler prints. Seen to fail with a key that is logged as it is.
+func TestLogLinesAreCalm(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	log := &lines{}
+	const evil = "\x1b[2J\u202e\a"
+	r := open(t, s, kvregistry.Logger(slog.New(bareHandler{log})))
+	if err := r.Observe(kvregistry.Everything); err != nil {
+		t.Fatal(err)
+	}
+	register(t, r, kvregistry.Service{Name: evil, ID: evil, Address: "a:1"})
+	other := open(t, s)
+	register(t, other, kvregistry.Service{Name: evil, ID: evil, Address: "a:2"}) // which fences it
+	nc := s.Connect()
+	for n, value := range []string{
+		"no JSON " + evil, `{"format":1,"lease":"` + evil + `"}`, `{"format":1,"lease":"L","instance":{"id":"` + evil + `"}}`,
+		`{"format":1,"lease":"\u001b[2J","owner":"\u001b","instance":{"id":"\u001b[2J","name":"\u001b[2J","status":"\u001b[2J"}}`, `{"format":"` + evil + `"}`,
+	} {
+		for _, key := range []string{"svc.web." + evil, "svc." + evil + ".x", "lease." + evil, evil, fmt.Sprint("svc.web.", n)} {
+			if err := nc.Publish("$KV.registry_default."+key, []byte(value)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	natstest.Eventually(t, 5*time.Second, func() error {
+		if log.count("can't be read") < 4 || log.count("took over") < 1 {
+			return errors.New("it was not logged")
+		}
+		return nil
+	})
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if strings.ContainsAny(log.text.String(), evil[:1]+"\u202e\a") {
+		t.Errorf("%q", log.text.String())
+	}
+}
