@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -28,7 +29,7 @@ const tries = 8
 // answer was lost, nothing at all, or a newer owner's registration, by which it is fenced.
 func (r *Registry) put(ctx context.Context, g *registration, lease string) error {
 	last := tenant.ErrConflict
-	for n := range tries {
+	for n := range tries { // the last comes a second and a half after the first
 		s, rev, acked, err := r.own.writing(g)
 		if err != nil {
 			return err
@@ -57,17 +58,25 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 			return nil
 		}
 		r.own.failed(g)
-		if !errors.Is(err, tenant.ErrConflict) && !errors.Is(err, errStale) && (!acked || !errors.Is(err, tenant.ErrStorageFull)) {
+		switch {
+		case errors.Is(err, tenant.ErrConflict), errors.Is(err, errStale):
+			last = err
+		case acked && errors.Is(err, tenant.ErrStorageFull):
+			last = fmt.Errorf("%w: %v", errCrowded, err)
+		default:
 			return err
 		}
-		last = err // where there is no room for what replaces its own, others of a cluster are being replaced as well
-		if err := pause(ctx, 5*time.Millisecond<<n); err != nil {
+		if err := pause(ctx, rand.N(10*time.Millisecond<<n)); err != nil {
 			return err
 		}
 	}
 	r.own.failed(g)
 	return fmt.Errorf("key %s: %w", g.key, last)
 }
+
+// errCrowded is why a registration can't replace its own yet: in a cluster what is being written needs room beside what it replaces, and so do others that are. It
+// is no reason to give up, as a full bucket is for what is new.
+var errCrowded = errors.New("no room beside what is being replaced")
 
 // statusRoom is by how many bytes a registration may grow without asking: a status is never refused.
 const statusRoom = 32
