@@ -62,13 +62,13 @@ func (r *Registry) pick(ctx context.Context, name string, filters []Filter) (*Se
 	if err != nil {
 		return nil, err
 	}
-	choices := snap.choices(filters)
 	if len(filters) == 0 {
-		if len(choices) == 0 {
+		if len(snap.callable) == 0 {
 			return nil, notFound(snap, nil)
 		}
-		return choices[svc.turn()%uint32(len(choices))], nil
+		return snap.callable[svc.turn()%uint32(len(snap.callable))], nil
 	}
+	choices := snap.choices(filters)
 	n := count(choices, filters)
 	if n == 0 {
 		return nil, notFound(snap, filters)
@@ -113,10 +113,7 @@ func (r *Registry) lookFresh(ctx context.Context, name string) (*service, *Snaps
 
 // look finds a service's current snapshot in memory, or has it read.
 func (r *Registry) look(ctx context.Context, name string) (*service, *Snapshot, error) {
-	if r.closed.Load() {
-		return nil, nil, fmt.Errorf("kvregistry: %w", ErrClosed)
-	}
-	if svc := r.cache.find(name); svc != nil {
+	if svc := r.cache.find(name); svc != nil && !r.closed.Load() {
 		if snap := svc.snap.Load(); snap != nil {
 			return svc, snap, nil
 		}
@@ -126,6 +123,9 @@ func (r *Registry) look(ctx context.Context, name string) (*service, *Snapshot, 
 
 // firstLook starts the watch of a service and waits for its first snapshot.
 func (r *Registry) firstLook(ctx context.Context, name string) (*service, *Snapshot, error) {
+	if r.closed.Load() {
+		return nil, nil, fmt.Errorf("kvregistry: %w", ErrClosed)
+	}
 	if err := checkName(name); err != nil {
 		return nil, nil, fmt.Errorf("kvregistry: %w", err)
 	}

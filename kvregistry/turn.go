@@ -2,17 +2,15 @@ package kvregistry
 
 import (
 	"math/rand/v2"
-	"runtime"
 	"sync/atomic"
 	"unsafe"
 )
 
 // turns deals out turns, to many goroutines at once. Each takes them from one of a few stripes, which it finds by where its stack is: a counter that all of them shared
 // would go from core to core with each call. The turns of a stripe are even, and so are those of all together but for one each.
-type turns struct {
-	stripes []stripe // a power of two
-	shift   uint8    // takes a hash of 64 bits to a stripe
-}
+type turns [1 << stripeBits]stripe
+
+const stripeBits = 5
 
 // stripe has a cache line of its own, or two where they are fetched in pairs.
 type stripe struct {
@@ -21,16 +19,9 @@ type stripe struct {
 }
 
 func newTurns() *turns {
-	t := &turns{shift: 64}
-	for n := 1; ; n *= 2 {
-		if n >= 4*runtime.GOMAXPROCS(0) || n == 64 {
-			t.stripes = make([]stripe, n)
-			break
-		}
-		t.shift--
-	}
-	for i := range t.stripes {
-		t.stripes[i].n.Store(rand.Uint32()) // they don't begin with the same instance
+	t := new(turns)
+	for i := range t {
+		t[i].n.Store(rand.Uint32()) // they don't begin with the same instance
 	}
 	return t
 }
@@ -39,15 +30,14 @@ func newTurns() *turns {
 func (t *turns) next() uint32 {
 	var here byte
 	where := uint64(uintptr(unsafe.Pointer(&here))) >> 11 // the smallest stack has 2 KiB
-	return t.stripes[where*0x9E3779B97F4A7C15>>t.shift].n.Add(1)
+	return t[where*0x9E3779B97F4A7C15>>(64-stripeBits)].n.Add(1)
 }
 
 // turn is the caller's turn among a service's instances.
 func (s *service) turn() uint32 {
-	t := s.turns.Load()
-	if t == nil {
-		s.turns.CompareAndSwap(nil, newTurns())
-		t = s.turns.Load()
+	if t := s.turns.Load(); t != nil {
+		return t.next()
 	}
-	return t.next()
+	s.turns.CompareAndSwap(nil, newTurns())
+	return s.turns.Load().next()
 }
