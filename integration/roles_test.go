@@ -423,9 +423,13 @@ func (l *lines) Write(p []byte) (int, error) {
 
 func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
-// count is how many times something was logged.
-func (l *lines) count(what string) int {
+func (l *lines) all() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), what)
+	return l.text.String()
+}
+
+// count is how many times something was logged.
+func (l *lines) count(what string) int {
+	return strings.Count(l.all(), what)
 }
