@@ -117,7 +117,7 @@ func registers(t *testing.T, owner *kvregistry.Registry, until time.Time) (took 
 
 // Invariant 8: tenants with an account each do not exist for each other, be their code as hostile as it likes. Each request that the test of one account
 // shows to go through does nothing here, and neither the names nor the storage of the other is in reach. What they share is the server's time: leases outlast a flood of
-// requests. Seen to fail with heartbeats that ask the JetStream API first.
+// requests. Seen to fail, on a machine that was busy besides, with heartbeats that ask the JetStream API first.
 func TestAccountPerTenant(t *testing.T) {
 	t.Parallel()
 	s := accounts(t, 4<<20, "acme", "other")

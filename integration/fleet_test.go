@@ -46,6 +46,15 @@ func serverProcess(text string) int {
 		}
 		opts.Routes = server.RoutesFromStr(p.Routes)
 	}
+	return runServer(opts, func(srv *server.Server, told *bufio.Scanner) {
+		if told.Scan() && told.Text() == "lameduck" {
+			srv.LameDuckShutdown()
+		}
+	})
+}
+
+// runServer runs a nats-server in this process for as long as serve does, which reads what the process is told.
+func runServer(opts *server.Options, serve func(srv *server.Server, told *bufio.Scanner)) int {
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		fmt.Println("failed", err)
@@ -57,9 +66,7 @@ func serverProcess(text string) int {
 		return 1
 	}
 	fmt.Println("ready")
-	if sc := bufio.NewScanner(os.Stdin); sc.Scan() && sc.Text() == "lameduck" {
-		srv.LameDuckShutdown()
-	}
+	serve(srv, bufio.NewScanner(os.Stdin))
 	srv.Shutdown()
 	srv.WaitForShutdown()
 	return 0

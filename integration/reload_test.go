@@ -82,34 +82,24 @@ func configuredProcess(file string) int {
 		return 1
 	}
 	opts.NoLog, opts.NoSigs = true, true
-	srv, err := server.NewServer(opts)
-	if err != nil {
-		fmt.Println("failed", err)
-		return 1
-	}
-	go srv.Start() // ends with the process
-	if !srv.ReadyForConnections(20 * time.Second) {
-		fmt.Println("failed: not ready")
-		return 1
-	}
-	fmt.Println("ready")
-	for sc := bufio.NewScanner(os.Stdin); sc.Scan(); {
-		command, rest, _ := strings.Cut(sc.Text(), " ")
-		var err error
-		switch command {
-		case "reload":
-			err = srv.Reload()
-		case "kick":
-			id, _ := strconv.ParseUint(rest, 10, 64)
-			err = srv.DisconnectClientByID(id)
+	return runServer(opts, func(srv *server.Server, told *bufio.Scanner) {
+		for told.Scan() {
+			if err := obey(srv, told.Text()); err != nil {
+				fmt.Println("failed", err)
+				continue
+			}
+			fmt.Println("done")
 		}
-		if err != nil {
-			fmt.Println("failed", err)
-			continue
-		}
-		fmt.Println("done")
+	})
+}
+
+func obey(srv *server.Server, told string) error {
+	switch command, rest, _ := strings.Cut(told, " "); command {
+	case "reload":
+		return srv.Reload()
+	case "kick":
+		id, _ := strconv.ParseUint(rest, 10, 64)
+		return srv.DisconnectClientByID(id)
 	}
-	srv.Shutdown()
-	srv.WaitForShutdown()
-	return 0
+	return nil
 }

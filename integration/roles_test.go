@@ -210,14 +210,8 @@ func adminMakesTheBucket(t *testing.T, g *guarded) {
 
 // requests are those that JetStream takes of a stream, by what comes after its name.
 var requests = map[string][]string{
-	"": {
-		"STREAM.CREATE", "STREAM.UPDATE", "STREAM.INFO", "STREAM.DELETE", "STREAM.PURGE", "STREAM.SNAPSHOT", "STREAM.RESTORE", "STREAM.MSG.GET", "STREAM.MSG.DELETE",
-		"STREAM.PEER.REMOVE", "STREAM.LEADER.STEPDOWN", "DIRECT.GET", "CONSUMER.CREATE", "CONSUMER.NAMES", "CONSUMER.LIST",
-	},
-	".reaper": {
-		"CONSUMER.CREATE", "CONSUMER.DURABLE.CREATE", "CONSUMER.INFO", "CONSUMER.DELETE", "CONSUMER.PAUSE", "CONSUMER.RESET", "CONSUMER.UNPIN",
-		"CONSUMER.LEADER.STEPDOWN", "CONSUMER.MSG.NEXT",
-	},
+	"":                                  natstest.StreamRequests,
+	".reaper":                           natstest.ConsumerRequests,
 	".view-x":                           {"CONSUMER.CREATE", "CONSUMER.DELETE", "CONSUMER.INFO", "CONSUMER.MSG.NEXT", "CONSUMER.DURABLE.CREATE", "CONSUMER.PAUSE"},
 	".view-x.$KV.registry_other.svc.>":  {"CONSUMER.CREATE"},
 	".$KV.registry_other.svc.web.a":     {"DIRECT.GET"},

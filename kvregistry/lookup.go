@@ -57,6 +57,7 @@ func (r *Registry) GetServiceContext(ctx context.Context, name string, filters .
 	return *s, nil
 }
 
+// pick chooses the instance. Its callers are alike to the letter: what they would share costs a second copy of it, a quarter of a look-up's time.
 func (r *Registry) pick(ctx context.Context, name string, filters []Filter) (*Service, error) {
 	svc, snap, err := r.lookFresh(ctx, name)
 	if err != nil {

@@ -51,6 +51,9 @@ const (
 // largestRecord is the largest MaxRecord there may be.
 const largestRecord = 1 << 20
 
+// checkTime is the time between two looks at whether something happened that nothing told of.
+func (o *options) checkTime() time.Duration { return min(o.ttl, DefaultTTL) }
+
 // writeTime bounds the writes of the methods that take no context.
 const writeTime = 5 * time.Second
 

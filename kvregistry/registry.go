@@ -101,7 +101,7 @@ func build(o options) (*Registry, error) {
 	r.reaper = lease.NewReaper(b, lease.ReaperConfig{
 		TTL: o.ttl, Filter: tenant.AllServices, LeaseOf: leaseOf, Steady: r.keeper.Steady, Logger: o.logger,
 	})
-	r.view = watcher.New(b, watcher.Config{Apply: r.apply, Missing: b.Ensure, MaxValue: o.bounds.record, Check: min(o.ttl, lease.DefaultTTL), Logger: o.logger})
+	r.view = watcher.New(b, watcher.Config{Apply: r.apply, Missing: b.Ensure, MaxValue: o.bounds.record, Check: o.checkTime(), Logger: o.logger})
 	r.cache.view = r.view
 	r.goUnlessClosed(&r.wg, r.reconcile) // ends with r.ctx; Close waits
 	if o.onEvent != nil {

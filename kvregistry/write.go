@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -184,7 +183,7 @@ func each(list []*registration, f func(*registration) error) error {
 // reconcile keeps the bucket at what was declared: after a lease was lost or a key vanished, and for what could
 // not be written when it was asked for. It ends with the registry.
 func (r *Registry) reconcile() {
-	retry, look := time.NewTimer(0), time.NewTicker(min(r.opt.ttl, lease.DefaultTTL))
+	retry, look := time.NewTimer(0), time.NewTicker(r.opt.checkTime())
 	defer retry.Stop()
 	defer look.Stop()
 	for wait := time.Duration(0); ; {

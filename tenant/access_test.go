@@ -5,21 +5,20 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/kvregistry/go/internal/natstest"
 )
 
 // foreign are subjects of a stream and its bucket: JetStream's API with each kind of name that a request ends in, and acknowledgements and
 // answers of flow control in both of their forms.
 func foreign(stream, bucket string, consumers ...string) []string {
 	var list []string
-	for _, op := range []string{
-		"STREAM.CREATE", "STREAM.UPDATE", "STREAM.INFO", "STREAM.DELETE", "STREAM.PURGE", "STREAM.SNAPSHOT", "STREAM.RESTORE", "STREAM.MSG.GET", "STREAM.MSG.DELETE",
-		"STREAM.PEER.REMOVE", "STREAM.LEADER.STEPDOWN", "DIRECT.GET", "CONSUMER.CREATE", "CONSUMER.NAMES", "CONSUMER.LIST",
-	} {
+	for _, op := range natstest.StreamRequests {
 		list = append(list, "$JS.API."+op+"."+stream)
 	}
 	for _, c := range consumers {
-		for _, op := range []string{"CREATE", "DURABLE.CREATE", "INFO", "DELETE", "PAUSE", "RESET", "UNPIN", "LEADER.STEPDOWN", "MSG.NEXT"} {
-			list = append(list, "$JS.API.CONSUMER."+op+"."+stream+"."+c)
+		for _, op := range natstest.ConsumerRequests {
+			list = append(list, "$JS.API."+op+"."+stream+"."+c)
 		}
 		list = append(list, "$JS.API.CONSUMER.CREATE."+stream+"."+c+".$KV."+bucket+".svc.>")
 		for _, before := range []string{"", "hub.HASH.", "_.HASH."} {

@@ -122,6 +122,17 @@ func (l *login) do(f func(ctx context.Context, nc *nats.Conn) error) error {
 	return f(ctx, nc)
 }
 
+// report does something and then says so.
+func (l *login) report(std streams, done string, f func(ctx context.Context, nc *nats.Conn) error) error {
+	return l.do(func(ctx context.Context, nc *nats.Conn) error {
+		if err := f(ctx, nc); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(std.out, done)
+		return err
+	})
+}
+
 func tenantCreate(args []string, std streams) error {
 	var l login
 	var cfg tenant.Config
@@ -134,13 +145,7 @@ func tenantCreate(args []string, std streams) error {
 	if err != nil {
 		return err
 	}
-	return l.do(func(ctx context.Context, nc *nats.Conn) error {
-		if err := tenant.Provision(ctx, nc, name, cfg); err != nil {
-			return err
-		}
-		_, err := fmt.Fprintf(std.out, "tenant %s is there\n", name)
-		return err
-	})
+	return l.report(std, "tenant "+name+" is there", func(ctx context.Context, nc *nats.Conn) error { return tenant.Provision(ctx, nc, name, cfg) })
 }
 
 // amount is a flag of a limit that may be taken away.
@@ -176,13 +181,7 @@ func tenantChange(args []string, std streams) error {
 	if cfg == (tenant.Config{}) {
 		return wrongUsage("say what to change: --max-keys, --max-bytes or --replicas")
 	}
-	return l.do(func(ctx context.Context, nc *nats.Conn) error {
-		if err := tenant.Change(ctx, nc, name, cfg); err != nil {
-			return err
-		}
-		_, err := fmt.Fprintf(std.out, "tenant %s is changed\n", name)
-		return err
-	})
+	return l.report(std, "tenant "+name+" is changed", func(ctx context.Context, nc *nats.Conn) error { return tenant.Change(ctx, nc, name, cfg) })
 }
 
 func tenantList(args []string, std streams) error {
@@ -300,11 +299,5 @@ func tenantDelete(args []string, std streams) error {
 	if !yes {
 		return wrongUsage("this ends every registration of tenant %s; add --yes to do it", name)
 	}
-	return l.do(func(ctx context.Context, nc *nats.Conn) error {
-		if err := tenant.Remove(ctx, nc, name); err != nil {
-			return err
-		}
-		_, err := fmt.Fprintf(std.out, "tenant %s is deleted\n", name)
-		return err
-	})
+	return l.report(std, "tenant "+name+" is deleted", func(ctx context.Context, nc *nats.Conn) error { return tenant.Remove(ctx, nc, name) })
 }
