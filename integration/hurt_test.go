@@ -213,9 +213,10 @@ func TestMaxConsumersReached(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.MaxConsumers = 2
-	if stream, err = js.CreateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Eventually(t, 2*time.Second, func() error { // see TestTenantIsMadeAnewAtOnce of package tenant
+		stream, err = js.CreateStream(t.Context(), cfg)
+		return err
+	})
 	observer := open(t, s, kvregistry.WithoutReaping(), kvregistry.Timeout(300*time.Millisecond))
 	for _, name := range []string{"one", "two"} {
 		if _, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: name}); err != nil {

@@ -195,10 +195,30 @@ func (b *Bucket) create(ctx context.Context) (jetstream.KeyValue, error) {
 		Duplicates:             2 * time.Minute,
 	}
 	limitKeys(&cfg, b.cfg.MaxKeys)
-	if _, err := b.js.CreateStream(ctx, cfg); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return nil, err
+	for began := time.Now(); ; {
+		_, err := b.js.CreateStream(ctx, cfg)
+		switch {
+		case err == nil, errors.Is(err, jetstream.ErrStreamNameAlreadyInUse):
+			return b.js.KeyValue(ctx, b.name)
+		case !isPassing(err) || time.Since(began) > passing:
+			return nil, err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
+		}
 	}
-	return b.js.KeyValue(ctx, b.name)
+}
+
+// passing is how long a refusal may last that is soon over.
+const passing = 2 * time.Second
+
+// isPassing tells such a refusal of a stream: a server that removes the folder of the account's last stream while this one comes into it can't store it, and
+// a node of the cluster may not be known to the one that has just been elected.
+func isPassing(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == codeStreamCreate || isNodeAway(api))
 }
 
 // check compares an existing bucket with what the registry relies on.

@@ -47,6 +47,7 @@ const (
 	codeMaximumStreams     = 10027
 	codeMemoryExceeded     = 10028
 	codeStorageExceeded    = 10047
+	codeStreamCreate       = 10049
 	codeStreamStoreFailed  = 10077
 	codeClusterNoPeers     = 10005
 	codeMessageExceeds     = 10054
@@ -80,8 +81,13 @@ func (b *Bucket) Explain(ctx context.Context, err error) error {
 	return err
 }
 
+// isNodeAway tells that too few nodes are there for the bucket's replicas, which may be over in a moment.
+func isNodeAway(api *jetstream.APIError) bool {
+	return api.ErrorCode == codeClusterNoPeers && strings.Contains(api.Description, "offline")
+}
+
 func (b *Bucket) explainCode(api *jetstream.APIError, err error) error {
-	if api.ErrorCode == codeClusterNoPeers && strings.Contains(api.Description, "offline") { // it may be back in a moment
+	if isNodeAway(api) {
 		return fmt.Errorf("a server of the cluster is away, without which bucket %s can't have %d replicas (%w)", b.name, b.cfg.replicas(b.nc), err)
 	}
 	switch api.ErrorCode {

@@ -147,24 +147,26 @@ func Cluster(t testing.TB, change ...func(*server.Options)) []*Server {
 	return list
 }
 
-// AwaitCluster waits until the servers that are up have a JetStream leader among them, and follow it.
+// AwaitCluster waits until the servers that are up have a JetStream leader among them, follow it, and are known to it, so that it gives them replicas.
 func AwaitCluster(t testing.TB, list []*Server) {
 	t.Helper()
 	Eventually(t, 30*time.Second, func() error {
-		leaders := 0
+		up, leaders, known := 0, 0, 0
 		for _, s := range list {
 			if s.srv == nil {
 				continue
 			}
+			up++
 			if !s.srv.ReadyForConnections(time.Second) || !s.srv.JetStreamIsCurrent() {
 				return errors.New("a server is not current")
 			}
 			if s.srv.JetStreamIsLeader() {
 				leaders++
+				known = len(s.srv.JetStreamClusterPeers())
 			}
 		}
-		if leaders != 1 {
-			return fmt.Errorf("%d leaders", leaders)
+		if leaders != 1 || known < up {
+			return fmt.Errorf("%d leaders, and %d of %d servers known", leaders, known, up)
 		}
 		return nil
 	})
