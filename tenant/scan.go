@@ -3,11 +3,15 @@ package tenant
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // scanStall is how long a scan waits for the next entry. A consumer that a cluster lost, or never made, sends nothing:
@@ -17,19 +21,31 @@ const scanStall = 2 * time.Second
 // scanTime bounds a whole scan.
 const scanTime = 10 * time.Minute
 
+// scanHeartbeat is how often the server says that a scan that waits has all that was sent; scanLeft, after which it ends a consumer that was left behind.
+const (
+	scanHeartbeat = 500 * time.Millisecond
+	scanLeft      = 5 * time.Second
+)
+
 var errStalled = fmt.Errorf("the server sent nothing for %s: %w", scanStall, context.DeadlineExceeded)
+var errLost = errors.New("an entry was lost") // with a connection that was made again
 
 // scan is one reading of the keys under a filter. Each entry is looked at as it comes and is not kept: a value may be as large as the server
-// lets through, and flow control bounds what is under way. So it does not use the watcher of nats.go, which keeps 256 of them.
+// lets through, and flow control bounds what is under way. So it does not use the watcher of nats.go, which keeps 256 of them; nor its ordered consumer, which takes
+// an entry whose headers say so for a word of the server's, and is silent from then on.
 type scan struct {
 	bucket *Bucket
+	name   string // of the consumer
+	inbox  string
 	each   func(Entry)
+	fail   func(error)
 	stall  *time.Timer
 	done   chan struct{} // closed when all have come
 
-	mu   sync.Mutex // guards what follows; held while each runs
-	left uint64     // entries that are still to come
-	over bool
+	mu       sync.Mutex // guards what follows; held while each runs
+	received uint64     // entries so far, which the consumer numbers from 1
+	left     uint64     // entries that are still to come
+	over     bool
 }
 
 // Scan reads every key under a filter once, deleted ones whose tombstone still stands included, in the
@@ -40,15 +56,17 @@ func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func
 	defer end()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &scan{bucket: b, each: each, done: make(chan struct{}), stall: time.AfterFunc(scanStall, func() { cancel(errStalled) })}
+	s := &scan{
+		bucket: b, name: "scan-" + rand.Text(), inbox: b.nc.NewInbox(), each: each, fail: cancel, done: make(chan struct{}),
+		stall: time.AfterFunc(scanStall, func() { cancel(errStalled) }),
+	}
 	defer s.stall.Stop()
 	sub, err := s.start(ctx, filter, values)
 	if err != nil {
 		return fmt.Errorf("tenant: scan %s: %w", filter, b.Explain(ctx, cmp.Or(context.Cause(ctx), err)))
 	}
 	sub.SetClosedHandler(func(string) { cancel(errStalled) })
-	defer func() { _ = sub.Unsubscribe() }() // where this fails, the server ends the consumer by itself
-	defer s.stop()
+	defer s.stop(sub)
 	select {
 	case <-s.done:
 		return nil
@@ -62,32 +80,52 @@ func (s *scan) start(ctx context.Context, filter string, values bool) (*nats.Sub
 	if _, err := s.bucket.store(ctx); err != nil {
 		return nil, err
 	}
-	js, err := s.bucket.nc.JetStream()
-	if err != nil {
-		return nil, err
-	}
-	opts := []nats.SubOpt{nats.BindStream(s.bucket.Stream()), nats.OrderedConsumer(), nats.DeliverLastPerSubject(), nats.Context(ctx)}
-	if !values {
-		opts = append(opts, nats.HeadersOnly())
-	}
 	s.mu.Lock() // no entry is looked at before their number is known
 	defer s.mu.Unlock()
-	sub, err := js.Subscribe(s.bucket.Subject(filter), s.receive, opts...)
+	sub, err := s.bucket.nc.Subscribe(s.inbox, s.receive)
 	if err != nil {
-		s.over = true // the consumer may have been made all the same, and its first entries be here
 		return nil, err
 	}
-	if s.left, err = sub.InitialConsumerPending(); s.left == 0 {
+	_ = sub.SetPendingLimits(-1, -1) // flow control bounds what is under way
+	c, err := s.bucket.js.CreatePushConsumer(ctx, s.bucket.Stream(), jetstream.ConsumerConfig{
+		Name:              s.name,
+		DeliverSubject:    s.inbox,
+		DeliverPolicy:     jetstream.DeliverLastPerSubjectPolicy,
+		AckPolicy:         jetstream.AckNonePolicy,
+		FilterSubject:     s.bucket.Subject(filter),
+		HeadersOnly:       !values,
+		FlowControl:       true,
+		IdleHeartbeat:     scanHeartbeat,
+		InactiveThreshold: scanLeft,
+		MemoryStorage:     true,
+		Replicas:          1,
+		MaxDeliver:        1,
+	})
+	if err != nil { // it may have been made all the same, and its first entries be here
+		s.end(sub)
+		return nil, err
+	}
+	made := c.CachedInfo()
+	if s.left = made.NumPending + made.Delivered.Consumer; s.left == 0 { // what was sent already waits for s.mu
 		s.finish()
 	}
-	return sub, err
+	return sub, nil
 }
 
+// receive takes what the consumer sends. A word of the server's has the inbox's subject, and an entry that of its key, whatever its headers say.
 func (s *scan) receive(msg *nats.Msg) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	if msg.Subject == s.inbox {
+		s.control(msg)
+		return
+	}
 	meta, err := msg.Metadata()
-	if s.over || err != nil {
+	if s.received++; err != nil || meta.Sequence.Consumer != s.received {
+		s.fail(errLost)
 		return
 	}
 	s.stall.Reset(scanStall)
@@ -98,6 +136,20 @@ func (s *scan) receive(msg *nats.Msg) {
 	}
 }
 
+// control answers flow control, and learns from a heartbeat whether an entry was lost. The caller holds s.mu.
+func (s *scan) control(msg *nats.Msg) {
+	if msg.Reply != "" {
+		_ = msg.Respond(nil)
+		return
+	}
+	if stalled := msg.Header.Get("Nats-Consumer-Stalled"); stalled != "" {
+		_ = s.bucket.nc.Publish(stalled, nil)
+	}
+	if sent, err := strconv.ParseUint(msg.Header.Get("Nats-Last-Consumer"), 10, 64); err != nil || sent != s.received {
+		s.fail(errLost)
+	}
+}
+
 // finish ends the scan: all have come. The caller holds s.mu.
 func (s *scan) finish() {
 	s.over = true
@@ -105,8 +157,15 @@ func (s *scan) finish() {
 }
 
 // stop has each run no more.
-func (s *scan) stop() {
+func (s *scan) stop(sub *nats.Subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.end(sub)
+}
+
+// end is stop for who holds s.mu. It does not wait for the consumer's end: where what it sends is lost, the server ends the consumer by itself.
+func (s *scan) end(sub *nats.Subscription) {
 	s.over = true
+	_ = sub.Unsubscribe()
+	_ = s.bucket.nc.Publish("$JS.API.CONSUMER.DELETE."+s.bucket.Stream()+"."+s.name, nil)
 }

@@ -51,6 +51,48 @@ func TestScanKeepsNothing(t *testing.T) {
 	}
 }
 
+// An entry whose headers say that it is a word of the server's, as a heartbeat or that the consumer is gone, is an entry like any other, and the scan sees those behind it. Seen
+// to fail with nats.go's ordered consumer: the scan saw none, then and for as long as the key stood.
+func TestScanOfWhatLooksLikeTheServers(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Start(t).Connect()
+	b, err := New(nc, "test", Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := 0
+	for _, status := range []string{"100", "400", "404", "408", "409", "423", "503"} {
+		for _, description := range []string{"", "Idle Heartbeat", "FlowControl Request", "Consumer Deleted", "Leadership Change", "Batch Completed"} {
+			msg := nats.NewMsg(b.Subject(fmt.Sprintf("svc.web.%d", want)))
+			msg.Header = nats.Header{"Status": {status}, "Description": {description}, "Nats-Last-Consumer": {"7"}, "Nats-Consumer-Stalled": {"x"}}
+			if _, err := nc.RequestMsgWithContext(t.Context(), msg); err != nil {
+				t.Fatal(err)
+			}
+			want++
+		}
+	}
+	for _, values := range []bool{true, false} {
+		seen := 0
+		err := b.Scan(t.Context(), AllServices, values, func(e Entry) {
+			if seen++; e.Op != Put || len(e.Value) > 0 {
+				t.Errorf("%+v", e)
+			}
+		})
+		if err != nil || seen != want {
+			t.Errorf("saw %d of %d: %v", seen, want, err)
+		}
+	}
+	natstest.Eventually(t, time.Second, func() error { // and leaves no consumer behind
+		if left := natstest.Consumers(t, nc, b.Stream()); len(left) > 0 {
+			return fmt.Errorf("there are %q", left)
+		}
+		return nil
+	})
+}
+
 // A scan whose consumer was made, and whose entries come, though the answer that says so does not, looks at none of them once it has returned. Seen to fail, with the race
 // detector, with one that is stopped only where it began well.
 func TestScanThatDoesNotBegin(t *testing.T) {
