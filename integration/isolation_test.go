@@ -1,10 +1,13 @@
 package integration
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
@@ -126,6 +129,49 @@ func TestWhateverStandsInTheBucket(t *testing.T) {
 	<-done
 	if told := toldOf(events, "a"); len(told) > 0 { // it may have been gone between two look-ups
 		t.Errorf("the living one was %v", told)
+	}
+}
+
+// Invariant 9: an entry whose headers say that it is a word of the server's is one that can't be read, and no more. It stops no view, no newcomer and no reaper. Seen to fail
+// with a view that goes by the headers: it was made anew for as long as the key stood, and showed nothing new.
+func TestWhatLooksLikeTheServersWords(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	owner, observer := open(t, s), open(t, s)
+	register(t, owner, web("a"))
+	sees(t, observer, time.Second, "web", "a")
+	nc := s.Connect()
+	write := func(key, status, description string) {
+		t.Helper()
+		msg := nats.NewMsg("$KV.registry_default." + key)
+		msg.Header = nats.Header{"Status": {status}, "Description": {description}, "Nats-Last-Consumer": {"7"}}
+		_, err := nc.RequestMsgWithContext(t.Context(), msg)
+		must(t, err)
+	}
+	n := 0
+	for _, status := range []string{"100", "404", "408", "409", "503"} {
+		for _, description := range []string{"", "Idle Heartbeat", "FlowControl Request", "Consumer Deleted"} {
+			n++
+			write(fmt.Sprint("svc.web.odd", n), status, description)
+		}
+	}
+	register(t, owner, web("b"))
+	sees(t, observer, time.Second, "web", "a", "b")
+	newcomer := open(t, s)
+	sees(t, newcomer, time.Second, "web", "a", "b")
+	if names, err := newcomer.ServiceNames(); err != nil || !slices.Equal(names, []string{"web"}) {
+		t.Errorf("names are %q, %v", names, err)
+	}
+	write("svc.web.b", "100", "Idle Heartbeat") // over a living one's registration, whose owner writes it again
+	natstest.Eventually(t, 2*time.Second, func() error {
+		if _, err := bucket(t, nc, "default").Get(t.Context(), "svc.web.b"); err != nil {
+			return err
+		}
+		return nil
+	})
+	sees(t, observer, 2*time.Second, "web", "a", "b")
+	if h := observer.Health(); h.Err != nil || h.Resyncs > 0 || h.Skipped < uint64(n) {
+		t.Errorf("%+v", h)
 	}
 }
 

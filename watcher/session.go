@@ -35,6 +35,7 @@ var (
 type session struct {
 	view    *View
 	name    string  // of the consumer
+	inbox   string  // the subject that it sends to, which the server's own words have
 	filters filters // what was wanted when it began
 	origin  origin  // of the stream at the session's start
 
@@ -95,17 +96,17 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 	for i, f := range subjects {
 		subjects[i] = v.bucket.Subject(f)
 	}
-	inbox := v.bucket.Conn().NewInbox()
+	s.inbox = v.bucket.Conn().NewInbox()
 	s.mu.Lock() // no message is looked at before the number of pending ones is known
 	defer s.mu.Unlock()
-	sub, err := v.bucket.Conn().Subscribe(inbox, s.receive)
+	sub, err := v.bucket.Conn().Subscribe(s.inbox, s.receive)
 	if err != nil {
 		return nil, nil, err
 	}
 	_ = sub.SetPendingLimits(-1, -1) // flow control bounds what is under way
 	consumer, err := js.CreatePushConsumer(ctx, v.bucket.Stream(), jetstream.ConsumerConfig{
 		Name:              s.name,
-		DeliverSubject:    inbox,
+		DeliverSubject:    s.inbox,
 		DeliverPolicy:     jetstream.DeliverLastPerSubjectPolicy,
 		AckPolicy:         jetstream.AckNonePolicy,
 		FilterSubjects:    subjects,
@@ -140,7 +141,7 @@ func (s *session) receive(msg *nats.Msg) {
 	if s.complete {
 		s.view.touch()
 	}
-	if len(msg.Data) == 0 && msg.Header.Get("Status") == "100" {
+	if msg.Subject == s.inbox { // an entry has its key's subject, whatever its headers say
 		s.control(msg)
 		return
 	}
