@@ -394,7 +394,7 @@ func (k *Keeper) move(why error) {
 }
 
 // adopt finds out what became of a heartbeat whose answer was lost. Only the owner puts a value on a lease's
-// key, so a later one there is that heartbeat. A replica that lags shows the old one: then it is asked again.
+// key, so a later one there is that heartbeat. Where the old one is there, it may be under way: then it is asked again.
 func (k *Keeper) adopt(l *Lease) (uint64, error) {
 	ctx, cancel := context.WithTimeout(k.ctx, k.patience())
 	defer cancel()
@@ -405,7 +405,7 @@ func (k *Keeper) adopt(l *Lease) (uint64, error) {
 	case !found:
 		return 0, tenant.ErrConflict
 	case e.Revision <= l.rev:
-		return 0, errors.New("lease: a replica lags")
+		return 0, errors.New("lease: the heartbeat is not there yet")
 	}
 	return e.Revision, nil
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
 )
@@ -489,6 +491,57 @@ func TestSweepOfAFullBucket(t *testing.T) {
 	r.cfg.LeaseOf = func(value []byte) (string, bool) { return strings.TrimSpace(string(value)), true }
 	r.Start()
 	isReaped(t, b, "svc.web.a", 3*MinTTL)
+}
+
+// Invariant 9: an entry at a lease's key or at the sweep key whose headers say that it is a word of the server's is dealt with like any other: the queue is rid of it, and the
+// dead are reaped and swept in time. Seen to fail with a queue that is asked by nats.go (these came again for ever, and reaping waited for them), with a gathering by the headers, and
+// with a read of the sweep key by a direct get, for which the key was not there.
+func TestEntriesThatLookLikeTheServersWords(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	b := newBucket(t, s)
+	nc := s.Connect()
+	write := func(key, status string) {
+		t.Helper()
+		msg := nats.NewMsg(b.Subject(key))
+		msg.Header = nats.Header{"Status": {status}, "Description": {"Consumer Deleted"}}
+		if _, err := nc.RequestMsgWithContext(t.Context(), msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	statuses := []string{"100", "404", "408", "409", "503"}
+	write(tenant.SweepKey, "404")
+	put(t, b, "svc.web.swept", "GONE")
+	r := newReaper(t, b)
+	r.Start()
+	for _, status := range statuses {
+		write(tenant.LeaseKey("S"+status), status)
+	}
+	if _, err := b.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey("L"), Value: []byte("x"), TTL: 2 * MinTTL}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, b, "svc.web.reaped", "L")
+	natstest.Eventually(t, 2*MinTTL, func() error { // also while the queue is served
+		if len(natstest.Consumers(t, nc, b.Stream())) == 0 {
+			return errors.New("no queue")
+		}
+		return nil
+	})
+	for _, status := range statuses {
+		write(tenant.LeaseKey("T"+status), status)
+	}
+	isReaped(t, b, "svc.web.reaped", 2*MinTTL+time.Second)
+	isReaped(t, b, "svc.web.swept", 15*time.Second)
+	natstest.Eventually(t, 2*time.Second, func() error {
+		queue, err := b.JetStream().Consumer(t.Context(), b.Stream(), queueName)
+		if err != nil {
+			return err
+		}
+		if info := queue.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
+			return fmt.Errorf("%d wait in the queue, and %d come again", info.NumPending, info.NumAckPending)
+		}
+		return nil
+	})
 }
 
 // A sweep key that somebody wrote without a TTL does not end the sweeps. Seen to fail with any sweep key taken for a timer.

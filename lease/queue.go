@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -119,14 +120,15 @@ func (r *Reaper) serveConnected(queue jetstream.Consumer) error {
 	defer cancel(nil)
 	defer r.pulse.run(ctx, cancel, r.bucket, queue, r.cfg.TTL)()
 	for {
-		if err := r.serveBatch(ctx, queue, up); err != nil {
+		if err := r.serveBatch(ctx, up); err != nil {
 			return err
 		}
 	}
 }
 
-// serveBatch makes one request to the queue and deals with what comes. A reaper in doubt leaves its place to others.
-func (r *Reaper) serveBatch(ctx context.Context, queue jetstream.Consumer, up <-chan nats.Status) error {
+// serveBatch makes one request to the queue and deals with what comes. A reaper in doubt leaves its place to others. It does not use the requests of
+// nats.go, which take an entry whose headers say so for a word of the server's, and leave it in the queue for ever.
+func (r *Reaper) serveBatch(ctx context.Context, up <-chan nats.Status) error {
 	if !r.bucket.Conn().IsConnected() || r.reconnected() { // requests would pile up until it is
 		return errReconnected
 	}
@@ -134,28 +136,73 @@ func (r *Reaper) serveBatch(ctx context.Context, queue jetstream.Consumer, up <-
 		sleep(ctx, r.hold()/12, up)
 		return context.Cause(ctx)
 	}
-	request, cancel := r.bucket.Try(ctx, standby, "$JS.API.CONSUMER.MSG.NEXT."+r.bucket.Stream()+"."+queueName)
+	subject := "$JS.API.CONSUMER.MSG.NEXT." + r.bucket.Stream() + "." + queueName
+	request, cancel := r.bucket.Try(ctx, standby+time.Second, subject)
 	defer cancel()
-	batch, err := queue.Fetch(taken, jetstream.FetchContext(request))
+	inbox, msgs := r.bucket.Conn().NewInbox(), make(chan *nats.Msg, taken+1)
+	sub, err := r.bucket.Conn().ChanSubscribe(inbox, msgs)
 	if err != nil {
 		return err
 	}
-	for msgs := batch.Messages(); ; {
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := r.bucket.Conn().PublishRequest(subject, inbox, fmt.Appendf(nil, `{"batch":%d,"expires":%d}`, taken, standby)); err != nil {
+		return err
+	}
+	for left := taken; left > 0; {
 		select {
 		case <-up:
 			return errReconnected
-		case msg, open := <-msgs:
-			if !open {
-				return notServed(ctx, r.bucket.Explain(request, cmp.Or(batch.Error(), context.Cause(request))))
-			}
-			if err := r.deal(msg, msgs); err != nil {
+		case <-request.Done():
+			return notServed(ctx, r.bucket.Explain(request, context.Cause(request)))
+		case msg := <-msgs:
+			batch, end := gather(msg, msgs, inbox)
+			left -= len(batch)
+			if err := r.deal(batch); err != nil {
 				return err
+			}
+			if end != nil {
+				return notServed(ctx, wordOf(end))
 			}
 		}
 		if r.reconnected() {
 			return errReconnected
 		}
 	}
+	return nil
+}
+
+// gather takes all that is there behind a message, so that leases that ran out together are reaped together, up to the word of the server's that ends the
+// request. That has the inbox's subject, and an entry that of its key, whatever its headers say.
+func gather(msg *nats.Msg, more <-chan *nats.Msg, inbox string) (batch []*nats.Msg, end *nats.Msg) {
+	for {
+		switch {
+		case msg.Subject != inbox:
+			batch = append(batch, msg)
+		case msg.Header.Get("Status") != "100": // a heartbeat of the request's
+			return batch, msg
+		}
+		select {
+		case msg = <-more:
+		default:
+			return batch, nil
+		}
+	}
+}
+
+// wordOf is the error that the server's word stands for; nil where the request is only over.
+func wordOf(msg *nats.Msg) error {
+	status, description := msg.Header.Get("Status"), msg.Header.Get("Description")
+	switch {
+	case status == "404", status == "408", description == "Batch Completed":
+		return nil
+	case status == "503":
+		return nats.ErrNoResponders
+	case description == "Consumer Deleted":
+		return jetstream.ErrConsumerDeleted
+	case strings.Contains(description, "Exceeded MaxWaiting"):
+		return errStandby
+	}
+	return fmt.Errorf("lease: the queue says %q (%s)", description, status)
 }
 
 // notServed says why a request to the queue ended, nil where it was only over.
@@ -163,35 +210,24 @@ func notServed(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case err == nil, errors.Is(err, context.DeadlineExceeded), errors.Is(err, jetstream.ErrBatchCompleted):
+	case errors.Is(err, context.DeadlineExceeded):
 		return nil
-	case strings.Contains(err.Error(), "Exceeded MaxWaiting"):
-		return errStandby
 	}
 	return err
 }
 
-// deal takes a message and all that are there behind it, so that leases that ran out together are reaped
-// together. What is not a marker is a heartbeat or a lease's end by its owner, and none of its business. The error is that of settle.
-func (r *Reaper) deal(msg jetstream.Msg, more <-chan jetstream.Msg) error {
-	var ended []jetstream.Msg
-	var timer jetstream.Msg
-	for {
+// deal does what messages ask for. What is not a marker is a heartbeat or a lease's end by its owner, and none of a reaper's business. The error is that
+// of settle.
+func (r *Reaper) deal(batch []*nats.Msg) error {
+	var ended, timer []*nats.Msg
+	for _, msg := range batch {
 		switch {
-		case !tenant.IsMarker(msg.Headers()):
+		case !tenant.IsMarker(msg.Header):
 			_ = msg.Ack()
-		case r.bucket.Key(msg.Subject()) == tenant.SweepKey:
-			timer = msg
+		case r.bucket.Key(msg.Subject) == tenant.SweepKey:
+			timer = []*nats.Msg{msg}
 		default:
 			ended = append(ended, msg)
-		}
-		var ok bool
-		select {
-		case msg, ok = <-more:
-		default:
-		}
-		if !ok {
-			break
 		}
 	}
 	var reaped, swept error
@@ -199,14 +235,14 @@ func (r *Reaper) deal(msg jetstream.Msg, more <-chan jetstream.Msg) error {
 		reaped = r.settle(ended, r.reap)
 	}
 	if timer != nil {
-		swept = r.settle([]jetstream.Msg{timer}, r.sweep)
+		swept = r.settle(timer, r.sweep)
 	}
 	return cmp.Or(reaped, swept)
 }
 
 // settle does the work that messages ask for, and acknowledges them when it is done. In doubt it holds
 // them back, to look again soon; after a failure they come again. The error says that the server does not let this reaper work.
-func (r *Reaper) settle(msgs []jetstream.Msg, work func([]jetstream.Msg) error) error {
+func (r *Reaper) settle(msgs []*nats.Msg, work func([]*nats.Msg) error) error {
 	delay := time.Duration(0)
 	err := errDoubt
 	if !r.doubtful() {

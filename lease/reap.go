@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 
 	"github.com/kvregistry/go/tenant"
 )
@@ -14,10 +14,10 @@ import (
 type set map[string]struct{}
 
 // reap purges what names the leases that the markers are of.
-func (r *Reaper) reap(markers []jetstream.Msg) error {
+func (r *Reaper) reap(markers []*nats.Msg) error {
 	dead := set{}
 	for _, m := range markers {
-		if id, ok := tenant.ParseLeaseKey(r.bucket.Key(m.Subject())); ok {
+		if id, ok := tenant.ParseLeaseKey(r.bucket.Key(m.Subject)); ok {
 			dead[id] = struct{}{}
 		}
 	}
@@ -66,7 +66,7 @@ func (r *Reaper) heldKeys(ctx context.Context) (keys []heldKey, err error) {
 
 // sweep purges what names a lease that is gone, and starts the timer again. Where another process started
 // the timer first, the sweep is that one's.
-func (r *Reaper) sweep(markers []jetstream.Msg) error {
+func (r *Reaper) sweep(markers []*nats.Msg) error {
 	meta, err := markers[0].Metadata()
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@ package tenant
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go"
@@ -18,17 +17,6 @@ type Entry struct {
 	Op       Op
 }
 
-func entryOf(e jetstream.KeyValueEntry) Entry {
-	op := Put
-	switch e.Operation() {
-	case jetstream.KeyValueDelete:
-		op = Delete
-	case jetstream.KeyValuePurge:
-		op = Purge
-	}
-	return Entry{Key: e.Key(), Value: e.Value(), Revision: e.Revision(), Op: op}
-}
-
 // store is the bucket, once it was reached, on a connection that is up.
 func (b *Bucket) store(ctx context.Context) (jetstream.KeyValue, error) {
 	kv := b.kv.Load()
@@ -38,27 +26,14 @@ func (b *Bucket) store(ctx context.Context) (jetstream.KeyValue, error) {
 	return *kv, b.AwaitConnected(ctx)
 }
 
-// Get reads one key. found is false where it has no value: it never was, or it ended. With replicas the
-// answer may come from one that lags behind acknowledged writes.
+// Get reads one key, as the stream's leader knows it. found is false where it has no value: it never was, or it ended.
 func (b *Bucket) Get(ctx context.Context, key string) (e Entry, found bool, err error) {
-	ctx, cancel := b.Try(ctx, attempt, "$JS.API.DIRECT.GET."+b.Stream(), "$JS.API.STREAM.MSG.GET."+b.Stream())
-	defer cancel()
-	kv, err := b.store(ctx)
-	if err != nil {
-		return Entry{}, false, fmt.Errorf("tenant: get %s: %w", key, err)
-	}
-	got, err := kv.Get(ctx, key)
-	if errors.Is(err, jetstream.ErrKeyNotFound) { // a deleted key's error is one of these too
-		return Entry{}, false, nil
-	}
-	if err != nil {
-		return Entry{}, false, fmt.Errorf("tenant: get %s: %w", key, b.Explain(ctx, err))
-	}
-	return entryOf(got), true, nil
+	e, err = b.Last(ctx, key)
+	return e, err == nil && e.Revision > 0 && e.Op == Put, err
 }
 
 // Last is the last change under a filter, an end included, as the stream's leader knows it; of revision 0 where there
-// is none.
+// is none. It is not asked by a direct get, whose answer is the entry as it was written: one whose headers say so would look like no entry at all.
 func (b *Bucket) Last(ctx context.Context, filter string) (Entry, error) {
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
@@ -76,7 +51,10 @@ func (b *Bucket) Last(ctx context.Context, filter string) (Entry, error) {
 	}
 	ctx, cancel := b.Try(ctx, attempt, subject)
 	defer cancel()
-	msg, err := b.nc.RequestWithContext(ctx, subject, ask)
+	msg := &nats.Msg{}
+	if err = b.AwaitConnected(ctx); err == nil {
+		msg, err = b.nc.RequestWithContext(ctx, subject, ask)
+	}
 	if err == nil {
 		err = json.Unmarshal(msg.Data, &answer)
 	}
