@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -68,12 +67,7 @@ func passworded(t *testing.T, access map[string]tenant.Access, flags map[string]
 
 func clustered(t *testing.T, access map[string]tenant.Access) *guarded {
 	users := withPasswords(t, access)
-	s := natstest.Cluster(t, func(o *server.Options) { o.Users = users })[0]
-	root := s.Connect(password("root")...)
-	natstest.Eventually(t, 20*time.Second, func() error { // its leader has to know all of its servers before there can be replicas
-		return errors.Join(tenant.Provision(t.Context(), root, "first", tenant.Config{}), tenant.Remove(t.Context(), root, "first"))
-	})
-	return &guarded{s, access, password}
+	return &guarded{natstest.Cluster(t, func(o *server.Options) { o.Users = users })[0], access, password}
 }
 
 func withPasswords(t *testing.T, access map[string]tenant.Access) []*server.User {

@@ -227,7 +227,6 @@ var mayRaw = map[string][]tenant.Role{
 	"$JS.API.STREAM.UPDATE.KV_registry_acme":                                    {tenant.RoleAdmin},
 	"$JS.API.STREAM.DELETE.KV_registry_acme":                                    {tenant.RoleAdmin},
 	"$JS.API.STREAM.MSG.GET.KV_registry_acme":                                   readers,
-	"$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web.a":           readers,
 	"$JS.API.CONSUMER.CREATE.KV_registry_acme.view-x":                           readers,
 	"$JS.API.CONSUMER.CREATE.KV_registry_acme.view-x.$KV.registry_other.svc.>":  readers, // which the stream does not have
 	"$JS.API.CONSUMER.DELETE.KV_registry_acme.view-x":                           readers,

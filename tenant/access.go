@@ -62,7 +62,7 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 		return a, nil
 	}
 	a.Publish = append(a.Publish,
-		"$JS.API.STREAM.MSG.GET."+stream, "$JS.API.DIRECT.GET."+stream+"."+keys+">",
+		"$JS.API.STREAM.MSG.GET."+stream,
 		"$JS.API.CONSUMER.CREATE."+stream+".>", "$JS.API.CONSUMER.DELETE."+stream+".*", "$JS.FC."+stream+".*.*", "$JS.FC.*.*."+stream+".*.*")
 	switch role {
 	case RoleService, RoleReaper:
@@ -71,6 +71,9 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	case RoleObserver:
 	case RoleRegistrar:
 		for _, name := range services {
+			if name == "*" {
+				return Access{}, fmt.Errorf("tenant: %w: no service is called %q, which stands for all; use role %s to allow any", ErrInvalidName, name, RoleService)
+			}
 			filter, err := ServiceFilter(name)
 			if err != nil {
 				return Access{}, fmt.Errorf("tenant: service: %w", err)

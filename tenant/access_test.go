@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -54,7 +55,7 @@ func TestNoRoleReachesAnotherStream(t *testing.T) {
 	for _, role := range Roles() {
 		var services []string
 		if role == RoleRegistrar {
-			services = []string{"web", "*", ">", "registry_other"}
+			services = []string{"web", "**", ">", "registry_other"}
 		}
 		a, err := Permissions("acme", role, services...)
 		if err != nil {
@@ -68,6 +69,13 @@ func TestNoRoleReachesAnotherStream(t *testing.T) {
 				t.Errorf("%s of acme may publish to %s", role, subject)
 			}
 		}
+	}
+}
+
+// The word for all services is none's name: a registrar of it could register nothing.
+func TestNoRegistrarOfAll(t *testing.T) {
+	if a, err := Permissions("acme", RoleRegistrar, "web", "*"); !errors.Is(err, ErrInvalidName) || a.Publish != nil {
+		t.Errorf("got %v, %v", a, err)
 	}
 }
 

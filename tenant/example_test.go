@@ -26,7 +26,6 @@ func ExamplePermissions() {
 	//       "$JS.API.INFO"
 	//       "$JS.API.STREAM.INFO.KV_registry_acme"
 	//       "$JS.API.STREAM.MSG.GET.KV_registry_acme"
-	//       "$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.>"
 	//       "$JS.API.CONSUMER.CREATE.KV_registry_acme.>"
 	//       "$JS.API.CONSUMER.DELETE.KV_registry_acme.*"
 	//       "$JS.FC.KV_registry_acme.*.*"
