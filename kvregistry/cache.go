@@ -1,7 +1,6 @@
 package kvregistry
 
 import (
-	"cmp"
 	"errors"
 	"log/slog"
 	"maps"
@@ -21,7 +20,8 @@ type service struct {
 	turns        atomic.Pointer[turns]    // of GetService; nil before the first
 
 	// Of the cache's writers. The list is complete once snap is there, and then immutable: a change makes a new one.
-	list     []*Service // ordered by id
+	list     *node
+	count    int // of the instances in it
 	revision uint64
 }
 
@@ -38,6 +38,7 @@ type cache struct {
 	readers  map[string]map[*queue]struct{}
 	suspect  map[string]uint64 // keys whose instance is in doubt, and which of the doubts it is
 	doubts   uint64            // how many there were
+	batch    uint64            // numbers the changes of lists that are made together
 	more     bool              // some services did not fit: one that is not there is not known
 	view     *watcher.View
 	log      *slog.Logger
@@ -147,8 +148,8 @@ func (c *cache) subscribe(name string, q *queue) {
 			continue
 		}
 		if snap := svc.snap.Load(); snap != nil {
-			for _, s := range snap.all {
-				q.add(Event{Kind: Registered, Service: *s})
+			for s := range snap.All() {
+				q.add(Event{Kind: Registered, Service: s})
 			}
 		}
 	}
@@ -205,6 +206,7 @@ func (c *cache) apply(seen []sighting, snapshot *watcher.Snapshot) {
 		}
 	}
 	c.addSeen(seen)
+	c.batch++
 	changed := map[*service]bool{}
 	var events []Event
 	for _, s := range seen {
@@ -221,15 +223,13 @@ func (c *cache) apply(seen []sighting, snapshot *watcher.Snapshot) {
 		if svc == nil || snapshot != nil && s.traceless() && c.doubt(svc, s) {
 			continue
 		}
-		if !changed[svc] {
-			changed[svc] = true
-			svc.list = slices.Clone(svc.list)
-		}
+		changed[svc] = true
 		if event, ok := c.change(svc, s); ok && c.shows(svc) {
 			events = append(events, event)
 		}
 	}
 	for svc := range changed {
+		svc.list.seal(c.batch)
 		if c.shows(svc) {
 			c.publish(svc)
 		}
@@ -252,7 +252,7 @@ func (c *cache) prune(changed map[*service]bool) {
 	services := *c.services.Load()
 	kept := services
 	for svc := range changed {
-		if _, asked := c.observed[svc.name]; asked || len(svc.list) > 0 {
+		if _, asked := c.observed[svc.name]; asked || svc.count > 0 {
 			continue
 		}
 		if len(kept) == len(services) {
@@ -301,11 +301,8 @@ func (c *cache) overflows(svc *service, s sighting) error {
 		}
 		return nil
 	}
-	if len(svc.list) < c.most.instances {
-		return nil
-	}
 	_, id, _ := tenant.ParseServiceKey(s.Key)
-	if _, known := svc.search(id); known {
+	if svc.count < c.most.instances || svc.list.find(id) != nil {
 		return nil
 	}
 	return errMany
@@ -327,8 +324,8 @@ func (c *cache) sync() (events []Event) {
 	for name, svc := range *c.services.Load() {
 		if _, ok := c.synced[name]; (ok || all) && svc.snap.Load() == nil {
 			c.publish(svc)
-			for _, s := range svc.list {
-				events = append(events, Event{Kind: Registered, Service: *s})
+			for s := range svc.snap.Load().All() {
+				events = append(events, Event{Kind: Registered, Service: s})
 			}
 		}
 	}
@@ -340,21 +337,19 @@ func (c *cache) change(svc *service, s sighting) (Event, bool) {
 	svc.revision = max(svc.revision, s.Revision)
 	delete(c.suspect, s.Key)
 	_, id, _ := tenant.ParseServiceKey(s.Key)
-	i, known := svc.search(id)
 	_, dead := c.dead[s.rec.Lease]
-	switch {
+	switch was := svc.list.find(id); {
 	case s.Op == tenant.Put && !dead:
 		now := &s.rec.Instance
-		if !known {
-			svc.list = slices.Insert(svc.list, i, now)
+		svc.list = svc.list.with(c.batch, now)
+		if was == nil {
+			svc.count++
 			return Event{Kind: Registered, Service: *now}, true
 		}
-		was := svc.list[i]
-		svc.list[i] = now
 		return Event{Kind: Updated, Service: *now}, !was.same(now)
-	case known:
-		was := svc.list[i]
-		svc.list = slices.Delete(svc.list, i, i+1)
+	case was != nil:
+		svc.list = svc.list.without(c.batch, id)
+		svc.count--
 		kind := Expired
 		if s.Op == tenant.Delete {
 			kind = Unregistered
@@ -362,11 +357,6 @@ func (c *cache) change(svc *service, s sighting) (Event, bool) {
 		return Event{Kind: kind, Service: *was}, true
 	}
 	return Event{}, false
-}
-
-// search finds an id's place in the list, and whether it is there.
-func (svc *service) search(id string) (int, bool) {
-	return slices.BinarySearchFunc(svc.list, id, func(s *Service, id string) int { return cmp.Compare(s.ID, id) })
 }
 
 // amends is how long an instance stays whose key was overwritten by what can't be read, or is gone from a new snapshot
@@ -380,7 +370,7 @@ func (s *sighting) traceless() bool { return s.Op == tenant.Purge && s.Revision 
 // doubt leaves an instance to its owner's amends, and reports whether it is one that is there. The caller holds c.mu.
 func (c *cache) doubt(svc *service, s sighting) bool {
 	_, id, _ := tenant.ParseServiceKey(s.Key)
-	if _, known := svc.search(id); !known {
+	if svc.list.find(id) == nil {
 		return false
 	}
 	c.doubts++
@@ -411,8 +401,10 @@ func (c *cache) drop(s sighting, doubt uint64) {
 	if c.suspect[s.Key] != doubt || svc == nil {
 		return
 	}
-	svc.list = slices.Clone(svc.list)
-	if event, ok := c.change(svc, s); ok && c.shows(svc) {
+	c.batch++
+	event, ok := c.change(svc, s)
+	svc.list.seal(c.batch)
+	if ok && c.shows(svc) {
 		c.publish(svc)
 		c.tell(event)
 	}

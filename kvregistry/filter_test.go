@@ -1,6 +1,7 @@
 package kvregistry
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -59,11 +60,20 @@ func TestFilters(t *testing.T) {
 			if diff := cmp.Diff(tc.want, chosen(got)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			if n := count(fleet(), tc.filters); n != len(tc.want) {
+			if n := newSnapshot("web", listOf(fleet()), 1, nil).matching(every, tc.filters); n != len(tc.want) {
 				t.Errorf("count is %d, want %d", n, len(tc.want))
 			}
 		})
 	}
+}
+
+// listOf is a list of instances, whatever their order.
+func listOf(all []*Service) (n *node) {
+	for _, s := range all {
+		n = n.with(1, s)
+	}
+	n.seal(1)
+	return n
 }
 
 // TestCallable holds what a look-up gives that does not ask for a status.
@@ -86,7 +96,8 @@ func TestCallable(t *testing.T) {
 		"none can be called":      {of(Critical, Draining), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, chosen(callable(tc.all))); diff != "" {
+			snap := newSnapshot("web", listOf(tc.all), 1, nil)
+			if diff := cmp.Diff(tc.want, chosen(slices.Collect(snap.list.all(snap.callable)))); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -95,7 +106,7 @@ func TestCallable(t *testing.T) {
 
 // TestChoices: a filter of statuses chooses from all instances, any other from those that can be called.
 func TestChoices(t *testing.T) {
-	snap := newSnapshot("web", fleet(), 1, nil)
+	snap := newSnapshot("web", listOf(fleet()), 1, nil)
 	for name, tc := range map[string]struct {
 		filters []Filter
 		want    []string
@@ -105,7 +116,7 @@ func TestChoices(t *testing.T) {
 		"a status":            {[]Filter{WithStatus(Critical)}, []string{"a", "b", "c", "d"}},
 		"a status among them": {[]Filter{InZone("west"), WithStatus(Critical)}, []string{"a", "b", "c", "d"}},
 	} {
-		if diff := cmp.Diff(tc.want, chosen(snap.choices(tc.filters))); diff != "" {
+		if diff := cmp.Diff(tc.want, chosen(slices.Collect(snap.list.all(snap.choice(tc.filters))))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}

@@ -2,7 +2,6 @@ package kvregistry
 
 import (
 	"iter"
-	"slices"
 	"time"
 
 	"github.com/kvregistry/go/watcher"
@@ -11,48 +10,37 @@ import (
 // Snapshot is an immutable list of a service's instances at one revision, of every status, ordered by id.
 type Snapshot struct {
 	name     string
-	all      []*Service
-	callable []*Service // what a look-up without a status filter chooses from
+	list     *node
+	callable choice     // what a look-up without a status filter chooses from: the passing ones, or the warning ones where there are none
+	few      []*Service // these, where they are in one leaf
 	revision uint64
 	view     *watcher.View
 }
 
-func newSnapshot(name string, all []*Service, revision uint64, view *watcher.View) *Snapshot {
-	return &Snapshot{name: name, all: all, callable: callable(all), revision: revision, view: view}
-}
-
-// callable are the passing instances, or the warning ones where there are none.
-func callable(all []*Service) []*Service {
-	for _, status := range []Status{Passing, Warning} {
-		if !slices.ContainsFunc(all, func(s *Service) bool { return s.Status != status }) {
-			return all
-		}
-		var some []*Service
-		for _, s := range all {
-			if s.Status == status {
-				some = append(some, s)
-			}
-		}
-		if some != nil {
-			return some
-		}
+func newSnapshot(name string, list *node, revision uint64, view *watcher.View) *Snapshot {
+	s := &Snapshot{name: name, list: list, callable: passing, revision: revision, view: view}
+	if list.count(passing) == 0 {
+		s.callable = warning
 	}
-	return nil
+	if list != nil && list.kids == nil {
+		s.few = list.of[s.callable]
+	}
+	return s
 }
 
 // Name is the service's name.
 func (s *Snapshot) Name() string { return s.name }
 
 // Len is the number of instances.
-func (s *Snapshot) Len() int { return len(s.all) }
+func (s *Snapshot) Len() int { return s.list.count(every) }
 
 // At is instance i, from 0 to Len()-1. Its Tags and Metadata are shared and must not be changed.
-func (s *Snapshot) At(i int) Service { return *s.all[i] }
+func (s *Snapshot) At(i int) Service { return *s.list.at(every, i) }
 
 // All yields every instance.
 func (s *Snapshot) All() iter.Seq[Service] {
 	return func(yield func(Service) bool) {
-		for _, one := range s.all {
+		for one := range s.list.all(every) {
 			if !yield(*one) {
 				return
 			}
@@ -68,11 +56,11 @@ func (s *Snapshot) Revision() uint64 { return s.revision }
 // current. It is below a second in quiet times, and grows while the server is away.
 func (s *Snapshot) Age() time.Duration { return time.Since(s.view.Heard()) }
 
-// choices is what the filters choose from.
-func (s *Snapshot) choices(filters []Filter) []*Service {
+// choice is what the filters choose from.
+func (s *Snapshot) choice(filters []Filter) choice {
 	for i := range filters {
 		if filters[i].status {
-			return s.all
+			return every
 		}
 	}
 	return s.callable
