@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
 )
 
 // many is how many registrations one process makes at once.
@@ -30,6 +31,27 @@ func BenchmarkRegisterMany(b *testing.B) {
 		wg.Wait()
 		b.StopTimer() // and the next one does not run beside this one's heartbeats and view
 		if err := errors.Join(append(errs, reg.Close())...); err != nil {
+			b.Fatal(err)
+		}
+		server.Down()
+		b.StartTimer()
+	}
+}
+
+// BenchmarkRegisterAll has one process register as many by one call.
+func BenchmarkRegisterAll(b *testing.B) {
+	list := make([]kvregistry.Service, many)
+	for i := range list {
+		list[i] = numbered(i)
+	}
+	for b.Loop() {
+		b.StopTimer()
+		server := natstest.Start(b)
+		reg := fresh(b, server)
+		b.StartTimer()
+		_, err := reg.RegisterAll(b.Context(), list...)
+		b.StopTimer()
+		if err := errors.Join(err, reg.Close()); err != nil {
 			b.Fatal(err)
 		}
 		server.Down()

@@ -206,6 +206,13 @@ func (o *owner) has(key string) bool {
 	return o.byKey[key] != nil
 }
 
+// lists reports whether a registration is on the list.
+func (o *owner) lists(g *registration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.byKey[g.key] == g
+}
+
 // named are this process's registrations of a service.
 func (o *owner) named(name string) []*registration {
 	return o.those(func(g *registration) bool { return g.over == nil && !g.ending && g.name == name })
@@ -319,12 +326,12 @@ func (o *owner) clean(g *registration, lease string) bool {
 }
 
 // withdraw takes back a registration that was refused. Where a write of it may have happened all the same, its
-// key is deleted.
-func (o *owner) withdraw(g *registration) {
+// key is deleted; who may not write it may not delete it either.
+func (o *owner) withdraw(g *registration, why error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	g.ending = true
-	if !g.tried {
+	if !g.tried || errors.Is(why, ErrPermission) {
 		g.over = errEnded
 	}
 }

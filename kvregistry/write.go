@@ -29,24 +29,11 @@ const tries = 8
 func (r *Registry) put(ctx context.Context, g *registration, lease string) error {
 	last := tenant.ErrConflict
 	for n := range tries { // the last comes a second and a half after the first
-		s, rev, acked, err := r.own.writing(g)
+		w, err := r.compose(ctx, g, lease)
 		if err != nil {
 			return err
 		}
-		value, err := r.encode(s, g.key, lease)
-		if err == nil {
-			err = r.admit(ctx, g, len(value))
-		}
-		if err != nil {
-			r.own.failed(g)
-			return err
-		}
-		w := tenant.Write{Key: g.key, Value: value}
-		if acked {
-			w.If = tenant.At(rev)
-		}
-		r.own.sends(g)
-		rev, err = r.bucket.Write(ctx, w)
+		rev, err := r.bucket.Write(ctx, w)
 		if errors.Is(err, tenant.ErrConflict) {
 			if err = r.resolve(ctx, g); err == nil || errors.Is(err, errGone) {
 				continue
@@ -60,7 +47,7 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 		switch {
 		case errors.Is(err, tenant.ErrConflict), errors.Is(err, errStale):
 			last = err
-		case acked && errors.Is(err, tenant.ErrStorageFull):
+		case w.If != nil && errors.Is(err, tenant.ErrStorageFull):
 			last = fmt.Errorf("%w: %v", errCrowded, err)
 		default:
 			return err
@@ -71,6 +58,50 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 	}
 	r.own.failed(g)
 	return fmt.Errorf("key %s: %w", g.key, last)
+}
+
+// compose is a registration's next write, for which there is room.
+func (r *Registry) compose(ctx context.Context, g *registration, lease string) (tenant.Write, error) {
+	s, rev, acked, err := r.own.writing(g)
+	if err != nil {
+		return tenant.Write{}, err
+	}
+	value, err := r.encode(s, g.key, lease)
+	if err == nil {
+		err = r.admit(ctx, g, len(value))
+	}
+	if err != nil {
+		r.own.failed(g)
+		return tenant.Write{}, err
+	}
+	w := tenant.Write{Key: g.key, Value: value}
+	if acked {
+		w.If = tenant.At(rev)
+	}
+	r.own.sends(g)
+	return w, nil
+}
+
+// putTogether is a first try of put for many, for less than each of them alone. It returns what each came to.
+func (r *Registry) putTogether(ctx context.Context, list []*registration, lease string) []error {
+	errs := make([]error, len(list))
+	var ws []tenant.Write
+	var of []int
+	for i, g := range list {
+		w, err := r.compose(ctx, g, lease)
+		if errs[i] = err; err == nil {
+			ws, of = append(ws, w), append(of, i)
+		}
+	}
+	revs, failed := r.bucket.WriteAll(ctx, ws)
+	for j, i := range of {
+		if errs[i] = failed[j]; errs[i] == nil {
+			r.own.written(list[i], revs[j], lease)
+		} else {
+			r.own.failed(list[i])
+		}
+	}
+	return errs
 }
 
 // errCrowded is why a registration can't replace its own yet: in a cluster what is being written needs room beside what it replaces, and so do others that are. It
@@ -164,8 +195,13 @@ func pause(ctx context.Context, d time.Duration) error {
 // at once is how many registrations of one process are written at the same time.
 const atOnce = 64
 
-// each does f for every registration, many at once, and joins the errors.
+// each is all with the errors joined.
 func each(list []*registration, f func(*registration) error) error {
+	return errors.Join(all(list, f)...)
+}
+
+// all does f for every registration, many at once, and returns what each came to.
+func all(list []*registration, f func(*registration) error) []error {
 	errs := make([]error, len(list))
 	gate := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
@@ -177,7 +213,7 @@ func each(list []*registration, f func(*registration) error) error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return errs
 }
 
 // reconcile keeps the bucket at what was declared: after a lease was lost or a key vanished, and for what could

@@ -68,6 +68,16 @@ func (b *Bucket) Try(ctx context.Context, limit time.Duration, subjects ...strin
 
 // look ends the requests that were refused, and comes again while there are others.
 func (b *Bucket) look() {
+	b.judgeAll()
+	b.tries.mu.Lock()
+	defer b.tries.mu.Unlock()
+	if b.tries.looks = len(b.tries.all) > 0; b.tries.looks {
+		time.AfterFunc(refusalTime, b.look)
+	}
+}
+
+// judgeAll ends the requests that the connection's last error says to be refused.
+func (b *Bucket) judgeAll() {
 	last := b.nc.LastError()
 	b.tries.mu.Lock()
 	defer b.tries.mu.Unlock()
@@ -78,9 +88,6 @@ func (b *Bucket) look() {
 				b.judge(t, last)
 			}
 		}
-	}
-	if b.tries.looks = len(b.tries.all) > 0; b.tries.looks {
-		time.AfterFunc(refusalTime, b.look)
 	}
 }
 

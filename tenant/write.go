@@ -1,10 +1,10 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -104,28 +104,88 @@ func (w Write) options() []jetstream.PublishOpt {
 	return opts
 }
 
-// writers is how many writes of one WriteAll are under way at once.
-const writers = 64
+// underWay is how many writes of one WriteAll wait for their answers at once.
+const underWay = 1024
 
-// WriteAll does the writes, many at once and in no order. It returns what each came to: revisions[i] or
-// errs[i] is of ws[i].
+// WriteAll does the writes, many at once and in no order, for less than each of them alone. It returns what each came to: revisions[i] or
+// errs[i] is of ws[i]. The errors are those of [Bucket.Write].
 func (b *Bucket) WriteAll(ctx context.Context, ws []Write) (revisions []uint64, errs []error) {
 	revisions, errs = make([]uint64, len(ws)), make([]error, len(ws))
-	next := make(chan int)
-	var wg sync.WaitGroup
-	for range min(writers, len(ws)) {
-		wg.Go(func() {
-			for i := range next {
-				revisions[i], errs[i] = b.Write(ctx, ws[i])
-			}
-		})
+	if err := b.AwaitConnected(ctx); err != nil {
+		for i := range errs {
+			errs[i] = fmt.Errorf("tenant: %w", err)
+		}
+		return revisions, errs
 	}
-	for i := range ws {
-		next <- i
+	js, err := jetstream.New(b.nc, jetstream.WithPublishAsyncTimeout(attempt), jetstream.WithPublishAsyncMaxPending(underWay))
+	if err == nil {
+		defer js.CleanupPublisher()
+		b.together(ctx, js, ws, revisions, errs)
 	}
-	close(next)
-	wg.Wait()
+	for i, w := range ws {
+		if errors.Is(errs[i], ErrPermission) && ctx.Err() == nil { // it, or one of the others
+			revisions[i], errs[i] = b.alone(ctx, js, w)
+		}
+		if err := cmp.Or(err, errs[i]); err != nil {
+			errs[i] = fmt.Errorf("tenant: %s %s: %w", w.Op, w.Key, b.Explain(context.WithoutCancel(ctx), err))
+		}
+	}
 	return revisions, errs
+}
+
+// together does writes that wait for their answers together. Where the server refuses one, all that have no answer yet end with that.
+func (b *Bucket) together(ctx context.Context, js jetstream.JetStream, ws []Write, revisions []uint64, errs []error) {
+	subjects, acks := make([]string, len(ws)), make([]jetstream.PubAckFuture, len(ws))
+	for i, w := range ws {
+		subjects[i] = b.Subject(w.Key)
+	}
+	ctx, cancel := b.Try(ctx, attempt*time.Duration(2+len(ws)/underWay), subjects...)
+	defer cancel()
+	settle := func(i int) {
+		if acks[i] != nil {
+			revisions[i], errs[i] = await(ctx, acks[i])
+		}
+	}
+	for i, w := range ws {
+		if i >= underWay {
+			settle(i - underWay)
+		}
+		if errs[i] = context.Cause(ctx); errs[i] == nil {
+			acks[i], errs[i] = js.PublishMsgAsync(b.message(w), w.options()...)
+		}
+	}
+	for i := max(0, len(ws)-underWay); i < len(ws); i++ {
+		settle(i)
+	}
+}
+
+// alone does one write, and knows whether that is what the server refuses as soon as it does: a refusal comes before what answers to a later request.
+func (b *Bucket) alone(ctx context.Context, js jetstream.JetStream, w Write) (revision uint64, err error) {
+	ctx, cancel := b.Try(ctx, attempt, b.Subject(w.Key))
+	defer cancel()
+	ack, err := js.PublishMsgAsync(b.message(w), w.options()...)
+	if err != nil {
+		return 0, err
+	}
+	if b.nc.FlushWithContext(ctx) == nil {
+		b.judgeAll()
+	}
+	return await(ctx, ack)
+}
+
+// await waits for the answer to a write.
+func await(ctx context.Context, ack jetstream.PubAckFuture) (revision uint64, err error) {
+	select {
+	case a := <-ack.Ok():
+		return a.Sequence, nil
+	case err := <-ack.Err():
+		if errors.Is(err, jetstream.ErrAsyncPublishTimeout) {
+			err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+		}
+		return 0, err
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
 }
 
 // PurgeAt ends the given entries' keys, each only where it still has the revision that was read. An entry

@@ -1,0 +1,123 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/tenant"
+)
+
+// RegisterAll is as many calls of Register: what it registered is there, of its owner, and goes with unregister. Seen to fail with writes that are not noted as
+// acknowledged, and with an unregister that takes the first one back.
+func TestRegisterAll(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	r, observer := open(t, s), open(t, s)
+	register(t, observer, kvregistry.Service{Name: "many", ID: "000", Address: "old:1"}) // an earlier owner, who is fenced
+	const n = 3000
+	var list []kvregistry.Service
+	for i := range n {
+		list = append(list, kvregistry.Service{Name: "many", ID: fmt.Sprintf("%03d", i), Address: fmt.Sprintf("h:%d", i)})
+	}
+	list[1].ID = "" // one is made
+	unregister, err := r.RegisterAll(t.Context(), list...)
+	must(t, err)
+	got, last := r.RegisteredServices(), uint64(0)
+	for _, s := range got {
+		last = max(last, s.Revision)
+	}
+	if len(got) != n || got[0].Revision == 0 || last > 3*n/2 { // each was written once, but for what a slow server did not answer in time
+		t.Errorf("%d are registered, the last one at revision %d", len(got), last)
+	}
+	natstest.Eventually(t, 2*time.Second, func() error {
+		got, err := observer.GetServices(t.Context(), "many")
+		if err == nil && (len(got) != n || got[0].Address != "h:0") {
+			err = fmt.Errorf("an observer has %d, first %v", len(got), got[0])
+		}
+		return err
+	})
+	if h := r.Health(); h.Err != nil {
+		t.Errorf("%+v", h)
+	}
+	must(t, unregister())
+	must(t, unregister()) // once more is no error
+	sees(t, observer, 2*time.Second, "many")
+	if left := keys(t, s.Connect(), "default", "svc."); len(left) > 0 {
+		t.Errorf("%d are left: %.100s", len(left), left)
+	}
+}
+
+// What is wrong with one of many is said of that one. An invalid one keeps the others from being tried.
+func TestRegisterAllOfWhichSomeCannotBe(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	r := open(t, s)
+	bad := web("bad")
+	bad.URL, bad.Address = "", ""
+	un, err := r.RegisterAll(t.Context(), web("a"), bad, web("b"))
+	if !isErr(err, kvregistry.ErrInvalidService) || un != nil || len(r.RegisteredServices()) > 0 {
+		t.Errorf("with an invalid one: %v, and %v are registered", err, r.RegisteredServices())
+	}
+	if un, err := r.RegisterAll(t.Context()); un != nil || err != nil {
+		t.Errorf("none: %v", err)
+	}
+	un, err = r.RegisterAll(t.Context(), web("a"), web("b"), web("a"))
+	if !isErr(err, kvregistry.ErrFenced) || !strings.Contains(err.Error(), `"a"`) || un == nil || len(r.RegisteredServices()) != 2 {
+		t.Errorf("one id twice: %v, and %v are registered", err, r.RegisteredServices())
+	}
+	must(t, un())
+	must(t, r.Close())
+	if un, err := r.RegisterAll(t.Context(), web("a"), web("b")); !isErr(err, kvregistry.ErrClosed) || un != nil {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+// Who may register some services registers these, whatever he may not. Seen to fail with a refusal that stands for all that had no answer yet.
+func TestRegisterAllOfWhichSomeAreRefused(t *testing.T) {
+	t.Parallel()
+	g := passwords(t, roles(t))
+	must(t, tenant.Provision(t.Context(), g.as(t, "root"), "acme", tenant.Config{}))
+	r := openOn(t, g.as(t, string(tenant.RoleRegistrar)), kvregistry.Tenant("acme"), kvregistry.WithoutReaping())
+	observer := openOn(t, g.as(t, "root"), kvregistry.Tenant("acme"))
+	var list []kvregistry.Service
+	var want []string
+	for i := range 40 {
+		id := fmt.Sprintf("%02d", i)
+		list = append(list, web(id), kvregistry.Service{Name: "forbidden", ID: id, Address: "a:1"})
+		want = append(want, id)
+	}
+	un, err := r.RegisterAll(t.Context(), list...)
+	if !isErr(err, kvregistry.ErrPermission) || un == nil || strings.Count(err.Error(), `of service "forbidden"`) != 40 || strings.Contains(err.Error(), `of service "web"`) {
+		t.Errorf("%v", err)
+	}
+	sees(t, observer, 2*time.Second, "web", want...)
+	if got := r.RegisteredServices(); len(got) != len(want) {
+		t.Errorf("%d are registered, want %d", len(got), len(want))
+	}
+}
+
+// While the server is away, all of them are pending, and are written when it is back.
+func TestRegisterAllWithoutAServer(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	r, observer := open(t, s), open(t, s)
+	register(t, r, web("first"))
+	sees(t, observer, time.Second, "web", "first")
+	s.Down()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	un, err := r.RegisterAll(ctx, web("a"), web("b"), web("c"))
+	if !isErr(err, kvregistry.ErrPending) || !errors.Is(err, context.DeadlineExceeded) || un == nil {
+		t.Fatalf("without a server: %v", err)
+	}
+	s.Up()
+	sees(t, observer, 3*time.Second, "web", "a", "b", "c", "first")
+	must(t, un())
+	sees(t, observer, time.Second, "web", "first")
+}
