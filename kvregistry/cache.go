@@ -340,7 +340,7 @@ func (c *cache) change(svc *service, s sighting) (Event, bool) {
 	_, dead := c.dead[s.rec.Lease]
 	switch was := svc.list.find(id); {
 	case s.Op == tenant.Put && !dead:
-		now := &s.rec.Instance
+		now := s.rec.Instance.compact(svc.name)
 		svc.list = svc.list.with(c.batch, now)
 		if was == nil {
 			svc.count++

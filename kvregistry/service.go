@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"unicode/utf8"
+	"unique"
 
 	"github.com/kvregistry/go/tenant"
 )
@@ -51,6 +52,37 @@ func (s Service) Clone() Service {
 	s.Tags = slices.Clone(s.Tags)
 	s.Metadata = maps.Clone(s.Metadata)
 	return s
+}
+
+// compact is what a cache keeps of an instance that it read: no more than that, and what many instances have in common only once. The instance is used up.
+func (s *Service) compact(name string) *Service {
+	one := *s
+	one.Name = name
+	for _, text := range []*string{&one.Version, &one.Network, &one.Host, &one.Zone} {
+		*text = shared(*text)
+	}
+	one.Status = Status(shared(string(one.Status)))
+	for i, tag := range one.Tags {
+		one.Tags[i] = shared(tag)
+	}
+	if s.Metadata != nil { // a map keeps the keys that it was made with
+		one.Metadata = make(map[string]string, len(s.Metadata))
+		for key, value := range s.Metadata {
+			one.Metadata[shared(key)] = shared(value)
+		}
+	}
+	return &one
+}
+
+// sharedMost is the longest text that is looked for among those of other instances. Longer ones are seldom the same.
+const sharedMost = 64
+
+// shared is the one copy of a text that all who have it share. It goes when nobody has it any more.
+func shared(text string) string {
+	if text == "" || len(text) > sharedMost {
+		return text
+	}
+	return unique.Make(text).Value()
 }
 
 // same reports whether two instances say the same, whatever their revisions.
