@@ -1,13 +1,11 @@
 package bench
 
 import (
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 
-	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -16,15 +14,10 @@ const instances = 10
 // observer is a registry that has read a service of ten instances.
 func observer(b *testing.B) *kvregistry.Registry {
 	b.Helper()
-	reg, err := kvregistry.New(b.Context(), natstest.Start(b).Connect())
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = reg.Close() })
+	reg := idle(b, jetStream(b, false).Connect())
 	for _, s := range services() {
-		if _, err := reg.Register(s); err != nil {
-			b.Fatal(err)
-		}
+		_, err := reg.Register(s)
+		try(b, err)
 	}
 	if snap, err := reg.Snapshot("web"); err != nil || snap.Len() != instances {
 		b.Fatal(snap, err)
@@ -32,25 +25,15 @@ func observer(b *testing.B) *kvregistry.Registry {
 	return reg
 }
 
-func services() (list []kvregistry.Service) {
-	for i := range instances {
-		list = append(list, kvregistry.Service{
-			ID: fmt.Sprint(i), Name: "web", Version: "1.0.0", Address: fmt.Sprintf("10.0.0.%d:80", i), Zone: "a", Host: "h",
-			Tags: []string{"x"}, Metadata: map[string]string{"k": "v"},
-		})
-	}
-	return list
-}
-
 // both runs f in one goroutine, and in as many as there are cores.
-func both(b *testing.B, f func()) {
-	b.Run("serial", func(b *testing.B) {
+func both(b *testing.B, by string, f func()) {
+	b.Run("serial/by="+by, func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			f()
 		}
 	})
-	b.Run("parallel", func(b *testing.B) {
+	b.Run("parallel/by="+by, func(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
@@ -67,77 +50,93 @@ func sink(s kvregistry.Service) {
 	}
 }
 
+// lists is what one would write first: lists by name, under a mutex.
+type lists struct {
+	sync.Mutex
+	byName map[string][]kvregistry.Service
+	turn   int
+}
+
+// BenchmarkGetService has as its floor an atomic load and a copy of one Service. Peers: the same with a sync.Map's Load, and a mutex and
+// a map, which takes turns as the registry does.
 func BenchmarkGetService(b *testing.B) {
 	reg := observer(b)
-	both(b, func() {
+	both(b, "this", func() {
 		s, _ := reg.GetService("web")
 		sink(s)
 	})
-}
-
-func BenchmarkGetServiceFloor(b *testing.B) { // an atomic load, and a copy of one Service
 	list := services()
 	var p atomic.Pointer[[]kvregistry.Service]
 	p.Store(&list)
-	both(b, func() {
+	both(b, "floor", func() {
 		s := (*p.Load())[3]
 		sink(s)
 	})
-}
-
-func BenchmarkGetServiceMutex(b *testing.B) { // what one would write first: a mutex and a map
-	var mu sync.Mutex
-	byName, turn := map[string][]kvregistry.Service{"web": services()}, 0
-	both(b, func() {
-		mu.Lock()
-		list := byName["web"]
-		turn++
-		s := list[turn%len(list)]
-		mu.Unlock()
+	var m sync.Map
+	m.Store("web", &list)
+	both(b, "sync.Map", func() {
+		v, _ := m.Load("web")
+		s := (*v.(*[]kvregistry.Service))[3]
+		sink(s)
+	})
+	l := lists{byName: map[string][]kvregistry.Service{"web": list}}
+	both(b, "mutex", func() {
+		l.Lock()
+		list := l.byName["web"]
+		l.turn++
+		s := list[l.turn%len(list)]
+		l.Unlock()
 		sink(s)
 	})
 }
 
+// BenchmarkSnapshot has as its floor a sync.Map's Load. Peer: a mutex and a map.
 func BenchmarkSnapshot(b *testing.B) {
 	reg := observer(b)
-	both(b, func() {
+	both(b, "this", func() {
 		if snap, _ := reg.Snapshot("web"); snap.Len() != instances {
 			panic("no snapshot")
 		}
 	})
-}
-
-func BenchmarkSnapshotFloor(b *testing.B) { // sync.Map Load
-	var m sync.Map
 	list := services()
+	var m sync.Map
 	m.Store("web", &list)
-	both(b, func() {
+	both(b, "floor", func() {
 		if v, ok := m.Load("web"); !ok || len(*v.(*[]kvregistry.Service)) != instances {
+			panic("no list")
+		}
+	})
+	l := lists{byName: map[string][]kvregistry.Service{"web": list}}
+	both(b, "mutex", func() {
+		l.Lock()
+		list := l.byName["web"]
+		l.Unlock()
+		if len(list) != instances {
 			panic("no list")
 		}
 	})
 }
 
-func BenchmarkGetServices(b *testing.B) {
+// BenchmarkGetServices has as its floor a clone of the slice. Peer: a clone under a mutex.
+func BenchmarkGetServices(b *testing.B) { getServices(b) }
+
+// BenchmarkGetServicesFiltered is the same with a filter that lets all of them through.
+func BenchmarkGetServicesFiltered(b *testing.B) { getServices(b, kvregistry.InZone("a")) }
+
+func getServices(b *testing.B, filters ...kvregistry.Filter) {
 	reg := observer(b)
 	ctx := b.Context()
-	both(b, func() {
-		list, _ := reg.GetServices(ctx, "web")
+	both(b, "this", func() {
+		list, _ := reg.GetServices(ctx, "web", filters...)
 		sink(list[0])
 	})
-}
-
-func BenchmarkGetServicesFloor(b *testing.B) { // a clone of the slice
 	list := services()
-	both(b, func() { sink(slices.Clone(list)[0]) })
-}
-
-func BenchmarkGetServicesFiltered(b *testing.B) {
-	reg := observer(b)
-	ctx := b.Context()
-	zone := kvregistry.InZone("a")
-	both(b, func() {
-		list, _ := reg.GetServices(ctx, "web", zone)
+	both(b, "floor", func() { sink(slices.Clone(list)[0]) })
+	l := lists{byName: map[string][]kvregistry.Service{"web": list}}
+	both(b, "mutex", func() {
+		l.Lock()
+		list := slices.Clone(l.byName["web"])
+		l.Unlock()
 		sink(list[0])
 	})
 }

@@ -1,86 +1,122 @@
 package bench
 
 import (
-	"errors"
-	"fmt"
+	"cmp"
+	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// many is how many registrations one process makes at once.
+// many is how many instances there are where there are many.
 const many = 10_000
 
-// BenchmarkRegisterMany has one process register ten thousand instances, from as many goroutines, and reports the time of all of them.
+// writers goroutines put as many keys into etcd sooner than a tenth of them; from ten times as many it refuses some.
+const writers = 1000
+
+// BenchmarkRegisterMany has one process register ten thousand instances, from as many goroutines, and measures the time of all of them.
+// Floor: as many messages of the same bytes, published asynchronously as nats.go does it when asked for no more than to know that all were
+// stored. Peers: as many puts under one lease, from as many goroutines as suit etcd best.
 func BenchmarkRegisterMany(b *testing.B) {
-	for b.Loop() {
-		b.StopTimer()
-		server := natstest.Start(b)
-		reg := fresh(b, server)
-		b.StartTimer()
-		errs := make([]error, many)
-		var wg sync.WaitGroup
-		for i := range many {
-			wg.Go(func() { _, errs[i] = reg.RegisterContext(b.Context(), numbered(i)) })
-		}
-		wg.Wait()
-		b.StopTimer() // and the next one does not run beside this one's heartbeats and view
-		if err := errors.Join(append(errs, reg.Close())...); err != nil {
-			b.Fatal(err)
-		}
-		server.Down()
-		b.StartTimer()
-	}
-}
-
-// BenchmarkRegisterAll has one process register as many by one call.
-func BenchmarkRegisterAll(b *testing.B) {
-	list := make([]kvregistry.Service, many)
-	for i := range list {
-		list[i] = numbered(i)
-	}
-	for b.Loop() {
-		b.StopTimer()
-		server := natstest.Start(b)
-		reg := fresh(b, server)
-		b.StartTimer()
-		_, err := reg.RegisterAll(b.Context(), list...)
-		b.StopTimer()
-		if err := errors.Join(err, reg.Close()); err != nil {
-			b.Fatal(err)
-		}
-		server.Down()
-		b.StartTimer()
-	}
-}
-
-// BenchmarkRegisterManyFloor publishes as many messages of the same bytes asynchronously, as nats.go does it when asked for no
-// more than to know that all were stored.
-func BenchmarkRegisterManyFloor(b *testing.B) {
-	for b.Loop() {
-		b.StopTimer()
-		server := natstest.Start(b)
-		nc := server.Connect()
-		_, value := bare(b, nc)
-		js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(4000))
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.StartTimer()
-		for i := range many {
-			if _, err := js.PublishMsgAsync(&nats.Msg{Subject: fmt.Sprint("$KV.registry_default.svc.web.id", i), Data: value}); err != nil {
-				b.Fatal(err)
+	b.Run("by=this", func(b *testing.B) {
+		rounds(b, func() (register, stop func()) {
+			server := jetStream(b, false)
+			reg := fresh(b, server)
+			ctx, cancel := context.WithTimeout(b.Context(), time.Minute) // on a busy machine the default is too short for the last ones
+			return func() {
+					try(b, together(many, func(i int) error {
+						_, err := reg.RegisterContext(ctx, numbered(i))
+						return err
+					}))
+				}, func() { // and the next one does not run beside this one's heartbeats and view
+					cancel()
+					try(b, reg.Close())
+					server.Down()
+				}
+		})
+	})
+	b.Run("by=RegisterAll", func(b *testing.B) { // the registry's own call for many, with one deadline for all
+		rounds(b, func() (register, stop func()) {
+			server := jetStream(b, false)
+			reg := fresh(b, server)
+			var list []kvregistry.Service
+			for i := range many {
+				list = append(list, numbered(i))
 			}
-		}
-		<-js.PublishAsyncComplete()
+			ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+			return func() {
+					_, err := reg.RegisterAll(ctx, list...)
+					try(b, err)
+				}, func() {
+					cancel()
+					try(b, reg.Close())
+					server.Down()
+				}
+		})
+	})
+	b.Run("by=floor", func(b *testing.B) {
+		rounds(b, func() (register, stop func()) {
+			server := jetStream(b, false)
+			bucket(b, server)
+			js, err := jetstream.New(server.Connect(), jetstream.WithPublishAsyncMaxPending(4000))
+			try(b, err)
+			return func() {
+				for i := range many {
+					_, err := js.PublishMsgAsync(&nats.Msg{Subject: subject(i), Data: value(i)})
+					try(b, err)
+				}
+				<-js.PublishAsyncComplete()
+			}, server.Down
+		})
+	})
+	b.Run("by=etcd", func(b *testing.B) { puts(b, false) })
+	b.Run("by=etcd_fsync", func(b *testing.B) { puts(b, true) })
+}
+
+func puts(b *testing.B, fsync bool) {
+	rounds(b, func() (register, stop func()) {
+		server := etcd(b, fsync)
+		c := server.connect()
+		lease := lease(b, c)
+		return func() {
+			try(b, together(writers, func(i int) error {
+				_, err := c.Put(b.Context(), "svc/web/"+id(i), string(value(i)), lease)
+				return err
+			}))
+		}, server.stop
+	})
+}
+
+// rounds measures the first function that begin returns, and neither begin nor the other.
+func rounds(b *testing.B, begin func() (measured, stop func())) {
+	b.Helper()
+	for b.Loop() {
 		b.StopTimer()
-		nc.Close()
-		server.Down()
+		measured, stop := begin()
+		b.StartTimer()
+		measured()
+		b.StopTimer()
+		stop()
 		b.StartTimer()
 	}
+}
+
+// together runs f for each of many, in so many goroutines, and returns when all have ended, with one of their errors.
+func together(goroutines int, f func(i int) error) error {
+	errs := make([]error, goroutines)
+	var wg sync.WaitGroup
+	for g := range goroutines {
+		wg.Go(func() {
+			for i := g; i < many && errs[g] == nil; i += goroutines {
+				errs[g] = f(i)
+			}
+		})
+	}
+	wg.Wait()
+	return cmp.Or(errs...)
 }
