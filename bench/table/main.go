@@ -4,10 +4,10 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"log"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -185,13 +185,15 @@ func (r *row) ratio(by string) string {
 	case len(ratios) == 0:
 		return ""
 	case len(ratios) < 4:
-		return fmt.Sprintf("%.2g", quantile(ratios, 0.5))
+		return fmt.Sprintf("%.3g", quantile(ratios, 0.5))
 	}
-	return fmt.Sprintf("%.2g (%.2g–%.2g)", quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75))
+	return fmt.Sprintf("%.3g (%.3g–%.3g)", quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75))
 }
 
-// quantile sorts the values.
+// quantile sorts the values, and takes what lies between two where none is at the place.
 func quantile(values []float64, q float64) float64 {
-	slices.SortFunc(values, cmp.Compare)
-	return values[int(q*float64(len(values)-1)+0.5)]
+	slices.Sort(values)
+	whole, part := math.Modf(q * float64(len(values)-1))
+	i := int(whole)
+	return values[i] + part*(values[min(i+1, len(values)-1)]-values[i])
 }

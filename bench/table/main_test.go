@@ -60,7 +60,7 @@ more
 
 func TestRatioIsOfTheSameRound(t *testing.T) {
 	r := row{values: map[string][]float64{"this": {10, 40, 90, 30}, "floor": {5, 20, 30, 10}}}
-	if got, want := r.ratio("floor"), "3 (2–3)"; got != want {
+	if got, want := r.ratio("floor"), "2.5 (2–3)"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
