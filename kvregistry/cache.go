@@ -324,6 +324,9 @@ func (c *cache) sync() (events []Event) {
 	for name, svc := range *c.services.Load() {
 		if _, ok := c.synced[name]; (ok || all) && svc.snap.Load() == nil {
 			c.publish(svc)
+			if len(c.readers) == 0 {
+				continue
+			}
 			for s := range svc.snap.Load().All() {
 				events = append(events, Event{Kind: Registered, Service: s})
 			}

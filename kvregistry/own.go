@@ -89,7 +89,6 @@ func (o *owner) see(id string, seen []sighting, snapshot *watcher.Snapshot, view
 	for i := range seen {
 		if g := o.byKey[seen[i].Key]; g != nil {
 			s := seen[i]
-			s.Value = nil // the batch is not kept for it
 			g.seen, own = &s, true
 			fenced = append(fenced, o.judge(id, g)...)
 			due = due || g.due(g.lease)

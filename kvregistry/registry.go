@@ -101,7 +101,7 @@ func build(o options) (*Registry, error) {
 	r.reaper = lease.NewReaper(b, lease.ReaperConfig{
 		TTL: o.ttl, Filter: tenant.AllServices, LeaseOf: leaseOf, Steady: r.keeper.Steady, Logger: o.logger,
 	})
-	r.view = watcher.New(b, watcher.Config{Apply: r.apply, Missing: b.Ensure, MaxValue: o.bounds.record, Check: o.checkTime(), Logger: o.logger})
+	r.view = watcher.New(b, watcher.Config{Apply: r.apply, Read: func(ch watcher.Change) any { return r.read(ch) }, Missing: b.Ensure, MaxValue: o.bounds.record, Check: o.checkTime(), Logger: o.logger})
 	r.cache.view = r.view
 	r.goUnlessClosed(&r.wg, r.reconcile) // ends with r.ctx; Close waits
 	if o.onEvent != nil {
@@ -201,11 +201,22 @@ func (r *Registry) awaitReady(ctx context.Context) error {
 	}
 }
 
+// read is sight of what the view saw, of which the value is not kept.
+func (r *Registry) read(ch watcher.Change) *sighting {
+	s := r.sight(ch)
+	s.Value = nil
+	return &s
+}
+
 // apply takes what the view saw.
 func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	seen := make([]sighting, len(changes))
 	for i, ch := range changes {
-		seen[i] = r.sight(ch)
+		s, ok := ch.Read.(*sighting)
+		if !ok {
+			s = r.read(ch)
+		}
+		seen[i] = *s
 	}
 	r.cache.apply(seen, snapshot)
 	if snapshot != nil && snapshot.Reset {

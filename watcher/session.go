@@ -166,14 +166,16 @@ func (s *session) receive(msg *nats.Msg) {
 	}
 }
 
-// changeOf is what is kept of a message: a snapshot is kept whole until its end, and others say how long its values are. A value with
-// headers stands behind them in one buffer, so it is copied.
+// changeOf is what is kept of a message: a snapshot is kept whole until its end, and others say how long its values are. So a value is read
+// at once, where Apply wants it read; one with headers stands behind them in one buffer, so it is copied.
 func (v *View) changeOf(msg *nats.Msg, revision uint64) Change {
 	value, op := tenant.ContentOf(msg)
 	c := Change{Key: v.bucket.Key(msg.Subject), Value: value, Revision: revision, Op: op}
 	switch most := v.cfg.MaxValue; {
 	case most > 0 && len(value) > most:
 		c.Value, c.Long = nil, len(value)
+	case v.cfg.Read != nil && op == tenant.Put && !v.knows(c.Key, revision):
+		c.Read, c.Value = v.cfg.Read(c), nil
 	case msg.Header != nil:
 		c.Value = bytes.Clone(value)
 	}

@@ -43,6 +43,7 @@ type Change struct {
 	Revision uint64
 	Op       tenant.Op
 	Long     int // how many bytes the value has, where it has more than Config.MaxValue and is left out
+	Read     any // what Config.Read made of the value, which is left out then
 }
 
 // Snapshot goes with the changes that a whole snapshot brought.
@@ -56,6 +57,9 @@ type Config struct {
 	// Apply is called for changes, in order and by one goroutine at a time; it must not block. With a
 	// snapshot it is called also when nothing changed; otherwise snapshot is nil.
 	Apply func(changes []Change, snapshot *Snapshot)
+	// Read makes of a put what Apply wants to know of it, while others are on their way: a snapshot is applied as a whole, when all of it has come.
+	// It is not called for what the view knows already, and must not keep the value. May be nil.
+	Read func(Change) any
 	// Missing is called when the bucket is not there; where it makes the bucket, the view goes on at once.
 	Missing func(context.Context) error
 	// MaxValue is the longest value that is kept, in bytes: of one that is longer nothing is, from when it is received. 0 is no bound.
@@ -239,6 +243,14 @@ func (v *View) Lacks(key string) bool {
 	v.keys.Lock()
 	defer v.keys.Unlock()
 	return !v.Has(key) && v.Shows(key)
+}
+
+// knows reports whether a key was seen at a revision or a later one.
+func (v *View) knows(key string, revision uint64) bool {
+	v.keys.Lock()
+	defer v.keys.Unlock()
+	rev, ok := v.revs[key]
+	return ok && rev >= revision
 }
 
 // Again has the next whole snapshot tell of a key again, of which Apply could not take what it was told. It is for Apply, which it may be called
