@@ -1,7 +1,10 @@
 package tenant
 
 import (
+	"fmt"
 	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
 )
@@ -23,5 +26,44 @@ func TestTenantIsMadeAnewAtOnce(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A bucket has more consumers than the 1,000 that a server allows where nothing is said, be it made by us or changed by us. Seen to fail with a bucket that does not
+// say how many, and with a change that leaves it at that.
+func TestMoreThanAThousandConsumers(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Start(t).Connect()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Provision(t.Context(), nc, "new", Config{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Provision(t.Context(), nc, "old", Config{}); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), "KV_registry_old")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.MaxConsumers = -1
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := Change(t.Context(), nc, "old", Config{MaxKeys: 100}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tenant := range []string{"new", "old"} {
+		for i := range 1010 {
+			_, err := js.CreateConsumer(t.Context(), "KV_registry_"+tenant, jetstream.ConsumerConfig{
+				Name: fmt.Sprint("c", i), AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true,
+			})
+			if err != nil {
+				t.Fatalf("consumer %d of %s: %v", i, tenant, err)
+			}
+		}
 	}
 }

@@ -183,7 +183,7 @@ func (b *Bucket) create(ctx context.Context) (jetstream.KeyValue, error) {
 		MaxMsgsPerSubject:      1,
 		MaxBytes:               cmp.Or(b.cfg.MaxBytes, -1),
 		MaxMsgSize:             -1,
-		MaxConsumers:           -1,
+		MaxConsumers:           maxConsumers,
 		Storage:                jetstream.FileStorage,
 		Discard:                jetstream.DiscardNew,
 		Replicas:               b.cfg.replicas(b.nc),
@@ -200,6 +200,9 @@ func (b *Bucket) create(ctx context.Context) (jetstream.KeyValue, error) {
 		switch {
 		case err == nil, errors.Is(err, jetstream.ErrStreamNameAlreadyInUse):
 			return b.js.KeyValue(ctx, b.name)
+		case isCode(err, codeMaximumConsumers): // fewer may be made in the account, and that is the limit then
+			cfg.MaxConsumers = -1
+			continue
 		case !isPassing(err) || time.Since(began) > passing:
 			return nil, err
 		}
@@ -211,6 +214,10 @@ func (b *Bucket) create(ctx context.Context) (jetstream.KeyValue, error) {
 	}
 }
 
+// maxConsumers is how many consumers a bucket may have: one for each registry that observes or registers something. Without a limit of its own, a server allows
+// 1,000.
+const maxConsumers = 1_000_000
+
 // passing is how long a refusal may last that is soon over.
 const passing = 2 * time.Second
 
@@ -218,7 +225,7 @@ const passing = 2 * time.Second
 // a node of the cluster may not be known to the one that has just been elected.
 func isPassing(err error) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == codeStreamCreate || isNodeAway(api))
+	return isCode(err, codeStreamCreate) || errors.As(err, &api) && isNodeAway(api)
 }
 
 // check compares an existing bucket with what the registry relies on.

@@ -44,6 +44,7 @@ func Permanent(err error) bool {
 const (
 	codeAccountResources   = 10002
 	codeInsufficient       = 10023
+	codeMaximumConsumers   = 10026
 	codeMaximumStreams     = 10027
 	codeMemoryExceeded     = 10028
 	codeStorageExceeded    = 10047
@@ -79,6 +80,11 @@ func (b *Bucket) Explain(ctx context.Context, err error) error {
 		return b.explainCode(api, err)
 	}
 	return err
+}
+
+func isCode(err error, code jetstream.ErrorCode) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == code
 }
 
 // isNodeAway tells that too few nodes are there for the bucket's replicas, which may be over in a moment.
