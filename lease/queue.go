@@ -17,7 +17,7 @@ import (
 const (
 	queueName = "reaper"        // the durable consumer that all reapers of a bucket share
 	holders   = 8               // how many reapers the queue serves at once; the others stand by
-	taken     = 512             // how much of the queue one reaper takes at once
+	taken     = 2048            // how much of the queue one reaper takes at once: each time it reads all that is registered
 	ackWait   = 2 * time.Second // after which the queue gives a marker to another reaper
 	standby   = 5 * time.Second // how long one request to the queue waits, and between two of a reaper that stands by at the most
 )
@@ -232,7 +232,9 @@ func (r *Reaper) deal(batch []*nats.Msg) error {
 	}
 	var reaped, swept error
 	if ended != nil {
+		began := time.Now()
 		reaped = r.settle(ended, r.reap)
+		sleep(r.ctx, min(time.Since(began), ackWait/4), nil) // so that it reads half of the time at the most, and what ends meanwhile needs one reading
 	}
 	if timer != nil {
 		swept = r.settle(timer, r.sweep)
@@ -253,7 +255,7 @@ func (r *Reaper) settle(msgs []*nats.Msg, work func([]*nats.Msg) error) error {
 		r.held.Add(uint64(len(msgs)))
 		delay = r.hold() / 3 // the doubt may be over before a whole one
 	case err != nil:
-		if !r.failing {
+		if !r.failing && r.ctx.Err() == nil {
 			r.cfg.Logger.Warn("kvregistry: could not reap, trying again", "bucket", r.bucket.Name(), "reason", err)
 		}
 		r.failing, delay = true, time.Second

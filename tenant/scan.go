@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ type scan struct {
 	bucket *Bucket
 	name   string // of the consumer
 	inbox  string
+	prefix string // of the keys that are asked for
 	each   func(Entry)
 	fail   func(error)
 	stall  *time.Timer
@@ -48,7 +50,7 @@ type scan struct {
 	over     bool
 }
 
-// Scan reads every key under a filter once, deleted ones whose tombstone still stands included, in the
+// Scan reads every key under a filter that ends in '>' once, deleted ones whose tombstone still stands included, in the
 // order of their revisions, and calls each for it. Values are left out where values is false. With
 // replicas the answer may come from one that lags.
 func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func(Entry)) error {
@@ -57,11 +59,11 @@ func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := &scan{
-		bucket: b, name: "scan-" + rand.Text(), inbox: b.nc.NewInbox(), each: each, fail: cancel, done: make(chan struct{}),
+		bucket: b, name: "scan-" + rand.Text(), inbox: b.nc.NewInbox(), prefix: strings.TrimSuffix(filter, ">"), each: each, fail: cancel, done: make(chan struct{}),
 		stall: time.AfterFunc(scanStall, func() { cancel(errStalled) }),
 	}
 	defer s.stall.Stop()
-	sub, err := s.start(ctx, filter, values)
+	sub, err := s.start(ctx, values)
 	if err != nil {
 		return fmt.Errorf("tenant: scan %s: %w", filter, b.Explain(ctx, cmp.Or(context.Cause(ctx), err)))
 	}
@@ -76,7 +78,7 @@ func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func
 }
 
 // start subscribes, and finds out how many entries there are to come.
-func (s *scan) start(ctx context.Context, filter string, values bool) (*nats.Subscription, error) {
+func (s *scan) start(ctx context.Context, values bool) (*nats.Subscription, error) {
 	if _, err := s.bucket.store(ctx); err != nil {
 		return nil, err
 	}
@@ -92,7 +94,7 @@ func (s *scan) start(ctx context.Context, filter string, values bool) (*nats.Sub
 		DeliverSubject:    s.inbox,
 		DeliverPolicy:     jetstream.DeliverLastPerSubjectPolicy,
 		AckPolicy:         jetstream.AckNonePolicy,
-		FilterSubject:     s.bucket.Subject(filter),
+		FilterSubject:     s.bucket.Subject(">"), // a server goes through the messages then, and does not search them for each
 		HeadersOnly:       !values,
 		FlowControl:       true,
 		IdleHeartbeat:     scanHeartbeat,
@@ -130,7 +132,9 @@ func (s *scan) receive(msg *nats.Msg) {
 	}
 	s.stall.Reset(scanStall)
 	value, op := ContentOf(msg)
-	s.each(Entry{Key: s.bucket.Key(msg.Subject), Value: value, Revision: meta.Sequence.Stream, Op: op})
+	if key := s.bucket.Key(msg.Subject); strings.HasPrefix(key, s.prefix) {
+		s.each(Entry{Key: key, Value: value, Revision: meta.Sequence.Stream, Op: op})
+	}
 	if s.left--; s.left == 0 || meta.NumPending == 0 {
 		s.finish()
 	}

@@ -84,7 +84,6 @@ func (b *Bucket) message(w Write) *nats.Msg {
 		msg.Header.Set("KV-Operation", "DEL")
 	case Purge:
 		msg.Header.Set("KV-Operation", "PURGE")
-		msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
 	}
 	return msg
 }
