@@ -151,7 +151,7 @@ func (r *Registry) prepare(ctx context.Context) error {
 		return err
 	}
 	dead, err := r.reaper.Dead(ctx)
-	if err != nil && !tenant.Permanent(err) { // who may not find out does without
+	if err != nil && !tenant.Permanent(err) && !r.bucket.HubAway(err) { // who may not find out does without
 		return err
 	}
 	r.cache.bury(dead)

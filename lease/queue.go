@@ -26,7 +26,7 @@ var errStandby = errors.New("the queue has reapers enough")
 
 // queue is the consumer that hands out markers. It is made by whoever comes first.
 func (r *Reaper) queue(ctx context.Context) (jetstream.Consumer, error) {
-	ctx, cancel := r.bucket.Try(ctx, standby, "$JS.API.CONSUMER.CREATE."+r.bucket.Stream()+"."+queueName)
+	ctx, cancel := r.bucket.Try(ctx, standby, r.bucket.API("CONSUMER.CREATE")+"."+queueName)
 	defer cancel()
 	js := r.bucket.JetStream()
 	c, err := js.CreateConsumer(ctx, r.bucket.Stream(), jetstream.ConsumerConfig{
@@ -136,7 +136,7 @@ func (r *Reaper) serveBatch(ctx context.Context, up <-chan nats.Status) error {
 		sleep(ctx, r.hold()/12, up)
 		return context.Cause(ctx)
 	}
-	subject := "$JS.API.CONSUMER.MSG.NEXT." + r.bucket.Stream() + "." + queueName
+	subject := r.bucket.API("CONSUMER.MSG.NEXT") + "." + queueName
 	request, cancel := r.bucket.Try(ctx, standby+time.Second, subject)
 	defer cancel()
 	inbox, msgs := r.bucket.Conn().NewInbox(), make(chan *nats.Msg, taken+1)

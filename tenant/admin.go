@@ -45,7 +45,7 @@ func Remove(ctx context.Context, nc *nats.Conn, tenant string) error {
 	}
 	ctx, cancel := b.Try(ctx, adminTime, "$JS.API.STREAM.DELETE."+b.Stream())
 	defer cancel()
-	if err := b.js.DeleteKeyValue(ctx, b.name); err != nil {
+	if err := b.own.js.DeleteKeyValue(ctx, b.name); err != nil {
 		return fmt.Errorf("tenant: delete %s: %w", tenant, b.Explain(ctx, err))
 	}
 	return nil
@@ -61,7 +61,7 @@ func List(ctx context.Context, nc *nats.Conn) ([]Info, error) {
 	ctx, cancel := b.Try(ctx, adminTime, "$JS.API.STREAM.LIST")
 	defer cancel()
 	var list []Info
-	stores := b.js.KeyValueStores(ctx)
+	stores := b.own.js.KeyValueStores(ctx)
 	for s := range stores.Status() {
 		if info, ok := infoOf(s); ok {
 			list = append(list, info)

@@ -60,11 +60,12 @@ func (c Config) validate() error {
 
 // Bucket is a tenant's key-value bucket. It may be used by any number of goroutines.
 type Bucket struct {
-	nc   *nats.Conn
-	js   jetstream.JetStream
-	name string
-	cfg  Config
-	kv   atomic.Pointer[jetstream.KeyValue] // set by the first Ensure that succeeds
+	nc      *nats.Conn
+	own     domain                 // the connection's JetStream
+	leads   atomic.Pointer[domain] // where the bucket's leader is: own, or the hub's where own has a mirror only
+	name    string
+	cfg     Config
+	reached atomic.Bool // by the first Ensure that succeeds
 
 	room  room // what is left of its limits
 	tries tries
@@ -92,7 +93,8 @@ func New(nc *nats.Conn, tenant string, cfg Config) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tenant: %w", err)
 	}
-	b := &Bucket{nc: nc, js: js, name: name, cfg: cfg, tries: tries{all: map[*try]struct{}{}}}
+	b := &Bucket{nc: nc, own: domain{ownAPI, js}, name: name, cfg: cfg, tries: tries{all: map[*try]struct{}{}}}
+	b.leads.Store(&b.own)
 	b.room.turn = make(chan struct{}, 1)
 	b.room.turn <- struct{}{}
 	return b, nil
@@ -112,15 +114,16 @@ func (b *Bucket) Key(subject string) string {
 	return strings.TrimPrefix(subject, "$KV."+b.name+".")
 }
 
-// JetStream is the handle that the bucket uses.
-func (b *Bucket) JetStream() jetstream.JetStream { return b.js }
+// JetStream asks the bucket's leader: that of the hub, where the connection's own JetStream has a mirror.
+func (b *Bucket) JetStream() jetstream.JetStream { return b.leads.Load().js }
 
 // Conn is the caller's connection.
 func (b *Bucket) Conn() *nats.Conn { return b.nc }
 
 // Ensure checks the server, and makes the bucket or checks the one that is there; it changes nothing
 // about a bucket that it finds. Any number of processes may do so at once. It waits for the connection, and then
-// for a few seconds at the most.
+// for a few seconds at the most. Where the connection's JetStream has a mirror of the bucket, its hub's bucket is checked, and never made; while the
+// hub is away, that is left.
 //
 // Errors say what is wrong and what to do, and wrap [ErrServerTooOld], [ErrJetStreamDisabled],
 // [ErrPermission], [ErrStorageFull], [ErrInvalidConfig], [ErrBucketMismatch] or, where the server did not
@@ -129,7 +132,7 @@ func (b *Bucket) Ensure(ctx context.Context) error {
 	if err := b.AwaitConnected(ctx); err != nil {
 		return fmt.Errorf("tenant: %w", err)
 	}
-	ctx, cancel := b.Try(ctx, 2*attempt, "$JS.API.INFO", "$JS.API.STREAM.INFO."+b.Stream(), "$JS.API.STREAM.CREATE."+b.Stream()) // a few requests
+	ctx, cancel := b.Try(ctx, 2*attempt, append(b.Asks("STREAM.INFO"), "$JS.API.INFO", "$JS.API.STREAM.CREATE."+b.Stream())...) // a few requests
 	defer cancel()
 	if err := b.ensure(ctx); err != nil {
 		return fmt.Errorf("tenant: %w", b.Explain(ctx, err))
@@ -141,41 +144,48 @@ func (b *Bucket) ensure(ctx context.Context) error {
 	if err := checkVersion(b.nc.ConnectedServerVersion()); err != nil {
 		return err
 	}
-	account, err := b.js.AccountInfo(ctx) // says it where JetStream is off
+	account, err := b.own.js.AccountInfo(ctx) // says it where JetStream is off
 	if err != nil {
 		return err
 	}
-	kv, err := b.js.KeyValue(ctx, b.name)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
+	stream, err := b.own.js.Stream(ctx, b.Stream())
+	switch {
+	case err == nil && stream.CachedInfo().Config.Mirror != nil:
+		if err := b.follow(stream.CachedInfo().Config); err != nil {
+			return err
+		}
+		return b.ensureHub(ctx)
+	case errors.Is(err, jetstream.ErrStreamNotFound) && b.mirrored(): // somebody deleted the mirror
+		return b.ensureHub(ctx)
+	case errors.Is(err, jetstream.ErrStreamNotFound):
 		lives := b.nc.Stats().Reconnects
 		if last := b.refused.Load(); last != nil && time.Since(last.at) < DispenseTime && last.lives == lives {
 			return fmt.Errorf("%w: bucket %s is not there, and this user may not make it: have an admin make it", ErrPermission, b.name)
 		}
-		if kv, err = b.create(ctx); errors.Is(context.Cause(ctx), ErrPermission) {
+		if stream, err = b.create(ctx); errors.Is(context.Cause(ctx), ErrPermission) {
 			b.refused.Store(&refusal{time.Now(), lives})
 		}
 	}
 	if err != nil {
 		return err
 	}
-	status, err := kv.Status(ctx)
-	if err != nil {
+	return b.accept(stream.CachedInfo().Config, account)
+}
+
+// accept checks the bucket, and learns its limits.
+func (b *Bucket) accept(cfg jetstream.StreamConfig, account *jetstream.AccountInfo) error {
+	if err := b.cfg.check(b.name, cfg); err != nil {
 		return err
 	}
-	if s, ok := status.(*jetstream.KeyValueBucketStatus); ok {
-		if err := b.cfg.check(b.name, s.StreamInfo().Config); err != nil {
-			return err
-		}
-		b.Learn(s.StreamInfo().Config)
-		_, most := storage(account, s.StreamInfo().Config.Replicas)
-		b.room.account.Store(most > 0)
-	}
-	b.kv.Store(&kv)
+	b.Learn(cfg)
+	_, most := storage(account, cfg.Replicas)
+	b.room.account.Store(most > 0)
+	b.reached.Store(true)
 	return nil
 }
 
 // create makes the bucket, as [jetstream.KeyValue] knows it, with its limits from the start. Where another process made it first, it takes that one.
-func (b *Bucket) create(ctx context.Context) (jetstream.KeyValue, error) {
+func (b *Bucket) create(ctx context.Context) (jetstream.Stream, error) {
 	cfg := jetstream.StreamConfig{
 		Name:                   b.Stream(),
 		Description:            "kvregistry: services, leases",
@@ -196,10 +206,10 @@ func (b *Bucket) create(ctx context.Context) (jetstream.KeyValue, error) {
 	}
 	limitKeys(&cfg, b.cfg.MaxKeys)
 	for began := time.Now(); ; {
-		_, err := b.js.CreateStream(ctx, cfg)
+		_, err := b.own.js.CreateStream(ctx, cfg)
 		switch {
 		case err == nil, errors.Is(err, jetstream.ErrStreamNameAlreadyInUse):
-			return b.js.KeyValue(ctx, b.name)
+			return b.own.js.Stream(ctx, b.Stream())
 		case isCode(err, codeMaximumConsumers): // fewer may be made in the account, and that is the limit then
 			cfg.MaxConsumers = -1
 			continue

@@ -71,12 +71,15 @@ func Change(ctx context.Context, nc *nats.Conn, tenant string, cfg Config) error
 }
 
 func (b *Bucket) change(ctx context.Context, want Config) error {
-	stream, err := b.js.Stream(ctx, b.Stream())
+	stream, err := b.own.js.Stream(ctx, b.Stream())
 	if err != nil {
 		return err
 	}
 	info := stream.CachedInfo()
 	cfg := info.Config
+	if cfg.Mirror != nil {
+		return fmt.Errorf("%w: this is a mirror: change the hub's bucket", ErrInvalidConfig)
+	}
 	if keys := int64(info.State.Msgs); want.MaxKeys > 0 && want.MaxKeys < keys {
 		return fmt.Errorf("%w: %d keys; it has %d now", ErrInvalidConfig, want.MaxKeys, keys)
 	}
@@ -96,8 +99,8 @@ func (b *Bucket) change(ctx context.Context, want Config) error {
 	if more.MaxConsumers <= 0 { // it was made by hand, or by an earlier version
 		more.MaxConsumers = maxConsumers
 	}
-	if _, err = b.js.UpdateStream(ctx, more); err != nil { // the account may allow fewer, and a server of before 2.15 no change of it
-		_, err = b.js.UpdateStream(ctx, cfg)
+	if _, err = b.own.js.UpdateStream(ctx, more); err != nil { // the account may allow fewer, and a server of before 2.15 no change of it
+		_, err = b.own.js.UpdateStream(ctx, cfg)
 	}
 	return err
 }

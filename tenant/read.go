@@ -17,13 +17,12 @@ type Entry struct {
 	Op       Op
 }
 
-// store is the bucket, once it was reached, on a connection that is up.
-func (b *Bucket) store(ctx context.Context) (jetstream.KeyValue, error) {
-	kv := b.kv.Load()
-	if kv == nil {
-		return nil, fmt.Errorf("%w: %s was not reached yet", ErrBucketNotFound, b.name)
+// await returns when the bucket, which must have been reached, has a connection that is up.
+func (b *Bucket) await(ctx context.Context) error {
+	if !b.reached.Load() {
+		return fmt.Errorf("%w: %s was not reached yet", ErrBucketNotFound, b.name)
 	}
-	return *kv, b.AwaitConnected(ctx)
+	return b.AwaitConnected(ctx)
 }
 
 // Get reads one key, as the stream's leader knows it. found is false where it has no value: it never was, or it ended.
@@ -35,6 +34,15 @@ func (b *Bucket) Get(ctx context.Context, key string) (e Entry, found bool, err 
 // Last is the last change under a filter, an end included, as the stream's leader knows it; of revision 0 where there
 // is none. It is not asked by a direct get, whose answer is the entry as it was written: one whose headers say so would look like no entry at all.
 func (b *Bucket) Last(ctx context.Context, filter string) (Entry, error) {
+	return b.last(ctx, b.API("STREAM.MSG.GET"), filter)
+}
+
+// LastNear is Last as the mirror knows it, for who reads that.
+func (b *Bucket) LastNear(ctx context.Context, filter string) (Entry, error) {
+	return b.last(ctx, ownAPI+".STREAM.MSG.GET."+b.Stream(), filter)
+}
+
+func (b *Bucket) last(ctx context.Context, subject, filter string) (Entry, error) {
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
 		Message struct {
@@ -44,7 +52,6 @@ func (b *Bucket) Last(ctx context.Context, filter string) (Entry, error) {
 			Data    []byte `json:"data"`
 		} `json:"message"`
 	}
-	subject := "$JS.API.STREAM.MSG.GET." + b.Stream()
 	ask, err := json.Marshal(map[string]string{"last_by_subj": b.Subject(filter)})
 	if err != nil {
 		return Entry{}, fmt.Errorf("tenant: last of %s: %w", filter, err)

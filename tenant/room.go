@@ -92,13 +92,13 @@ func (l level) fits(n int64) bool {
 
 // measure asks how things stand. What it can't learn has no limit until it is asked again.
 func (b *Bucket) measure(ctx context.Context) error {
-	ctx, cancel := b.Try(ctx, attempt, "$JS.API.STREAM.INFO."+b.Stream(), "$JS.API.INFO")
+	ctx, cancel := b.Try(ctx, attempt, b.API("STREAM.INFO"), b.leads.Load().api+".INFO")
 	defer cancel()
 	r := &b.room
 	unlimited := level{most: math.MaxInt64}
 	r.keys, r.bytes = unlimited, unlimited
 	defer func() { r.asked = time.Now() }()
-	stream, err := b.js.Stream(ctx, b.Stream())
+	stream, err := b.JetStream().Stream(ctx, b.Stream())
 	if err != nil {
 		return denied(ctx)
 	}
@@ -112,7 +112,7 @@ func (b *Bucket) measure(ctx context.Context) error {
 	if !b.room.account.Load() {
 		return nil
 	}
-	account, err := b.js.AccountInfo(ctx)
+	account, err := b.JetStream().AccountInfo(ctx)
 	if err != nil {
 		return denied(ctx)
 	}

@@ -54,7 +54,7 @@ type scan struct {
 // order of their revisions, and calls each for it. Values are left out where values is false. With
 // replicas the answer may come from one that lags.
 func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func(Entry)) error {
-	ctx, end := b.Try(ctx, scanTime, "$JS.API.CONSUMER.CREATE."+b.Stream()+".*")
+	ctx, end := b.Try(ctx, scanTime, b.API("CONSUMER.CREATE")+".*")
 	defer end()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -79,7 +79,7 @@ func (b *Bucket) Scan(ctx context.Context, filter string, values bool, each func
 
 // start subscribes, and finds out how many entries there are to come.
 func (s *scan) start(ctx context.Context, values bool) (*nats.Subscription, error) {
-	if _, err := s.bucket.store(ctx); err != nil {
+	if err := s.bucket.await(ctx); err != nil {
 		return nil, err
 	}
 	s.mu.Lock() // no entry is looked at before their number is known
@@ -89,7 +89,7 @@ func (s *scan) start(ctx context.Context, values bool) (*nats.Subscription, erro
 		return nil, err
 	}
 	_ = sub.SetPendingLimits(-1, -1) // flow control bounds what is under way
-	c, err := s.bucket.js.CreatePushConsumer(ctx, s.bucket.Stream(), jetstream.ConsumerConfig{
+	c, err := s.bucket.JetStream().CreatePushConsumer(ctx, s.bucket.Stream(), jetstream.ConsumerConfig{
 		Name:              s.name,
 		DeliverSubject:    s.inbox,
 		DeliverPolicy:     jetstream.DeliverLastPerSubjectPolicy,
@@ -171,5 +171,5 @@ func (s *scan) stop(sub *nats.Subscription) {
 func (s *scan) end(sub *nats.Subscription) {
 	s.over = true
 	_ = sub.Unsubscribe()
-	_ = s.bucket.nc.Publish("$JS.API.CONSUMER.DELETE."+s.bucket.Stream()+"."+s.name, nil)
+	_ = s.bucket.nc.Publish(s.bucket.API("CONSUMER.DELETE")+"."+s.name, nil)
 }

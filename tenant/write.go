@@ -45,12 +45,12 @@ const attempt = 1500 * time.Millisecond
 // compare-and-swap that lost, the error wraps [ErrConflict]; other errors are those of [Bucket.Ensure], and
 // [ErrTooLarge]. After a time-out the write may have happened, or may happen yet.
 func (b *Bucket) Write(ctx context.Context, w Write) (revision uint64, err error) {
-	ctx, cancel := b.Try(ctx, attempt, b.Subject(w.Key))
+	ctx, cancel := b.Try(ctx, attempt, b.target(w.Key))
 	defer cancel()
 	if err := b.AwaitConnected(ctx); err != nil {
 		return 0, fmt.Errorf("tenant: %w", err)
 	}
-	ack, err := b.js.PublishMsg(ctx, b.message(w), w.options()...)
+	ack, err := b.own.js.PublishMsg(ctx, b.message(w), w.options()...)
 	if err != nil {
 		return 0, fmt.Errorf("tenant: %s %s: %w", w.Op, w.Key, b.Explain(ctx, err))
 	}
@@ -60,24 +60,27 @@ func (b *Bucket) Write(ctx context.Context, w Write) (revision uint64, err error
 // Create writes a key that has no value: it never was, or it ended and only what says so stands. The error
 // wraps [ErrConflict] where it has one.
 func (b *Bucket) Create(ctx context.Context, key string, value []byte, ttl time.Duration) (revision uint64, err error) {
-	ctx, cancel := b.Try(ctx, attempt, b.Subject(key))
-	defer cancel()
-	kv, err := b.store(ctx)
-	if err != nil {
+	if err := b.await(ctx); err != nil {
 		return 0, fmt.Errorf("tenant: create %s: %w", key, err)
 	}
-	var opts []jetstream.KVCreateOpt
-	if ttl > 0 {
-		opts = append(opts, jetstream.KeyTTL(ttl))
+	w := Write{Key: key, Value: value, TTL: ttl, If: At(0)}
+	revision, err = b.Write(ctx, w)
+	if !errors.Is(err, ErrConflict) {
+		return revision, err
 	}
-	if revision, err = kv.Create(ctx, key, value, opts...); err != nil {
-		return 0, fmt.Errorf("tenant: create %s: %w", key, b.Explain(ctx, err))
+	last, readErr := b.Last(ctx, key)
+	if readErr != nil {
+		return 0, readErr
 	}
-	return revision, nil
+	if last.Op == Put && last.Revision > 0 {
+		return 0, err
+	}
+	w.If = At(last.Revision)
+	return b.Write(ctx, w)
 }
 
 func (b *Bucket) message(w Write) *nats.Msg {
-	msg := nats.NewMsg(b.Subject(w.Key))
+	msg := nats.NewMsg(b.target(w.Key))
 	msg.Data = w.Value
 	switch w.Op {
 	case Delete:

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,17 +28,23 @@ var (
 	errRenewed = errors.New("the connection came back")
 	errDown    = errors.New("the connection is down")
 	errRemoved = errors.New("keys were removed without a message")
+	errOther   = errors.New("the mirror is of another bucket than the one that was read")
 	errRemade  = errors.New("the bucket was made anew while the session began")
+	errStale   = errors.New("the mirror that was read does not hear of the hub, which answers")
+	errNearer  = errors.New("the mirror is current again")
 )
 
 // session is the life of one consumer: first a snapshot, then changes as they come. Its messages arrive
 // in one goroutine, that of its subscription.
 type session struct {
 	view    *View
-	name    string  // of the consumer
-	inbox   string  // the subject that it sends to, which the server's own words have
-	filters filters // what was wanted when it began
-	origin  origin  // of the stream at the session's start
+	name    string    // of the consumer
+	inbox   string    // the subject that it sends to, which the server's own words have
+	filters filters   // what was wanted when it began
+	origin  origin    // of the stream at the session's start
+	first   uint64    // the leader's first revision then: what a mirror has below it was purged by hand
+	last    uint64    // the last revision then of what is read: the stream, or its mirror
+	shows   time.Time // as of when a mirror's snapshot is current; zero where that is not known
 
 	ended chan error // what the subscription's goroutine ended the session with; holds one
 
@@ -64,7 +71,11 @@ type origin struct {
 	created  time.Time
 	last     uint64 // its last revision, as its leader said
 	replicas int
+	mirror   bool // it is read by a mirror, near by
 }
+
+// lags reports whether what is read may be behind the leader.
+func (o origin) lags() bool { return o.mirror || o.replicas > 1 }
 
 // precedes reports whether o is of the same life as a later origin, and says less.
 func (o origin) precedes(later origin) bool {
@@ -73,26 +84,24 @@ func (o origin) precedes(later origin) bool {
 
 // start reads where the stream stands, subscribes and makes the consumer.
 func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscription, error) {
-	ctx, cancel := v.bucket.Try(ctx, startTime, "$JS.API.STREAM.INFO."+v.bucket.Stream(), "$JS.API.CONSUMER.CREATE."+v.bucket.Stream()+".view-*")
+	subjects := v.bucket.Asks("STREAM.INFO", "CONSUMER.CREATE")
+	for i, subject := range subjects {
+		if strings.Contains(subject, ".CONSUMER.") {
+			subjects[i] = subject + ".view-*"
+		}
+	}
+	ctx, cancel := v.bucket.Try(ctx, startTime, subjects...)
 	defer cancel()
+	s := &session{view: v, name: "view-" + rand.Text(), filters: fs, ended: make(chan error, 1), heard: time.Now(), began: time.Now()}
 	js := v.bucket.JetStream()
-	stream, err := js.Stream(ctx, v.bucket.Stream())
+	err := s.locate(ctx)
 	if err != nil {
 		return nil, nil, v.bucket.Explain(ctx, err)
 	}
-	info := stream.CachedInfo()
-	s := &session{
-		view: v, name: "view-" + rand.Text(), filters: fs,
-		origin: origin{info.Created, info.State.LastSeq, info.Config.Replicas},
-		ended:  make(chan error, 1), heard: time.Now(), began: time.Now(),
+	if s.origin.mirror {
+		s.name, js = mirrorView+s.name[len("view-"):], v.bucket.Near()
 	}
-	if v.outdated(s.origin) {
-		return nil, nil, fmt.Errorf("%w: its leader is at %d", errBehind, s.origin.last)
-	}
-	if s.need, err = v.need(ctx, s.origin, fs); err != nil {
-		return nil, nil, err
-	}
-	subjects := fs.reduced(filterMax)
+	subjects = fs.reduced(filterMax)
 	for i, f := range subjects {
 		subjects[i] = v.bucket.Subject(f)
 	}
@@ -130,6 +139,67 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 	return s, sub, nil
 }
 
+// mirrorView is how the name of a consumer of a mirror begins.
+const mirrorView = "view-near-"
+
+// locate finds out what is to be read, and up to which revision. A mirror is read where the leader confirms that it is of the same bucket and the mirror hears of it; or
+// while the hub is away. Otherwise the leader itself is.
+func (s *session) locate(ctx context.Context) (err error) {
+	v := s.view
+	mirror := v.bucket.Mirror(ctx) // asked first: what it has, the leader has
+	ask, cancel := ctx, context.CancelFunc(func() {})
+	if mirror != nil {
+		ask, cancel = context.WithTimeout(ctx, startTime/2)
+	}
+	defer cancel()
+	stream, err := v.bucket.JetStream().Stream(ask, v.bucket.Stream())
+	switch away := mirror != nil && ctx.Err() == nil && v.bucket.HubAway(err); {
+	case away && !v.knows(mirror.Of):
+		return fmt.Errorf("%w, and the hub is away: %w", errOther, err)
+	case away:
+		s.origin, s.last = origin{mirror.Of, mirror.Last, 1, true}, mirror.Last
+		v.unseen(s.origin, s.filters, &s.need)
+		s.shows = mirror.Heard
+		return nil
+	case err != nil:
+		return err
+	}
+	info := stream.CachedInfo()
+	s.origin = origin{info.Created, info.State.LastSeq, info.Config.Replicas, v.usable(mirror, info)}
+	s.first, s.last = info.State.FirstSeq, info.State.LastSeq
+	if s.origin.mirror {
+		s.last, s.shows = mirror.Last, s.began
+	}
+	if v.outdated(s.origin) {
+		return fmt.Errorf("%w: its leader is at %d", errBehind, s.origin.last)
+	}
+	s.need, err = v.need(ctx, s.origin, s.filters)
+	return err
+}
+
+// follow sees to the mirror that is read: how old it is, and whether it still hears of the hub. Where it does not, and the hub answers, the session ends.
+func (s *session) follow(ctx context.Context) {
+	for wait(ctx, s.view.heartbeat, nil) {
+		ask, cancel := context.WithTimeout(ctx, startTime)
+		mirror := s.view.bucket.Mirror(ask)
+		var err error
+		if mirror == nil || !mirror.Fresh() {
+			_, err = s.view.bucket.JetStream().Stream(ask, s.view.bucket.Stream())
+		}
+		cancel()
+		switch {
+		case err != nil:
+		case mirror == nil || !mirror.Fresh():
+			s.mu.Lock()
+			s.end(errStale)
+			s.mu.Unlock()
+			return
+		case mirror.Lag == 0 && s.isComplete():
+			s.view.confirm(mirror.Heard)
+		}
+	}
+}
+
 // receive takes the consumer's messages, in order.
 func (s *session) receive(msg *nats.Msg) {
 	s.mu.Lock()
@@ -138,8 +208,8 @@ func (s *session) receive(msg *nats.Msg) {
 		return
 	}
 	s.heard = time.Now()
-	if s.complete {
-		s.view.touch()
+	if s.complete && !s.origin.mirror {
+		s.view.confirm(s.heard)
 	}
 	if msg.Subject == s.inbox { // an entry has its key's subject, whatever its headers say
 		s.control(msg)
@@ -152,11 +222,13 @@ func (s *session) receive(msg *nats.Msg) {
 	}
 	s.received++
 	s.horizon = meta.Sequence.Stream
-	s.batch = append(s.batch, s.view.changeOf(msg, meta.Sequence.Stream))
+	if s.horizon >= s.first {
+		s.batch = append(s.batch, s.view.changeOf(msg, meta.Sequence.Stream))
+	}
 	switch {
 	case !s.complete:
 		s.keys[s.view.bucket.Key(msg.Subject)] = struct{}{}
-		if s.horizon <= s.origin.last {
+		if s.horizon <= s.last {
 			s.inPlace++ // a key has one message at a time: it is the first of this one
 		}
 		s.pending = meta.NumPending
@@ -207,7 +279,7 @@ func (s *session) control(msg *nats.Msg) {
 	if seen, err := strconv.ParseUint(msg.Header.Get("Nats-Last-Stream"), 10, 64); err == nil {
 		s.horizon = max(s.horizon, seen)
 	}
-	if s.horizon >= s.origin.last { // what was counted as pending and did not come was overwritten
+	if s.horizon >= s.last { // what was counted as pending and did not come was overwritten
 		s.pending, s.expected, s.sure = 0, 0, true
 	}
 	s.finishSnapshot()
@@ -237,18 +309,23 @@ func (s *session) finishSnapshot() {
 	}
 	s.complete, s.keys = true, nil
 	upTo := s.horizon
-	if s.origin.replicas <= 1 {
+	if !s.origin.lags() {
 		upTo = max(upTo, s.origin.last)
 	}
+	s.view.confirm(s.shows)
 	s.view.replace(s.filters, s.origin, upTo, s.batch)
 	s.batch = nil
 }
 
-// ask has the session need whatever was written until now.
+// ask has the session need whatever was written until now to what it reads.
 func (s *session) ask() {
 	ctx, cancel := context.WithTimeout(s.view.ctx, startTime)
 	defer cancel()
-	rev, err := s.view.last(ctx, s.filters)
+	last := s.view.bucket.Last
+	if s.origin.mirror {
+		last = s.view.bucket.LastNear
+	}
+	rev, err := lastOf(ctx, s.filters, last)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -282,6 +359,9 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.view.wg.Go(func() { s.check(ctx) }) // ends with ctx
+	if s.origin.mirror {
+		s.view.wg.Go(func() { s.follow(ctx) }) // likewise
+	}
 	defer func() {
 		s.mu.Lock()
 		s.closed = true
@@ -328,13 +408,21 @@ func (s *session) check(ctx context.Context) {
 	for first := true; first || wait(ctx, s.view.cfg.Check, nil); first = false {
 		s.view.deleteLeftovers()
 		ask, cancel := context.WithTimeout(ctx, startTime)
+		var mirror *tenant.Mirror
+		if !first && !s.origin.mirror { // which the session left a moment ago
+			mirror = s.view.bucket.Mirror(ask)
+		}
 		stream, err := s.view.bucket.JetStream().Stream(ask, s.view.bucket.Stream())
 		cancel()
 		if err != nil {
 			continue
 		}
 		s.view.bucket.Learn(stream.CachedInfo().Config)
-		if why := s.judge(ctx, stream.CachedInfo()); why != nil {
+		why := s.judge(ctx, stream.CachedInfo())
+		if why == nil && s.view.usable(mirror, stream.CachedInfo()) && mirror.Lag == 0 {
+			why = errNearer
+		}
+		if why != nil {
 			s.mu.Lock()
 			s.end(why)
 			s.mu.Unlock()
@@ -350,7 +438,7 @@ func (s *session) judge(ctx context.Context, info *jetstream.StreamInfo) error {
 	behind := func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return info.Config.Replicas > 1 && s.horizon < info.State.LastSeq
+		return (s.origin.mirror || info.Config.Replicas > 1) && s.horizon < info.State.LastSeq
 	}
 	removed := func() bool { return s.view.removed(info.State.FirstSeq) }
 	switch {

@@ -90,6 +90,7 @@ type View struct {
 	doubted  bool              // the last session read a replica that lags: the next asks the leader what it needs
 	seen     map[string]uint64 // the highest revision that was seen under each filter
 	advance  chan struct{}     // closed and made anew when applied grows, or failure is another
+	strayed  bool              // the log says that the mirror is of a bucket that is no more
 	failure  error             // why there is no session; nil while there is one
 	leftover []string          // consumers that could not be deleted while the connection was down
 
@@ -298,7 +299,7 @@ func (v *View) run() {
 		if v.ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, errFilters) {
+		if errors.Is(err, errFilters) || errors.Is(err, errNearer) {
 			continue
 		}
 		v.resyncs.Add(1)
@@ -390,23 +391,27 @@ func (v *View) covered(have filters) bool {
 // it reads one of them, which may lag behind: what the view showed stays shown, and a filter that is new shows
 // whatever was acknowledged before.
 func (v *View) need(ctx context.Context, from origin, fs filters) (rev uint64, err error) {
-	if from.replicas <= 1 {
+	if !from.lags() {
 		return 0, nil
 	}
-	last, err := v.last(ctx, v.unseen(from, fs, &rev))
+	last, err := lastOf(ctx, v.unseen(from, fs, &rev), v.bucket.Last)
 	return max(rev, last), err
 }
 
-// last is the revision of the last change under some filters, as the leader knows it.
-func (v *View) last(ctx context.Context, fs filters) (rev uint64, err error) {
+// lastOf is the revision of the last change under some filters, as last knows it. It asks for all at once: a hub may be far away.
+func lastOf(ctx context.Context, fs filters, last func(context.Context, string) (tenant.Entry, error)) (rev uint64, err error) {
+	var mu sync.Mutex // guards rev and err
+	var wg sync.WaitGroup
 	for _, f := range fs.reduced(asked) {
-		last, err := v.bucket.Last(ctx, f)
-		if err != nil {
-			return 0, err
-		}
-		rev = max(rev, last.Revision)
+		wg.Go(func() { // ends with ctx
+			e, failure := last(ctx, f)
+			mu.Lock()
+			defer mu.Unlock()
+			rev, err = max(rev, e.Revision), cmp.Or(err, failure)
+		})
 	}
-	return rev, nil
+	wg.Wait()
+	return rev, err
 }
 
 // unseen are the filters of which the view has shown nothing yet. It raises rev to what was seen of the others.
@@ -460,7 +465,7 @@ func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
 	for _, e := range entries { // a key may be there twice, where it changed while it was read
 		last[e.Key] = e
 	}
-	reset := v.restarted(from) || from.replicas <= 1 && v.wentBack(last)
+	reset := v.restarted(from) || !from.lags() && v.wentBack(last)
 	if reset {
 		for key := range v.revs {
 			v.revs[key] = 0
@@ -483,7 +488,9 @@ func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
 			changes = append(changes, e)
 		}
 	}
-	v.touch()
+	if !from.mirror {
+		v.confirm(time.Now())
+	}
 	v.show(fs)
 	v.apply(append(gone, changes...), &Snapshot{UpTo: upTo, Reset: reset})
 	v.advanced()
@@ -576,7 +583,37 @@ func (v *View) removed(first uint64) bool {
 	return false
 }
 
-func (v *View) touch() { v.heard.Store(int64(time.Since(v.born))) }
+// confirm notes that the view was current at a time; zero is none.
+func (v *View) confirm(at time.Time) {
+	ns := int64(at.Sub(v.born))
+	if at.IsZero() {
+		return
+	}
+	for old := v.heard.Load(); (old == 0 || ns > old) && !v.heard.CompareAndSwap(old, cmp.Or(ns, 1)); old = v.heard.Load() {
+	}
+}
+
+// knows reports whether the view has seen no other bucket than the one that was made at a time.
+func (v *View) knows(created time.Time) bool {
+	v.keys.Lock()
+	defer v.keys.Unlock()
+	return v.origin.created.IsZero() || v.origin.created.Equal(created)
+}
+
+// usable reports whether a mirror may be read in place of the leader, which was asked after it. One that is ahead of its leader has what the hub lost.
+func (v *View) usable(mirror *tenant.Mirror, leader *jetstream.StreamInfo) bool {
+	if mirror == nil {
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	strayed := !mirror.Of.Equal(leader.Created) || mirror.Last > leader.State.LastSeq
+	if strayed && !v.strayed {
+		v.cfg.Logger.Warn("kvregistry: the mirror is of a bucket that is no more, reading from the hub; make it anew", "bucket", v.bucket.Name())
+	}
+	v.strayed = strayed
+	return !strayed && !v.doubted && mirror.Fresh()
+}
 
 // show notes what a complete snapshot covers.
 func (v *View) show(fs filters) {
@@ -614,7 +651,11 @@ func (v *View) forget(name string) {
 	v.wg.Go(func() { // ends within startTime; Close waits
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), startTime)
 		defer cancel()
-		err := v.bucket.JetStream().DeleteConsumer(ctx, v.bucket.Stream(), name)
+		js := v.bucket.JetStream()
+		if strings.HasPrefix(name, mirrorView) {
+			js = v.bucket.Near()
+		}
+		err := js.DeleteConsumer(ctx, v.bucket.Stream(), name)
 		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
 			v.leave(name)
 		}

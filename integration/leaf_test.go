@@ -1,0 +1,409 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/tenant"
+)
+
+// site is a hub and a leaf node, each with a JetStream domain of its own, and what is between them. The tenant is "acme".
+type site struct {
+	t         *testing.T
+	hub, leaf *natstest.Server
+	link      *link
+}
+
+// newSite makes the tenant's bucket in the hub, and its mirror in the leaf's domain.
+func newSite(t *testing.T) *site {
+	t.Helper()
+	port := natstest.FreePort(t)
+	s := &site{t: t}
+	s.hub = natstest.Start(t, func(o *server.Options) {
+		o.ServerName, o.JetStreamDomain = "hub", "hub"
+		o.LeafNode = server.LeafNodeOpts{Host: "127.0.0.1", Port: port, NoAdvertise: true}
+	})
+	s.link = newLink(t, fmt.Sprintf("127.0.0.1:%d", port))
+	remote, err := url.Parse("nats-leaf://" + s.link.proxy.Listen)
+	must(t, err)
+	s.leaf = natstest.Start(t, func(o *server.Options) {
+		o.ServerName, o.JetStreamDomain = "leaf", "leaf"
+		o.LeafNode = server.LeafNodeOpts{Remotes: []*server.RemoteLeafOpts{{URLs: []*url.URL{remote}}}, ReconnectInterval: 50 * time.Millisecond}
+	})
+	s.joined()
+	must(t, tenant.Provision(t.Context(), s.hub.Connect(), "acme", tenant.Config{}))
+	s.mirror()
+	return s
+}
+
+// joined waits until the leaf node has its connection to the hub.
+func (s *site) joined() {
+	s.t.Helper()
+	natstest.Eventually(s.t, 20*time.Second, func() error {
+		if n := s.leaf.Server().NumLeafNodes(); n != 1 || s.hub.Server().NumLeafNodes() != 1 {
+			return fmt.Errorf("the leaf node has %d connections", n)
+		}
+		return nil
+	})
+}
+
+// mirror makes the mirror, and waits until it hears of the hub.
+func (s *site) mirror() {
+	s.t.Helper()
+	nc := s.leaf.Connect()
+	must(s.t, tenant.MakeMirror(s.t.Context(), nc, "acme", "hub"))
+	js, err := jetstream.New(nc)
+	must(s.t, err)
+	natstest.Eventually(s.t, 20*time.Second, func() error {
+		stream, err := js.Stream(s.t.Context(), "KV_registry_acme")
+		if err == nil && stream.CachedInfo().Mirror.Active < 0 {
+			err = errors.New("the mirror has not heard of the hub")
+		}
+		return err
+	})
+}
+
+func acme(t *testing.T, s *natstest.Server, opts ...kvregistry.Option) *kvregistry.Registry {
+	t.Helper()
+	return open(t, s, append(opts, kvregistry.Tenant("acme"))...)
+}
+
+// consumers are the view's consumers that a server's own JetStream has of the tenant.
+func (s *site) consumers(of *natstest.Server) int {
+	s.t.Helper()
+	names := natstest.Consumers(s.t, of.Connect(), "KV_registry_acme")
+	return len(slices.DeleteFunc(names, func(name string) bool { return name[:5] != "view-" }))
+}
+
+// fresh waits until a registry says that what it shows is current.
+func fresh(t *testing.T, r *kvregistry.Registry, within time.Duration) {
+	t.Helper()
+	natstest.Eventually(t, within, func() error {
+		if h := r.Health(); !h.OK() {
+			return fmt.Errorf("%+v", h)
+		}
+		return nil
+	})
+}
+
+// What is registered on either side of a leaf node is seen on the other, and so are its changes and its end, graceful or not. The look-ups at the leaf are
+// served by its mirror, also the first ones, which show what was acknowledged before. Seen to fail with writes that are published to
+// the bucket's own subject (a leaf node's connection does not take it), and with views that read the hub.
+func TestLeafAndHubSeeEachOther(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	atHub, atLeaf := acme(t, s.hub), acme(t, s.leaf)
+	endHub := register(t, atHub, web("hub"))
+	sees(t, atLeaf, 0, "web", "hub") // the first look-up is current
+	endLeaf := register(t, atLeaf, web("leaf"))
+	sees(t, atHub, 2*time.Second, "web", "hub", "leaf")
+	sees(t, atLeaf, 2*time.Second, "web", "hub", "leaf")
+	if near, far := s.consumers(s.leaf), s.consumers(s.hub); near != 1 || far != 1 {
+		t.Errorf("%d views read the mirror, and %d the hub's bucket", near, far)
+	}
+	must(t, atLeaf.SetStatus("web", kvregistry.Warning))
+	natstest.Eventually(t, 2*time.Second, func() error {
+		for _, r := range []*kvregistry.Registry{atHub, atLeaf} {
+			if list, err := r.GetServices(t.Context(), "web", kvregistry.WithStatus(kvregistry.Warning)); err != nil || len(list) != 1 {
+				return fmt.Errorf("%v, %v", list, err)
+			}
+		}
+		return nil
+	})
+	must(t, endHub())
+	sees(t, atLeaf, 2*time.Second, "web", "leaf")
+	if names, err := atLeaf.ServiceNames(); err != nil || !slices.Equal(names, []string{"web"}) {
+		t.Errorf("the services are %v, %v", names, err)
+	}
+	must(t, endLeaf())
+	sees(t, atHub, 2*time.Second, "web")
+	sees(t, atLeaf, 2*time.Second, "web")
+	fresh(t, atLeaf, 5*time.Second)
+}
+
+// A first look-up at the leaf shows what the hub acknowledged before, though the mirror may not have it yet. Seen to fail where a mirror is not
+// waited for ("lags" false for it).
+func TestFirstLookUpAtALeafIsCurrent(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	atHub, atLeaf := acme(t, s.hub), acme(t, s.leaf)
+	sees(t, atLeaf, 0, "other")
+	s.link.delay(100)
+	for n := range 5 {
+		one := kvregistry.Service{ID: "a", Name: fmt.Sprintf("web%d", n), URL: "http://127.0.0.1:8083/"}
+		register(t, atHub, one)
+		sees(t, atLeaf, 0, one.Name, "a")
+	}
+}
+
+// A process at the leaf that is killed is out of all look-ups within a TTL and a second, and so is one at the hub, with a reaper at the leaf only: it takes markers from
+// the hub's queue. Seen to fail with a reaper that asks its own JetStream for the queue.
+func TestKilledAtALeaf(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	atHub, atLeaf := acme(t, s.hub, kvregistry.WithoutReaping()), acme(t, s.leaf)
+	register(t, atHub, web("lives"))
+	fromLeaf := start(t, plan{URL: s.leaf.URL(), Tenant: "acme", Services: []kvService{web("leaf")}})
+	fromHub := start(t, plan{URL: s.hub.URL(), Tenant: "acme", Services: []kvService{web("hub")}})
+	for _, r := range []*kvregistry.Registry{atHub, atLeaf} {
+		sees(t, r, 2*time.Second, "web", "hub", "leaf", "lives")
+	}
+	natstest.Eventually(t, 10*time.Second, func() error { // a newcomer waits
+		if names := natstest.Consumers(t, s.hub.Connect(), "KV_registry_acme"); !slices.Contains(names, "reaper") {
+			return errors.New("no reaper serves")
+		}
+		return nil
+	})
+	fromHub.kill()
+	fromLeaf.kill()
+	for _, r := range []*kvregistry.Registry{atHub, atLeaf} {
+		sees(t, r, 2*ttl+time.Second, "web", "lives")
+	}
+}
+
+// While the link to the hub is down, look-ups at the leaf go on, and say how old they are, and a process that starts there looks up what the mirror has. Who is at the hub is never missed. Once the link is back
+// everything is current within 2 s, though the mirror itself takes its time; and later the mirror is read again. Seen to fail with an age that goes by the mirror's consumer, with a newcomer that wants the hub, and, at the
+// return, with a view that does not leave a mirror that does not hear of the hub.
+func TestLeafIsCutOffAndComesBack(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	atHub, atLeaf := acme(t, s.hub), acme(t, s.leaf)
+	register(t, atHub, web("hub"))
+	register(t, atLeaf, web("leaf"))
+	sees(t, atLeaf, 2*time.Second, "web", "hub", "leaf")
+	sees(t, atHub, 2*time.Second, "web", "hub", "leaf")
+	events, err := atLeaf.Watch(t.Context(), "web")
+	must(t, err)
+	s.link.cut()
+	natstest.Eventually(t, 20*time.Second, func() error { // until the leaf's lease is long over
+		snap, err := atLeaf.Snapshot("web")
+		if err != nil || !slices.Equal(ids(t, atLeaf, "web"), []string{"hub", "leaf"}) {
+			t.Fatalf("the leaf shows %v, %v", ids(t, atLeaf, "web"), err)
+		}
+		if snap.Age() < 3*ttl {
+			return fmt.Errorf("the view is %s old", snap.Age())
+		}
+		return nil
+	})
+	if h := atLeaf.Health(); h.OK() || h.Age < 3*ttl {
+		t.Errorf("a leaf that is cut off says %+v", h)
+	}
+	sees(t, atHub, 3*ttl, "web", "hub")
+	newcomer := acme(t, s.leaf)
+	sees(t, newcomer, 0, "web", "hub", "leaf")
+	if snap, err := newcomer.Snapshot("web"); err != nil || snap.Age() < 3*ttl {
+		t.Errorf("a newcomer says that the mirror is %s old, %v", snap.Age(), err)
+	}
+	register(t, atHub, web("new"))
+	s.link.heal()
+	s.joined()
+	back := time.Now()
+	for _, r := range []*kvregistry.Registry{atHub, atLeaf, newcomer} {
+		sees(t, r, 20*time.Second, "web", "hub", "leaf", "new")
+	}
+	if took := time.Since(back); took > ttl+2*time.Second { // the leaf's own lease is taken anew within that
+		t.Errorf("it was current after %s", took)
+	}
+	t.Logf("current after %s", time.Since(back).Round(time.Millisecond))
+	natstest.Eventually(t, 2*time.Minute, func() error {
+		if near, far := s.consumers(s.leaf), s.consumers(s.hub); near != 2 || far != 1 {
+			return fmt.Errorf("%d views read the mirror, and %d the hub's bucket", near, far)
+		}
+		return nil
+	})
+	t.Logf("by the mirror after %s", time.Since(back).Round(time.Millisecond))
+	for len(events) > 0 {
+		if e := <-events; e.Service.ID == "hub" && e.Kind != kvregistry.Registered {
+			t.Errorf("who is at the hub was %s", e.Kind)
+		}
+	}
+	fresh(t, atLeaf, 10*time.Second)
+}
+
+// A hub that restarts is an outage like any other, for longer than a TTL too: no look-up at the leaf misses who lives at either side. Seen to fail with a view that
+// shows nothing while it can't ask the hub.
+func TestHubRestarts(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	atHub, atLeaf := acme(t, s.hub), acme(t, s.leaf)
+	register(t, atHub, web("hub"))
+	register(t, atLeaf, web("leaf"))
+	for _, r := range []*kvregistry.Registry{atHub, atLeaf} {
+		sees(t, r, 2*time.Second, "web", "hub", "leaf")
+	}
+	s.hub.Outage(2 * ttl)
+	s.joined()
+	end := time.Now().Add(4 * ttl)
+	natstest.Eventually(t, time.Minute, func() error { // reapers have had their turn by then
+		for _, r := range []*kvregistry.Registry{atHub, atLeaf} {
+			if got := ids(t, r, "web"); !slices.Equal(got, []string{"hub", "leaf"}) {
+				t.Fatalf("one shows %v", got)
+			}
+			if h := r.Health(); !h.OK() {
+				return fmt.Errorf("%+v", h)
+			}
+		}
+		if time.Now().Before(end) {
+			return errors.New("a reaper may come yet")
+		}
+		return nil
+	})
+}
+
+// A mirror that lags far behind, for the hub's word does not reach it, reaps nobody: reapers and owners at the leaf ask the hub. The mirror has none of the leases of those who
+// register after it was stopped, and a sweep by what it has would take them for dead. Seen to fail with scans of the reapers that read the mirror.
+func TestLaggingMirrorReapsNobody(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	atHub := acme(t, s.hub, kvregistry.WithoutReaping())
+	register(t, atHub, web("early"))
+	atLeaf := acme(t, s.leaf)
+	sees(t, atLeaf, 2*time.Second, "web", "early")
+	s.stopMirror()
+	late := acme(t, s.hub, kvregistry.WithoutReaping())
+	register(t, late, web("late"))
+	lease, lateLease := atHub.Lease(), late.Lease()
+	sees(t, atLeaf, 30*time.Second, "web", "early", "late") // from the hub
+	end := time.Now().Add(6 * ttl)                          // sweeps come every second
+	natstest.Eventually(t, time.Minute, func() error {
+		if got := keys(t, s.hub.Connect(), "acme", "svc."); len(got) != 2 || lease.Err() != nil || lateLease.Err() != nil {
+			t.Fatalf("the bucket has %v; %v, %v", got, lease.Err(), lateLease.Err())
+		}
+		if time.Now().Before(end) {
+			return errors.New("a sweep may come yet")
+		}
+		return nil
+	})
+	if n := atLeaf.Health().Reaped; n > 0 {
+		t.Errorf("%d were reaped", n)
+	}
+}
+
+// stopMirror has the hub send nothing to the mirror any more: its consumer is deleted again and again, until the test ends.
+func (s *site) stopMirror() {
+	js, err := jetstream.New(s.hub.Connect())
+	must(s.t, err)
+	done := make(chan struct{})
+	go func() { // ends with the test
+		defer close(done)
+		for s.t.Context().Err() == nil {
+			stream, err := js.Stream(s.t.Context(), "KV_registry_acme")
+			if err != nil {
+				continue
+			}
+			list := stream.ListConsumers(s.t.Context())
+			for c := range list.Info() {
+				if c.Config.Metadata["_nats.mirror.stream"] != "" {
+					_ = stream.DeleteConsumer(s.t.Context(), c.Name)
+				}
+			}
+		}
+	}()
+	s.t.Cleanup(func() { <-done })
+}
+
+// The hub's bucket is deleted and made anew: the mirror keeps what it had, and no view at the leaf shows that. The bucket is read in the hub, until the mirror is made anew. Nor is a mirror shown that has what was
+// purged in the hub by hand. Seen to fail without the comparison of what a mirror is of, and without what is dropped below the hub's first revision.
+func TestMirrorOfABucketThatIsNoMore(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	atLeaf := acme(t, s.leaf)
+	hc := s.hub.Connect()
+	kv := bucket(t, hc, "acme")
+	_, err := kv.Put(t.Context(), "lease.L", nil) // for ever
+	must(t, err)
+	for _, id := range []string{"1", "2", "3"} {
+		_, err := kv.Put(t.Context(), "svc.ghost."+id, fmt.Appendf(nil, `{"format":1,"lease":"L","instance":{"id":%q,"name":"ghost","url":"http://a"}}`, id))
+		must(t, err)
+	}
+	natstest.Eventually(t, 2*time.Second, func() error {
+		if got := ids(t, atLeaf, "ghost"); len(got) != 3 {
+			return fmt.Errorf("%v", got)
+		}
+		return nil
+	})
+	js, err := jetstream.New(hc)
+	must(t, err)
+	stream, err := js.Stream(t.Context(), "KV_registry_acme")
+	must(t, err)
+	must(t, stream.Purge(t.Context()))
+	sees(t, atLeaf, 20*time.Second, "ghost")
+	sees(t, acme(t, s.leaf), 0, "ghost") // a newcomer sees none of it
+	must(t, tenant.Remove(t.Context(), hc, "acme"))
+	must(t, tenant.Provision(t.Context(), hc, "acme", tenant.Config{}))
+	atHub := acme(t, s.hub)
+	register(t, atHub, web("new"))
+	sees(t, atLeaf, 20*time.Second, "web", "new")
+	newcomer := acme(t, s.leaf)
+	sees(t, newcomer, 0, "web", "new")
+	sees(t, newcomer, 0, "ghost")
+	natstest.Eventually(t, 10*time.Second, func() error {
+		if n := s.consumers(s.leaf); n > 0 {
+			return fmt.Errorf("%d views read the mirror", n)
+		}
+		return nil
+	})
+	s.mirror()
+	natstest.Eventually(t, time.Minute, func() error {
+		if near, far := s.consumers(s.leaf), s.consumers(s.hub); near != 3 || far != 1 {
+			return fmt.Errorf("%d views read the mirror, and %d the hub's bucket", near, far)
+		}
+		return nil
+	})
+	register(t, atHub, web("newer"))
+	sees(t, atLeaf, 2*time.Second, "web", "new", "newer")
+}
+
+// Without its mirror a process at the leaf goes on with the hub. Seen to fail with a view that makes the bucket where the mirror was.
+func TestMirrorIsDeleted(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	atHub, atLeaf := acme(t, s.hub), acme(t, s.leaf)
+	register(t, atHub, web("hub"))
+	register(t, atLeaf, web("leaf"))
+	sees(t, atLeaf, 2*time.Second, "web", "hub", "leaf")
+	lc := s.leaf.Connect()
+	must(t, tenant.Remove(t.Context(), lc, "acme"))
+	register(t, atHub, web("new"))
+	sees(t, atLeaf, 10*time.Second, "web", "hub", "leaf", "new")
+	fresh(t, atLeaf, 10*time.Second)
+	js, err := jetstream.New(lc)
+	must(t, err)
+	if _, err := js.Stream(t.Context(), "KV_registry_acme"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Errorf("the leaf's domain has a bucket of its own: %v", err)
+	}
+}
+
+// A mirror that would not hold what the bucket holds is refused, and so is one whose bucket is not known. Seen to fail without checkMirror.
+func TestMirrorThatIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	lc := s.leaf.Connect()
+	js, err := jetstream.New(lc)
+	must(t, err)
+	must(t, tenant.Remove(t.Context(), lc, "acme"))
+	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "KV_registry_acme", Mirror: &jetstream.StreamSource{Name: "KV_registry_acme", External: &jetstream.ExternalStream{APIPrefix: "$JS.hub.API"}},
+	})
+	must(t, err)
+	if _, err := kvregistry.New(t.Context(), lc, kvregistry.Tenant("acme")); !errors.Is(err, kvregistry.ErrBucketMismatch) {
+		t.Errorf("a mirror made by hand gave %v", err)
+	}
+	if err := tenant.Change(t.Context(), lc, "acme", tenant.Config{MaxKeys: 10}); !errors.Is(err, tenant.ErrInvalidConfig) {
+		t.Errorf("limits of a mirror gave %v", err)
+	}
+	if err := tenant.MakeMirror(t.Context(), lc, "none", "hub"); !errors.Is(err, tenant.ErrBucketNotFound) {
+		t.Errorf("a mirror of nothing gave %v", err)
+	}
+	s.mirror() // in place of that one
+	sees(t, acme(t, s.leaf), 0, "web")
+}
