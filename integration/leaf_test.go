@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
@@ -24,7 +25,7 @@ type site struct {
 }
 
 // newSite makes the tenant's bucket in the hub, and its mirror in the leaf's domain.
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T, change ...func(leaf *server.Options)) *site {
 	t.Helper()
 	port := natstest.FreePort(t)
 	s := &site{t: t}
@@ -38,6 +39,9 @@ func newSite(t *testing.T) *site {
 	s.leaf = natstest.Start(t, func(o *server.Options) {
 		o.ServerName, o.JetStreamDomain = "leaf", "leaf"
 		o.LeafNode = server.LeafNodeOpts{Remotes: []*server.RemoteLeafOpts{{URLs: []*url.URL{remote}}}, ReconnectInterval: 50 * time.Millisecond}
+		for _, f := range change {
+			f(o)
+		}
 	})
 	s.joined()
 	must(t, tenant.Provision(t.Context(), s.hub.Connect(), "acme", tenant.Config{}))
@@ -406,4 +410,43 @@ func TestMirrorThatIsRefused(t *testing.T) {
 	}
 	s.mirror() // in place of that one
 	sees(t, acme(t, s.leaf), 0, "web")
+}
+
+// A user of the leaf node may do there what its role may do in the hub, and no more: its subjects are those of both domains. Seen to fail without those of the hub.
+func TestRolesAtALeaf(t *testing.T) {
+	t.Parallel()
+	access := map[string]tenant.Access{}
+	s := newSite(t, func(o *server.Options) {
+		o.Users = []*server.User{{Username: "root", Password: "p"}}
+		o.NoAuthUser = "root"
+		for _, role := range []tenant.Role{tenant.RoleService, tenant.RoleObserver, tenant.RoleAdmin} {
+			a, err := tenant.Permissions("acme", role)
+			must(t, err)
+			a, err = a.AtLeaf("hub")
+			must(t, err)
+			access[string(role)] = a
+			o.Users = append(o.Users, &server.User{Username: string(role), Password: "p", Permissions: &server.Permissions{
+				Publish: &server.SubjectPermission{Allow: a.Publish, Deny: a.Deny}, Subscribe: &server.SubjectPermission{Allow: a.Subscribe()},
+			}})
+		}
+	})
+	as := func(role tenant.Role) *nats.Conn {
+		return s.leaf.Connect(nats.UserInfo(string(role), "p"), nats.CustomInboxPrefix(access[string(role)].Inbox))
+	}
+	must(t, tenant.MakeMirror(t.Context(), as(tenant.RoleAdmin), "acme", "hub"))
+	service := openOn(t, as(tenant.RoleService), kvregistry.Tenant("acme"))
+	observer := openOn(t, as(tenant.RoleObserver), kvregistry.Tenant("acme"))
+	register(t, service, web("a"))
+	sees(t, observer, 0, "web", "a")
+	fresh(t, observer, 10*time.Second)
+	if n := s.consumers(s.leaf); n != 2 {
+		t.Errorf("%d views read the mirror", n)
+	}
+	if _, err := observer.Register(web("b")); !errors.Is(err, kvregistry.ErrPermission) {
+		t.Errorf("an observer registered: %v", err)
+	}
+	killed := start(t, plan{URL: s.hub.URL(), Tenant: "acme", Services: []kvService{web("dies")}})
+	sees(t, observer, 2*time.Second, "web", "a", "dies")
+	killed.kill() // and the service at the leaf reaps it
+	sees(t, observer, 3*ttl, "web", "a")
 }

@@ -162,6 +162,35 @@ func (b *Bucket) Mirror(ctx context.Context) *Mirror {
 	return m
 }
 
+// apiOf is how requests to a domain begin.
+func apiOf(domain string) (string, error) {
+	if domain == "" || strings.ContainsAny(domain, ".*> \t\r\n") {
+		return "", fmt.Errorf("%w: %q is no JetStream domain", ErrInvalidConfig, domain)
+	}
+	return "$JS." + domain + ".API", nil
+}
+
+// AtLeaf gives the access to a user of a leaf node whose own JetStream has a mirror of the tenant's bucket: to the hub's, too. The error wraps [ErrInvalidConfig].
+func (a Access) AtLeaf(hubDomain string) (Access, error) {
+	api, err := apiOf(hubDomain)
+	if err != nil {
+		return Access{}, fmt.Errorf("tenant: %w", err)
+	}
+	both := func(list []string) (all []string) {
+		for _, subject := range list {
+			all = append(all, subject)
+			if rest, ok := strings.CutPrefix(subject, ownAPI+"."); ok {
+				all = append(all, api+"."+rest)
+			} else if strings.HasPrefix(subject, "$KV.") {
+				all = append(all, api+"."+subject)
+			}
+		}
+		return all
+	}
+	a.Publish, a.Deny = both(a.Publish), both(a.Deny)
+	return a, nil
+}
+
 // MakeMirror makes a mirror of a tenant's bucket in the connection's own JetStream, that of a leaf node, and so in its domain. The bucket is there already, in
 // the domain of the hub. A mirror of a bucket that was deleted and made anew since is replaced. Errors wrap [ErrInvalidTenant], [ErrInvalidConfig],
 // [ErrBucketNotFound], [ErrBucketMismatch] or [ErrPermission].
@@ -170,10 +199,10 @@ func MakeMirror(ctx context.Context, nc *nats.Conn, tenant, hubDomain string) er
 	if err != nil {
 		return err
 	}
-	if hubDomain == "" || strings.ContainsAny(hubDomain, ".*> \t\r\n") {
-		return fmt.Errorf("tenant: %w: %q is no JetStream domain", ErrInvalidConfig, hubDomain)
+	api, err := apiOf(hubDomain)
+	if err != nil {
+		return fmt.Errorf("tenant: %w", err)
 	}
-	api := "$JS." + hubDomain + ".API"
 	hub, err := jetstream.NewWithAPIPrefix(nc, api)
 	if err != nil {
 		return fmt.Errorf("tenant: %w", err)

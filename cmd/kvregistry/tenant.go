@@ -23,6 +23,7 @@ Usage:
 
   kvregistry tenant create <tenant>         make a tenant's bucket, with its limits
   kvregistry tenant change <tenant>         change its limits
+  kvregistry tenant mirror <tenant>         mirror a hub's bucket in a leaf node's domain
   kvregistry tenant list                    list the account's tenants
   kvregistry tenant permissions <tenant>    print the permissions of a role
   kvregistry tenant account <tenant>        print an account for a tenant alone
@@ -35,6 +36,7 @@ Usage:
 var tenantCommands = map[string]func(args []string, std streams) error{
 	"create":      tenantCreate,
 	"change":      tenantChange,
+	"mirror":      tenantMirror,
 	"list":        tenantList,
 	"permissions": tenantPermissions,
 	"account":     tenantAccount,
@@ -184,6 +186,22 @@ func tenantChange(args []string, std streams) error {
 	return l.report(std, "tenant "+name+" is changed", func(ctx context.Context, nc *nats.Conn) error { return tenant.Change(ctx, nc, name, cfg) })
 }
 
+func tenantMirror(args []string, std streams) error {
+	var l login
+	var domain string
+	fs := flag.NewFlagSet("tenant mirror", flag.ContinueOnError)
+	l.flags(fs)
+	fs.StringVar(&domain, "hub-domain", "", "JetStream `domain` of the hub, which has the bucket")
+	name, err := parseNamed(fs, "kvregistry tenant mirror <tenant> mirrors a tenant's bucket in the JetStream of the leaf node that it connects to. A mirror of a bucket that was deleted and made anew is replaced.", args, std)
+	if err != nil {
+		return err
+	}
+	if domain == "" {
+		return wrongUsage("name the domain that the bucket is in: --hub-domain")
+	}
+	return l.report(std, "tenant "+name+" is mirrored", func(ctx context.Context, nc *nats.Conn) error { return tenant.MakeMirror(ctx, nc, name, domain) })
+}
+
 func tenantList(args []string, std streams) error {
 	var l login
 	fs := flag.NewFlagSet("tenant list", flag.ContinueOnError)
@@ -213,12 +231,13 @@ func limit(n int64) string {
 }
 
 func tenantPermissions(args []string, std streams) error {
-	var role, user, format string
+	var role, user, hub, format string
 	var services entries
 	fs := flag.NewFlagSet("tenant permissions", flag.ContinueOnError)
 	fs.StringVar(&role, "role", string(tenant.RoleService), "`role`: "+fmt.Sprint(tenant.Roles()))
 	fs.Var(&services, "service", "`name` of a service that a registrar may register; may be given several times")
 	fs.StringVar(&user, "user", "", "`name` of the user, whom the inbox is named after; without it one is made up")
+	fs.StringVar(&hub, "hub-domain", "", "JetStream `domain` of the hub, for a user of a leaf node whose domain has a mirror")
 	fs.StringVar(&format, "format", "config", "`format`: config (of nats-server), jwt (the claims' permissions) or json")
 	name, err := parseNamed(fs, "kvregistry tenant permissions <tenant> prints what a user of a role may do. It asks no server.", args, std)
 	if err != nil {
@@ -227,6 +246,9 @@ func tenantPermissions(args []string, std streams) error {
 	access, err := tenant.Permissions(name, tenant.Role(role), services...)
 	if err == nil && user != "" {
 		access, err = access.For(user)
+	}
+	if err == nil && hub != "" {
+		access, err = access.AtLeaf(hub)
 	}
 	if err != nil {
 		return wrongUsage("%w", err)

@@ -65,6 +65,8 @@ func TestTenantWrongUsage(t *testing.T) {
 	}{
 		{"no subcommand \"move\"", []string{"move"}},
 		{"say what to change", []string{"change", "a"}},
+		{"--hub-domain", []string{"mirror", "a"}},
+		{"no JetStream domain", []string{"permissions", "a", "--hub-domain", "a.b"}},
 		{"or none", []string{"change", "a", "--max-keys", "0"}},
 		{"name a tenant", []string{"create"}},
 		{"name a tenant", []string{"create", "a.b"}},
