@@ -65,13 +65,18 @@ func (s *site) joined() {
 // mirror makes the mirror, and waits until it hears of the hub.
 func (s *site) mirror() {
 	s.t.Helper()
-	nc := s.leaf.Connect()
-	must(s.t, tenant.MakeMirror(s.t.Context(), nc, "acme", "hub"))
-	js, err := jetstream.New(nc)
+	must(s.t, tenant.MakeMirror(s.t.Context(), s.leaf.Connect(), "acme", "hub"))
+	s.hears()
+}
+
+// hears waits until the mirror hears of the hub.
+func (s *site) hears() {
+	s.t.Helper()
+	js, err := jetstream.New(s.leaf.Connect())
 	must(s.t, err)
 	natstest.Eventually(s.t, 20*time.Second, func() error {
 		stream, err := js.Stream(s.t.Context(), "KV_registry_acme")
-		if err == nil && stream.CachedInfo().Mirror.Active < 0 {
+		if err == nil && (stream.CachedInfo().Mirror.Active < 0 || stream.CachedInfo().Mirror.Active > time.Second) {
 			err = errors.New("the mirror has not heard of the hub")
 		}
 		return err
@@ -144,6 +149,7 @@ func TestFirstLookUpAtALeafIsCurrent(t *testing.T) {
 	atHub := acme(t, s.hub)
 	s.stopMirror()
 	atLeaf := acme(t, s.leaf)
+	s.hears()
 	register(t, atHub, web("a"))
 	sees(t, atLeaf, 0, "web", "a")
 }
@@ -343,6 +349,7 @@ func TestMirrorOfABucketThatIsNoMore(t *testing.T) {
 	atHub := acme(t, s.hub)
 	register(t, atHub, web("new"))
 	sees(t, atLeaf, 20*time.Second, "web", "new")
+	s.hears() // and takes nothing for wrong
 	newcomer := acme(t, s.leaf)
 	sees(t, newcomer, 0, "web", "new")
 	sees(t, newcomer, 0, "ghost")
@@ -363,7 +370,8 @@ func TestMirrorOfABucketThatIsNoMore(t *testing.T) {
 	sees(t, atLeaf, 10*time.Second, "web", "new", "newer")
 }
 
-// Without its mirror a process at the leaf goes on with the hub. Seen to fail with a view that makes the bucket where the mirror was.
+// Without its mirror a process at the leaf goes on with the hub, and makes no bucket in its place, also where the hub's is gone too. Seen to fail with a view that wants its
+// mirror, and with an Ensure that makes what is not there.
 func TestMirrorIsDeleted(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -376,6 +384,21 @@ func TestMirrorIsDeleted(t *testing.T) {
 	register(t, atHub, web("new"))
 	sees(t, atLeaf, 10*time.Second, "web", "hub", "leaf", "new")
 	fresh(t, atLeaf, 10*time.Second)
+	must(t, atHub.Close())
+	must(t, tenant.Remove(t.Context(), s.hub.Connect(), "acme"))
+	natstest.Eventually(t, 10*time.Second, func() error {
+		if err := atLeaf.Health().Err; !errors.Is(err, tenant.ErrBucketNotFound) {
+			return fmt.Errorf("the leaf says %v", err)
+		}
+		return nil
+	})
+	resyncs := atLeaf.Health().Resyncs
+	natstest.Eventually(t, 20*time.Second, func() error { // it has asked for the bucket again
+		if n := atLeaf.Health().Resyncs; n < resyncs+2 {
+			return fmt.Errorf("%d sessions", n-resyncs)
+		}
+		return nil
+	})
 	js, err := jetstream.New(lc)
 	must(t, err)
 	if _, err := js.Stream(t.Context(), "KV_registry_acme"); !errors.Is(err, jetstream.ErrStreamNotFound) {
