@@ -205,6 +205,11 @@ func (b *Bucket) create(ctx context.Context) (jetstream.Stream, error) {
 		Duplicates:             2 * time.Minute,
 	}
 	limitKeys(&cfg, b.cfg.MaxKeys)
+	return b.createStream(ctx, cfg)
+}
+
+// createStream makes a stream, and takes one that another process made first.
+func (b *Bucket) createStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
 	for began := time.Now(); ; {
 		_, err := b.own.js.CreateStream(ctx, cfg)
 		switch {

@@ -248,6 +248,6 @@ func (b *Bucket) makeMirror(ctx context.Context, hub domain) error {
 			return err
 		}
 	}
-	_, err = b.own.js.CreateStream(ctx, cfg)
+	_, err = b.createStream(ctx, cfg)
 	return err
 }
