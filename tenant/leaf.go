@@ -227,6 +227,7 @@ func (b *Bucket) makeMirror(ctx context.Context, hub domain) error {
 		Name:              b.Stream(),
 		Description:       "kvregistry: services, a mirror",
 		MaxMsgsPerSubject: 1,
+		MaxConsumers:      maxConsumers,
 		Storage:           jetstream.FileStorage,
 		Replicas:          1, // who loses it reads the hub
 		AllowDirect:       true,

@@ -139,7 +139,7 @@ func (b *Bucket) WriteAll(ctx context.Context, ws []Write) (revisions []uint64, 
 func (b *Bucket) together(ctx context.Context, js jetstream.JetStream, ws []Write, revisions []uint64, errs []error) {
 	subjects, acks := make([]string, len(ws)), make([]jetstream.PubAckFuture, len(ws))
 	for i, w := range ws {
-		subjects[i] = b.Subject(w.Key)
+		subjects[i] = b.target(w.Key)
 	}
 	ctx, cancel := b.Try(ctx, attempt*time.Duration(2+len(ws)/underWay), subjects...)
 	defer cancel()
@@ -163,7 +163,7 @@ func (b *Bucket) together(ctx context.Context, js jetstream.JetStream, ws []Writ
 
 // alone does one write, and knows whether that is what the server refuses as soon as it does: a refusal comes before what answers to a later request.
 func (b *Bucket) alone(ctx context.Context, js jetstream.JetStream, w Write) (revision uint64, err error) {
-	ctx, cancel := b.Try(ctx, attempt, b.Subject(w.Key))
+	ctx, cancel := b.Try(ctx, attempt, b.target(w.Key))
 	defer cancel()
 	ack, err := js.PublishMsgAsync(b.message(w), w.options()...)
 	if err != nil {

@@ -246,8 +246,8 @@ func (v *View) Lacks(key string) bool {
 	return !v.Has(key) && v.Shows(key)
 }
 
-// knows reports whether a key was seen at a revision or a later one.
-func (v *View) knows(key string, revision uint64) bool {
+// has reports whether a key was seen at a revision or a later one.
+func (v *View) has(key string, revision uint64) bool {
 	v.keys.Lock()
 	defer v.keys.Unlock()
 	rev, ok := v.revs[key]
