@@ -57,6 +57,9 @@ func (l *link) delay(ms int) {
 	}
 }
 
+// narrow lets so many KB a second through to the server.
+func (l *link) narrow(rate int) { l.toxic("narrow", "bandwidth", up, fmt.Sprintf(`"rate": %d`, rate)) }
+
 // slowClose has connections closed late.
 func (l *link) slowClose(ms int) {
 	l.toxic("slow-close", "slow_close", down, fmt.Sprintf(`"delay": %d`, ms))

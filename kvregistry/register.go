@@ -171,6 +171,9 @@ func (r *Registry) usable() error {
 	return nil
 }
 
+// envelope is more than a record has besides its instance: the format, a lease, an owner, a signer and a signature.
+const envelope = 512
+
 // complete fills in what is left out, and checks the rest.
 func (r *Registry) complete(s *Service) error {
 	if s.Host == "" {
@@ -185,6 +188,9 @@ func (r *Registry) complete(s *Service) error {
 	}
 	if trusted := r.opt.signersOf(s.Name); trusted != nil && !slices.Contains(trusted, r.opt.public) {
 		return fmt.Errorf("%w %q: this registry would not believe it: SignWith a key that TrustSigners has for it", ErrInvalidService, s.Name)
+	}
+	if s.longest()+envelope <= r.opt.bounds.record {
+		return nil // it need not be made to see that it fits
 	}
 	rec := record{Format: format, Lease: rand.Text(), Owner: r.id, Signer: r.opt.public} // any lease's id: they are all of one length
 	if r.opt.signer != nil {

@@ -27,7 +27,8 @@ type Registry struct {
 	view   *watcher.View
 	cache  *cache
 	own    *owner
-	events *queue // of OnEvent; nil where it was not asked for
+	events *queue        // of OnEvent; nil where it was not asked for
+	crowd  chan struct{} // has a token for each single write that is under way
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -89,7 +90,7 @@ func build(o options) (*Registry, error) {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
 	r := &Registry{
-		opt: o, id: rand.Text(), bucket: b, cache: newCache(o.logger, o.bounds), own: newOwner(), changed: make(chan struct{}),
+		opt: o, id: rand.Text(), bucket: b, cache: newCache(o.logger, o.bounds), own: newOwner(), crowd: make(chan struct{}, crowd), changed: make(chan struct{}),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{

@@ -167,3 +167,16 @@ func (s *Service) notText() string {
 	}
 	return ""
 }
+
+// longest is how many bytes the service's JSON has at the most: a byte of a text becomes six where it has to be escaped.
+func (s *Service) longest() int {
+	n := len(s.ID) + len(s.Name) + len(s.Version) + len(s.Network) + len(s.Address) + len(s.URL) + len(s.Host) + len(s.Zone) + len(s.Status)
+	for _, tag := range s.Tags {
+		n += len(tag) + 1
+	}
+	for key, value := range s.Metadata {
+		n += len(key) + len(value) + 1
+	}
+	const names = 256 // those of the fields, and the weight
+	return names + 6*n
+}

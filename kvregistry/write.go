@@ -33,7 +33,7 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 		if err != nil {
 			return err
 		}
-		rev, err := r.bucket.Write(ctx, w)
+		rev, err := r.write(ctx, w)
 		if errors.Is(err, tenant.ErrConflict) {
 			if err = r.resolve(ctx, g); err == nil || errors.Is(err, errGone) {
 				continue
@@ -58,6 +58,21 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 	}
 	r.own.failed(g)
 	return fmt.Errorf("key %s: %w", g.key, last)
+}
+
+// crowd is how many single writes of registrations wait for the server at once.
+const crowd = 256
+
+// write is the bucket's, for who has a place in the crowd. What waits for longer than an attempt may take is sent again: all of a crowd of thousands would be, while the
+// server had not got to the first ones yet, and never come to an end.
+func (r *Registry) write(ctx context.Context, w tenant.Write) (revision uint64, err error) {
+	select {
+	case r.crowd <- struct{}{}:
+		defer func() { <-r.crowd }()
+		return r.bucket.Write(ctx, w)
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
 }
 
 // compose is a registration's next write, for which there is room.
@@ -162,7 +177,7 @@ func (r *Registry) remove(ctx context.Context, g *registration) error {
 			}
 		}
 		if err == nil {
-			rev, err = r.bucket.Write(ctx, tenant.Write{Key: g.key, Op: tenant.Delete, If: tenant.At(rev)})
+			rev, err = r.write(ctx, tenant.Write{Key: g.key, Op: tenant.Delete, If: tenant.At(rev)})
 		}
 		if errors.Is(err, tenant.ErrConflict) {
 			if err = r.resolve(ctx, g); err == nil {

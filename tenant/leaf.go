@@ -220,7 +220,8 @@ func (b *Bucket) makeMirror(ctx context.Context, hub domain) error {
 	if err != nil {
 		return err
 	}
-	if err := b.cfg.check(b.name, origin.CachedInfo().Config); err != nil {
+	info := origin.CachedInfo()
+	if err := b.cfg.check(b.name, info.Config); err != nil {
 		return err
 	}
 	cfg := jetstream.StreamConfig{
@@ -233,7 +234,7 @@ func (b *Bucket) makeMirror(ctx context.Context, hub domain) error {
 		AllowDirect:       true,
 		AllowMsgTTL:       true, // or what has ended stays in the mirror
 		Mirror:            &jetstream.StreamSource{Name: b.Stream(), External: &jetstream.ExternalStream{APIPrefix: hub.api}},
-		Metadata:          map[string]string{mirrorOf: origin.CachedInfo().Created.UTC().Format(time.RFC3339Nano)},
+		Metadata:          map[string]string{mirrorOf: info.Created.UTC().Format(time.RFC3339Nano)},
 	}
 	have, err := b.own.js.Stream(ctx, b.Stream())
 	switch {

@@ -601,13 +601,13 @@ func (v *View) knows(created time.Time) bool {
 }
 
 // usable reports whether a mirror may be read in place of the leader, which was asked after it. One that is ahead of its leader has what the hub lost.
-func (v *View) usable(mirror *tenant.Mirror, leader *jetstream.StreamInfo) bool {
+func (v *View) usable(mirror *tenant.Mirror, info *jetstream.StreamInfo) bool {
 	if mirror == nil {
 		return false
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	strayed := !mirror.Of.Equal(leader.Created) || mirror.Last > leader.State.LastSeq
+	strayed := !mirror.Of.Equal(info.Created) || mirror.Last > info.State.LastSeq
 	if strayed && !v.strayed {
 		v.cfg.Logger.Warn("kvregistry: the mirror is of a bucket that is no more, reading from the hub; make it anew", "bucket", v.bucket.Name())
 	}
