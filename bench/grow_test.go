@@ -41,24 +41,32 @@ func grow(b *testing.B, n, services int) {
 		try(b, err)
 		b.ReportMetric(float64(time.Since(began).Milliseconds()), "first-ms")
 		b.ReportMetric((float64(heap())-float64(before))/float64(n), "B/instance")
-		follow(b, observer, seen)
+		follow(b, observer, n, seen)
 		change(b, owner, list[:1000], seen)
 		try(b, observer.Close())
 	}
 	b.ReportMetric(0, "ns/op")
 }
 
-// follow has the time of each update told.
-func follow(b *testing.B, observer *kvregistry.Registry, seen chan<- time.Time) {
+// follow has the time of each update told, and returns when all that is there was.
+func follow(b *testing.B, observer *kvregistry.Registry, n int, seen chan<- time.Time) {
 	events, err := observer.Watch(b.Context(), kvregistry.Everything)
 	try(b, err)
+	all := make(chan struct{})
 	go func() { // ends with the observer
+		there := 0
 		for e := range events {
-			if e.Kind == kvregistry.Updated {
+			switch e.Kind {
+			case kvregistry.Updated:
 				seen <- time.Now()
+			case kvregistry.Registered:
+				if there++; there == n {
+					close(all)
+				}
 			}
 		}
 	}()
+	<-all
 }
 
 // change makes one change after the other.

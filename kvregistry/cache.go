@@ -93,12 +93,12 @@ func (c *cache) observe(name string) *service {
 	return svc
 }
 
-// track keeps what is seen of a service that this process registers, so that nothing is missing from its first
-// snapshot if it is observed later.
-func (c *cache) track(name string) {
+// track keeps what is seen of services that this process registers, so that nothing is missing from its first
+// snapshot if one is observed later.
+func (c *cache) track(names ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.add([]string{name})
+	c.add(names)
 }
 
 // add makes services that are not there yet. The caller holds c.mu.

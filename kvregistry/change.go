@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/kvregistry/go/tenant"
 )
@@ -23,10 +22,7 @@ func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
 	if err := r.usable(); err != nil {
 		return fmt.Errorf("kvregistry: update: %w", err)
 	}
-	list := r.own.named(s.Name)
-	if s.ID != "" {
-		list = slices.DeleteFunc(list, func(g *registration) bool { return g.id != s.ID })
-	}
+	list := r.own.declared(s.Name, s.ID)
 	switch {
 	case len(list) == 0 || s.Name == "":
 		return fmt.Errorf("kvregistry: update: instance %q of service %q: %w", s.ID, s.Name, ErrNotRegistered)

@@ -212,6 +212,20 @@ func (o *owner) lists(g *registration) bool {
 	return o.byKey[g.key] == g
 }
 
+// declared is this process's registration of a service and an id; without an id, those of the service.
+func (o *owner) declared(name, id string) []*registration {
+	if id == "" {
+		return o.named(name)
+	}
+	key, err := tenant.ServiceKey(name, id)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if g := o.byKey[key]; err == nil && g != nil && g.over == nil && !g.ending {
+		return []*registration{g}
+	}
+	return nil
+}
+
 // named are this process's registrations of a service.
 func (o *owner) named(name string) []*registration {
 	return o.those(func(g *registration) bool { return g.over == nil && !g.ending && g.name == name })

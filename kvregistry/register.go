@@ -75,6 +75,11 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 			return nil, fmt.Errorf("kvregistry: register: %w", err)
 		}
 	}
+	names := make([]string, len(list))
+	for i, g := range list {
+		names[i] = g.name
+	}
+	r.cache.track(names...)
 	for _, g := range list {
 		if err := r.declare(g); err != nil {
 			return nil, fmt.Errorf("kvregistry: register: %w", err)
