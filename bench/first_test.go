@@ -4,23 +4,33 @@ import (
 	"encoding/json"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/tenant"
 )
 
-// crowd is a server where a service has ten thousand instances, whose owner lives.
+// crowd is a server where a service has ten thousand instances, whose owner lives. The tenant has been swept, as any has that is older than a TTL: before that,
+// each newcomer looks for the dead itself.
 func crowd(b *testing.B) *natstest.Server {
 	b.Helper()
 	server := jetStream(b, false)
-	reg := fresh(b, server)
-	try(b, together(100, func(i int) error {
-		_, err := reg.Register(numbered(i))
+	reg := fresh(b, server, kvregistry.TTL(6*time.Second))
+	list := make([]kvregistry.Service, many)
+	for i := range list {
+		list[i] = numbered(i)
+	}
+	_, err := reg.RegisterAll(b.Context(), list...)
+	try(b, err)
+	_, kv := bucket(b, server)
+	natstest.Eventually(b, 20*time.Second, func() error {
+		_, err := kv.Get(b.Context(), tenant.SweepKey)
 		return err
-	}))
+	})
 	return server
 }
 
