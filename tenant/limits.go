@@ -95,12 +95,13 @@ func (b *Bucket) change(ctx context.Context, want Config) error {
 	if want.Replicas != 0 {
 		cfg.Replicas = want.Replicas
 	}
-	more := cfg
-	if more.MaxConsumers <= 0 { // it was made by hand, or by an earlier version
+	if cfg.MaxConsumers <= 0 { // it was made by hand, or by an earlier version
+		more := cfg
 		more.MaxConsumers = maxConsumers
+		if _, err := b.own.js.UpdateStream(ctx, more); err == nil {
+			return nil
+		} // the account may allow fewer, and a server of before 2.15 no change of it
 	}
-	if _, err = b.own.js.UpdateStream(ctx, more); err != nil { // the account may allow fewer, and a server of before 2.15 no change of it
-		_, err = b.own.js.UpdateStream(ctx, cfg)
-	}
+	_, err = b.own.js.UpdateStream(ctx, cfg)
 	return err
 }
