@@ -113,12 +113,6 @@ const underWay = 1024
 // errs[i] is of ws[i]. The errors are those of [Bucket.Write].
 func (b *Bucket) WriteAll(ctx context.Context, ws []Write) (revisions []uint64, errs []error) {
 	revisions, errs = make([]uint64, len(ws)), make([]error, len(ws))
-	if err := b.AwaitConnected(ctx); err != nil {
-		for i := range errs {
-			errs[i] = fmt.Errorf("tenant: %w", err)
-		}
-		return revisions, errs
-	}
 	js, err := jetstream.New(b.nc, jetstream.WithPublishAsyncTimeout(attempt), jetstream.WithPublishAsyncMaxPending(underWay))
 	if err == nil {
 		defer js.CleanupPublisher()
@@ -143,6 +137,7 @@ func (b *Bucket) together(ctx context.Context, js jetstream.JetStream, ws []Writ
 	}
 	ctx, cancel := b.Try(ctx, attempt*time.Duration(2+len(ws)/underWay), subjects...)
 	defer cancel()
+	down := b.AwaitConnected(ctx)
 	settle := func(i int) {
 		if acks[i] != nil {
 			revisions[i], errs[i] = await(ctx, acks[i])
@@ -152,7 +147,7 @@ func (b *Bucket) together(ctx context.Context, js jetstream.JetStream, ws []Writ
 		if i >= underWay {
 			settle(i - underWay)
 		}
-		if errs[i] = context.Cause(ctx); errs[i] == nil {
+		if errs[i] = cmp.Or(down, context.Cause(ctx)); errs[i] == nil {
 			acks[i], errs[i] = js.PublishMsgAsync(b.message(w), w.options()...)
 		}
 	}
