@@ -102,9 +102,7 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 	}
 	if len(left) > 0 {
 		unregister = func() error {
-			return bounded(func(ctx context.Context) error {
-				return wrap("unregister", each(left, func(g *registration) error { return r.end(ctx, g) }))
-			})
+			return bounded(func(ctx context.Context) error { return r.endThese(ctx, left) })
 		}
 	}
 	return unregister, errors.Join(errs...)
@@ -381,6 +379,11 @@ func (r *Registry) UnregisterContext(ctx context.Context, name string) error {
 	if len(list) == 0 || name == "" {
 		return fmt.Errorf("kvregistry: unregister: service %q: %w", name, ErrNotRegistered)
 	}
+	return r.endThese(ctx, list)
+}
+
+// endThese takes registrations back.
+func (r *Registry) endThese(ctx context.Context, list []*registration) error {
 	return wrap("unregister", each(list, func(g *registration) error { return r.end(ctx, g) }))
 }
 
