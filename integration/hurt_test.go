@@ -219,9 +219,10 @@ func TestMaxConsumersReached(t *testing.T) {
 	})
 	observer := open(t, s, kvregistry.WithoutReaping(), kvregistry.Timeout(300*time.Millisecond))
 	for _, name := range []string{"one", "two"} {
-		if _, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: name}); err != nil {
-			t.Fatal(err)
-		}
+		natstest.Eventually(t, 2*time.Second, func() error { // the observer's look for the dead, as it comes, has a consumer for a moment
+			_, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: name})
+			return err
+		})
 	}
 	if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrUnavailable) || !strings.Contains(err.Error(), "consumers limit") {
 		t.Errorf("got %v, want ErrUnavailable and why", err)
