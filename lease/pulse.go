@@ -13,7 +13,8 @@ import (
 )
 
 // pulse is what a reaper knows of the server's health: it asks the bucket's leader for its state again and
-// again, and remembers when an answer was last late. Only the few reapers that the queue serves do so.
+// again, and remembers when an answer was last late. Only the few reapers that the queue serves do so, and those that have just come or connected
+// again.
 type pulse struct {
 	mu   sync.Mutex // guards what follows
 	late time.Duration
@@ -23,9 +24,9 @@ type pulse struct {
 	depth atomic.Uint64 // messages in the reapers' queue, as far as is known
 }
 
-// run asks until stop is called, which waits for the end. Where the queue is no more it says so to gone: a request that
-// came to the queue as it was deleted is never answered.
-func (p *pulse) run(ctx context.Context, gone context.CancelCauseFunc, b *tenant.Bucket, queue jetstream.Consumer, ttl time.Duration) (stop func()) {
+// run asks until stop is called, which waits for the end. Where there is a queue to look at, it does, and where that is no more it says so to gone: a
+// request that came to the queue as it was deleted is never answered.
+func (p *pulse) run(ctx context.Context, b *tenant.Bucket, ttl time.Duration, queue jetstream.Consumer, gone context.CancelCauseFunc) (stop func()) {
 	period := beatTime(ttl)
 	p.begin(period)
 	ctx, cancel := context.WithCancel(ctx)
@@ -40,17 +41,24 @@ func (p *pulse) run(ctx context.Context, gone context.CancelCauseFunc, b *tenant
 			if err == nil && !quorate(stream.CachedInfo()) {
 				p.fault()
 			}
-			info, err := queue.Info(ask)
-			switch {
-			case err == nil:
-				p.depth.Store(info.NumPending + uint64(info.NumAckPending))
-			case errors.Is(err, jetstream.ErrConsumerNotFound):
-				gone(err)
+			if queue != nil {
+				p.look(ask, queue, gone)
 			}
 			cancel()
 		}
 	}()
 	return func() { cancel(); <-done; p.depth.Store(0) }
+}
+
+// look sees how much waits in the queue, and whether it is there.
+func (p *pulse) look(ctx context.Context, queue jetstream.Consumer, gone context.CancelCauseFunc) {
+	info, err := queue.Info(ctx)
+	switch {
+	case err == nil:
+		p.depth.Store(info.NumPending + uint64(info.NumAckPending))
+	case errors.Is(err, jetstream.ErrConsumerNotFound):
+		gone(err)
+	}
 }
 
 // beatTime is the time between two questions: so that an outage that ends a lease, two thirds of a TTL, is one that is noticed.
@@ -64,18 +72,11 @@ func (p *pulse) begin(period time.Duration) {
 	now := time.Now()
 	p.late = period * 5 / 2
 	switch {
-	case p.last.IsZero(): // a newcomer has waited for longer
+	case p.last.IsZero(): // a newcomer
 		p.last = now
 	case now.Sub(p.last) > p.late:
 		p.bad, p.last = now, now
 	}
-}
-
-// renew is for who has waited as long as doubt lasts: it begins anew.
-func (p *pulse) renew() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.last = time.Time{}
 }
 
 // unheard is how long a leader may not have heard of a replica that it still counts on; with nothing to do it hears every second.

@@ -57,10 +57,7 @@ func TestPulseKnowsOfGaps(t *testing.T) {
 		if p.steady(minHold) {
 			t.Error("sure of a time of which nothing is known")
 		}
-		time.Sleep(period)
-		p.renew()
-		p.begin(period)
-		for range 6 {
+		for range 7 {
 			time.Sleep(period)
 			p.beat(true)
 		}

@@ -50,14 +50,13 @@ func (r *Reaper) queue(ctx context.Context) (jetstream.Consumer, error) {
 // it first leaves the living the time to take new leases.
 func (r *Reaper) serve() {
 	r.lives.Store(r.bucket.Conn().Stats().Reconnects)
-	sleep(r.ctx, r.newcomer(), nil)
+	r.watch(r.newcomer())
 	up, stop := r.bucket.Reconnected()
 	defer stop()
 	var queue jetstream.Consumer
 	for wait := time.Duration(0); r.bucket.AwaitConnected(r.ctx) == nil; {
 		if lives := r.bucket.Conn().Stats().Reconnects; r.lives.Swap(lives) != lives {
-			sleep(r.ctx, r.hold(), nil)
-			r.pulse.renew()
+			r.watch(r.hold())
 			continue
 		}
 		var err error
@@ -90,6 +89,13 @@ func (r *Reaper) serve() {
 	}
 }
 
+// watch lets d go by and looks at the server meanwhile: an outage that ends a moment before d does is one that is just over. In a cluster the bucket
+// may have no leader for a while behind a connection that holds.
+func (r *Reaper) watch(d time.Duration) {
+	defer r.pulse.run(r.ctx, r.bucket, r.cfg.TTL, nil, nil)()
+	sleep(r.ctx, d, nil)
+}
+
 // dispense says once that this process leaves reaping to others.
 func (r *Reaper) dispense(why error) {
 	r.once.Do(func() {
@@ -118,7 +124,7 @@ func (r *Reaper) serveConnected(queue jetstream.Consumer) error {
 	defer stop()
 	ctx, cancel := context.WithCancelCause(r.ctx)
 	defer cancel(nil)
-	defer r.pulse.run(ctx, cancel, r.bucket, queue, r.cfg.TTL)()
+	defer r.pulse.run(ctx, r.bucket, r.cfg.TTL, queue, cancel)()
 	for {
 		if err := r.serveBatch(ctx, up); err != nil {
 			return err
