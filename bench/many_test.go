@@ -3,6 +3,10 @@ package bench
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -74,8 +78,60 @@ func BenchmarkRegisterMany(b *testing.B) {
 			}, server.Down
 		})
 	})
+	b.Run("by=atomic", func(b *testing.B) { // in batches of which the server takes all or nothing, each key only where it is not there
+		rounds(b, func() (register, stop func()) {
+			server := jetStream(b, false)
+			bucket(b, server)
+			nc := server.Connect()
+			js, err := jetstream.New(nc)
+			try(b, err)
+			stream, err := js.Stream(b.Context(), "KV_registry_default")
+			try(b, err)
+			cfg := stream.CachedInfo().Config
+			cfg.AllowAtomicPublish = true
+			_, err = js.UpdateStream(b.Context(), cfg)
+			try(b, err)
+			return func() {
+				for from := 0; from < many; from += atomicBatch {
+					try(b, publishBatch(nc, from, from+atomicBatch))
+				}
+			}, server.Down
+		})
+	})
 	b.Run("by=etcd", func(b *testing.B) { puts(b, false) })
 	b.Run("by=etcd_fsync", func(b *testing.B) { puts(b, true) })
+}
+
+// atomicBatch is as many messages as a server takes in a batch.
+const atomicBatch = 1000
+
+// publishBatch publishes instances as one batch, and waits until it is stored.
+func publishBatch(nc *nats.Conn, from, to int) error {
+	id := rand.Text()
+	for i := from; i < to; i++ {
+		msg := &nats.Msg{Subject: subject(i), Data: value(i), Header: nats.Header{
+			"Nats-Batch-Id": {id}, "Nats-Batch-Sequence": {strconv.Itoa(i - from + 1)}, "Nats-Expected-Last-Subject-Sequence": {"0"},
+		}}
+		if i < to-1 {
+			if err := nc.PublishMsg(msg); err != nil {
+				return err
+			}
+			continue
+		}
+		msg.Header.Set("Nats-Batch-Commit", "1")
+		answer, err := nc.RequestMsg(msg, 10*time.Second)
+		if err != nil {
+			return err
+		}
+		var ack struct {
+			Count int             `json:"count"`
+			Error json.RawMessage `json:"error"`
+		}
+		if err := json.Unmarshal(answer.Data, &ack); err != nil || ack.Count != to-from {
+			return fmt.Errorf("the batch was refused: %s, %w", answer.Data, err)
+		}
+	}
+	return nil
 }
 
 func puts(b *testing.B, fsync bool) {

@@ -13,7 +13,7 @@ import (
 )
 
 // BenchmarkRegister registers one new instance after the other. Floor: the same bytes created as a key of the same bucket. Peers: a put
-// under a lease that is there already, plain and by etcd's own layer for discovery.
+// under a lease that is there already, plain and by etcd's own layer for discovery; an ephemeral node.
 func BenchmarkRegister(b *testing.B) {
 	synced(b, func(b *testing.B, fsync bool) {
 		b.Run("by=this", func(b *testing.B) {
@@ -45,6 +45,11 @@ func BenchmarkRegister(b *testing.B) {
 				s := numbered(i)
 				return manager.AddEndpoint(b.Context(), "web/"+s.ID, endpoints.Endpoint{Addr: s.Address, Metadata: s}, lease)
 			})
+		})
+		b.Run("by=ZooKeeper", func(b *testing.B) {
+			node, connect := zooKeeper(b, fsync)
+			c := connect()
+			each(b, func(i int) error { return ephemeral(c, node, i) })
 		})
 	})
 }

@@ -16,7 +16,8 @@ import (
 
 // BenchmarkRegisterToVisible measures from the call of Register until the cache of another registry, on a connection of its own, shows the
 // instance: an event is told after the cache shows what it tells. Floors: a bare write and an ordered consumer; and, as a peer because it
-// stores nothing, core NATS from publish to subscription. Other peers: a put under a lease and a watch, plain and by etcd's own layer.
+// stores nothing, core NATS from publish to subscription. Other peers: a put under a lease and a watch, plain and by etcd's own layer; an
+// ephemeral node and a watch, which tells that the children have changed, so that they are read again.
 func BenchmarkRegisterToVisible(b *testing.B) {
 	synced(b, func(b *testing.B, fsync bool) {
 		b.Run("by=this", func(b *testing.B) {
@@ -88,6 +89,11 @@ func BenchmarkRegisterToVisible(b *testing.B) {
 				s := numbered(i)
 				return manager.AddEndpoint(b.Context(), "web/"+s.ID, endpoints.Endpoint{Addr: s.Address, Metadata: s}, lease)
 			}, func(i int) error { return manager.DeleteEndpoint(b.Context(), "web/"+id(i)) })
+		})
+		b.Run("by=ZooKeeper", func(b *testing.B) {
+			node, connect := zooKeeper(b, fsync)
+			c := connect()
+			told(b, children(b, connect(), node), func(i int) error { return ephemeral(c, node, i) }, func(i int) error { return c.Delete(node+"/"+id(i), 0) })
 		})
 	})
 }

@@ -1,0 +1,137 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+
+	"github.com/kvregistry/go/internal/natstest"
+)
+
+// zooKeeperJar is where Debian's package zookeeper has it. Where it is not installed, what needs it is skipped.
+const zooKeeperJar = "/usr/share/java/zookeeper.jar"
+
+// zooKeepers are started when they are first needed, for a JVM takes its time, and end with this process: without and with fsync.
+var zooKeepers [2]struct {
+	once    sync.Once
+	address string
+	stop    func()
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for i := range zooKeepers {
+		if stop := zooKeepers[i].stop; stop != nil {
+			stop()
+		}
+	}
+	os.Exit(code)
+}
+
+// zooKeeper is a node of its own on a ZooKeeper, and connects to that until the benchmark ends.
+func zooKeeper(b *testing.B, fsync bool) (node string, connect func() *zk.Conn) {
+	b.Helper()
+	if _, err := os.Stat(zooKeeperJar); err != nil {
+		b.Skip("Debian's package zookeeper is not installed")
+	}
+	server, force := &zooKeepers[0], "no"
+	if fsync {
+		server, force = &zooKeepers[1], "yes"
+	}
+	server.once.Do(func() { server.address, server.stop = startZooKeeper(b, force) })
+	connect = func() *zk.Conn {
+		c, _, err := zk.Connect([]string{server.address}, 10*time.Second, zk.WithLogger(quiet{}))
+		try(b, err)
+		b.Cleanup(c.Close)
+		return c
+	}
+	node = fmt.Sprint("/web", nodes.Add(1))
+	c := connect()
+	_, err := c.Create(node, nil, 0, zk.WorldACL(zk.PermAll))
+	try(b, err)
+	return node, connect
+}
+
+var nodes atomic.Int64
+
+type quiet struct{}
+
+func (quiet) Printf(string, ...any) {}
+
+func startZooKeeper(b *testing.B, forceSync string) (address string, stop func()) {
+	b.Helper()
+	dir, err := os.MkdirTemp("", "bench")
+	try(b, err)
+	address = fmt.Sprintf("127.0.0.1:%d", natstest.FreePort(b))
+	_, port, _ := net.SplitHostPort(address)
+	config := filepath.Join(dir, "zoo.cfg")
+	try(b, os.WriteFile(config, fmt.Appendf(nil, "tickTime=2000\ndataDir=%s\nclientPort=%s\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n", dir, port), 0o600))
+	// The shell's input ends when this process does, however that comes.
+	cmd := exec.Command("sh", "-c", `java "$@" >/dev/null 2>&1 & read _; kill $!; wait $!`, "zookeeper",
+		"-Dzookeeper.forceSync="+forceSync, "-cp", zooKeeperJar, "org.apache.zookeeper.server.quorum.QuorumPeerMain", config)
+	input, err := cmd.StdinPipe()
+	try(b, err)
+	try(b, cmd.Start())
+	natstest.Eventually(b, 30*time.Second, func() error { return serving(address) })
+	return address, sync.OnceFunc(func() {
+		_ = input.Close()
+		_ = cmd.Wait() // java's status, which says that it was ended
+		_ = os.RemoveAll(dir)
+	})
+}
+
+// serving asks a server whether it serves: it listens, and refuses sessions, before it does.
+func serving(address string) error {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := c.Write([]byte("srvr")); err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(c)
+	if err == nil && !strings.Contains(string(answer), "Mode:") {
+		err = fmt.Errorf("it says %q", answer)
+	}
+	return err
+}
+
+// ephemeral makes the node of a numbered service, which lives by its connection.
+func ephemeral(c *zk.Conn, node string, i int) error {
+	_, err := c.Create(node+"/"+id(i), value(i), zk.FlagEphemeral, zk.WorldACL(zk.PermAll))
+	return err
+}
+
+// children tells, at first and then whenever they have changed, when a node's children were read. It ends with the connection.
+func children(b *testing.B, c *zk.Conn, node string) <-chan time.Time {
+	b.Helper()
+	seen := make(chan time.Time, 1)
+	go func() {
+		for {
+			_, _, changed, err := c.ChildrenW(node)
+			if err != nil {
+				return
+			}
+			seen <- time.Now()
+			if e := <-changed; e.Err != nil {
+				return
+			}
+		}
+	}()
+	<-seen
+	return seen
+}
