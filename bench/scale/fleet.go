@@ -65,6 +65,7 @@ func (f *fleet) come(ctx context.Context, i int, counts bool, ttl time.Duration)
 	}
 	f.byID.Store(p.service.ID, p)
 	if err := p.register(ctx, ttl); err != nil {
+		p.giveUp()
 		return nil, err
 	}
 	f.mu.Lock()
@@ -128,17 +129,28 @@ func (f *fleet) crash() {
 	close(p.crashed)
 }
 
-// arrive brings one process while it is measured.
+// arrive brings one process while it is measured. It tries for as long as a registry's Register does.
 func (f *fleet) arrive(ctx context.Context) {
-	p, err := f.come(ctx, rand.N(f.services*len(f.buckets)), true, f.ttl)
-	if err != nil {
-		if f.failed.Add(1) == 1 {
-			slog.Error("a process could not register, and more may follow", "reason", err)
+	i, began := rand.N(f.services*len(f.buckets)), time.Now()
+	for {
+		p, err := f.come(ctx, i, true, f.ttl)
+		switch {
+		case err == nil:
+			f.keep(ctx, p, interval(f.ttl))
+			return
+		case ctx.Err() != nil:
+			return
+		case time.Since(began) > registerTime:
+			if f.failed.Add(1) == 1 {
+				slog.Error("a process could not register, and more may follow", "cause", err)
+			}
+			return
 		}
-		return
 	}
-	f.keep(ctx, p, interval(f.ttl))
 }
+
+// registerTime is how long a registry's Register tries.
+const registerTime = 5 * time.Second
 
 // ended are those that crashed.
 func (f *fleet) ended() []*process {

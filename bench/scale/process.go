@@ -36,6 +36,7 @@ type process struct {
 	began time.Time  // when its registration's write began
 	until time.Time  // a TTL after the last acknowledged heartbeat was begun: no expiry may come earlier
 	dead  bool       // it sends no heartbeat any more
+	void  bool       // it was told that it is not registered, be it so or not: another takes its place
 }
 
 func newProcess(b *tenant.Bucket, service string, counts bool) (*process, error) {
@@ -64,6 +65,19 @@ func (p *process) register(ctx context.Context, ttl time.Duration) error {
 	p.mu.Unlock()
 	_, err = p.bucket.Write(ctx, tenant.Write{Key: p.key, Value: value})
 	return err
+}
+
+// giveUp ends one that could not register. What it wrote all the same runs out with its lease.
+func (p *process) giveUp() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.void = true
+}
+
+func (p *process) isVoid() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.void
 }
 
 // renew does one heartbeat; the first one takes the lease.

@@ -32,8 +32,11 @@ func (w *watch) event(e kvregistry.Event) {
 		return
 	}
 	p.mu.Lock()
-	began, until, dead := p.began, p.until, p.dead
+	began, until, dead, void := p.began, p.until, p.dead, p.void
 	p.mu.Unlock()
+	if void {
+		return
+	}
 	switch e.Kind {
 	case kvregistry.Registered:
 		p.registered.Add(1)
@@ -134,7 +137,7 @@ func (all *observers) differences(registered map[string]map[string]bool) (ghosts
 // untold are the changes that observers were not told: of who came, and of who went.
 func (all *observers) untold(f *fleet) (came, went int64) {
 	f.byID.Range(func(_, value any) bool {
-		if p := value.(*process); p.counts {
+		if p := value.(*process); p.counts && !p.isVoid() {
 			came += max(0, all.of[p.service.Name]-p.registered.Load())
 		}
 		return true
