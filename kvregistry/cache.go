@@ -324,6 +324,9 @@ func (c *cache) sync() (events []Event) {
 	for name, svc := range *c.services.Load() {
 		if _, ok := c.synced[name]; (ok || all) && svc.snap.Load() == nil {
 			c.publish(svc)
+			for q := range c.readers[name] { // there may be nothing to tell of it
+				q.poke()
+			}
 			if len(c.readers) == 0 {
 				continue
 			}
@@ -389,7 +392,8 @@ func (c *cache) doubt(svc *service, s sighting) bool {
 func (c *cache) skip(s sighting) {
 	n := c.skipped.Add(1)
 	if n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th …: a flood of them is no flood of log lines
-		c.log.Warn("kvregistry: skipped a record that can't be read", "key", plain(s.Key), "revision", s.Revision, "reason", plain(s.err.Error()), "skipped", n)
+		_, id, _ := tenant.ParseServiceKey(s.Key)
+		c.log.Warn("kvregistry: skipped a record that can't be read", "key", plain(s.Key), "service", plain(s.name), "instance", plain(id), "revision", s.Revision, "cause", plain(s.err.Error()), "skipped", n)
 	}
 	if svc := c.find(s.name); svc != nil && !errors.Is(s.err, errNotKey) {
 		c.doubt(svc, s)

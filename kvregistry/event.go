@@ -34,21 +34,14 @@ type Event struct {
 //
 // It does not wait: where the service could not be read yet, events come when it can be.
 func (r *Registry) Watch(ctx context.Context, name string) (<-chan Event, error) {
-	if r.closed.Load() {
-		return nil, fmt.Errorf("kvregistry: %w", ErrClosed)
-	}
 	if err := r.Observe(name); err != nil {
 		return nil, err
 	}
-	q := newQueue()
-	r.cache.subscribe(name, q)
 	out := make(chan Event)
 	started := r.goUnlessClosed(&r.wg, func() { // ends with ctx or the registry; Close waits
 		defer close(out)
-		defer r.cache.unsubscribe(name, q)
-		for {
-			e, ok := q.next(ctx, r.ctx)
-			if !ok {
+		for e, err := range r.Events(ctx, name) {
+			if err != nil {
 				return
 			}
 			select {
@@ -61,7 +54,6 @@ func (r *Registry) Watch(ctx context.Context, name string) (<-chan Event, error)
 		}
 	})
 	if !started {
-		r.cache.unsubscribe(name, q)
 		return nil, fmt.Errorf("kvregistry: %w", ErrClosed)
 	}
 	return out, nil
@@ -134,10 +126,7 @@ func (q *queue) add(e Event) {
 		e.Kind = Updated
 	}
 	q.pending[of] = placed{e, old.no}
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
+	q.poke()
 }
 
 // tidy takes the places out of the order that were left behind, when they are most of it. The caller holds q.mu.
@@ -148,6 +137,22 @@ func (q *queue) tidy() {
 }
 
 func (e Event) gone() bool { return e.Kind == Unregistered || e.Kind == Expired }
+
+// poke wakes the reader without an event.
+func (q *queue) poke() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// forget drops what waits, for who only wants to know that there was something.
+func (q *queue) forget() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	clear(q.pending)
+	q.order = nil
+}
 
 // next takes the oldest event, waiting for one until one of the contexts ends.
 func (q *queue) next(ctx, also context.Context) (Event, bool) {

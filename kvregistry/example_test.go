@@ -3,8 +3,12 @@ package kvregistry_test
 import (
 	"context"
 	"errors"
+	"expvar"
 	"fmt"
 	"log"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -127,4 +131,140 @@ func ExampleRegistry_Watch() {
 	// Output:
 	// registered 1
 	// unregistered 1
+}
+
+// A client that starts before the services it needs.
+func ExampleRegistry_WaitFor() {
+	nc, stop := connect()
+	defer stop()
+	reg, err := kvregistry.New(context.Background(), nc)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = reg.Close() }()
+	go func() {
+		for _, id := range []string{"a", "b"} {
+			if _, err := reg.Register(kvregistry.Service{Name: "web", ID: id, Address: "localhost:80"}); err != nil {
+				log.Print(err)
+			}
+		}
+	}()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	list, err := reg.WaitFor(ctx, "web", 2)
+	fmt.Println(len(list), err)
+	// Output: 2 <nil>
+}
+
+// Whatever follows a service's list, as a load balancer does, loops over its snapshots.
+func ExampleRegistry_Snapshots() {
+	nc, stop := connect()
+	defer stop()
+	reg, err := kvregistry.New(context.Background(), nc)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = reg.Close() }()
+
+	for snap, err := range reg.Snapshots(context.Background(), "web") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(snap.Len(), "instances")
+		if snap.Len() == 1 {
+			break
+		}
+		if _, err := reg.Register(kvregistry.Service{Name: "web", Address: "localhost:80"}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// 0 instances
+	// 1 instances
+}
+
+// Changes, one after the other.
+func ExampleRegistry_Events() {
+	nc, stop := connect()
+	defer stop()
+	reg, err := kvregistry.New(context.Background(), nc)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = reg.Close() }()
+	unregister, err := reg.Register(kvregistry.Service{Name: "web", ID: "a", Address: "localhost:80"})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	for e, err := range reg.Events(context.Background(), "web") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(e.Kind, e.Service.ID)
+		if e.Kind == kvregistry.Unregistered {
+			break
+		}
+		if err := unregister(); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// registered a
+	// unregistered a
+}
+
+// A program that starts while NATS is away knows what it knew when it last ran.
+func ExampleSnapshotFile() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	file := kvregistry.SnapshotFile(filepath.Join(dir, "snapshots.json"))
+	nc, stop := connect()
+	first, err := kvregistry.New(context.Background(), nc, file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := first.Register(kvregistry.Service{Name: "web", Address: "localhost:80"}); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := first.GetService("web"); err != nil {
+		log.Fatal(err)
+	}
+	stop() // NATS is gone, and then this run ends
+	_ = first.Close()
+
+	nc, err = nats.Connect("nats://127.0.0.1:1", nats.RetryOnFailedConnect(true))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer nc.Close()
+	second, err := kvregistry.New(context.Background(), nc, file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = second.Close() }()
+	one, err := second.GetService("web")
+	fmt.Println(one.Address, err, second.Health().Stale)
+	// Output: localhost:80 <nil> [web]
+}
+
+// Metrics are read from Health; expvar stands for any library of gauges.
+func ExampleRegistry_Health_metrics() {
+	nc, stop := connect()
+	defer stop()
+	reg, err := kvregistry.New(context.Background(), nc, kvregistry.OnHealth(func(h kvregistry.Health) {
+		log.Printf("registry right: %v", h.OK()) // or a gauge of 0 and 1
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = reg.Close() }()
+	expvar.Publish("registry", expvar.Func(func() any { return reg.Health() }))
+
+	fmt.Println(strings.Contains(expvar.Get("registry").String(), `"Connected":true`))
+	// Output: true
 }

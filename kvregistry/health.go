@@ -22,6 +22,7 @@ type Health struct {
 	Age       time.Duration // since the server last confirmed that what look-ups show is current; -1 before it first did
 	Observed  []string      // the names that are observed
 	Unread    []string      // those of them that have no first snapshot yet
+	Stale     []string      // those of these whose look-ups answer from the SnapshotFile
 	Resyncs   uint64        // how many times the view was made anew after a fault
 
 	Lease     LeaseState
@@ -48,6 +49,7 @@ func (r *Registry) Health() Health {
 		Markers: r.reaper.Waiting(), Reaped: r.reaper.Reaped(), Skipped: r.cache.skipped.Load(),
 	}
 	h.Unread = slices.DeleteFunc(slices.Clone(h.Observed), r.cache.sees)
+	h.Stale = r.staleNames(h.Unread)
 	switch {
 	case r.closed.Load():
 	case r.keeper.Current() != nil:
@@ -56,6 +58,28 @@ func (r *Registry) Health() Health {
 		h.Lease = LeaseGone
 	}
 	return h
+}
+
+// healthTime is the time between two looks at whether all is right.
+const healthTime = 500 * time.Millisecond
+
+// tellHealth runs OnHealth's functions.
+func (r *Registry) tellHealth() {
+	t := time.NewTicker(healthTime)
+	defer t.Stop()
+	for told, was := false, false; ; {
+		if h := r.Health(); !told || h.OK() != was {
+			told, was = true, h.OK()
+			for _, f := range r.opt.onHealth {
+				f(h)
+			}
+		}
+		select {
+		case <-t.C:
+		case <-r.ctx.Done():
+			return
+		}
+	}
 }
 
 // fault is why the bucket was not checked, or why the view has no session.

@@ -3,9 +3,12 @@ package kvregistry
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/kvregistry/go/tenant"
 )
 
 // GetServices returns the instances of a service that the filters let through: a slice of the caller's own,
@@ -21,21 +24,30 @@ func (r *Registry) GetServices(ctx context.Context, name string, filters ...Filt
 	if err != nil {
 		return nil, err
 	}
-	from := snap.choice(filters)
-	n := snap.list.count(from)
-	if len(filters) > 0 {
-		n = snap.matching(from, filters)
-	}
-	if n == 0 {
+	list := snap.chosen(filters)
+	if len(list) == 0 {
 		return nil, notFound(snap, filters)
 	}
+	return list, nil
+}
+
+// chosen are the instances that the filters let through: a slice of the caller's own, nil where there are none.
+func (s *Snapshot) chosen(filters []Filter) []Service {
+	from := s.choice(filters)
+	n := s.list.count(from)
+	if len(filters) > 0 {
+		n = s.matching(from, filters)
+	}
+	if n == 0 {
+		return nil
+	}
 	list := make([]Service, 0, n)
-	for s := range snap.list.all(from) {
-		if matches(filters, s) {
-			list = append(list, *s)
+	for one := range s.list.all(from) {
+		if matches(filters, one) {
+			list = append(list, *one)
 		}
 	}
-	return list, nil
+	return list
 }
 
 // GetService returns one of the instances that [Registry.GetServices] would return. A goroutine's successive calls without filters
@@ -167,6 +179,10 @@ func (r *Registry) firstLook(ctx context.Context, name string) (*service, *Snaps
 		defer cancel()
 	}
 	svc := r.observe(name)
+	old := r.file.old(name)
+	if old != nil && r.away() {
+		return svc, old, nil
+	}
 	err := r.awaitReady(ctx)
 	if err == nil {
 		err = r.view.Wait(ctx, svc.filter)
@@ -177,7 +193,16 @@ func (r *Registry) firstLook(ctx context.Context, name string) (*service, *Snaps
 	if r.closed.Load() {
 		return nil, nil, fmt.Errorf("kvregistry: %w", ErrClosed)
 	}
+	if old != nil && errors.Is(err, context.DeadlineExceeded) {
+		return svc, old, nil
+	}
 	return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, cmp.Or(err, errMore))
+}
+
+// away reports whether there is no use in waiting for a first snapshot, as far as is known.
+func (r *Registry) away() bool {
+	err := r.fault()
+	return !r.opt.nc.IsConnected() || err != nil && !tenant.Permanent(err)
 }
 
 func notFound(snap *Snapshot, filters []Filter) error {

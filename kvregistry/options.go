@@ -26,8 +26,11 @@ type options struct {
 	onEvent     []func(Event)
 	onLeaseLost []func(error)
 	onFenced    []func(Service)
+	onHealth    []func(Health)
 	standBy     bool
 	maxStale    time.Duration
+	file        string // of snapshots; empty where none is kept
+	fileAge     time.Duration
 	bounds      bounds
 	signer      Signer
 	public      string              // the signer's key
@@ -58,7 +61,7 @@ func (o *options) checkTime() time.Duration { return min(o.ttl, DefaultTTL) }
 const writeTime = 5 * time.Second
 
 func newOptions(opts []Option) (options, error) {
-	o := options{tenant: DefaultTenant, ttl: DefaultTTL, timeout: DefaultTimeout, logger: slog.Default(), bounds: bounds{DefaultMaxInstances, DefaultMaxServices, DefaultMaxRecord}}
+	o := options{tenant: DefaultTenant, ttl: DefaultTTL, timeout: DefaultTimeout, logger: slog.Default(), fileAge: DefaultSnapshotFileAge, bounds: bounds{DefaultMaxInstances, DefaultMaxServices, DefaultMaxRecord}}
 	for _, opt := range opts {
 		if opt == nil {
 			return o, fmt.Errorf("kvregistry: %w: it is nil", ErrInvalidOption)
@@ -67,6 +70,7 @@ func newOptions(opts []Option) (options, error) {
 			return o, fmt.Errorf("kvregistry: %w", err)
 		}
 	}
+	o.logger = o.logger.With("tenant", o.tenant)
 	return o, nil
 }
 
@@ -158,6 +162,18 @@ func OnFenced(f func(Service)) Option {
 			return fmt.Errorf("%w: OnFenced is nil", ErrInvalidOption)
 		}
 		o.onFenced = append(o.onFenced, f)
+		return nil
+	}
+}
+
+// OnHealth has f called with the registry's [Health] when it turns from right to wrong or back, as [Health.OK] says: within a second of the turn, at first with what
+// is so then. Calls come one after the other. A metrics library's gauges read [Registry.Health] when they are asked.
+func OnHealth(f func(Health)) Option {
+	return func(o *options) error {
+		if f == nil {
+			return fmt.Errorf("%w: OnHealth is nil", ErrInvalidOption)
+		}
+		o.onHealth = append(o.onHealth, f)
 		return nil
 	}
 }

@@ -27,6 +27,7 @@ type Registry struct {
 	view   *watcher.View
 	cache  *cache
 	own    *owner
+	file   *files        // of snapshots; nil where none is kept
 	events *queue        // of OnEvent; nil where it was not asked for
 	crowd  chan struct{} // has a token for each single write that is under way
 
@@ -92,6 +93,11 @@ func build(o options) (*Registry, error) {
 	r := &Registry{
 		opt: o, id: rand.Text(), bucket: b, cache: newCache(o.logger, o.bounds), own: newOwner(), crowd: make(chan struct{}, crowd), changed: make(chan struct{}),
 	}
+	if o.file != "" {
+		if r.file, err = openFile(&o); err != nil {
+			return nil, fmt.Errorf("kvregistry: %w", err)
+		}
+	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
 		TTL: o.ttl, Value: leaseValue(r.id, o.ttl), Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: o.logger,
@@ -105,6 +111,12 @@ func build(o options) (*Registry, error) {
 	r.view = watcher.New(b, watcher.Config{Apply: r.apply, Read: func(ch watcher.Change) any { return r.read(ch) }, Missing: b.Ensure, MaxValue: o.bounds.record, Check: o.checkTime(), Logger: o.logger})
 	r.cache.view = r.view
 	r.goUnlessClosed(&r.wg, r.reconcile) // ends with r.ctx; Close waits
+	if r.file != nil {
+		r.goUnlessClosed(&r.wg, r.keepFile) // likewise
+	}
+	if o.onHealth != nil {
+		r.goUnlessClosed(&r.calls, r.tellHealth) // likewise
+	}
 	if o.onEvent != nil {
 		r.events = newQueue()
 		r.cache.subscribe(Everything, r.events)
@@ -239,7 +251,7 @@ func (r *Registry) leaseLost(_ *lease.Lease, err error) {
 
 func (r *Registry) tellFenced(s Service) {
 	err := fmt.Errorf("%w: %q of service %q", ErrFenced, s.ID, s.Name)
-	r.opt.logger.Warn("kvregistry: a newer registration of the same id took over", "service", plain(s.Name), "id", plain(s.ID))
+	r.opt.logger.Warn("kvregistry: a newer registration of the same id took over", "service", plain(s.Name), "instance", plain(s.ID))
 	r.tellOwn(Event{Kind: Fenced, Service: s, Err: err}, func() {
 		for _, f := range r.opt.onFenced {
 			f(s)
@@ -325,6 +337,9 @@ func (r *Registry) CloseContext(ctx context.Context) error {
 	r.reaper.Close()
 	r.view.Close()
 	r.wg.Wait()
+	if r.file != nil {
+		r.saveFile()
+	}
 	callErr := r.awaitCalls(ctx)
 	if err := errors.Join(endErr, keepErr); err != nil {
 		return fmt.Errorf("kvregistry: closed, but what it registered stays for up to %s: %w", r.opt.ttl, err)
@@ -343,6 +358,6 @@ func (r *Registry) awaitCalls(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("kvregistry: closed, but a function given to OnEvent, OnLeaseLost or OnFenced has not returned: %w", ctx.Err())
+		return fmt.Errorf("kvregistry: closed, but a function given to OnEvent, OnHealth, OnLeaseLost or OnFenced has not returned: %w", ctx.Err())
 	}
 }

@@ -15,6 +15,7 @@ type Snapshot struct {
 	few      []*Service // these, where they are in one leaf
 	revision uint64
 	view     *watcher.View
+	saved    time.Time // when the server last confirmed it, of one that the SnapshotFile had; zero of others
 }
 
 func newSnapshot(name string, list *node, revision uint64, view *watcher.View) *Snapshot {
@@ -54,7 +55,15 @@ func (s *Snapshot) Revision() uint64 { return s.revision }
 
 // Age is how long ago the server last confirmed, by this process's clock, that the registry's view is
 // current. It is below a second in quiet times, and grows while the server is away.
-func (s *Snapshot) Age() time.Duration { return time.Since(s.view.Heard()) }
+func (s *Snapshot) Age() time.Duration {
+	if s.Stale() {
+		return time.Since(s.saved)
+	}
+	return time.Since(s.view.Heard())
+}
+
+// Stale reports whether the snapshot is of an earlier run of the program, which the [SnapshotFile] kept: nothing is known of what changed since.
+func (s *Snapshot) Stale() bool { return !s.saved.IsZero() }
 
 // choice is what the filters choose from.
 func (s *Snapshot) choice(filters []Filter) choice {

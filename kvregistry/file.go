@@ -1,0 +1,247 @@
+package kvregistry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// DefaultSnapshotFileAge is how old what stands in a snapshot file may be, unless [SnapshotFileAge] says otherwise.
+const DefaultSnapshotFileAge = 24 * time.Hour
+
+const (
+	fileFormat  = 1
+	largestFile = 1 << 30
+	saveTime    = 5 * time.Second // between two looks at whether there is something to save
+)
+
+// SnapshotFile keeps what this registry observes in a file, of which the next run of the program answers its first look-ups while NATS is away: at once where
+// there is no connection, and where the bucket can't be read, when the look-up has waited in vain. Such a snapshot is [Snapshot.Stale], its Age
+// counts from when the server last confirmed it, and [Health] names its service. Instances come and go by what NATS says only: events do not tell of the file, and what was read once is never
+// taken from it again.
+//
+// The file is written a few seconds after a change and by Close, under another name first, so that it is whole at any time. What stands in it for longer than
+// [SnapshotFileAge] is not used, nor is a file that can't be read: the log says so. Its folder has to be there. It is readable by its owner only, for URLs and metadata may hold passwords.
+// Each registry needs a file of its own.
+func SnapshotFile(path string) Option {
+	return func(o *options) error {
+		if info, err := os.Stat(filepath.Dir(path)); path == "" || err != nil || !info.IsDir() {
+			return fmt.Errorf("%w: SnapshotFile(%q): %q is no folder; make it first", ErrInvalidOption, path, filepath.Dir(path))
+		}
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			return fmt.Errorf("%w: SnapshotFile(%q) is there and no file; name another", ErrInvalidOption, path)
+		}
+		o.file = path
+		return nil
+	}
+}
+
+// SnapshotFileAge bounds how old what stands in the [SnapshotFile] may be, by this machine's clock: a minute or more, [DefaultSnapshotFileAge] by default.
+func SnapshotFileAge(d time.Duration) Option {
+	return func(o *options) error {
+		if d < time.Minute {
+			return fmt.Errorf("%w: SnapshotFileAge(%s); use 1m or more", ErrInvalidOption, d)
+		}
+		o.fileAge = d
+		return nil
+	}
+}
+
+// file is what a snapshot file says.
+type file struct {
+	Format   int              `json:"format"`
+	Tenant   string           `json:"tenant"`
+	Services map[string]saved `json:"services"`
+}
+
+// saved is a service's snapshot.
+type saved struct {
+	At        time.Time       `json:"at"` // when the server last confirmed it
+	Instances []savedInstance `json:"instances"`
+}
+
+type savedInstance struct {
+	Revision uint64  `json:"revision"`
+	Instance Service `json:"instance"`
+}
+
+// files keeps a registry's snapshot file. Its methods are for one goroutine at a time, but for old, which is for all.
+type files struct {
+	path   string
+	tenant string
+	most   time.Duration
+	past   map[string]*Snapshot // of the run before; never changes
+
+	wrote   time.Time         // when it was last written
+	written map[string]uint64 // the revision of each service in it
+	failing bool              // it could not be written, and the log says so
+}
+
+// openFile reads what the run before left. Where that is another tenant's, it is an error, for this one's would take its place.
+func openFile(o *options) (*files, error) {
+	f := &files{path: o.file, tenant: o.tenant, most: o.fileAge, past: map[string]*Snapshot{}, written: map[string]uint64{}}
+	content, err := readFile(o.file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return f, nil
+	case err == nil && content.Tenant != o.tenant && content.Tenant != "":
+		return nil, fmt.Errorf("%w: SnapshotFile(%q) is tenant %q's, not %q's; name a file for each", ErrInvalidOption, o.file, content.Tenant, o.tenant)
+	case err == nil && content.Format != fileFormat:
+		err = fmt.Errorf("it has format %d, and this version reads %d", content.Format, fileFormat)
+	}
+	if err != nil {
+		o.logger.Warn("kvregistry: the snapshot file is not used", "path", plain(o.file), "cause", err)
+		return f, nil
+	}
+	for name, s := range content.Services {
+		if snap := s.snapshot(name); snap != nil && f.fresh(snap) {
+			f.past[name] = snap
+		}
+	}
+	return f, nil
+}
+
+func readFile(path string) (content file, err error) {
+	r, err := os.Open(path)
+	if err != nil {
+		return file{}, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	d := json.NewDecoder(io.LimitReader(r, largestFile))
+	if err := d.Decode(&content); err != nil {
+		return file{}, fmt.Errorf("it is damaged: %w", err)
+	}
+	return content, nil
+}
+
+// snapshot is what was saved, but for what is no instance of the service; nil where nothing is left.
+func (s *saved) snapshot(name string) *Snapshot {
+	var list *node
+	var last uint64
+	for i := range s.Instances {
+		one := s.Instances[i].Instance
+		if one.Name != name || one.check() != nil || list.find(one.ID) != nil {
+			continue
+		}
+		one.Revision = s.Instances[i].Revision
+		last = max(last, one.Revision)
+		list = list.with(1, one.compact(name))
+	}
+	if list == nil {
+		return nil
+	}
+	list.seal(1)
+	snap := newSnapshot(name, list, last, nil)
+	snap.saved = s.At
+	return snap
+}
+
+// fresh reports whether a snapshot of the file may be used.
+func (f *files) fresh(s *Snapshot) bool {
+	age := s.Age()
+	return age >= 0 && age <= f.most
+}
+
+// old is the snapshot of a service that the run before left; nil where there is none, or it is too old.
+func (f *files) old(name string) *Snapshot {
+	if f == nil {
+		return nil
+	}
+	if s := f.past[name]; s != nil && f.fresh(s) {
+		return s
+	}
+	return nil
+}
+
+// keepFile saves what is observed, until the registry is closed.
+func (r *Registry) keepFile() {
+	t := time.NewTicker(saveTime)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			r.saveFile()
+		case <-r.ctx.Done():
+			return
+		}
+	}
+}
+
+// saveFile writes the snapshot file where something changed since, or it says for too long that nothing did.
+func (r *Registry) saveFile() {
+	f := r.file
+	services, revisions := r.observedNow()
+	if maps.Equal(revisions, f.written) && time.Since(f.wrote) < f.most/24 || r.age() < 0 {
+		return
+	}
+	err := writeFile(f.path, file{fileFormat, f.tenant, services})
+	switch {
+	case err == nil:
+		f.wrote, f.written, f.failing = time.Now(), revisions, false
+	case !f.failing:
+		f.failing = true
+		r.opt.logger.Warn("kvregistry: the snapshot file can't be written", "path", plain(f.path), "cause", err)
+	}
+}
+
+// observedNow is what the file is to say: what this run has read, and what the one before left of services that this one has not read yet.
+func (r *Registry) observedNow() (map[string]saved, map[string]uint64) {
+	services, revisions := map[string]saved{}, map[string]uint64{}
+	add := func(name string, snap *Snapshot) {
+		s := saved{At: time.Now().Add(-snap.Age()), Instances: make([]savedInstance, 0, snap.Len())}
+		for one := range snap.All() {
+			s.Instances = append(s.Instances, savedInstance{one.Revision, one})
+		}
+		services[name], revisions[name] = s, snap.Revision()
+	}
+	if !r.cache.sees(Everything) {
+		for name := range r.file.past {
+			if snap := r.file.old(name); snap != nil {
+				add(name, snap)
+			}
+		}
+	}
+	for name, svc := range *r.cache.services.Load() {
+		if snap := svc.snap.Load(); snap != nil {
+			delete(services, name)
+			delete(revisions, name)
+			if snap.Len() > 0 {
+				add(name, snap)
+			}
+		}
+	}
+	return services, revisions
+}
+
+// writeFile has the file's name say the old content or the new, and nothing in between.
+func writeFile(path string, content file) (err error) {
+	data, err := json.Marshal(content)
+	if err != nil {
+		return err
+	}
+	next := fmt.Sprintf("%s.%d.new", path, os.Getpid()) // of a crash there is one left, which the next run of the same id writes over
+	w, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(data)
+	if err = errors.Join(err, w.Sync(), w.Close()); err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		_ = os.Remove(next)
+	}
+	return err
+}
+
+// staleNames are those of the names whose look-ups the file would answer.
+func (r *Registry) staleNames(unread []string) []string {
+	return slices.DeleteFunc(slices.Clone(unread), func(name string) bool { return r.file.old(name) == nil })
+}

@@ -1,0 +1,298 @@
+package kvregistry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/internal/natstest"
+)
+
+// observed has a registry with a snapshot file register and observe two services, and be closed.
+func observed(t *testing.T, s *natstest.Server, path string) {
+	t.Helper()
+	owner, err := New(t.Context(), s.Connect(), TTL(2*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = owner.Close() })
+	for _, one := range []Service{
+		{Name: "web", ID: "a", Address: "127.0.0.1:1", Metadata: map[string]string{"k": "v"}}, {Name: "web", ID: "b", Address: "127.0.0.1:2", Status: Critical},
+		{Name: "api", ID: "c", URL: "http://user:secret@127.0.0.1:3/"},
+	} {
+		if _, err := owner.Register(one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reg, err := New(t.Context(), s.Connect(), SnapshotFile(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"web", "api", "none"} {
+		if err := reg.ObserveContext(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := reg.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// away is a registry whose server is not there.
+func away(t *testing.T, opts ...Option) *Registry {
+	t.Helper()
+	nc, err := nats.Connect("nats://127.0.0.1:1", nats.RetryOnFailedConnect(true), nats.ReconnectWait(10*time.Millisecond), nats.MaxReconnects(-1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	reg, err := New(t.Context(), nc, append([]Option{Timeout(100 * time.Millisecond)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = reg.Close() })
+	return reg
+}
+
+// While NATS is away from the start, look-ups answer from the file, at once, and say that they do. Seen to fail with a first look-up that does not look at it.
+func TestSnapshotFileAnswersWhileNATSIsAway(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "snapshots.json")
+	observed(t, natstest.Start(t), path)
+	const timeout = 10 * time.Second
+	reg, began := away(t, SnapshotFile(path), Timeout(timeout)), time.Now()
+	list, err := reg.GetServices(t.Context(), "web")
+	if err != nil || len(list) != 1 || list[0].ID != "a" || list[0].Metadata["k"] != "v" || list[0].Revision == 0 {
+		t.Errorf("got %+v, %v, want the passing one", list, err)
+	}
+	if one, err := reg.GetService("api"); err != nil || one.ID != "c" {
+		t.Errorf("got %+v, %v", one, err)
+	}
+	if took := time.Since(began); took > timeout/2 {
+		t.Errorf("it waited for %s", took)
+	}
+	snap, err := reg.Snapshot("web")
+	if err != nil || !snap.Stale() || snap.Len() != 2 || snap.Age() <= 0 || snap.Age() > time.Minute {
+		t.Errorf("snapshot %+v, stale %v, age %s, %v", snap, snap.Stale(), snap.Age(), err)
+	}
+	if h := reg.Health(); h.OK() || !cmp.Equal(h.Stale, []string{"api", "web"}) {
+		t.Errorf("health says that %q are stale: %+v", h.Stale, h)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %s, %v: it may hold passwords", info.Mode(), err)
+	}
+	if err := reg.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := away(t, SnapshotFile(path)) // a run that read nothing leaves the file
+	if _, err := again.GetService("web"); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"none", "unknown"} { // nothing is known of it
+		if _, err := again.GetService(name); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: %v, want ErrUnavailable", name, err)
+		}
+	}
+	stale := away(t, SnapshotFile(path), MaxStale(2*time.Second))
+	natstest.Eventually(t, 5*time.Second, func() error { // MaxStale holds for the file, too
+		if _, err := stale.GetService("web"); !errors.Is(err, ErrStale) {
+			return errors.Join(errors.New("want ErrStale"), err)
+		}
+		return nil
+	})
+}
+
+// What NATS says takes the file's place, and is told as events; what it does not say is not taken from the file. The file of a run that read some services keeps the others'.
+func TestSnapshotFileGivesWay(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "snapshots.json")
+	s := natstest.Start(t)
+	observed(t, s, path)       // its server ends the registrations with their lease, or is there
+	other := natstest.Start(t) // where nothing is registered
+	other.Down()
+	nc, err := nats.Connect(other.URL(), nats.RetryOnFailedConnect(true), nats.ReconnectWait(10*time.Millisecond), nats.MaxReconnects(-1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	reg, err := New(t.Context(), nc, SnapshotFile(path), Timeout(5*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reg.GetService("web"); err != nil {
+		t.Fatal(err)
+	}
+	other.Up()
+	natstest.Eventually(t, 10*time.Second, func() error {
+		if _, err := reg.GetService("web"); !errors.Is(err, ErrNotFound) {
+			return errors.Join(errors.New("want ErrNotFound"), err)
+		}
+		return nil
+	})
+	if h := reg.Health(); len(h.Stale) != 0 {
+		t.Errorf("stale: %q", h.Stale)
+	}
+	if err := reg.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := away(t, SnapshotFile(path))
+	if _, err := again.GetService("web"); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("web: %v, want ErrUnavailable: the last run found none", err)
+	}
+	if _, err := again.GetService("api"); err != nil {
+		t.Errorf("api, which the last run did not read: %v", err)
+	}
+}
+
+// A file that is damaged, too old, of the future or of another format is not used; another tenant's is refused and left alone.
+func TestSnapshotFileThatIsNotUsed(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "snapshots.json")
+	write := func(change func(*file)) {
+		f := file{fileFormat, DefaultTenant, map[string]saved{"web": {time.Now(), []savedInstance{{7, Service{Name: "web", ID: "a", Address: "a:1", Status: Passing}}}}}}
+		change(&f)
+		if err := writeFile(path, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := func(age time.Duration) func(*file) {
+		return func(f *file) { f.Services["web"] = saved{time.Now().Add(-age), f.Services["web"].Instances} }
+	}
+	instance := func(change func(*Service)) func(*file) {
+		return func(f *file) { change(&f.Services["web"].Instances[0].Instance) }
+	}
+	for name, test := range map[string]struct {
+		change func(*file)
+		used   bool
+	}{
+		"as it is":            {func(*file) {}, true},
+		"an hour old":         {old(time.Hour), true},
+		"too old":             {old(3 * time.Hour), false},
+		"of the future":       {old(-time.Hour), false},
+		"another format":      {func(f *file) { f.Format = 2 }, false},
+		"an invalid instance": {instance(func(s *Service) { s.Address = "" }), false},
+		"another service's":   {instance(func(s *Service) { s.Name = "api" }), false},
+	} {
+		write(test.change)
+		_, err := away(t, SnapshotFile(path), SnapshotFileAge(2*time.Hour)).GetService("web")
+		if used := err == nil; used != test.used || err != nil && !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, text := range []string{"", "{", `{"format":1}`, `[]`, "\x00"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := away(t, SnapshotFile(path)).GetService("web"); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestSnapshotFileOptions(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "acme.json")
+	if err := writeFile(path, file{fileFormat, "acme", nil}); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.ReadFile(path)
+	nc := natstest.Start(t).Connect()
+	for _, test := range []struct {
+		opts []Option
+		says string
+	}{
+		{[]Option{SnapshotFile(path), Tenant("globex")}, `tenant "acme"'s`},
+		{[]Option{SnapshotFile("")}, "no folder"},
+		{[]Option{SnapshotFile(filepath.Join(dir, "none", "x"))}, "no folder"},
+		{[]Option{SnapshotFile(dir)}, "no file"},
+		{[]Option{SnapshotFileAge(time.Second)}, "1m or more"},
+	} {
+		if _, err := New(t.Context(), nc, test.opts...); !errors.Is(err, ErrInvalidOption) || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%v, want one that says %q", err, test.says)
+		}
+	}
+	if after, _ := os.ReadFile(path); string(after) != string(before) {
+		t.Error("another tenant's file was written")
+	}
+}
+
+// A file that is being written is the old one until it is the new one, and a registry that can't write it goes on.
+func TestSnapshotFileIsWhole(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "snapshots.json")
+	big := file{fileFormat, DefaultTenant, map[string]saved{}}
+	for _, name := range []string{"a", "b", "c"} {
+		big.Services[name] = saved{time.Now(), []savedInstance{{1, Service{Name: name, ID: name, Address: strings.Repeat("x", 100_000)}}}}
+	}
+	if err := writeFile(path, big); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { // ends with ctx
+		defer close(done)
+		for ctx.Err() == nil {
+			if err := writeFile(path, big); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for range 100 {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got file
+		if err := json.Unmarshal(data, &got); err != nil {
+			t.Fatalf("half a file: %v", err)
+		}
+	}
+	cancel()
+	<-done
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.new")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+// A service's saved snapshot says what the snapshot said.
+func TestSavedSnapshotIsTheSame(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "snapshots.json")
+	s := natstest.Start(t)
+	observed(t, s, path)
+	reg, err := New(t.Context(), s.Connect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = reg.Close() })
+	want, err := reg.Snapshot("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := away(t, SnapshotFile(path)).Snapshot("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := func(s *Snapshot) (list []Service) {
+		for one := range s.All() {
+			list = append(list, one)
+		}
+		return list
+	}
+	if diff := cmp.Diff(all(want), all(got), cmpopts.EquateEmpty()); diff != "" || got.Revision() != want.Revision() || want.Stale() {
+		t.Errorf("revision %d, want %d; %s", got.Revision(), want.Revision(), diff)
+	}
+}

@@ -1,0 +1,101 @@
+package kvregistry
+
+import (
+	"context"
+	"fmt"
+	"iter"
+)
+
+// Events is [Registry.Watch] as an iterator: it yields the changes of a service until the loop is left. It ends with an error, and the zero Event: ctx's, or one that wraps
+// [ErrInvalidService] or [ErrClosed]. Each loop over it begins with what is there.
+func (r *Registry) Events(ctx context.Context, name string) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		if err := r.Observe(name); err != nil {
+			yield(Event{}, err)
+			return
+		}
+		q := newQueue()
+		r.cache.subscribe(name, q)
+		defer r.cache.unsubscribe(name, q)
+		for {
+			e, ok := q.next(ctx, r.ctx)
+			if !ok {
+				yield(Event{}, r.over(ctx))
+				return
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Snapshots yields the snapshots of a service, the current one first, or the first one as soon as it was read, and then the newest after each change: whoever
+// reads slowly misses those in between. It ends as [Registry.Events] does. Name can't be [Everything].
+func (r *Registry) Snapshots(ctx context.Context, name string) iter.Seq2[*Snapshot, error] {
+	return func(yield func(*Snapshot, error) bool) {
+		if err := checkName(name); err != nil {
+			yield(nil, fmt.Errorf("kvregistry: %w", err))
+			return
+		}
+		if err := r.Observe(name); err != nil {
+			yield(nil, err)
+			return
+		}
+		q := newQueue()
+		r.cache.subscribe(name, q)
+		defer r.cache.unsubscribe(name, q)
+		var last *Snapshot
+		for {
+			if ctx.Err() != nil || r.ctx.Err() != nil {
+				yield(nil, r.over(ctx))
+				return
+			}
+			q.forget()
+			if svc := r.cache.find(name); svc != nil {
+				if snap := svc.snap.Load(); snap != nil && snap != last {
+					last = snap
+					if !yield(snap, nil) {
+						return
+					}
+					continue
+				}
+			}
+			select {
+			case <-q.wake:
+			case <-ctx.Done():
+			case <-r.ctx.Done():
+			}
+		}
+	}
+}
+
+// over is why an iterator ends.
+func (r *Registry) over(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("kvregistry: %w", err)
+	}
+	return fmt.Errorf("kvregistry: %w", ErrClosed)
+}
+
+// WaitFor waits until at least n instances of a service are there that the filters let through, and returns them as [Registry.GetServices] does. It waits until ctx
+// ends: the error then wraps ctx's, and [ErrNotFound] where there are too few, or [ErrUnavailable] where that is not known. It wraps [ErrInvalidService] where n is
+// not positive or the name is none, or [ErrClosed].
+func (r *Registry) WaitFor(ctx context.Context, name string, n int, filters ...Filter) ([]Service, error) {
+	if n < 1 {
+		return nil, fmt.Errorf("kvregistry: wait for %d instances of %q: %w: wait for one at the least", n, name, ErrInvalidService)
+	}
+	found, why := 0, ErrUnavailable
+	for snap, err := range r.Snapshots(ctx, name) {
+		if err != nil && ctx.Err() != nil {
+			return nil, fmt.Errorf("kvregistry: wait for %d instances of %q, %d are there: %w: %w", n, name, found, why, ctx.Err())
+		} else if err != nil {
+			return nil, err
+		}
+		list := snap.chosen(filters)
+		if found, why = len(list), ErrNotFound; found >= n {
+			return list, nil
+		}
+	}
+	return nil, nil // not reached: the iterator ends with an error
+}
