@@ -60,3 +60,32 @@ func TestLogLinesAreCalm(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 }
+
+// Each line names the tenant, what is about an instance names that and its service, and what has a cause says it. Seen to fail without the logger's own attribute.
+func TestLogLinesNameWhatTheyAreAbout(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	log := &lines{}
+	logger := kvregistry.Logger(slog.New(slog.NewJSONHandler(log, nil)))
+	r := open(t, s, logger, kvregistry.Tenant("acme"))
+	register(t, r, web("a"))
+	register(t, open(t, s, kvregistry.Tenant("acme")), web("a")) // which fences it
+	if err := r.Observe(kvregistry.Everything); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Connect().Publish("$KV.registry_acme.svc.web.b", []byte("no record")); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		`"msg":"kvregistry: a newer registration of the same id took over","tenant":"acme","service":"web","instance":"a"`,
+		`"msg":"kvregistry: skipped a record that can't be read","tenant":"acme","key":"svc.web.b","service":"web","instance":"b","revision":`, `"cause":"`,
+	}
+	natstest.Eventually(t, 5*time.Second, func() error {
+		for _, text := range want {
+			if log.count(text) == 0 {
+				return fmt.Errorf("no line has %s: %s", text, log.all())
+			}
+		}
+		return nil
+	})
+}

@@ -137,10 +137,10 @@ func (w *worker) open() error {
 func (w *worker) Write(line []byte) (int, error) {
 	_, message, _ := strings.Cut(string(line), "msg=\"kvregistry: ")
 	message, _, _ = strings.Cut(message, "\"")
-	_, reason, _ := strings.Cut(string(line), "reason=")
+	_, cause, _ := strings.Cut(string(line), "cause=")
 	w.out.Lock()
 	defer w.out.Unlock()
-	w.logs[message+": "+strings.TrimSpace(reason)]++
+	w.logs[message+": "+strings.TrimSpace(cause)]++
 	return len(line), nil
 }
 

@@ -273,7 +273,7 @@ func (r *Registry) audit() (found bool) {
 	for _, g := range r.own.open() {
 		if rev, ok := r.own.settled(g); ok && r.own.lacked(g, rev, r.view.Lacks(g.key)) {
 			found = true
-			r.opt.logger.Warn("kvregistry: a registration was found to be missing, writing it again", "service", plain(g.name), "id", plain(g.id))
+			r.opt.logger.Warn("kvregistry: a registration was found to be missing, writing it again", "service", plain(g.name), "instance", plain(g.id))
 		}
 	}
 	return found

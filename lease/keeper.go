@@ -276,7 +276,7 @@ func (k *Keeper) run() {
 		k.cfg.Granted(l)
 		if err := k.keep(l); err != nil {
 			k.end(l, err)
-			k.cfg.Logger.Warn("kvregistry: lease lost, taking a new one", "bucket", k.bucket.Name(), "lease", l.ID, "reason", err)
+			k.cfg.Logger.Warn("kvregistry: lease lost, taking a new one", "lease", l.ID, "cause", err)
 			k.cfg.Lost(l, err)
 		}
 	}
@@ -365,7 +365,7 @@ func (k *Keeper) keep(l *Lease) error {
 			return fmt.Errorf("%w: not renewed for a TTL: %w", ErrLost, err)
 		default:
 			if k.bucket.Revive(k.ctx, k.patience()) {
-				k.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "bucket", k.bucket.Name(), "reason", err)
+				k.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "cause", err)
 			} else {
 				k.move(err)
 			}
@@ -390,7 +390,7 @@ func (k *Keeper) move(why error) {
 	}
 	k.moved = time.Now()
 	k.moves++
-	k.cfg.Logger.Warn("kvregistry: no heartbeat is acknowledged, trying another server", "bucket", k.bucket.Name(), "reason", why)
+	k.cfg.Logger.Warn("kvregistry: no heartbeat is acknowledged, trying another server", "cause", why)
 }
 
 // adopt finds out what became of a heartbeat whose answer was lost. Only the owner puts a value on a lease's

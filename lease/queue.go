@@ -76,7 +76,7 @@ func (r *Reaper) serve() {
 			r.dispense(err)
 			queue, wait = nil, tenant.DispenseTime
 		default:
-			r.cfg.Logger.Debug("kvregistry: reaper", "bucket", r.bucket.Name(), "reason", err)
+			r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
 			if !r.deleted(queue, err) {
 				r.pulse.fault() // what the queue suffers from, heartbeats may suffer from
 			}
@@ -99,7 +99,7 @@ func (r *Reaper) watch(d time.Duration) {
 // dispense says once that this process leaves reaping to others.
 func (r *Reaper) dispense(why error) {
 	r.once.Do(func() {
-		r.cfg.Logger.Info("kvregistry: does not reap, others have to", "bucket", r.bucket.Name(), "reason", why)
+		r.cfg.Logger.Info("kvregistry: does not reap, others have to", "cause", why)
 	})
 }
 
@@ -262,7 +262,7 @@ func (r *Reaper) settle(msgs []*nats.Msg, work func([]*nats.Msg) error) error {
 		delay = r.hold() / 3 // the doubt may be over before a whole one
 	case err != nil:
 		if !r.failing && r.ctx.Err() == nil {
-			r.cfg.Logger.Warn("kvregistry: could not reap, trying again", "bucket", r.bucket.Name(), "reason", err)
+			r.cfg.Logger.Warn("kvregistry: could not reap, trying again", "cause", err)
 		}
 		r.failing, delay = true, time.Second
 	default:

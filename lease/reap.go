@@ -39,7 +39,7 @@ func (r *Reaper) purge(dead set, entries []heldKey) error {
 	n, err := r.bucket.PurgeAt(r.ctx, gone)
 	r.reaped.Add(uint64(n))
 	if n > 0 {
-		r.cfg.Logger.Info("kvregistry: reaped", "bucket", r.bucket.Name(), "leases", len(dead), "registrations", n)
+		r.cfg.Logger.Info("kvregistry: reaped", "leases", len(dead), "registrations", n)
 	}
 	return err
 }
@@ -198,7 +198,7 @@ func (r *Reaper) keepTimer() {
 				return err
 			})
 			if err != nil {
-				r.cfg.Logger.Debug("kvregistry: sweep", "bucket", r.bucket.Name(), "reason", err)
+				r.cfg.Logger.Debug("kvregistry: sweep", "cause", err)
 			}
 		}
 		wait := 10 * r.timerTTL()

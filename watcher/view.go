@@ -306,7 +306,7 @@ func (v *View) run() {
 		v.report(err)
 		if errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded) {
 			if v.bucket.Revive(v.ctx, startTime/2) {
-				v.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "bucket", v.bucket.Name(), "reason", err)
+				v.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "cause", err)
 			}
 		}
 		if errors.Is(err, tenant.ErrBucketNotFound) && v.cfg.Missing != nil && v.cfg.Missing(v.ctx) == nil {
@@ -364,7 +364,7 @@ func (v *View) report(err error) {
 	v.wake() // whoever waits may do so in vain
 	v.mu.Unlock()
 	if first {
-		v.cfg.Logger.Info("kvregistry: view is made anew", "bucket", v.bucket.Name(), "reason", err)
+		v.cfg.Logger.Info("kvregistry: view is made anew", "cause", err)
 	}
 }
 
@@ -609,7 +609,7 @@ func (v *View) usable(mirror *tenant.Mirror, info *jetstream.StreamInfo) bool {
 	defer v.mu.Unlock()
 	strayed := !mirror.Of.Equal(info.Created) || mirror.Last > info.State.LastSeq
 	if strayed && !v.strayed {
-		v.cfg.Logger.Warn("kvregistry: the mirror is of a bucket that is no more, reading from the hub; make it anew", "bucket", v.bucket.Name())
+		v.cfg.Logger.Warn("kvregistry: the mirror is of a bucket that is no more, reading from the hub; make it anew")
 	}
 	v.strayed = strayed
 	return !strayed && !v.doubted && mirror.Fresh()
@@ -628,7 +628,7 @@ func (v *View) advanced() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.failure != nil {
-		v.cfg.Logger.Info("kvregistry: view is current again", "bucket", v.bucket.Name())
+		v.cfg.Logger.Info("kvregistry: view is current again")
 	}
 	v.failure, v.doubted = nil, false
 	v.applied = maps.Clone(v.shown)
