@@ -74,7 +74,7 @@ func (r *Registry) pick(ctx context.Context, name string, filters []Filter) (*Se
 	// What most calls are is here once more, without the calls that look makes: they are a tenth of the time.
 	if svc := r.cache.find(name); svc != nil && len(filters) == 0 && r.opt.maxStale == 0 && !r.closed.Load() {
 		if snap, turns := svc.snap.Load(), svc.turns.Load(); snap != nil && turns != nil && len(snap.few) > 0 {
-			return snap.few[turns.next()%uint32(len(snap.few))], nil
+			return snap.few[turns.Next()%uint32(len(snap.few))], nil
 		}
 	}
 	svc, snap, err := r.lookFresh(ctx, name)

@@ -1,4 +1,4 @@
-package kvregistry
+package turn
 
 import (
 	"sync"
@@ -9,13 +9,13 @@ import (
 // with a stripe that is chosen at random for each turn.
 func TestTurnsAreEven(t *testing.T) {
 	const instances, each = 7, 7000
-	take := func(s *service) (n [instances]int) {
+	take := func(s *Turns) (n [instances]int) {
 		for range each {
-			n[s.turn()%instances]++
+			n[s.Next()%instances]++
 		}
 		return n
 	}
-	s := &service{}
+	s := New()
 	for i, n := range take(s) {
 		if n < each/instances-1 || n > each/instances+1 { // a stack that is moved may change the stripe
 			t.Errorf("instance %d had %d turns of %d", i, n, each)
@@ -35,7 +35,7 @@ func TestTurnsAreEven(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	stripes := len(s.turns.Load())
+	stripes := len(s)
 	for i, n := range all {
 		if n < 100*each/instances-stripes || n > 100*each/instances+stripes {
 			t.Errorf("instance %d had %d turns of %d", i, n, 100*each)

@@ -1,0 +1,195 @@
+package kvregistry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Part is what a [Lookup] is made of: a [Filter], a [Picker], an [Outcome].
+type Part interface {
+	join(*Lookup) error
+}
+
+// Lookup is a look-up that was prepared: of one service, by filters and a picker. What these make of a snapshot is kept until the next snapshot, so that a call finds it
+// done. All of its methods may be called by any number of goroutines. It has no end of its own: it needs no goroutine, and goes with its registry.
+type Lookup struct {
+	r       *Registry
+	svc     *service
+	filters []Filter
+	picker  Picker
+	outcome Outcome
+
+	now atomic.Pointer[prepared] // nil before the first pick
+	mu  sync.Mutex               // guards the making of now, and who is set aside and until when
+}
+
+// prepared is what a Lookup made of a snapshot. It is immutable.
+type prepared struct {
+	snap *Snapshot
+	all  []*Candidate // what the filters let through, ordered by id
+	sure choosable    // those that are not set aside: one at least, where there is one at all
+	try  choosable    // these, and those whose time is over; empty where there are none
+	due  time.Time    // when the next of those set aside is to be tried; zero where none is
+}
+
+// choosable is a list with what the picker made of it.
+type choosable struct {
+	list []*Candidate
+	pick func(Request) int
+}
+
+// Lookup prepares look-ups of a service: filters, at most one picker, at most one [Outcome], in any order. Without a picker the instances are picked in
+// turn. It starts the service's watch and does not wait for it. The error wraps [ErrInvalidService], [ErrInvalidOption] or [ErrClosed].
+func (r *Registry) Lookup(name string, parts ...Part) (*Lookup, error) {
+	l := &Lookup{r: r}
+	for i, part := range parts {
+		if part == nil {
+			return nil, fmt.Errorf("kvregistry: %w: Lookup(%q): part %d is nil", ErrInvalidOption, name, i+1)
+		}
+		if err := part.join(l); err != nil {
+			return nil, fmt.Errorf("kvregistry: %w: Lookup(%q): %w", ErrInvalidOption, name, err)
+		}
+	}
+	if l.picker.Prepare == nil {
+		l.picker.Prepare = inTurn
+	}
+	l.outcome = l.outcome.orDefaults()
+	if err := checkName(name); err != nil {
+		return nil, fmt.Errorf("kvregistry: %w", err)
+	}
+	if r.closed.Load() {
+		return nil, fmt.Errorf("kvregistry: %w", ErrClosed)
+	}
+	l.svc = r.observe(name)
+	return l, nil
+}
+
+func (f Filter) join(l *Lookup) error {
+	l.filters = append(l.filters, f)
+	return nil
+}
+
+// Request is what a call says of itself.
+type Request struct {
+	Key string   // of pickers that go by one, as those that hash or stick
+	Not []string // ids that are not to be picked, as a retry's: unless there is no other
+}
+
+// Pick picks an instance for a call. done has to be called once, with the call's outcome: the instance counts as busy until then, and what
+// became of its calls decides whether it is set aside, see [Outcome]. Where there is no error, done is not nil.
+//
+// Errors, and the wait for a service that was not read yet, are those of [Registry.GetServices]: by the status, too, those are picked from
+// that it would return.
+func (l *Lookup) Pick(ctx context.Context) (picked Service, done func(error), err error) {
+	return l.PickWith(ctx, Request{})
+}
+
+// PickWith is [Lookup.Pick] for a call that says something of itself.
+func (l *Lookup) PickWith(ctx context.Context, req Request) (picked Service, done func(error), err error) {
+	p, err := l.current(ctx)
+	if err != nil {
+		return Service{}, nil, err
+	}
+	if p.try.list != nil {
+		if c := l.choose(p.try, req); !c.aside.Load() {
+			return *c.Service, c.begin(), nil
+		} else if l.probe(c) {
+			c.begin()
+			return *c.Service, c.probed, nil
+		}
+	}
+	c := l.choose(p.sure, req)
+	return *c.Service, c.begin(), nil
+}
+
+// choose is what the picker says, among those that the request leaves.
+func (l *Lookup) choose(from choosable, req Request) *Candidate {
+	c := from.list[from.pick(req)]
+	if !slices.Contains(req.Not, c.Service.ID) {
+		return c
+	}
+	others := slices.DeleteFunc(slices.Clone(from.list), func(c *Candidate) bool { return slices.Contains(req.Not, c.Service.ID) })
+	if len(others) == 0 {
+		return c
+	}
+	return others[l.picker.Prepare(others)(req)]
+}
+
+// current is what is prepared of the service's current snapshot, one instance at least.
+func (l *Lookup) current(ctx context.Context) (*prepared, error) {
+	snap, p := l.svc.snap.Load(), l.now.Load()
+	if snap == nil || l.r.opt.maxStale > 0 || l.r.closed.Load() {
+		if _, _, err := l.r.lookFresh(ctx, l.svc.name); err != nil {
+			return nil, err
+		}
+	}
+	if p == nil || p.snap != snap || p.isDue() {
+		p = l.refresh()
+	}
+	if len(p.all) == 0 {
+		return nil, notFound(p.snap, l.filters)
+	}
+	return p, nil
+}
+
+// isDue reports whether someone's time was over since it was prepared.
+func (p *prepared) isDue() bool { return !p.due.IsZero() && !time.Now().Before(p.due) }
+
+// refresh prepares the newest snapshot, unless another call just did.
+func (l *Lookup) refresh() *prepared {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, snap := l.now.Load(), l.svc.snap.Load()
+	if p != nil && p.snap == snap {
+		if p.isDue() {
+			p = l.prepare(snap, p.all)
+		}
+		return p
+	}
+	var before []*Candidate
+	if p != nil {
+		before = p.all
+	}
+	return l.prepare(snap, l.candidates(snap, before))
+}
+
+// prepare has the picker prepare those of all who are not set aside. The caller holds l.mu.
+func (l *Lookup) prepare(snap *Snapshot, all []*Candidate) *prepared {
+	now := time.Now()
+	l.outcome.limit(all, now)
+	p := &prepared{snap: snap, all: all}
+	var sure, try []*Candidate
+	for _, c := range all {
+		switch {
+		case c.until.IsZero():
+			sure, try = append(sure, c), append(try, c)
+		case !c.until.After(now):
+			try = append(try, c)
+		case p.due.IsZero() || c.until.Before(p.due):
+			p.due = c.until
+		}
+	}
+	p.sure = l.choosable(sure)
+	if len(try) > len(sure) {
+		p.try = l.choosable(try)
+	}
+	l.now.Store(p)
+	return p
+}
+
+// again prepares what was prepared before, after a change of who is set aside. The caller holds l.mu.
+func (l *Lookup) again() {
+	p := l.now.Load()
+	l.prepare(p.snap, p.all)
+}
+
+func (l *Lookup) choosable(list []*Candidate) choosable {
+	if len(list) == 0 {
+		return choosable{}
+	}
+	return choosable{list, l.picker.Prepare(list)}
+}
