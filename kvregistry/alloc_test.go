@@ -46,6 +46,7 @@ func observer(t *testing.T) *kvregistry.Registry {
 func TestCachedLookupsAllocate(t *testing.T) {
 	r, ctx := observer(t), t.Context()
 	east := kvregistry.InZone("east")
+	all, some := prepare(t, r), prepare(t, r, east, kvregistry.WithTag("a"))
 	for _, tc := range []struct {
 		name   string
 		lookUp func() (int, error) // how many instances it found
@@ -61,6 +62,16 @@ func TestCachedLookupsAllocate(t *testing.T) {
 		}, 0},
 		{"GetService with a filter", func() (int, error) {
 			s, err := r.GetService("web", east)
+			return min(len(s.ID), 1), err
+		}, 0},
+		{"Lookup.Pick", func() (int, error) {
+			s, done, err := all.Pick(ctx)
+			done(nil)
+			return min(len(s.ID), 1), err
+		}, 0},
+		{"Lookup.Pick with filters", func() (int, error) {
+			s, done, err := some.PickWith(ctx, kvregistry.Request{Key: "k"})
+			done(nil)
 			return min(len(s.ID), 1), err
 		}, 0},
 		{"Snapshot", func() (int, error) {

@@ -67,6 +67,9 @@ func hostname() string {
 	return name
 }
 
+// Match reports whether the filter lets an instance through.
+func (f Filter) Match(s Service) bool { return f.match == nil || f.match(&s) }
+
 // matches reports whether all of the filters hold.
 func matches(filters []Filter, s *Service) bool {
 	for i := range filters {

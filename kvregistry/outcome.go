@@ -89,7 +89,7 @@ func (o *Outcome) verdict(err error) verdict {
 }
 
 // most is how many of n instances may be set aside: never all.
-func (o *Outcome) most(n int) int { return min(int(o.Share*float64(n)), n-1) }
+func (o *Outcome) most(n int) int { return max(0, min(int(o.Share*float64(n)), n-1)) }
 
 // limit takes back who is set aside beyond what may be, who has been for longest first. The caller holds the Lookup's mu.
 func (o *Outcome) limit(all []*Candidate, now time.Time) {

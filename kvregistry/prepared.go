@@ -46,18 +46,9 @@ type choosable struct {
 // turn. It starts the service's watch and does not wait for it. The error wraps [ErrInvalidService], [ErrInvalidOption] or [ErrClosed].
 func (r *Registry) Lookup(name string, parts ...Part) (*Lookup, error) {
 	l := &Lookup{r: r}
-	for i, part := range parts {
-		if part == nil {
-			return nil, fmt.Errorf("kvregistry: %w: Lookup(%q): part %d is nil", ErrInvalidOption, name, i+1)
-		}
-		if err := part.join(l); err != nil {
-			return nil, fmt.Errorf("kvregistry: %w: Lookup(%q): %w", ErrInvalidOption, name, err)
-		}
+	if err := l.join(parts); err != nil {
+		return nil, fmt.Errorf("kvregistry: %w: Lookup(%q): %w", ErrInvalidOption, name, err)
 	}
-	if l.picker.Prepare == nil {
-		l.picker.Prepare = inTurn
-	}
-	l.outcome = l.outcome.orDefaults()
 	if err := checkName(name); err != nil {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
@@ -66,6 +57,23 @@ func (r *Registry) Lookup(name string, parts ...Part) (*Lookup, error) {
 	}
 	l.svc = r.observe(name)
 	return l, nil
+}
+
+// join takes the parts, and the defaults of those that are not there.
+func (l *Lookup) join(parts []Part) error {
+	for i, part := range parts {
+		if part == nil {
+			return fmt.Errorf("part %d is nil", i+1)
+		}
+		if err := part.join(l); err != nil {
+			return err
+		}
+	}
+	if l.picker.Prepare == nil {
+		l.picker.Prepare = inTurn
+	}
+	l.outcome = l.outcome.orDefaults()
+	return nil
 }
 
 func (f Filter) join(l *Lookup) error {

@@ -1,0 +1,359 @@
+package kvregistry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// bare is a Lookup without a server: the test says which instances there are.
+type bare struct {
+	*Lookup
+	t        testing.TB
+	revision uint64
+}
+
+func newBare(t testing.TB, parts ...Part) *bare {
+	t.Helper()
+	l := &Lookup{r: &Registry{}, svc: &service{name: "web"}}
+	if err := l.join(parts); err != nil {
+		t.Fatal(err)
+	}
+	return &bare{Lookup: l, t: t}
+}
+
+// are makes these the instances.
+func (b *bare) are(ids ...string) {
+	b.revision++
+	var list *node
+	for _, id := range ids {
+		list = list.with(b.revision, &Service{ID: id, Name: "web", Status: Passing})
+	}
+	list.seal(b.revision)
+	b.svc.snap.Store(newSnapshot("web", list, b.revision, nil))
+}
+
+func (b *bare) pick(not ...string) (id string, done func(error)) {
+	b.t.Helper()
+	s, done, err := b.PickWith(b.t.Context(), Request{Not: not})
+	if err != nil || done == nil {
+		b.t.Fatalf("picked %q: %v", s.ID, err)
+	}
+	return s.ID, done
+}
+
+// picked are the instances that some calls are given, which succeed.
+func (b *bare) picked() (ids []string) {
+	for range 100 {
+		id, done := b.pick()
+		done(nil)
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// fail has calls of one instance fail.
+func (b *bare) fail(id string, times int, err error) {
+	for range times {
+		for {
+			one, done := b.pick()
+			if one == id {
+				done(err)
+				break
+			}
+			done(nil)
+		}
+	}
+}
+
+func (b *bare) gives(want ...string) {
+	b.t.Helper()
+	if got := b.picked(); !slices.Equal(got, want) {
+		b.t.Errorf("picked %q, want %q; %+v", got, want, b.Health())
+	}
+}
+
+var errCall = errors.New("connection refused")
+
+// An instance whose calls fail is set aside; when its time is over one call tries it. Seen to fail with a probe that anyone may make, with one whose success does not count, and with a
+// wait that does not grow.
+func TestFailingInstanceIsSetAsideAndTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBare(t, Outcome{Failures: 3, Aside: 4 * time.Second, Longest: 16 * time.Second})
+		b.are("a", "b", "c")
+		b.fail("b", 2, errCall)
+		b.fail("b", 1, nil) // not three in a row
+		b.fail("b", 2, errCall)
+		b.gives("a", "b", "c")
+
+		b.fail("b", 3, errCall)
+		for _, wait := range []time.Duration{4, 8, 16, 16} {
+			wait *= time.Second
+			time.Sleep(wait * 3 / 4)
+			b.gives("a", "c")
+			h := b.Health().Instances[1]
+			if until := time.Until(h.Until); !h.Aside || until < 0 || until > wait/4 {
+				t.Errorf("set aside for another %s after three quarters of %s: %+v", until, wait, h)
+			}
+			time.Sleep(wait / 4)
+			probe := b.probe("b")
+			b.gives("a", "c") // while the probe is under way
+			probe(errCall)
+		}
+		b.gives("a", "c")
+		time.Sleep(16 * time.Second)
+		probe := b.probe("b")
+		probe(nil)
+		b.gives("a", "b", "c")
+
+		time.Sleep(17 * time.Second) // it was good for longer than it had been set aside: what was is forgotten
+		b.fail("b", 3, errCall)
+		time.Sleep(4 * time.Second)
+		b.probe("b")(nil)
+		b.gives("a", "b", "c")
+	})
+}
+
+// probe finds the call that tries an instance.
+func (b *bare) probe(id string) (done func(error)) {
+	b.t.Helper()
+	for range 100 {
+		one, done := b.pick()
+		if one == id {
+			return done
+		}
+		done(nil)
+	}
+	b.t.Fatalf("no call tried %q: %+v", id, b.Health())
+	return nil
+}
+
+// A probe whose call was cancelled says nothing: the next call tries. One that does not end holds up the next for as long as the
+// instance was set aside, and not for ever. Seen to fail without each of the two.
+func TestProbeThatTellsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBare(t, Outcome{Failures: 1, Aside: 4 * time.Second})
+		b.are("a", "b", "c")
+		b.fail("b", 1, errCall)
+		time.Sleep(4 * time.Second)
+		b.probe("b")(fmt.Errorf("get: %w", context.Canceled))
+		lost := b.probe("b")
+		b.gives("a", "c")
+		time.Sleep(4 * time.Second)
+		b.probe("b")(nil)
+		b.gives("a", "b", "c")
+		lost(errCall) // it comes too late to say anything
+		b.gives("a", "b", "c")
+		if h := b.Health().Instances[1]; h.InFlight != 0 {
+			t.Errorf("%d calls in flight", h.InFlight)
+		}
+	})
+}
+
+// What is no failure sets nobody aside: a cancelled call, an error that is the caller's own, any error where outcomes don't count. A cancelled call is no success either. Seen to fail with
+// errors that all count.
+func TestWhatIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := errors.New("no such page")
+		b := newBare(t, Outcome{Failures: 2, Failed: func(err error) bool { return err != own }})
+		b.are("a", "b", "c")
+		b.fail("a", 10, context.Canceled)
+		b.fail("b", 10, own)
+		b.gives("a", "b", "c")
+		b.fail("c", 1, errCall)
+		for {
+			id, done := b.pick()
+			if id != "c" {
+				done(nil)
+				continue
+			}
+			done(context.Canceled)
+			break
+		}
+		b.fail("c", 1, context.DeadlineExceeded)
+		b.gives("a", "b")
+
+		b = newBare(t, Outcome{Failures: -1})
+		b.are("a", "b", "c")
+		b.fail("c", 100, errCall)
+		b.gives("a", "b", "c")
+	})
+}
+
+// However calls end, and whoever comes and goes, never are all set aside, nor more than the share; a pick gives an instance that is there, and one
+// that is set aside to one caller, when its time is over. Seen to fail with a share that may be all, without taking back after instances went, and with
+// a probe that anyone may make.
+func TestNeverAllAreSetAside(t *testing.T) {
+	for seed := range uint64(50) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { neverAll(t, rand.New(rand.NewPCG(seed, 9))) })
+		})
+	}
+}
+
+func neverAll(t *testing.T, r *rand.Rand) {
+	share := []float64{0.1, 0.5, 0.9, 1}[r.IntN(4)]
+	b := newBare(t, Outcome{Failures: 1 + r.IntN(3), Aside: time.Second, Longest: 8 * time.Second, Share: share})
+	var ids []string
+	come := func() {
+		ids = nil
+		for i, most := 0, r.IntN(12); i < most; i++ {
+			if r.IntN(3) > 0 {
+				ids = append(ids, fmt.Sprintf("%02d", i))
+			}
+		}
+		b.are(ids...)
+	}
+	come()
+	down := r.Float64() // that share of the calls fails
+	var calls []func(error)
+	for range 2000 {
+		switch n := r.IntN(100); {
+		case n < 2:
+			come()
+		case n < 4:
+			down = r.Float64() * 1.5
+		case n < 10:
+			time.Sleep(time.Duration(r.IntN(3000)) * time.Millisecond)
+		case n < 60 && len(calls) > 0:
+			i := r.IntN(len(calls))
+			calls[i]([]error{nil, errCall, context.Canceled}[ending(r, down)])
+			calls = slices.Delete(calls, i, i+1)
+		case len(ids) > 0:
+			calls = append(calls, b.pickRight(ids))
+		}
+		h, aside := b.Health(), 0
+		for _, i := range h.Instances {
+			if i.Aside {
+				aside++
+			}
+		}
+		if len(h.Instances) != len(ids) || aside > int(share*float64(len(ids))) || aside > 0 && aside >= len(ids) {
+			t.Fatalf("%d of %d instances are set aside, share %v", aside, len(ids), share)
+		}
+	}
+}
+
+func ending(r *rand.Rand, down float64) int {
+	switch {
+	case r.IntN(10) == 0:
+		return 2
+	case r.Float64() < down:
+		return 1
+	}
+	return 0
+}
+
+// pickRight picks, and looks at whether this one may be picked.
+func (b *bare) pickRight(ids []string) (done func(error)) {
+	b.t.Helper()
+	before := b.Health()
+	id, done := b.pick()
+	i, known := slices.BinarySearch(ids, id)
+	if !known {
+		b.t.Fatalf("picked %q, which is not there", id)
+	}
+	if h := before.Instances[i]; h.Aside {
+		if time.Until(h.Until) > 0 {
+			b.t.Fatalf("picked %q, which is set aside", id)
+		}
+		if h := b.Health().Instances[i]; h.Aside && time.Until(h.Until) <= 0 {
+			b.t.Fatalf("picked %q as a probe, and another may do so", id)
+		}
+	}
+	return done
+}
+
+// Instances that wait for a probe that their picker never makes, as those of a tier that stands by, leave their place to others. Seen to fail where these are not taken back.
+func TestWhoIsNotTriedMakesPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := 0
+		b := newBare(t, Outcome{Failures: 1, Aside: time.Second, Share: 0.5}, Picker{Prepare: func(list []*Candidate) func(Request) int {
+			return func(Request) int { return first % len(list) }
+		}})
+		b.are("a", "b")
+		first = 1
+		b.fail("b", 1, errCall)
+		time.Sleep(time.Second)
+		first = 0 // b is never asked for again
+		b.fail("a", 1, errCall)
+		b.gives("b")
+	})
+}
+
+// A retry is given another instance, as long as there is one.
+func TestNotThese(t *testing.T) {
+	b := newBare(t)
+	b.are("a", "b", "c")
+	for range 100 {
+		if id, done := b.pick("a", "c"); id != "b" {
+			t.Fatalf("picked %q, which the request refuses", id)
+		} else {
+			done(nil)
+		}
+	}
+	if id, _ := b.pick("a", "b", "c"); id == "" {
+		t.Error("picked none, where no other is left")
+	}
+}
+
+// Any number of goroutines pick while instances come, go, fail and are set aside; no call stays counted. Seen to fail, with the race detector, without the lock around Health's reading.
+func TestPicksAtOnce(t *testing.T) {
+	b := newBare(t, Outcome{Failures: 2, Aside: time.Microsecond, Longest: time.Millisecond})
+	all := []string{"a", "b", "c", "d", "e"}
+	b.are(all...)
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 2000 {
+				_, done, err := b.Pick(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if i%100 == 0 {
+					b.Health()
+				}
+				if (i+g)%3 == 0 {
+					done(errCall)
+				} else {
+					done(nil)
+				}
+			}
+		})
+	}
+	for i := range 200 {
+		b.are(all[i%3:]...)
+	}
+	wg.Wait()
+	for _, h := range b.Health().Instances {
+		if h.InFlight != 0 {
+			t.Errorf("%d calls of %q in flight", h.InFlight, h.ID)
+		}
+	}
+}
+
+func TestBadParts(t *testing.T) {
+	for name, parts := range map[string][]Part{
+		"nil":               {nil},
+		"two pickers":       {Picker{}, Picker{}},
+		"two outcomes":      {Outcome{}, Outcome{}},
+		"a bad picker":      {Picker{Err: errors.New("no")}},
+		"negative time":     {Outcome{Aside: -1}},
+		"longest too short": {Outcome{Aside: time.Minute, Longest: time.Second}},
+		"share above 1":     {Outcome{Share: 1.5}},
+	} {
+		if err := new(Lookup).join(parts); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
