@@ -116,10 +116,11 @@ type InstanceHealth struct {
 
 // Health is a read of memory: it asks no server and does not wait. It has no instance before the service was read.
 func (l *Lookup) Health() (h LookupHealth) {
-	if l.svc.snap.Load() == nil {
+	snap := l.svc.snap.Load()
+	if snap == nil {
 		return h
 	}
-	p := l.refresh()
+	p := l.refresh(snap)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range p.all {

@@ -77,6 +77,17 @@ func TestSnapshotFileAnswersWhileNATSIsAway(t *testing.T) {
 	if one, err := reg.GetService("api"); err != nil || one.ID != "c" {
 		t.Errorf("got %+v, %v", one, err)
 	}
+	look, err := reg.Lookup("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // a prepared look-up, too
+		if one, done, err := look.Pick(t.Context()); err != nil || one.ID != "a" {
+			t.Errorf("picked %+v, %v", one, err)
+		} else {
+			done(nil)
+		}
+	}
 	if took := time.Since(began); took > timeout/2 {
 		t.Errorf("it waited for %s", took)
 	}

@@ -131,12 +131,13 @@ func (l *Lookup) choose(from choosable, req Request) *Candidate {
 func (l *Lookup) current(ctx context.Context) (*prepared, error) {
 	snap, p := l.svc.snap.Load(), l.now.Load()
 	if snap == nil || l.r.opt.maxStale > 0 || l.r.closed.Load() {
-		if _, _, err := l.r.lookFresh(ctx, l.svc.name); err != nil {
+		var err error
+		if _, snap, err = l.r.lookFresh(ctx, l.svc.name); err != nil {
 			return nil, err
 		}
 	}
 	if p == nil || p.snap != snap || p.isDue() {
-		p = l.refresh()
+		p = l.refresh(snap)
 	}
 	if len(p.all) == 0 {
 		return nil, notFound(p.snap, l.filters)
@@ -147,11 +148,14 @@ func (l *Lookup) current(ctx context.Context) (*prepared, error) {
 // isDue reports whether someone's time was over since it was prepared.
 func (p *prepared) isDue() bool { return !p.due.IsZero() && !time.Now().Before(p.due) }
 
-// refresh prepares the newest snapshot, unless another call just did.
-func (l *Lookup) refresh() *prepared {
+// refresh prepares the newest snapshot, or the one that is given where none was read yet, unless another call just did.
+func (l *Lookup) refresh(snap *Snapshot) *prepared {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p, snap := l.now.Load(), l.svc.snap.Load()
+	if read := l.svc.snap.Load(); read != nil {
+		snap = read
+	}
+	p := l.now.Load()
 	if p != nil && p.snap == snap {
 		if p.isDue() {
 			p = l.prepare(snap, p.all)

@@ -164,6 +164,12 @@ func TestPreparedLookupTellsWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Down()
+	natstest.Eventually(t, 5*time.Second, func() error {
+		if nc.IsConnected() {
+			return errors.New("it was not noticed")
+		}
+		return nil
+	})
 	r, err := kvregistry.New(t.Context(), nc, kvregistry.MaxStale(2*time.Second), kvregistry.Timeout(50*time.Millisecond), kvregistry.Logger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
