@@ -13,5 +13,6 @@
 // [New] makes independent ones. The nats.Conn stays the caller's. Everything here may be called by any
 // number of goroutines.
 //
-// The package does not choose between instances by load, and does not check their health.
+// [Registry.Lookup] prepares look-ups with pickers, of package pick, and learns from what becomes of calls. Packages check, serve and transport have health checks, graceful
+// stops and HTTP.
 package kvregistry
