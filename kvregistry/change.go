@@ -43,25 +43,49 @@ func (r *Registry) SetStatus(name string, status Status) error {
 	return bounded(func(ctx context.Context) error { return r.SetStatusContext(ctx, name, status) })
 }
 
-// SetStatusContext sets the status of all of this process's instances of a service, one write each. Errors are
+// SetStatusContext sets the status of all of this process's instances of a service, one write each; none where it is the status already. Errors are
 // those of [Registry.UpdateContext].
 func (r *Registry) SetStatusContext(ctx context.Context, name string, status Status) error {
-	if err := r.usable(); err != nil {
-		return fmt.Errorf("kvregistry: set status: %w", err)
-	}
 	if !status.valid() {
 		return fmt.Errorf("kvregistry: set status: %w: status %q; use passing, warning, critical or draining", ErrInvalidService, status)
 	}
-	list := r.own.named(name)
-	if len(list) == 0 || name == "" {
-		return fmt.Errorf("kvregistry: set status: service %q: %w", name, ErrNotRegistered)
+	return wrap("set status", r.alterAll(ctx, name, "", func(s *Service) { s.Status = status }))
+}
+
+// UpdateFunc has f change what an instance that this process registered says, or, where id is empty, each of its instances of the name, and returns when
+// the server has acknowledged it: one write each, and none where f changes nothing. What f is given is what the process declared last, and no other change comes in
+// between, so that f may look before it changes something. It is f's own to change, but for its ID and Name. f may be called more than once; it must be quick, and
+// must not call the registry.
+//
+// Errors are those of [Registry.UpdateContext].
+func (r *Registry) UpdateFunc(ctx context.Context, name, id string, f func(*Service)) error {
+	if f == nil {
+		return fmt.Errorf("kvregistry: update: %w: the function is nil", ErrInvalidService)
 	}
-	return wrap("set status", each(list, func(g *registration) error {
+	return wrap("update", r.alterAll(ctx, name, id, f))
+}
+
+// alterAll alters this process's registration of a name and an id, or all of the name.
+func (r *Registry) alterAll(ctx context.Context, name, id string, f func(*Service)) error {
+	if err := r.usable(); err != nil {
+		return err
+	}
+	list := r.own.declared(name, id)
+	switch {
+	case len(list) > 0 && name != "":
+	case id != "":
+		return fmt.Errorf("instance %q of service %q: %w", id, name, ErrNotRegistered)
+	default:
+		return fmt.Errorf("service %q: %w", name, ErrNotRegistered)
+	}
+	return each(list, func(g *registration) error {
 		return r.alter(ctx, g, func(s Service) (Service, error) {
-			s.Status = status
+			s = s.Clone()
+			f(&s)
+			s.Name, s.ID = g.name, g.id
 			return s, r.complete(&s)
 		})
-	}))
+	})
 }
 
 // alter changes what a registration declares and writes it. One change at a time is under way, so that one that is refused is taken

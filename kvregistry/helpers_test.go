@@ -1,0 +1,32 @@
+package kvregistry
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+)
+
+// discard keeps the library's log out of the test's output.
+func discard() Option { return Logger(slog.New(slog.DiscardHandler)) }
+
+// newRegistry is one for a test.
+func newRegistry(t testing.TB, s *natstest.Server, opts ...Option) *Registry {
+	t.Helper()
+	r, err := New(t.Context(), s.Connect(), append([]Option{discard(), TTL(2 * time.Second)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+func mustRegister(t testing.TB, r *Registry, list ...Service) {
+	t.Helper()
+	for _, s := range list {
+		if _, err := r.Register(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
