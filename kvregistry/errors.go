@@ -31,6 +31,10 @@ var (
 	ErrFenced = errors.New("fenced by a newer registration of the same id")
 	// ErrNotRegistered says that this registry has no such registration of its own.
 	ErrNotRegistered = errors.New("not registered by this process")
+	// ErrNotListening says that nothing listens where a service is said to be, and [Listening] asked for that. It was not registered.
+	ErrNotListening = errors.New("nothing listens there")
+	// ErrNoAddress says that this host has no such address, or no such port, to give.
+	ErrNoAddress = errors.New("no address to be had")
 
 	ErrInvalidOption    = tenant.ErrInvalidConfig    // an option, or a combination of them, is not possible
 	ErrLeaseLost        = lease.ErrLost              // the process's lease ran out; a new one is taken

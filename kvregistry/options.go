@@ -31,6 +31,8 @@ type options struct {
 	maxStale    time.Duration
 	file        string // of snapshots; empty where none is kept
 	fileAge     time.Duration
+	listening   bool // Register looks whether something listens, and waits
+	patience    time.Duration
 	bounds      bounds
 	signer      Signer
 	public      string              // the signer's key

@@ -28,12 +28,15 @@ func (r *Registry) Register(s Service) (unregister func() error, err error) {
 //
 // unregister takes the registration back; it may be called more than once. It waits for up to 5 s.
 //
-// The error wraps [ErrInvalidService], [ErrClosed], [ErrConnectionClosed], [ErrPermission] or
+// The error wraps [ErrInvalidService], [ErrNotListening], [ErrClosed], [ErrConnectionClosed], [ErrPermission] or
 // [ErrStorageFull] where nothing was registered. It wraps [ErrPending], and ctx's error, where the server did
 // not answer in time: the registration stands, and is written as soon as it can be, unless unregister, which
 // is not nil then, is called. To register the same Service once more, also without an ID, is to wait for it
 // once more.
 func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister func() error, err error) {
+	if err := r.awaitListening(ctx, s); err != nil {
+		return nil, fmt.Errorf("kvregistry: register: %w", err)
+	}
 	g, err := r.registrationOf(s)
 	if err == nil {
 		err = r.declare(g)
@@ -63,9 +66,15 @@ func (g *registration) wrap(err error) error {
 // RegisterAll registers many instances, each as [Registry.RegisterContext] would, and returns when the server has acknowledged them. Their writes are
 // under way together, so it takes a fraction of the time that as many calls of Register take.
 //
-// Where one of them is invalid, nothing is registered, and the error wraps [ErrInvalidService]. Otherwise the error joins those of the ones that were not
+// Where one of them is invalid, or does not listen though [Listening] asks for it, nothing is registered, and the error wraps [ErrInvalidService] or
+// [ErrNotListening]. Otherwise the error joins those of the ones that were not
 // registered, or are [ErrPending]; the others are. unregister takes back all that are, and is nil where nothing was registered.
 func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregister func() error, err error) {
+	if r.opt.listening {
+		if err := each(services, func(s Service) error { return r.awaitListening(ctx, s) }); err != nil {
+			return nil, fmt.Errorf("kvregistry: register: %w", err)
+		}
+	}
 	list := make([]*registration, len(services))
 	for i, s := range services {
 		if list[i], err = r.registrationOf(s); err != nil {

@@ -211,19 +211,19 @@ func pause(ctx context.Context, d time.Duration) error {
 const atOnce = 64
 
 // each is all with the errors joined.
-func each(list []*registration, f func(*registration) error) error {
+func each[T any](list []T, f func(T) error) error {
 	return errors.Join(all(list, f)...)
 }
 
-// all does f for every registration, many at once, and returns what each came to.
-func all(list []*registration, f func(*registration) error) []error {
+// all does f for every one of a list, many at once, and returns what each came to.
+func all[T any](list []T, f func(T) error) []error {
 	errs := make([]error, len(list))
 	gate := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
-	for i, g := range list {
+	for i, one := range list {
 		gate <- struct{}{}
 		wg.Go(func() {
-			errs[i] = f(g)
+			errs[i] = f(one)
 			<-gate
 		})
 	}
