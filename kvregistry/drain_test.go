@@ -1,0 +1,198 @@
+package kvregistry
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+)
+
+// statuses waits until an observer shows just the given instances and statuses, as "id status".
+func statuses(t testing.TB, r *Registry, name string, want ...string) {
+	t.Helper()
+	natstest.Eventually(t, 5*time.Second, func() error {
+		snap, err := r.Snapshot(name)
+		if err != nil {
+			return err
+		}
+		var got []string
+		for s := range snap.All() {
+			got = append(got, s.ID+" "+string(s.Status))
+		}
+		if !slices.Equal(got, want) {
+			return errors.New(name + " has " + strings.Join(got, ", ") + ", want " + strings.Join(want, ", "))
+		}
+		return nil
+	})
+}
+
+// Drain goes in order: marked, and known to be so for the settle time, when the caller's condition is waited for; unregistered when that is done, and not before. Seen to fail with a
+// settle time that is left out, with instances that are not marked, and with ones that are unregistered before the condition.
+func TestDrainIsInOrder(t *testing.T) {
+	s := natstest.Start(t)
+	owner, observer := newRegistry(t, s), newRegistry(t, s)
+	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web", Address: "h:2"})
+	statuses(t, observer, "web", "a passing", "b passing")
+	events, err := observer.Watch(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-events
+	<-events
+
+	const settle = 150 * time.Millisecond
+	var began time.Time
+	err = owner.Drain(t.Context(), Settle(settle), Until(func(context.Context) error {
+		began = time.Now()
+		if _, err := observer.GetService("web"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("a look-up while it drains gave %v", err)
+		}
+		statuses(t, observer, "web", "a draining", "b draining")
+		for range 2 {
+			if e := <-events; e.Kind != Updated || e.Service.Status != Draining {
+				t.Errorf("an observer saw %v of %v first", e.Kind, e.Service)
+			}
+		}
+		return nil
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if e := <-events; e.Kind != Unregistered {
+			t.Errorf("an observer saw %v of %v last", e.Kind, e.Service)
+		}
+	}
+	statuses(t, observer, "web")
+	if list := owner.RegisteredServices(); len(list) > 0 {
+		t.Errorf("still registered: %v", list)
+	}
+	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"}) // it is open as before
+	marked := time.Now()
+	if err := owner.Drain(t.Context(), Settle(settle), Until(func(context.Context) error { began = time.Now(); return nil })); err != nil {
+		t.Fatal(err)
+	}
+	if wait := began.Sub(marked); wait < settle {
+		t.Errorf("the condition was looked at after %s", wait)
+	}
+}
+
+// Drain unregisters though its time is over, its condition fails, or does not return at all. Seen to fail with the context that is over used for the
+// deletes, and with a condition that is waited for without end.
+func TestDrainLeavesNothingHalfDone(t *testing.T) {
+	s := natstest.Start(t)
+	owner, observer := newRegistry(t, s), newRegistry(t, s)
+	oops := errors.New("oops")
+	stuck := make(chan struct{})
+	defer close(stuck)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, tc := range map[string]struct {
+		ctx   context.Context
+		until func(context.Context) error
+		want  error
+	}{
+		"its time is over":           {over, func(context.Context) error { t.Error("called"); return nil }, context.Canceled},
+		"its condition fails":        {t.Context(), func(context.Context) error { return oops }, oops},
+		"its condition does not end": {nil, func(context.Context) error { <-stuck; return nil }, context.DeadlineExceeded},
+	} {
+		mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"})
+		statuses(t, observer, "web", "a passing")
+		ctx := tc.ctx
+		if ctx == nil {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+		}
+		if err := owner.Drain(ctx, Settle(time.Millisecond), Until(tc.until)); !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		statuses(t, observer, "web")
+	}
+}
+
+// While NATS is away Drain says what is left, within its time, and that is done when NATS is back. Seen to fail with an error that names no instance.
+func TestDrainWithoutServer(t *testing.T) {
+	s := natstest.Start(t)
+	owner, observer := newRegistry(t, s, TTL(time.Minute)), newRegistry(t, s)
+	mustRegister(t, owner, Service{ID: "a1", Name: "web", Address: "h:1"})
+	statuses(t, observer, "web", "a1 passing")
+	s.Down()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	err := owner.Drain(ctx)
+	if !errors.Is(err, ErrPending) || !strings.Contains(err.Error(), `"a1"`) {
+		t.Errorf("without a server: %v", err)
+	}
+	if took := time.Since(began); took > 200*time.Millisecond+lastTime+time.Second {
+		t.Errorf("it took %s", took)
+	}
+	s.Up()
+	statuses(t, observer, "web")
+}
+
+// Only what was asked for is drained, and a mistake drains nothing. Seen to fail with ids that are not looked at.
+func TestDrainOnly(t *testing.T) {
+	s := natstest.Start(t)
+	owner := newRegistry(t, s)
+	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web", Address: "h:2"},
+		Service{ID: "c", Name: "api", Address: "h:3"}, Service{ID: "d", Name: "db", Address: "h:4"})
+	for name, bad := range map[string]struct {
+		opt  DrainOption
+		want error
+	}{
+		"nil": {nil, ErrInvalidOption}, "settle": {Settle(-1), ErrInvalidOption}, "until": {Until(nil), ErrInvalidOption}, "name": {Only("*"), ErrInvalidService},
+		"nothing": {Only("web", "z"), ErrNotRegistered},
+	} {
+		if err := owner.Drain(t.Context(), bad.opt); !errors.Is(err, bad.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	statuses(t, owner, "web", "a passing", "b passing")
+	if err := owner.Drain(t.Context(), Settle(0), Only("web", "b"), Only("api")); err != nil {
+		t.Fatal(err)
+	}
+	statuses(t, owner, "web", "a passing")
+	statuses(t, owner, "api")
+	statuses(t, owner, "db", "d passing")
+
+	if err := owner.Drain(t.Context(), Settle(0)); err != nil { // the rest
+		t.Fatal(err)
+	}
+	called := false
+	if err := owner.Drain(t.Context(), Until(func(context.Context) error { called = true; return nil })); err != nil || !called {
+		t.Errorf("with nothing registered: %v, condition waited for %v", err, called)
+	}
+	_ = owner.Close()
+	if err := owner.Drain(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// Drains, and ends, of the same instances at once do no harm to each other.
+func TestDrainsAtOnce(t *testing.T) {
+	s := natstest.Start(t)
+	owner := newRegistry(t, s)
+	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web", Address: "h:2"})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if err := owner.Drain(t.Context(), Settle(time.Millisecond)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Go(func() {
+		if err := owner.Unregister("web"); err != nil && !errors.Is(err, ErrNotRegistered) {
+			t.Error(err)
+		}
+	})
+	wg.Wait()
+	statuses(t, owner, "web")
+}
