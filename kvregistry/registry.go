@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -270,6 +271,9 @@ func (r *Registry) tellOwn(e Event, callbacks func()) {
 // Lease is the lease that this process's registrations live by, or nil where there is none: before the
 // first registration, and after a loss until a new one is granted. Its Done channel closes when it is over.
 func (r *Registry) Lease() *lease.Lease { return r.keeper.Current() }
+
+// Logger is the one that the registry was given, for what is built on it.
+func (r *Registry) Logger() *slog.Logger { return r.opt.logger }
 
 // Observe starts the watch of a service, so that the first look-up does not have to wait for it; it does
 // not wait itself. With [Everything] it watches all services of the tenant. The error wraps
