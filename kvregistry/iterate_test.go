@@ -11,16 +11,6 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-func newRegistry(t *testing.T, s *natstest.Server, opts ...Option) *Registry {
-	t.Helper()
-	reg, err := New(t.Context(), s.Connect(), opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = reg.Close() })
-	return reg
-}
-
 // readers is how many read a service's changes.
 func (r *Registry) readers(name string) int {
 	r.cache.mu.Lock()
