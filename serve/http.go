@@ -1,0 +1,224 @@
+package serve
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// DefaultGrace is how long a stop may take. Kubernetes kills a process 30 s after it sent SIGTERM.
+const DefaultGrace = 25 * time.Second
+
+// Option sets something of [HTTP].
+type Option func(*options) error
+
+type options struct {
+	grace    time.Duration
+	listener net.Listener
+	signals  []os.Signal
+	drain    []kvregistry.DrainOption
+}
+
+// Grace is how long a stop may take in all, [DefaultGrace] by default. What is under way then is cut off.
+func Grace(d time.Duration) Option {
+	return func(o *options) error {
+		if d <= 0 {
+			return fmt.Errorf("%w: Grace(%s); it must be positive", kvregistry.ErrInvalidOption, d)
+		}
+		o.grace = d
+		return nil
+	}
+}
+
+// Settle is [kvregistry.Settle] of the stop.
+func Settle(d time.Duration) Option {
+	return func(o *options) error {
+		if d < 0 {
+			return fmt.Errorf("%w: Settle(%s); it must not be negative", kvregistry.ErrInvalidOption, d)
+		}
+		o.drain = append(o.drain, kvregistry.Settle(d))
+		return nil
+	}
+}
+
+// Until is [kvregistry.Until] of the stop: f is waited for between the settle time and the shutdown.
+func Until(f func(context.Context) error) Option {
+	return func(o *options) error {
+		if f == nil {
+			return fmt.Errorf("%w: Until is nil", kvregistry.ErrInvalidOption)
+		}
+		o.drain = append(o.drain, kvregistry.Until(f))
+		return nil
+	}
+}
+
+// Listener is one to serve, in place of one on the server's Addr. It is closed at the end.
+func Listener(l net.Listener) Option {
+	return func(o *options) error {
+		if l == nil {
+			return fmt.Errorf("%w: Listener is nil; leave it out to listen on the server's Addr", kvregistry.ErrInvalidOption)
+		}
+		o.listener = l
+		return nil
+	}
+}
+
+// Signals are those that stop the server, SIGTERM and SIGINT by default. Without any, ctx alone does.
+func Signals(list ...os.Signal) Option {
+	return func(o *options) error {
+		o.signals = list
+		return nil
+	}
+}
+
+// HTTP serves srv as the service s, and returns when it has stopped. In order:
+//
+//   - it listens, on srv.Addr;
+//   - it registers s, with the listener's address ([kvregistry.FromListener]) where s has neither Address nor URL, and that as its URL;
+//   - it serves, by TLS where srv.TLSConfig is set, until ctx ends or the process gets SIGTERM or SIGINT;
+//   - it drains: s is marked draining, new requests are still served for the settle time, and connections are closed each after its next answer;
+//   - it shuts srv down, which waits for the requests under way;
+//   - it unregisters s.
+//
+// The error is nil where all of that was done. A second signal while it stops ends the process, as it would without HTTP. Where NATS does not answer when the service
+// starts, it serves, and is registered as soon as it can be. Where it can't be registered, or srv can't serve, HTTP stops and returns why. srv can't be used again, nor by somebody else meanwhile.
+func HTTP(ctx context.Context, reg *kvregistry.Registry, srv *http.Server, s kvregistry.Service, opts ...Option) error {
+	o := options{grace: DefaultGrace, signals: []os.Signal{syscall.SIGTERM, os.Interrupt}}
+	for _, opt := range opts {
+		err := fmt.Errorf("%w: it is nil", kvregistry.ErrInvalidOption)
+		if opt != nil {
+			err = opt(&o)
+		}
+		if err != nil {
+			return fmt.Errorf("serve: %w", err)
+		}
+	}
+	if reg == nil || srv == nil {
+		return fmt.Errorf("serve: service %q: %w: it needs a registry and a server", s.Name, kvregistry.ErrInvalidOption)
+	}
+	l, err := o.listen(srv)
+	if err != nil {
+		return fmt.Errorf("serve: service %q: %w", s.Name, err)
+	}
+	if len(o.signals) > 0 {
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, o.signals...)
+		defer stop()
+		context.AfterFunc(ctx, stop) // the next one is not for us
+	}
+	s = located(s, l, srv.TLSConfig != nil) // before it serves, which sets that
+	if err := o.run(ctx, reg, start(srv, l), s); err != nil {
+		return fmt.Errorf("serve: service %q: %w", s.Name, err)
+	}
+	return nil
+}
+
+// listen is the listener to serve.
+func (o *options) listen(srv *http.Server) (net.Listener, error) {
+	if o.listener != nil {
+		return o.listener, nil
+	}
+	return net.Listen("tcp", cmp.Or(srv.Addr, ":http"))
+}
+
+// located fills in where a service is, unless it says so itself.
+func located(s kvregistry.Service, l net.Listener, secure bool) kvregistry.Service {
+	if s.Address != "" || s.URL != "" {
+		return s
+	}
+	at := kvregistry.FromListener(l, s.Name)
+	s.Network, s.Address = at.Network, at.Address
+	if at.Network == "tcp" {
+		u := url.URL{Scheme: "http", Host: at.Address}
+		if secure {
+			u.Scheme = "https"
+		}
+		s.URL = u.String()
+	}
+	return s
+}
+
+// server is an http.Server at work.
+type server struct {
+	*http.Server
+	ended    chan error // has what Serve returned
+	draining atomic.Bool
+}
+
+// start serves in the background.
+func start(srv *http.Server, l net.Listener) *server {
+	s := &server{Server: srv, ended: make(chan error, 1)}
+	next := srv.Handler
+	if next == nil {
+		next = http.DefaultServeMux
+	}
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.draining.Load() && r.Header.Get("Upgrade") == "" {
+			w.Header().Set("Connection", "close") // who keeps a connection, and looks up no more, is to leave before it is shut
+		}
+		next.ServeHTTP(w, r)
+	})
+	go func() { // ends with the server; run waits
+		if srv.TLSConfig != nil {
+			s.ended <- srv.ServeTLS(l, "", "")
+		} else {
+			s.ended <- srv.Serve(l)
+		}
+	}()
+	return s
+}
+
+// registerTime is how long the server waits for NATS to acknowledge its registration, before it goes on without.
+const registerTime = 5 * time.Second
+
+// run registers a server that serves, and stops it when it is time.
+func (o *options) run(ctx context.Context, reg *kvregistry.Registry, srv *server, s kvregistry.Service) error {
+	if s.ID == "" {
+		s.ID = rand.Text()[:16]
+	}
+	short, cancel := context.WithTimeout(ctx, registerTime)
+	unregister, err := reg.RegisterContext(short, s)
+	cancel()
+	switch {
+	case errors.Is(err, kvregistry.ErrPending):
+		reg.Logger().Warn("kvregistry: a server is up, and is registered as soon as NATS answers", "service", s.Name, "id", s.ID, "cause", err)
+	case err != nil:
+		_ = srv.Close()
+		<-srv.ended
+		return err
+	}
+	select {
+	case err := <-srv.ended:
+		return errors.Join(fmt.Errorf("it stopped serving by itself: %w", err), unregister())
+	case <-ctx.Done():
+		return o.stop(context.WithoutCancel(ctx), reg, srv, s)
+	}
+}
+
+// stop drains, shuts down and unregisters.
+func (o *options) stop(ctx context.Context, reg *kvregistry.Registry, srv *server, s kvregistry.Service) error {
+	ctx, cancel := context.WithTimeout(ctx, o.grace)
+	defer cancel()
+	srv.draining.Store(true)
+	err := reg.Drain(ctx, append(slices.Clone(o.drain), kvregistry.Only(s.Name, s.ID), kvregistry.Until(srv.Shutdown))...)
+	if errors.Is(err, kvregistry.ErrNotRegistered) { // somebody else took it back, or over
+		err = nil
+	}
+	err = errors.Join(err, srv.Shutdown(ctx)) // where Drain did not come to it; a second time does nothing
+	_ = srv.Close()
+	<-srv.ended
+	return err
+}

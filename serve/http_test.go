@@ -1,0 +1,335 @@
+package serve
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+func newRegistry(t testing.TB, s *natstest.Server, opts ...kvregistry.Option) *kvregistry.Registry {
+	t.Helper()
+	opts = append([]kvregistry.Option{kvregistry.Logger(slog.New(slog.DiscardHandler))}, opts...)
+	r, err := kvregistry.New(t.Context(), s.Connect(), opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+// serving runs HTTP until stop is called, and its error comes from done.
+func serving(t testing.TB, reg *kvregistry.Registry, h http.Handler, s kvregistry.Service, opts ...Option) (stop context.CancelFunc, done chan error) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	t.Cleanup(stop)
+	done = make(chan error, 1)
+	go func() { done <- HTTP(ctx, reg, &http.Server{Addr: "127.0.0.1:0", Handler: h}, s, opts...) }() // ends with stop
+	return stop, done
+}
+
+// registered waits until a registry shows a service's instance, of a status.
+func registered(t testing.TB, r *kvregistry.Registry, name string, status kvregistry.Status) (one kvregistry.Service) {
+	t.Helper()
+	natstest.Eventually(t, 10*time.Second, func() (err error) {
+		one, err = r.GetService(name, kvregistry.WithStatus(status))
+		return err
+	})
+	return one
+}
+
+// A stop goes in order: draining while new requests are served, and told to take their connection elsewhere; shut when the settle time is over; unregistered when the last
+// request was answered, which none cuts off. Seen to fail with a shutdown before the settle time, and with a service that is unregistered before it is shut down.
+func TestStopIsInOrder(t *testing.T) {
+	s := natstest.Start(t)
+	owner, observer := newRegistry(t, s), newRegistry(t, s)
+	inside, let := make(chan bool, 1), make(chan bool)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, _ *http.Request) {
+		inside <- true
+		<-let
+		_, _ = fmt.Fprint(w, "done")
+	})
+	mux.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
+	stop, done := serving(t, owner, mux, kvregistry.Service{Name: "web"}, Settle(300*time.Millisecond))
+	one := registered(t, observer, "web", kvregistry.Passing)
+
+	slow := make(chan error, 1)
+	go func() {
+		resp, err := http.Get(one.URL + "/slow")
+		if err == nil {
+			var body []byte
+			if body, err = io.ReadAll(resp.Body); err == nil && string(body) != "done" {
+				err = fmt.Errorf("body %q", body)
+			}
+		}
+		slow <- err
+	}()
+	<-inside
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	get := func() (closes bool, err error) {
+		resp, err := client.Get(one.URL)
+		if err != nil {
+			return false, err
+		}
+		_ = resp.Body.Close()
+		return resp.Close, nil
+	}
+	if closes, err := get(); closes || err != nil {
+		t.Fatalf("before the stop: the connection closes %v, %v", closes, err)
+	}
+	stop()
+	registered(t, observer, "web", kvregistry.Draining)
+	if closes, err := get(); !closes || err != nil {
+		t.Errorf("while it drains: the connection closes %v, %v", closes, err)
+	}
+	if _, err := observer.GetService("web"); !errors.Is(err, kvregistry.ErrNotFound) {
+		t.Errorf("a look-up while it drains: %v", err)
+	}
+	natstest.Eventually(t, 10*time.Second, func() error { // the settle time goes by
+		if _, err := get(); err == nil {
+			return errors.New("it still answers")
+		}
+		return nil
+	})
+	registered(t, observer, "web", kvregistry.Draining) // a request is under way
+	select {
+	case err := <-done:
+		t.Fatalf("stopped with a request under way: %v", err)
+	default:
+	}
+	close(let)
+	if err := <-slow; err != nil {
+		t.Errorf("the request under way: %v", err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	natstest.Eventually(t, 5*time.Second, func() error {
+		if snap, err := observer.Snapshot("web"); err != nil || snap.Len() > 0 {
+			return fmt.Errorf("still there: %v", err)
+		}
+		return nil
+	})
+}
+
+// SIGTERM stops it, as ctx does. Seen to fail without the signals: the test binary was ended.
+func TestSIGTERMStops(t *testing.T) {
+	s := natstest.Start(t)
+	owner := newRegistry(t, s)
+	_, done := serving(t, owner, http.NotFoundHandler(), kvregistry.Service{Name: "web"}, Settle(0))
+	registered(t, owner, "web", kvregistry.Passing)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if list := owner.RegisteredServices(); len(list) > 0 {
+		t.Errorf("still registered: %v", list)
+	}
+}
+
+// A request that does not end holds up the stop for as long as it may take, and no longer: the service is gone all the same. Seen to fail without the
+// server's Close.
+func TestGraceIsBounded(t *testing.T) {
+	s := natstest.Start(t)
+	owner, observer := newRegistry(t, s), newRegistry(t, s)
+	inside := make(chan bool, 1)
+	stop, done := serving(t, owner, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		inside <- true
+		<-r.Context().Done() // until its connection is cut
+	}), kvregistry.Service{Name: "web"}, Settle(0), Grace(200*time.Millisecond))
+	one := registered(t, observer, "web", kvregistry.Passing)
+	cut := make(chan error, 1)
+	go func() {
+		resp, err := http.Get(one.URL)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		cut <- err
+	}()
+	<-inside
+	stop()
+	if err := <-done; !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("stopped with %v", err)
+	}
+	if err := <-cut; err == nil {
+		t.Error("the request was not cut off")
+	}
+	if list := owner.RegisteredServices(); len(list) > 0 {
+		t.Errorf("still registered: %v", list)
+	}
+}
+
+// What is registered is where it is served: at the host's own address where it listens at all of them, by TLS where it does, and what the caller said where that said it. Seen to fail with the
+// listener's address.
+func TestLocated(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	at := l.Addr().String()
+	for _, tc := range []struct {
+		s            kvregistry.Service
+		secure       bool
+		address, url string
+	}{
+		{kvregistry.Service{Name: "web"}, false, at, "http://" + at},
+		{kvregistry.Service{Name: "web"}, true, at, "https://" + at},
+		{kvregistry.Service{Name: "web", URL: "http://proxy/web"}, false, "", "http://proxy/web"},
+		{kvregistry.Service{Name: "web", Address: "proxy:80"}, false, "proxy:80", ""},
+	} {
+		if got := located(tc.s, l, tc.secure); got.Address != tc.address || got.URL != tc.url {
+			t.Errorf("%+v by TLS %v: %+v", tc.s, tc.secure, got)
+		}
+	}
+	if ip, err := kvregistry.OutboundIP(); err == nil {
+		l, err := net.Listen("tcp", ":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = l.Close() }()
+		if got := located(kvregistry.Service{}, l, false); !strings.HasPrefix(got.URL, "http://") || !strings.Contains(got.URL, ip.String()) {
+			t.Errorf("%s gave %s", l.Addr(), got.URL)
+		}
+	}
+}
+
+// What can't be registered, or can't serve, is an error, and leaves neither a server nor a registration. Seen to fail with a server that is not closed.
+func TestWhatCanNotServe(t *testing.T) {
+	s := natstest.Start(t)
+	owner := newRegistry(t, s)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := HTTP(t.Context(), owner, &http.Server{}, kvregistry.Service{Name: "web", Weight: -1}, Listener(l)); !errors.Is(err, kvregistry.ErrInvalidService) {
+		t.Errorf("a bad service: %v", err)
+	}
+	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		_ = c.Close()
+		t.Error("it still listens")
+	}
+	if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Addr: l.Addr().String()}
+	if err := HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a taken address: %v", err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- HTTP(t.Context(), owner, &http.Server{}, kvregistry.Service{Name: "web"}, Listener(l)) }()
+	registered(t, owner, "web", kvregistry.Passing)
+	_ = l.Close() // whoever did that
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a listener that was closed: %v", err)
+	}
+	if list := owner.RegisteredServices(); len(list) > 0 {
+		t.Errorf("still registered: %v", list)
+	}
+	for name, err := range map[string]error{
+		"grace":       HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Grace(0)),
+		"settle":      HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Settle(-1)),
+		"until":       HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Until(nil)),
+		"listener":    HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Listener(nil)),
+		"nil option":  HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, nil),
+		"no registry": HTTP(t.Context(), nil, srv, kvregistry.Service{Name: "web"}),
+		"no server":   HTTP(t.Context(), owner, nil, kvregistry.Service{Name: "web"}),
+	} {
+		if !errors.Is(err, kvregistry.ErrInvalidOption) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// While NATS is away it serves, and stops within its grace; what was registered, or taken back, meanwhile is so when NATS is back. Seen to fail with a registration that is waited for
+// before it serves.
+func TestServesWithoutNATS(t *testing.T) {
+	s := natstest.Start(t)
+	owner, observer := newRegistry(t, s), newRegistry(t, s)
+	if err := observer.ObserveContext(t.Context(), "web"); err != nil {
+		t.Fatal(err)
+	}
+	s.Down()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, done := serving(t, owner, http.NotFoundHandler(), kvregistry.Service{Name: "web"}, Listener(l), Settle(0), Grace(100*time.Millisecond))
+	resp, err := http.Get("http://" + l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	s.Up()
+	registered(t, observer, "web", kvregistry.Passing)
+	s.Down()
+	stop()
+	if err := <-done; !errors.Is(err, kvregistry.ErrPending) {
+		t.Errorf("stopped without NATS: %v", err)
+	}
+	s.Up()
+	natstest.Eventually(t, 10*time.Second, func() error {
+		if snap, err := observer.Snapshot("web"); err != nil || snap.Len() > 0 {
+			return fmt.Errorf("still there: %v", err)
+		}
+		return nil
+	})
+}
+
+// A connection that is upgraded while it drains is left to those who have it. Seen to fail with each answer told to close its connection.
+func TestUpgradeWhileItDrains(t *testing.T) {
+	s := natstest.Start(t)
+	owner := newRegistry(t, s)
+	stop, done := serving(t, owner, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Upgrade", "echo")
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = c.Close() }()
+		line, _ := rw.ReadString('\n')
+		_, _ = fmt.Fprint(c, line)
+	}), kvregistry.Service{Name: "web"}, Settle(time.Second))
+	one := registered(t, owner, "web", kvregistry.Passing)
+	stop()
+	registered(t, owner, "web", kvregistry.Draining)
+	c, err := net.Dial("tcp", one.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_, _ = fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols || resp.Close {
+		t.Errorf("%s, closes %v: %v", resp.Status, resp.Close, resp.Header)
+	}
+	_, _ = fmt.Fprintln(c, "hello")
+	if line, err := r.ReadString('\n'); err != nil || line != "hello\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
