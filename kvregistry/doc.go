@@ -9,6 +9,8 @@
 // current. While the server is away, look-ups go on answering from the last snapshot, and
 // [Snapshot.Age] says how old that is.
 //
+// [Registry.Lookup] prepares a look-up for callers that choose between instances: by filters, by a [Picker] of package pick, and by what became of their calls.
+//
 // [Connect] makes and returns one default instance for the process, and the package's functions work on it;
 // [New] makes independent ones. The nats.Conn stays the caller's. Everything here may be called by any
 // number of goroutines.

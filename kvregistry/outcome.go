@@ -120,7 +120,7 @@ func (l *Lookup) ended(c *calls, err error) {
 	c.inFlight.Add(-1)
 	switch l.outcome.verdict(err) {
 	case good:
-		if c.failures.Load() != 0 {
+		if c.failures.Load() != 0 && !c.aside.Load() {
 			c.failures.Store(0)
 		}
 	case bad:

@@ -17,6 +17,7 @@ type bare struct {
 	*Lookup
 	t        testing.TB
 	revision uint64
+	known    map[string]*Service
 }
 
 func newBare(t testing.TB, parts ...Part) *bare {
@@ -25,7 +26,7 @@ func newBare(t testing.TB, parts ...Part) *bare {
 	if err := l.join(parts); err != nil {
 		t.Fatal(err)
 	}
-	return &bare{Lookup: l, t: t}
+	return &bare{Lookup: l, t: t, known: map[string]*Service{}}
 }
 
 // are makes these the instances.
@@ -33,7 +34,10 @@ func (b *bare) are(ids ...string) {
 	b.revision++
 	var list *node
 	for _, id := range ids {
-		list = list.with(b.revision, &Service{ID: id, Name: "web", Status: Passing})
+		if b.known[id] == nil {
+			b.known[id] = &Service{ID: id, Name: "web", Status: Passing}
+		}
+		list = list.with(b.revision, b.known[id])
 	}
 	list.seal(b.revision)
 	b.svc.snap.Store(newSnapshot("web", list, b.revision, nil))
@@ -61,18 +65,26 @@ func (b *bare) picked() (ids []string) {
 	return ids
 }
 
-// fail has calls of one instance fail.
+// fail has calls of one instance end so.
 func (b *bare) fail(id string, times int, err error) {
+	b.t.Helper()
 	for range times {
-		for {
-			one, done := b.pick()
-			if one == id {
-				done(err)
-				break
-			}
-			done(nil)
-		}
+		b.call(id)(err)
 	}
+}
+
+// call is one that an instance is given. Others that are given some until then succeed.
+func (b *bare) call(id string) (done func(error)) {
+	b.t.Helper()
+	for range 1000 {
+		one, done := b.pick()
+		if one == id {
+			return done
+		}
+		done(nil)
+	}
+	b.t.Fatalf("%q is given no call: %+v", id, b.Health())
+	return nil
 }
 
 func (b *bare) gives(want ...string) {
@@ -105,36 +117,22 @@ func TestFailingInstanceIsSetAsideAndTakenBack(t *testing.T) {
 				t.Errorf("set aside for another %s after three quarters of %s: %+v", until, wait, h)
 			}
 			time.Sleep(wait / 4)
-			probe := b.probe("b")
+			probe := b.call("b")
 			b.gives("a", "c") // while the probe is under way
 			probe(errCall)
 		}
 		b.gives("a", "c")
 		time.Sleep(16 * time.Second)
-		probe := b.probe("b")
+		probe := b.call("b")
 		probe(nil)
 		b.gives("a", "b", "c")
 
 		time.Sleep(17 * time.Second) // it was good for longer than it had been set aside: what was is forgotten
 		b.fail("b", 3, errCall)
 		time.Sleep(4 * time.Second)
-		b.probe("b")(nil)
+		b.call("b")(nil)
 		b.gives("a", "b", "c")
 	})
-}
-
-// probe finds the call that tries an instance.
-func (b *bare) probe(id string) (done func(error)) {
-	b.t.Helper()
-	for range 100 {
-		one, done := b.pick()
-		if one == id {
-			return done
-		}
-		done(nil)
-	}
-	b.t.Fatalf("no call tried %q: %+v", id, b.Health())
-	return nil
 }
 
 // A probe whose call was cancelled says nothing: the next call tries. One that does not end holds up the next for as long as the
@@ -145,11 +143,11 @@ func TestProbeThatTellsNothing(t *testing.T) {
 		b.are("a", "b", "c")
 		b.fail("b", 1, errCall)
 		time.Sleep(4 * time.Second)
-		b.probe("b")(fmt.Errorf("get: %w", context.Canceled))
-		lost := b.probe("b")
+		b.call("b")(fmt.Errorf("get: %w", context.Canceled))
+		lost := b.call("b")
 		b.gives("a", "c")
 		time.Sleep(4 * time.Second)
-		b.probe("b")(nil)
+		b.call("b")(nil)
 		b.gives("a", "b", "c")
 		lost(errCall) // it comes too late to say anything
 		b.gives("a", "b", "c")
@@ -170,15 +168,7 @@ func TestWhatIsNoFailure(t *testing.T) {
 		b.fail("b", 10, own)
 		b.gives("a", "b", "c")
 		b.fail("c", 1, errCall)
-		for {
-			id, done := b.pick()
-			if id != "c" {
-				done(nil)
-				continue
-			}
-			done(context.Canceled)
-			break
-		}
+		b.call("c")(context.Canceled)
 		b.fail("c", 1, context.DeadlineExceeded)
 		b.gives("a", "b")
 
@@ -290,7 +280,7 @@ func TestWhoIsNotTriedMakesPlace(t *testing.T) {
 	})
 }
 
-// A retry is given another instance, as long as there is one.
+// A retry is given another instance, as long as there is one. Seen to fail where what it refuses is not looked at.
 func TestNotThese(t *testing.T) {
 	b := newBare(t)
 	b.are("a", "b", "c")
@@ -303,6 +293,56 @@ func TestNotThese(t *testing.T) {
 	}
 	if id, _ := b.pick("a", "b", "c"); id == "" {
 		t.Error("picked none, where no other is left")
+	}
+}
+
+// What a look-up prepared is prepared again when its instances change, and not with each call or when others change. Seen to fail without the comparison.
+func TestPreparedOnce(t *testing.T) {
+	times := 0
+	b := newBare(t, Where(func(s Service) bool { return s.ID != "other" }), Picker{Prepare: func(list []*Candidate) func(Request) int {
+		times++
+		return inTurn(list)
+	}})
+	for _, tc := range []struct {
+		ids  []string
+		want int
+	}{{[]string{"a", "b"}, 1}, {[]string{"a", "b", "other"}, 1}, {[]string{"a", "b"}, 1}, {[]string{"a"}, 2}} {
+		b.are(tc.ids...)
+		if b.picked(); times != tc.want {
+			t.Errorf("with %q the list was prepared %d times, want %d", tc.ids, times, tc.want)
+		}
+	}
+}
+
+// A million picks of several goroutines are even, through all that a look-up does. Seen to fail where each call begins anew.
+func TestPicksAreEven(t *testing.T) {
+	b := newBare(t)
+	all := []string{"a", "b", "c", "d", "e", "f", "g"}
+	b.are(all...)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	sum := map[string]int{}
+	const goroutines, each = 8, 125_000
+	for range goroutines {
+		wg.Go(func() {
+			own := map[string]int{}
+			for range each {
+				s, done, _ := b.Pick(t.Context())
+				done(nil)
+				own[s.ID]++
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for id, n := range own {
+				sum[id] += n
+			}
+		})
+	}
+	wg.Wait()
+	for _, id := range all {
+		if share := goroutines * each / len(all); sum[id] < share*99/100 || sum[id] > share*101/100 {
+			t.Errorf("%q was picked %d times, want %d to within 1 %%", id, sum[id], share)
+		}
 	}
 }
 
@@ -320,7 +360,7 @@ func TestPicksAtOnce(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if i%100 == 0 {
+				if i%7 == 0 {
 					b.Health()
 				}
 				if (i+g)%3 == 0 {

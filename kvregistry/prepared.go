@@ -148,7 +148,8 @@ func (l *Lookup) current(ctx context.Context) (*prepared, error) {
 // isDue reports whether someone's time was over since it was prepared.
 func (p *prepared) isDue() bool { return !p.due.IsZero() && !time.Now().Before(p.due) }
 
-// refresh prepares the newest snapshot, or the one that is given where none was read yet, unless another call just did.
+// refresh prepares the newest snapshot, or the one that is given where none was read yet, unless another call just did, or what changed is nothing that the filters
+// let through.
 func (l *Lookup) refresh(snap *Snapshot) *prepared {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -156,17 +157,20 @@ func (l *Lookup) refresh(snap *Snapshot) *prepared {
 		snap = read
 	}
 	p := l.now.Load()
-	if p != nil && p.snap == snap {
-		if p.isDue() {
-			p = l.prepare(snap, p.all)
-		}
-		return p
+	if p == nil {
+		p = new(prepared)
 	}
-	var before []*Candidate
-	if p != nil {
-		before = p.all
+	all := p.all
+	if p.snap != snap {
+		all = l.candidates(snap, all)
 	}
-	return l.prepare(snap, l.candidates(snap, before))
+	if p.isDue() || !slices.Equal(all, p.all) {
+		return l.prepare(snap, all)
+	}
+	same := *p
+	same.snap = snap
+	l.now.Store(&same)
+	return &same
 }
 
 // prepare has the picker prepare those of all who are not set aside. The caller holds l.mu.
