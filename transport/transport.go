@@ -1,0 +1,246 @@
+package transport
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// Transport sends requests, and makes connections, to services. It may be used by any number of goroutines. What it keeps per service that it was
+// asked for stays for as long as it does, as the registry's watch of that service does: hosts that strangers choose are to be checked before.
+type Transport struct {
+	reg      *kvregistry.Registry
+	opt      *options
+	services services
+	traces   atomic.Bool // the base tells of its connections
+}
+
+// New makes a Transport of the services that a registry sees. The registry stays the caller's, and look-ups end when it is closed.
+func New(reg *kvregistry.Registry, opts ...Option) (*Transport, error) {
+	if reg == nil {
+		return nil, fmt.Errorf("transport: %w: the registry is nil", kvregistry.ErrInvalidOption)
+	}
+	o, err := newOptions(opts)
+	if err != nil {
+		return nil, fmt.Errorf("transport: %w", err)
+	}
+	return &Transport{reg: reg, opt: o, services: services{of: map[callee]*service{}}}, nil
+}
+
+// RoundTrip sends a request for http://service/path, or https, to an instance of the service, under the instance's URL or, where that is
+// none of HTTP, its Address. A request of https goes out by TLS only; one of http as the instance's URL says. The Host header is
+// the instance's host and port, unless req.Host was set to another than the URL's.
+//
+// A request that fails is sent to another instance, to [Attempts] in all and within the [Budget], where its context is not over, its body
+// is still to be had, and
+//   - nothing was sent, as no connection could be made; or
+//   - its method is idempotent by RFC 9110 (GET, HEAD, OPTIONS, TRACE, PUT or DELETE), or it has an Idempotency-Key in its header; or
+//   - so, and the answer is a status of [RetryStatus].
+//
+// A body is still to be had where there is none, where the request has a GetBody, as http.NewRequest sets it for what is in memory, or, if there was no answer,
+// where nobody has read of it yet.
+//
+// The look-up is told the outcome when the response's body was read to its end or closed: an error, a [StatusError] for a status of 502, 503, 504
+// or of RetryStatus, or nil. The error of RoundTrip is an [*Error], or one of [kvregistry.Lookup.PickWith].
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	c := call{t: t, req: req, body: newBody(req)}
+	defer c.body.end()
+	to, err := t.called(req.URL)
+	if err != nil {
+		return nil, err
+	}
+	to.budget.request()
+	c.walk = walk{to: to, most: t.opt.attempts}
+	if t.opt.key != nil {
+		c.walk.req.Key = t.opt.key(req)
+	}
+	return c.run()
+}
+
+// called finds the service that a URL is of.
+func (t *Transport) called(u *url.URL) (*service, error) {
+	switch {
+	case u == nil:
+		return nil, errors.New("transport: the request has no URL")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("transport: scheme %q; use http://service/path or https://service/path", u.Scheme)
+	case u.Opaque != "" || u.Host == "":
+		return nil, errors.New("transport: the request's URL names no service; use http://service/path")
+	}
+	return t.service(u.Host, way{scheme: u.Scheme})
+}
+
+// Health is what the look-ups know of their instances, by how they are called: http://service and https://service, and service alone for DialContext's,
+// with the network behind a space where one was given.
+func (t *Transport) Health() map[string]kvregistry.LookupHealth {
+	t.services.mu.RLock()
+	defer t.services.mu.RUnlock()
+	all := make(map[string]kvregistry.LookupHealth, len(t.services.of))
+	for to, s := range t.services.of {
+		name := strings.TrimSpace(to.host + " " + to.way.network)
+		if to.way.scheme != dial {
+			name = to.way.scheme + "://" + to.host
+		}
+		all[name] = s.lookup.Health()
+	}
+	return all
+}
+
+// CloseIdleConnections closes the connections to instances on which nothing is under way.
+func (t *Transport) CloseIdleConnections() {
+	t.services.mu.RLock()
+	defer t.services.mu.RUnlock()
+	for _, s := range t.services.of {
+		if base, ok := s.base.(interface{ CloseIdleConnections() }); ok {
+			base.CloseIdleConnections()
+		}
+	}
+}
+
+// call is one request on its way.
+type call struct {
+	t    *Transport
+	req  *http.Request
+	body body
+	walk walk
+}
+
+func (c *call) run() (*http.Response, error) {
+	one, done, err := c.walk.first(c.req.Context())
+	if err != nil {
+		return nil, err
+	}
+	for {
+		resp, again, err := c.attempt(one, done)
+		if !again {
+			return resp, err
+		}
+		next, itsDone, ok := c.walk.another(c.req.Context())
+		if !ok {
+			return resp, err
+		}
+		if err == nil {
+			discard(resp)
+		}
+		one, done = next, itsDone
+	}
+}
+
+// attempt sends the request to an instance, and says whether another one may be tried.
+func (c *call) attempt(one kvregistry.Service, done func(error)) (resp *http.Response, again bool, err error) {
+	begin := time.Now()
+	resp, trace, err := c.send(one)
+	if f := c.t.opt.onAttempt; f != nil {
+		defer func() {
+			f(Attempt{Request: c.req, Service: one, Number: c.walk.been, Response: resp, Err: err, Took: time.Since(begin)})
+		}()
+	}
+	if err == nil {
+		var fail error
+		if c.t.opt.status[resp.StatusCode] || retryable[resp.StatusCode] {
+			fail = StatusError(resp.StatusCode)
+		}
+		follow(c.req.Context(), resp, fail, done)
+		return resp, c.t.opt.status[resp.StatusCode] && idempotent(c.req) && c.body.held == nil, nil
+	}
+	wrong := trace.wrong(c.t.traces.Load()) || c.body.broke()
+	if wrong {
+		done(unused)
+	} else {
+		done(outcome(c.req.Context(), err))
+	}
+	again = !wrong && (trace.nothingSent() || idempotent(c.req)) && c.body.again()
+	return nil, again, c.walk.failure(err)
+}
+
+// send has the base send the request to an instance.
+func (c *call) send(one kvregistry.Service) (*http.Response, *trace, error) {
+	trace := &trace{seen: &c.t.traces}
+	root := c.walk.to.way.root(&one) // there is one, for the look-up gives no others
+	body, err := c.body.next()
+	if err != nil {
+		return nil, trace, err
+	}
+	out := c.req.WithContext(trace.in(c.req.Context()))
+	out.URL = under(root, c.req.URL)
+	out.Body = body
+	if out.Host == c.req.URL.Host {
+		out.Host = "" // that of the URL
+	}
+	if u := root.User; u != nil && out.Header != nil && out.Header.Get("Authorization") == "" { // as http.Client does it
+		out.Header = out.Header.Clone()
+		password, _ := u.Password()
+		out.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(u.Username()+":"+password)))
+	}
+	resp, err := c.walk.to.base.RoundTrip(out)
+	if err != nil {
+		return nil, trace, err
+	}
+	relocate(resp.Header, root, out.URL, c.req.URL)
+	resp.Request = c.req
+	return resp, trace, nil
+}
+
+// idempotent reports whether to do the request twice is to do it once, by the rules of RFC 9110, section 9.2.2, and net/http's.
+func idempotent(req *http.Request) bool {
+	switch req.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	_, key := req.Header["Idempotency-Key"]
+	_, xKey := req.Header["X-Idempotency-Key"]
+	return key || xKey
+}
+
+// discard gives a response up whose request is sent again. What is short is read, so that its connection stays of use.
+func discard(resp *http.Response) {
+	if n := resp.ContentLength; n >= 0 && n <= 4<<10 {
+		_, _ = io.CopyN(io.Discard, resp.Body, n+1)
+	}
+	_ = resp.Body.Close()
+}
+
+// StatusError is what the look-up is told of a response that says that the instance, or what is behind it, could not serve.
+type StatusError int
+
+func (e StatusError) Error() string {
+	return fmt.Sprintf("the instance answered %d %s", int(e), http.StatusText(int(e)))
+}
+
+// trace is what the base tells of one attempt.
+type trace struct {
+	seen        *atomic.Bool // of the Transport: the base tells
+	asked, had  atomic.Bool  // for a connection; the last one asked for
+	clientTrace httptrace.ClientTrace
+}
+
+func (t *trace) in(ctx context.Context) context.Context {
+	t.clientTrace = httptrace.ClientTrace{
+		GetConn: func(string) {
+			t.asked.Store(true)
+			t.had.Store(false)
+			if !t.seen.Load() {
+				t.seen.Store(true)
+			}
+		},
+		GotConn: func(httptrace.GotConnInfo) { t.had.Store(true) },
+	}
+	return httptrace.WithClientTrace(ctx, &t.clientTrace)
+}
+
+// nothingSent reports that there was no connection to send anything on. The base itself asks for a second one only where it knows that
+// nothing went out on the first, or that it does no harm to send it twice.
+func (t *trace) nothingSent() bool { return t.asked.Load() && !t.had.Load() }
+
+// wrong reports that a base which tells of its connections did not even ask for one: it found fault with the request.
+func (t *trace) wrong(tells bool) bool { return tells && !t.asked.Load() }

@@ -1,0 +1,124 @@
+package transport
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/kvregistry/go/kvregistry"
+)
+
+const dial = "dial" // the scheme of a way that is not HTTP
+
+// String names the instances that can be called so.
+func (w way) String() string {
+	switch {
+	case w.scheme == "http":
+		return "an instance with a URL of http or https, or with an Address on tcp"
+	case w.scheme == "https":
+		return "an instance with a URL of https, or with an Address on tcp and no URL of http"
+	case w.network == "":
+		return "an instance with an Address"
+	default:
+		return fmt.Sprintf("an instance with an Address on network %q", w.network)
+	}
+}
+
+// reaches reports whether an instance can be called so.
+func (w way) reaches(s kvregistry.Service) bool {
+	if w.scheme == dial {
+		_, ok := w.dials(&s)
+		return ok
+	}
+	return w.root(&s) != nil
+}
+
+// dials is the network on which an instance is dialled: of the instance's and that of the way, the one that says more, as tcp4 does.
+func (w way) dials(s *kvregistry.Service) (network string, ok bool) {
+	network = cmp.Or(s.Network, "tcp")
+	switch {
+	case w.network == "" || w.network == family(network):
+		return network, s.Address != ""
+	case network == family(w.network):
+		return w.network, s.Address != ""
+	default:
+		return network, s.Address != "" && w.network == network
+	}
+}
+
+// family is a network without the version of IP.
+func family(network string) string { return strings.TrimRight(network, "46") }
+
+// root is the URL under which an instance has what the service has, nil where it is not called so. A request of https never goes out
+// in the clear; what one of http becomes is the instance's to say.
+func (w way) root(s *kvregistry.Service) *url.URL {
+	if s.URL != "" {
+		if u, err := url.Parse(s.URL); err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
+			if w.scheme == "https" && u.Scheme != "https" {
+				return nil
+			}
+			return u
+		}
+	}
+	if s.Address == "" || s.Network != "" && family(s.Network) != "tcp" {
+		return nil
+	}
+	return &url.URL{Scheme: w.scheme, Host: s.Address}
+}
+
+// under is where a service's URL is on the instance whose root is given.
+func under(root, u *url.URL) *url.URL {
+	to := *u
+	to.Scheme, to.Host, to.User = root.Scheme, root.Host, root.User
+	if u.Path != "*" { // of OPTIONS: the server itself
+		to.Path = join(root.Path, u.Path)
+		if root.RawPath != "" || u.RawPath != "" {
+			to.RawPath = join(root.EscapedPath(), u.EscapedPath())
+		}
+	}
+	if root.RawQuery != "" && u.RawQuery != "" {
+		to.RawQuery = root.RawQuery + "&" + u.RawQuery
+	} else {
+		to.RawQuery = root.RawQuery + u.RawQuery
+	}
+	return &to
+}
+
+// join puts a path under another. It does not clean them: what a server is sent is what the caller wrote.
+func join(root, path string) string {
+	if path == "" {
+		return root
+	}
+	return strings.TrimSuffix(root, "/") + "/" + strings.TrimPrefix(path, "/")
+}
+
+// relocate has a Location that points below the instance's root say the same of the service, as a path: so a client, or a proxy's client, that follows it
+// asks the service again and not under the root twice. Any other Location stays as it is.
+func relocate(header http.Header, root, sent, asked *url.URL) {
+	location := header.Get("Location")
+	if location == "" {
+		return
+	}
+	to, err := sent.Parse(location)
+	if err != nil || to.Scheme != sent.Scheme || to.Host != sent.Host {
+		return
+	}
+	path, ok := strings.CutPrefix(to.EscapedPath(), strings.TrimSuffix(root.EscapedPath(), "/"))
+	switch {
+	case !ok || path != "" && path[0] != '/':
+		return
+	case path == "": // no path can say this
+		path = asked.Scheme + "://" + asked.Host
+	case strings.HasPrefix(path, "//"): // which would name a host
+		path = "/." + path
+	}
+	if to.RawQuery != "" || to.ForceQuery {
+		path += "?" + to.RawQuery
+	}
+	if to.Fragment != "" {
+		path += "#" + to.EscapedFragment()
+	}
+	header.Set("Location", path)
+}
