@@ -15,6 +15,5 @@
 // [New] makes independent ones. The nats.Conn stays the caller's. Everything here may be called by any
 // number of goroutines.
 //
-// [Registry.Lookup] prepares look-ups with pickers, of package pick, and learns from what becomes of calls. Packages check, serve and transport have health checks, graceful
-// stops and HTTP.
+// Packages check, serve and transport, beside this one, have health checks, graceful stops and HTTP by service names.
 package kvregistry
