@@ -44,6 +44,7 @@ type plan struct {
 	Tenant   string
 	TTL      time.Duration
 	Services []kvregistry.Service
+	Hold     string // a name to hold exclusively
 	Slow     bool   // to come back after an outage, as with nats.go's own settings
 	Observe  string // look this one up and print how many there are, again and again
 }
@@ -74,6 +75,12 @@ func serviceProcess(text string) int {
 	}
 	for _, s := range p.Services {
 		if _, err := reg.Register(s); err != nil {
+			fmt.Println("failed", err)
+			return 1
+		}
+	}
+	if p.Hold != "" {
+		if _, err := reg.Exclusive(context.Background(), p.Hold); err != nil {
 			fmt.Println("failed", err)
 			return 1
 		}

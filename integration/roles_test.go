@@ -100,6 +100,12 @@ var operations = []struct {
 		one.Version = "2"
 		return errors.Join(r.UpdateContext(ctx, one), r.SetStatusContext(ctx, "web", kvregistry.Warning), r.UnregisterContext(ctx, "web"))
 	}},
+	{"hold the name of a service that is named", writers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn, _ string) error {
+		return holds(ctx, r, "web")
+	}},
+	{"hold another name", anyOnes, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn, _ string) error {
+		return holds(ctx, r, "other")
+	}},
 	{"end its lease", writers, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn, user string) error {
 		r, err := kvregistry.New(ctx, nc, kvregistry.Tenant("acme"), kvregistry.TTL(ttl), quiet(), kvregistry.WithoutReaping())
 		if err != nil {
@@ -124,6 +130,15 @@ var operations = []struct {
 	{"delete another tenant", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn, _ string) error {
 		return tenant.Remove(ctx, nc, "victim")
 	}},
+}
+
+// holds holds a name for a moment.
+func holds(ctx context.Context, r *kvregistry.Registry, name string) error {
+	h, err := r.Exclusive(ctx, name)
+	if err != nil {
+		return err
+	}
+	return h.Release(ctx)
 }
 
 // Invariant 8: each role can do what it is for, and the server refuses the rest, however users are known to it. Seen to fail with an observer that gets a
@@ -243,6 +258,8 @@ var mayRaw = map[string][]tenant.Role{
 	"$KV.registry_acme.svc.web.x":                                               writers,
 	"$KV.registry_acme.svc.a=2Eb.x":                                             writers,
 	"$KV.registry_acme.svc.other.x":                                             anyOnes,
+	"$KV.registry_acme.lock.web.x":                                              writers, // which is no ticket, and has no place in the line
+	"$KV.registry_acme.lock.other.x":                                            anyOnes,
 	"$KV.registry_acme.sweep":                                                   anyOnes,
 	"$KV.registry_acme.lease.x":                                                 writers,
 }
@@ -267,6 +284,7 @@ func raw() map[string][]tenant.Role {
 		"$JS.FC.KV_registry_other.x.y", "$JS.FC.hub.HASH.KV_registry_other.x.y", "$JS.FC.KV_registry_other.KV_registry_acme.y",
 		"$JS.SNAPSHOT.RESTORE.KV_registry_other.x", "$JS.SNAPSHOT.ACK.KV_registry_other.x",
 		"$KV.registry_other.svc.web.a", "$KV.registry_other.lease.a", "$KV.registry_other.sweep", "$KV.registry_acme.anything", "$KV.registry_acme.lease.a.b",
+		"$KV.registry_acme.lock.web", "$KV.registry_acme.lock.web.a.b", "$KV.registry_other.lock.web.a",
 		"$KV.registry_acme.svc", "$KV.registry_acme", "$KV.registry_acme2.svc.web.a", "$KV.Registry_acme.svc.web.a", "$KV.registry_acme.SVC.web.a",
 		"$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.$G.CONNZ", "_INBOX.somebody.1", "_INBOX_acme.somebody.1", "_INBOX_other.somebody.1", "anything",
 	} {

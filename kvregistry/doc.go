@@ -11,6 +11,8 @@
 //
 // [Registry.Lookup] prepares a look-up for callers that choose between instances: by filters, by a [Picker] of package pick, and by what became of their calls.
 //
+// [Registry.Exclusive] lets one process of the tenant hold a name at a time, by the same lease.
+//
 // [Connect] makes and returns one default instance for the process, and the package's functions work on it;
 // [New] makes independent ones. The nats.Conn stays the caller's. Everything here may be called by any
 // number of goroutines.

@@ -87,7 +87,15 @@ func decode(key string, value []byte, revision uint64) (rec record, err error) {
 	return rec, nil
 }
 
-// leaseOf is the lease that a registration's value names. It is all that a reaper reads of it.
+// lifeOf is the lease that a key lives by, a registration's or a ticket's.
+func lifeOf(key string, value []byte) (string, bool) {
+	if !tenant.ByLease(key) {
+		return "", false
+	}
+	return leaseOf(value)
+}
+
+// leaseOf is the lease that a registration's or a ticket's value names. It is all that a reaper reads of it.
 func leaseOf(value []byte) (string, bool) {
 	var rec struct {
 		Format int    `json:"format"`

@@ -28,7 +28,8 @@ type Registry struct {
 	view   *watcher.View
 	cache  *cache
 	own    *owner
-	file   *files        // of snapshots; nil where none is kept
+	file   *files // of snapshots; nil where none is kept
+	lines  *lines
 	events *queue        // of OnEvent; nil where it was not asked for
 	crowd  chan struct{} // has a token for each single write that is under way
 
@@ -92,7 +93,7 @@ func build(o options) (*Registry, error) {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
 	r := &Registry{
-		opt: o, id: rand.Text(), bucket: b, cache: newCache(o.logger, o.bounds), own: newOwner(), crowd: make(chan struct{}, crowd), changed: make(chan struct{}),
+		opt: o, id: rand.Text(), bucket: b, cache: newCache(o.logger, o.bounds), own: newOwner(), lines: newLines(o.ttl), crowd: make(chan struct{}, crowd), changed: make(chan struct{}),
 	}
 	if o.file != "" {
 		if r.file, err = openFile(&o); err != nil {
@@ -107,10 +108,11 @@ func build(o options) (*Registry, error) {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
 	r.reaper = lease.NewReaper(b, lease.ReaperConfig{
-		TTL: o.ttl, Filter: tenant.AllServices, LeaseOf: leaseOf, Steady: r.keeper.Steady, Logger: o.logger,
+		TTL: o.ttl, LeaseOf: lifeOf, Steady: r.keeper.Steady, Logger: o.logger,
 	})
 	r.view = watcher.New(b, watcher.Config{Apply: r.apply, Read: func(ch watcher.Change) any { return r.read(ch) }, Missing: b.Ensure, MaxValue: o.bounds.record, Check: o.checkTime(), Logger: o.logger})
 	r.cache.view = r.view
+	r.lines.view = watcher.New(b, watcher.Config{Apply: r.applyLines, Read: readTicket, Missing: b.Ensure, MaxValue: longestTicket, Check: o.checkTime(), Logger: o.logger})
 	r.goUnlessClosed(&r.wg, r.reconcile) // ends with r.ctx; Close waits
 	if r.file != nil {
 		r.goUnlessClosed(&r.wg, r.keepFile) // likewise
@@ -241,6 +243,14 @@ func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	}
 }
 
+// applyLines takes what the lines' view saw.
+func (r *Registry) applyLines(changes []watcher.Change, snapshot *watcher.Snapshot) {
+	r.lines.apply(changes, snapshot)
+	if snapshot != nil && snapshot.Reset {
+		r.keeper.Check()
+	}
+}
+
 // leaseLost tells whoever asked.
 func (r *Registry) leaseLost(_ *lease.Lease, err error) {
 	r.tellOwn(Event{Kind: LeaseLost, Err: err}, func() {
@@ -319,7 +329,7 @@ func (r *Registry) observe(name string) *service {
 	return svc
 }
 
-// Close deregisters everything that this registry registered, gives its lease back and stops every watch. It
+// Close deregisters everything that this registry registered, ends what it holds exclusively, gives its lease back and stops every watch. It
 // leaves the connection open. Called again, it does nothing.
 //
 // Where the server can't be reached within 5 s, the error says so: the registrations then go when the lease
@@ -333,13 +343,14 @@ func (r *Registry) CloseContext(ctx context.Context) error {
 	if r.closed.Swap(true) {
 		return nil
 	}
-	endErr := r.endAll(ctx)
+	endErr := errors.Join(r.lines.close(ctx), r.endAll(ctx))
 	keepErr := r.keeper.Close(ctx, endErr == nil)
 	r.life.Lock()
 	r.cancel()
 	r.life.Unlock()
 	r.reaper.Close()
 	r.view.Close()
+	r.lines.view.Close()
 	r.wg.Wait()
 	if r.file != nil {
 		r.saveFile()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -45,9 +46,11 @@ func CheckTTL(ttl time.Duration) error {
 type Lease struct {
 	ID string
 
-	rev  uint64 // of the last acknowledged heartbeat; the keeper's goroutine's own
-	done chan struct{}
-	err  error // why it ended; set before done is closed
+	ttl   time.Duration
+	begun atomic.Pointer[time.Time] // when the last acknowledged heartbeat was
+	rev   uint64                    // of that one; the keeper's goroutine's own
+	done  chan struct{}
+	err   error // why it ended; set before done is closed
 }
 
 // Done closes when the lease is over, and so is what lived by it.
@@ -62,6 +65,11 @@ func (l *Lease) Err() error {
 		return nil
 	}
 }
+
+// Until is until when, by this process's clock, the server keeps the lease for certain, as far as is known by now: each acknowledged heartbeat moves it on. The
+// server counts the TTL from when a heartbeat arrives, so it is counted here from when that was begun, less an eighth: for clocks that run unevenly, and for
+// what has to be ended in time.
+func (l *Lease) Until() time.Time { return l.begun.Load().Add(l.ttl - l.ttl/8) }
 
 // KeeperConfig says how a keeper's leases are. TTL is needed.
 type KeeperConfig struct {
@@ -297,8 +305,9 @@ func (k *Keeper) rest(d time.Duration, up <-chan nats.Status) {
 // grant takes a new lease. Where the answer is lost, the lease that may have been made is left to run out:
 // nothing names it.
 func (k *Keeper) grant() (*Lease, error) {
-	l := &Lease{ID: cryptorand.Text(), done: make(chan struct{})}
+	l := &Lease{ID: cryptorand.Text(), ttl: k.cfg.TTL, done: make(chan struct{})}
 	began := time.Now()
+	l.begun.Store(&began)
 	rev, err := k.renew(l)
 	if err != nil {
 		return nil, err
@@ -358,7 +367,7 @@ func (k *Keeper) keep(l *Lease) error {
 			return nil
 		case err == nil:
 			l.rev, unsure, retry, wait = rev, false, 0, k.interval()
-			k.acknowledged(began)
+			k.acknowledged(l, began)
 		case errors.Is(err, tenant.ErrConflict):
 			return fmt.Errorf("%w: its key ran out or was sealed: %w", ErrLost, err)
 		case time.Since(k.Renewed()) > k.cfg.TTL:
@@ -411,7 +420,8 @@ func (k *Keeper) adopt(l *Lease) (uint64, error) {
 }
 
 // acknowledged notes a heartbeat that was begun at the given time.
-func (k *Keeper) acknowledged(began time.Time) {
+func (k *Keeper) acknowledged(l *Lease, began time.Time) {
+	l.begun.Store(&began)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if now := time.Now(); now.Sub(k.renewed) > k.tooLate() {

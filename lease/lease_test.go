@@ -44,7 +44,9 @@ func newKeeper(t *testing.T, b *tenant.Bucket, cfg KeeperConfig) *Keeper {
 func newReaper(t *testing.T, b *tenant.Bucket) *Reaper {
 	t.Helper()
 	r := NewReaper(b, ReaperConfig{
-		TTL: MinTTL, Filter: tenant.AllServices, LeaseOf: func(value []byte) (string, bool) { return string(value), len(value) > 0 },
+		TTL: MinTTL, LeaseOf: func(key string, value []byte) (string, bool) {
+			return string(value), len(value) > 0 && tenant.ByLease(key)
+		},
 	})
 	t.Cleanup(r.Close)
 	return r
@@ -152,7 +154,7 @@ func TestLostAnswerIsAdopted(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
 	k := newKeeper(t, b, KeeperConfig{})
-	l := &Lease{ID: "by-hand", done: make(chan struct{})}
+	l := &Lease{ID: "by-hand", ttl: k.cfg.TTL, done: make(chan struct{})}
 	key := tenant.LeaseKey(l.ID)
 	l.rev = put(t, b, key, "granted")
 	if _, err := k.adopt(l); err == nil || errors.Is(err, tenant.ErrConflict) {
@@ -576,7 +578,9 @@ func TestSweepOfAFullBucket(t *testing.T) {
 		}
 	})
 	r := newReaper(t, b)
-	r.cfg.LeaseOf = func(value []byte) (string, bool) { return strings.TrimSpace(string(value)), true }
+	r.cfg.LeaseOf = func(key string, value []byte) (string, bool) {
+		return strings.TrimSpace(string(value)), tenant.ByLease(key)
+	}
 	r.Start()
 	isReaped(t, b, "svc.web.a", 3*MinTTL)
 }
@@ -729,5 +733,38 @@ func TestLeaseIsTriedForWhoAsks(t *testing.T) {
 	}
 	if _, err := k.Lease(t.Context()); err != nil {
 		t.Errorf("with room again: %v", err)
+	}
+}
+
+// A lease that is renewed no more is over by its owner's clock before the server says so, and each heartbeat moves that on. Seen to fail with a time that is counted from when
+// the answer came and a TTL and a quarter long.
+func TestUntilIsBeforeTheMarker(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	k := newKeeper(t, b, KeeperConfig{})
+	l := held(t, k)
+	granted := l.Until()
+	natstest.Eventually(t, MinTTL, func() error {
+		if !l.Until().After(granted) {
+			return errors.New("no heartbeat moved it on")
+		}
+		return nil
+	})
+	if err := k.Close(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if left := time.Until(l.Until()); left < MinTTL/2 || left > MinTTL*7/8 {
+		t.Errorf("%s are left right after a heartbeat", left)
+	}
+	natstest.Eventually(t, MinTTL+time.Second, func() error {
+		if has(t, b, tenant.LeaseKey(l.ID)) {
+			return errors.New("the lease lives")
+		}
+		return nil
+	})
+	if early := time.Since(l.Until()); early < MinTTL/8 {
+		t.Errorf("over by the owner's clock only %s before the server's marker", early)
+	} else {
+		t.Logf("over by the owner's clock %s before the server's marker", early.Round(time.Millisecond))
 	}
 }

@@ -52,11 +52,11 @@ type heldKey struct {
 
 // heldKeys reads every key that lives by a lease.
 func (r *Reaper) heldKeys(ctx context.Context) (keys []heldKey, err error) {
-	err = r.bucket.Scan(ctx, r.cfg.Filter, true, func(e tenant.Entry) {
+	err = r.bucket.Scan(ctx, ">", true, func(e tenant.Entry) {
 		if e.Op != tenant.Put {
 			return
 		}
-		if id, ok := r.cfg.LeaseOf(e.Value); ok {
+		if id, ok := r.cfg.LeaseOf(e.Key, e.Value); ok {
 			e.Value = nil
 			keys = append(keys, heldKey{e, id})
 		}

@@ -10,12 +10,11 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// ReaperConfig says how a reaper works. TTL, Filter and LeaseOf are needed.
+// ReaperConfig says how a reaper works. TTL and LeaseOf are needed.
 type ReaperConfig struct {
-	TTL     time.Duration                           // of this bucket's leases, as far as this process knows
-	Filter  string                                  // of the keys that live by leases
-	LeaseOf func(value []byte) (id string, ok bool) // the lease that a key's value names
-	Steady  func(d time.Duration) bool              // whether this process's own heartbeats were in time for d; nil: always
+	TTL     time.Duration                                       // of this bucket's leases, as far as this process knows
+	LeaseOf func(key string, value []byte) (id string, ok bool) // the lease that a key lives by; not ok where it lives by none
+	Steady  func(d time.Duration) bool                          // whether this process's own heartbeats were in time for d; nil: always
 	Logger  *slog.Logger
 }
 

@@ -12,8 +12,8 @@ type Role string
 
 // The roles. Each of them but RoleAdmin reads the whole tenant.
 const (
-	RoleService   Role = "service"   // registers any service, observes and reaps
-	RoleRegistrar Role = "registrar" // registers the services that are named, and observes
+	RoleService   Role = "service"   // registers any service, holds any name exclusively, observes and reaps
+	RoleRegistrar Role = "registrar" // registers the services that are named, holds their names exclusively, and observes
 	RoleObserver  Role = "observer"  // observes
 	RoleReaper    Role = "reaper"    // observes and reaps; what it may write is what a service may
 	RoleAdmin     Role = "admin"     // makes, changes and deletes the bucket, and reads nothing
@@ -50,7 +50,7 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	a := Access{Inbox: "_INBOX_" + tenant + "." + rand.Text()}
 	stream, keys := "KV_"+bucket, "$KV."+bucket+"."
 	reaps := func() {
-		a.Publish = append(a.Publish, keys+AllServices, keys+LeaseKey("*"), keys+SweepKey,
+		a.Publish = append(a.Publish, keys+AllServices, keys+"lock.*.*", keys+LeaseKey("*"), keys+SweepKey,
 			"$JS.API.CONSUMER.INFO."+stream+".reaper", "$JS.API.CONSUMER.MSG.NEXT."+stream+".reaper",
 			"$JS.ACK."+stream+".reaper.*.*.*.*.*", "$JS.ACK.*.*."+stream+".reaper.*.*.*.*.>")
 	}
@@ -78,7 +78,8 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 			if err != nil {
 				return Access{}, fmt.Errorf("tenant: service: %w", err)
 			}
-			a.Publish = append(a.Publish, keys+filter)
+			lock, _ := LockFilter(name) // the name was checked
+			a.Publish = append(a.Publish, keys+filter, keys+lock)
 		}
 		a.Publish = append(a.Publish, keys+LeaseKey("*"))
 	default:

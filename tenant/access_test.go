@@ -30,7 +30,7 @@ func foreign(stream, bucket string, consumers ...string) []string {
 			list = append(list, "$JS.ACK."+stream+"."+c+"."+one+"."+c+".1.1.1", "$JS.ACK."+stream+"."+c+"."+c+"."+one+".1.1.1", "$JS.FC."+stream+"."+c+"."+one)
 		}
 	}
-	for _, key := range []string{"svc.web.a", "svc.web.>", "lease.L", "sweep", "other"} {
+	for _, key := range []string{"svc.web.a", "svc.web.>", "lease.L", "lock.web.a", "sweep", "other"} {
 		list = append(list, "$KV."+bucket+"."+key, "$JS.API.DIRECT.GET."+stream+".$KV."+bucket+"."+key)
 	}
 	return append(list, "$KV."+bucket+".svc.KV_registry_acme.reaper", "$KV."+bucket+".svc.registry_acme")

@@ -4,9 +4,10 @@ import "strings"
 
 // The keys of a bucket:
 //
-//	svc.<service>.<id>   a registration, without TTL
-//	lease.<lease id>     a lease, with TTL
-//	sweep                the sweep's timer, with TTL
+//	svc.<service>.<id>    a registration, without TTL
+//	lock.<name>.<ticket>  a place in the line for a name that one process holds at a time, without TTL
+//	lease.<lease id>      a lease, with TTL
+//	sweep                 the sweep's timer, with TTL
 const (
 	AllServices = "svc.>"   // filter: every registration
 	AllLeases   = "lease.>" // filter: every lease
@@ -51,6 +52,20 @@ func ParseServiceKey(key string) (service, id string, ok bool) {
 	}
 	id, err = DecodeToken(i)
 	return service, id, err == nil
+}
+
+// LockFilter is the filter of all tickets of a name; the error wraps [ErrInvalidName]. A ticket's key has its id, a key token, in place of the '*'.
+func LockFilter(name string) (string, error) {
+	n, err := EncodeToken(name)
+	if err != nil {
+		return "", err
+	}
+	return "lock." + n + ".*", nil
+}
+
+// ByLease reports whether a key is of those that live by a lease, and are purged with it: registrations and tickets.
+func ByLease(key string) bool {
+	return strings.HasPrefix(key, "svc.") || strings.HasPrefix(key, "lock.")
 }
 
 // LeaseKey is the key of a lease. Lease ids are made by package lease and are key tokens already.

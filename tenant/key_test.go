@@ -129,3 +129,24 @@ func TestLeaseKey(t *testing.T) {
 		}
 	}
 }
+
+// No name reaches another's line, nor a line a service's keys; and what a reaper may purge are registrations and tickets.
+func TestLockFilter(t *testing.T) {
+	for name, want := range map[string]string{"job": "lock.job.*", "a.b": "lock.a=2Eb.*", "*": "lock.=2A.*", ">": "lock.=3E.*"} {
+		if got, err := LockFilter(name); got != want || err != nil {
+			t.Errorf("%q: %q, %v", name, got, err)
+		}
+	}
+	for _, name := range []string{"", "\xff", strings.Repeat("x", MaxName+1)} {
+		if got, err := LockFilter(name); !errors.Is(err, ErrInvalidName) {
+			t.Errorf("%.10q: %q, %v", name, got, err)
+		}
+	}
+	for key, want := range map[string]bool{
+		"svc.web.1": true, "lock.job.X": true, "lease.L": false, "sweep": false, "svc": false, "lock": false, "locks.job.X": false, "": false,
+	} {
+		if ByLease(key) != want {
+			t.Errorf("ByLease(%q) is %v", key, !want)
+		}
+	}
+}

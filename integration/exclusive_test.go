@@ -1,0 +1,413 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// patient is for tests in which no lease is to be lost, on a machine that has other work.
+func patient() kvregistry.Option { return kvregistry.TTL(20 * time.Second) }
+
+// exclusive holds a name, within a time.
+func exclusive(t testing.TB, r *kvregistry.Registry, name string, within time.Duration) *kvregistry.Hold {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	h, err := r.Exclusive(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// isOver waits until a hold is over, and checks why.
+func isOver(t testing.TB, h *kvregistry.Hold, within time.Duration, why error) {
+	t.Helper()
+	select {
+	case <-h.Done():
+	case <-time.After(within):
+		t.Fatalf("%s is still held after %s", h.Name(), within)
+	}
+	if err := h.Err(); !errors.Is(err, kvregistry.ErrNotHeld) || !errors.Is(err, why) {
+		t.Errorf("it is over because of %v, want %v", err, why)
+	}
+}
+
+// granted is what a call of Exclusive came to.
+type granted struct {
+	who int
+	*kvregistry.Hold
+	err error
+	at  time.Time
+}
+
+// lineUp has somebody wait for a name, and returns when the place is taken.
+func lineUp(t *testing.T, nc *nats.Conn, r *kvregistry.Registry, name string, who int, to chan<- granted) {
+	t.Helper()
+	before := len(keys(t, nc, kvregistry.DefaultTenant, "lock."+name+"."))
+	go func() { // ends with the test's context
+		h, err := r.Exclusive(t.Context(), name)
+		to <- granted{who, h, err, time.Now()}
+	}()
+	natstest.Eventually(t, 5*time.Second, func() error {
+		if n := len(keys(t, nc, kvregistry.DefaultTenant, "lock."+name+".")); n != before+1 {
+			return fmt.Errorf("%d places are taken, want %d", n, before+1)
+		}
+		return nil
+	})
+}
+
+// Who waits gets the name in the order of coming, whatever process it waits in, and each with a higher token. Seen to fail with a line that goes by the keys' names.
+func TestExclusiveGoesInOrder(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	nc := s.Connect()
+	regs := []*kvregistry.Registry{open(t, s, patient()), open(t, s, patient()), open(t, s, patient())}
+	last := exclusive(t, regs[0], "job", 5*time.Second)
+	got := make(chan granted, 12)
+	for i := range cap(got) {
+		lineUp(t, nc, regs[i%len(regs)], "job", i, got)
+	}
+	for i := range cap(got) {
+		if len(got) > 0 {
+			t.Fatal("somebody holds what is held")
+		}
+		must(t, last.Release(t.Context()))
+		next := <-got
+		if next.err != nil || next.who != i || next.Token() <= last.Token() {
+			t.Fatalf("turn %d: %d has it, with token %d after %d: %v", i, next.who, next.Token(), last.Token(), next.err)
+		}
+		last = next.Hold
+	}
+	must(t, last.Close())
+	must(t, noneLeft(keys(t, nc, kvregistry.DefaultTenant, "lock.")))
+}
+
+// A release hands the name over at once: no time-out and no poll is waited for. Seen to fail with a view that is asked now and then.
+func TestReleaseHandsOverAtOnce(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	nc := s.Connect()
+	regs := []*kvregistry.Registry{open(t, s, patient()), open(t, s, patient())}
+	hold := exclusive(t, regs[0], "job", 5*time.Second)
+	var took []time.Duration
+	got := make(chan granted, 1)
+	for i := range 100 {
+		lineUp(t, nc, regs[(i+1)%2], "job", i, got)
+		began := time.Now()
+		must(t, hold.Release(t.Context()))
+		next := <-got
+		must(t, next.err)
+		took, hold = append(took, next.at.Sub(began)), next.Hold
+	}
+	slices.Sort(took)
+	t.Logf("handed over within %s at the median, %s at the most", took[50], took[99])
+	if took[50] > 50*time.Millisecond || took[99] > time.Second {
+		t.Error("that is not at once")
+	}
+}
+
+// At most one of many goroutines in several processes' registries holds a name. Seen to fail with tickets that hold the name as soon as they are written.
+func TestExclusiveIsExclusive(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	regs := []*kvregistry.Registry{open(t, s, patient()), open(t, s, patient()), open(t, s, patient())}
+	var holders, last uint64 // on purpose without a lock of its own: the race detector watches, too
+	var wg sync.WaitGroup
+	for i := range 9 {
+		wg.Go(func() {
+			for range 10 {
+				h := exclusive(t, regs[i%len(regs)], "job", 20*time.Second)
+				holders++
+				if holders != 1 || h.Token() <= last || h.Err() != nil {
+					t.Errorf("%d hold it, with token %d after %d: %v", holders, h.Token(), last, h.Err())
+				}
+				last = h.Token()
+				holders--
+				if err := h.Release(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Names have nothing to do with each other, nor with services, nor with those of another tenant.
+func TestExclusiveNames(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	r, other := open(t, s, patient()), open(t, s, kvregistry.Tenant("other"), patient())
+	must(t, r.ObserveContext(t.Context(), kvregistry.Everything))
+	for _, name := range []string{"a", "a.b", "a.*", "*", ">", " ", "网", strings.Repeat("x", 255)} {
+		for _, r := range []*kvregistry.Registry{r, other} {
+			if h := exclusive(t, r, name, 5*time.Second); h.Name() != name || h.Err() != nil {
+				t.Errorf("%q: %q, %v", name, h.Name(), h.Err())
+			}
+		}
+	}
+	for _, name := range []string{"", "\xff", strings.Repeat("x", 256)} {
+		if _, err := r.Exclusive(t.Context(), name); !errors.Is(err, kvregistry.ErrInvalidName) {
+			t.Errorf("%.10q: %v", name, err)
+		}
+	}
+	if names, err := r.ServiceNames(); err != nil || len(names) != 0 || r.Health().Skipped != 0 {
+		t.Errorf("services: %q, %v; skipped %d", names, err, r.Health().Skipped)
+	}
+}
+
+// ticketOf is the key by which a name is held.
+func ticketOf(t *testing.T, nc *nats.Conn, name string) (first string) {
+	t.Helper()
+	var place uint64
+	for _, key := range keys(t, nc, kvregistry.DefaultTenant, "lock."+name+".") {
+		e, err := bucket(t, nc, kvregistry.DefaultTenant).Get(t.Context(), key)
+		must(t, err)
+		if place == 0 || e.Revision() < place {
+			first, place = key, e.Revision()
+		}
+	}
+	return first
+}
+
+// Each way in which a hold ends closes Done, says why, and lets the next one in.
+func TestHoldEnds(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	nc := s.Connect()
+	next := open(t, s)
+	for name, how := range map[string]struct {
+		end func(r *kvregistry.Registry, h *kvregistry.Hold) error
+		why error
+	}{
+		"released": {func(_ *kvregistry.Registry, h *kvregistry.Hold) error {
+			return errors.Join(h.Release(t.Context()), h.Release(t.Context()), h.Close())
+		}, kvregistry.ErrNotHeld},
+		"registry-closed": {func(r *kvregistry.Registry, _ *kvregistry.Hold) error { return r.Close() }, kvregistry.ErrClosed},
+		"lease-sealed": {func(r *kvregistry.Registry, _ *kvregistry.Hold) error {
+			return bucket(t, nc, kvregistry.DefaultTenant).Purge(t.Context(), "lease."+r.Lease().ID)
+		}, kvregistry.ErrNotHeld}, // its lease is lost, or a sweep removed its key first
+		"key-removed": {func(*kvregistry.Registry, *kvregistry.Hold) error {
+			kv := bucket(t, nc, kvregistry.DefaultTenant)
+			return kv.Delete(t.Context(), ticketOf(t, nc, "key-removed"))
+		}, kvregistry.ErrNotHeld},
+		"key-overwritten": {func(*kvregistry.Registry, *kvregistry.Hold) error {
+			kv := bucket(t, nc, kvregistry.DefaultTenant)
+			_, err := kv.PutString(t.Context(), ticketOf(t, nc, "key-overwritten"), "{}")
+			return err
+		}, kvregistry.ErrNotHeld},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := open(t, s)
+			h := exclusive(t, r, name, 5*time.Second)
+			got := make(chan granted, 1)
+			lineUp(t, nc, next, name, 0, got)
+			must(t, how.end(r, h))
+			isOver(t, h, ttl, how.why)
+			select {
+			case n := <-got:
+				if n.err != nil || n.Token() <= h.Token() {
+					t.Errorf("%v, token %d after %d", n.err, n.Token(), h.Token())
+				}
+			case <-time.After(3 * ttl):
+				t.Error("the next one does not get it")
+			}
+		})
+	}
+}
+
+// A killed process's hold ends within its TTL and a second, be it in front or in the line. Seen to fail with reapers that look at registrations only.
+func TestHoldOfAKilledProcess(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	nc := s.Connect()
+	next := open(t, s)
+	time.Sleep(ttl) // its reaper has been there for two thirds of a TTL
+	dead := start(t, plan{URL: s.URL(), Hold: "job"})
+	got := make(chan granted, 1)
+	lineUp(t, nc, next, "job", 0, got)
+	dead.kill()
+	killed := time.Now()
+	n := <-got
+	must(t, n.err)
+	t.Logf("held by the next one %s after the kill, TTL %s", n.at.Sub(killed).Round(time.Millisecond), ttl)
+	if n.at.Sub(killed) > ttl+time.Second {
+		t.Error("that is too late")
+	}
+}
+
+// A holder that is cut off stops before the server ends its lease, and the next one begins after that; when the holder is back it does not hold the name again by itself. Seen to
+// fail with a hold that ends when the keeper says that its lease is lost: 0.5 s after the next one has it.
+func TestHolderThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	nc := s.Connect()
+	for how, hurt := range map[string]func(l *link){
+		"cut":         (*link).cut,
+		"black-holed": func(l *link) { l.blackhole(up, down) },
+		"deaf":        func(l *link) { l.blackhole(down) },
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
+			away, next := openOn(t, natstest.Connect(t, l.URL())), open(t, s)
+			h := exclusive(t, away, how, 5*time.Second)
+			got := make(chan granted, 1)
+			lineUp(t, nc, next, how, 0, got)
+			hurt(l)
+			cut := time.Now()
+			for h.Err() == nil {
+				if len(got) > 0 && h.Err() == nil {
+					t.Fatal("two hold it")
+				}
+				time.Sleep(time.Millisecond) // between two looks
+			}
+			over := time.Now()
+			isOver(t, h, 100*time.Millisecond, kvregistry.ErrLeaseLost)
+			n := <-got
+			must(t, n.err)
+			t.Logf("over %s after the cut, held by the next one %s after that", over.Sub(cut).Round(time.Millisecond), n.at.Sub(over).Round(time.Millisecond))
+			l.heal()
+			again := make(chan granted, 1)
+			go func() { // ends with the test's context
+				h, err := away.Exclusive(t.Context(), how)
+				again <- granted{0, h, err, time.Now()}
+			}()
+			select {
+			case a := <-again:
+				t.Fatalf("held twice: %v", a.err)
+			case <-time.After(ttl):
+			}
+			must(t, n.Release(t.Context()))
+			a := <-again
+			if a.err != nil || a.Token() <= n.Token() || h.Err() == nil {
+				t.Errorf("%v; token %d after %d; the first hold: %v", a.err, a.Token(), n.Token(), h.Err())
+			}
+		})
+	}
+}
+
+// Bytes that are no ticket are in nobody's way, and a ticket whose lease never was is only until it is swept. Seen to fail with lines in which every key has a place.
+func TestLineOfOddKeys(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	r := open(t, s)
+	kv := bucket(t, s.Connect(), kvregistry.DefaultTenant)
+	for i, value := range []string{"", "\xff", "{}", "null", `{"format":1}`, `{"format":1,"lease":"a.b"}`, strings.Repeat("x", 10_000)} {
+		_, err := kv.PutString(t.Context(), fmt.Sprintf("lock.job.%d", i), value)
+		must(t, err)
+	}
+	must(t, exclusive(t, r, "job", 5*time.Second).Close())
+	_, err := kv.PutString(t.Context(), "lock.job.dead", `{"format":1,"lease":"NEVER"}`)
+	must(t, err)
+	must(t, exclusive(t, r, "job", 4*ttl).Close())
+}
+
+// Who gives up waiting leaves no place behind, be it before the key is written, while its write has no answer, or in the line. Seen to fail with a ticket that is not taken back.
+func TestWaitThatIsGivenUp(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	nc := s.Connect()
+	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
+	holder, waits := open(t, s, patient()), openOn(t, natstest.Connect(t, l.URL()), patient())
+	h := exclusive(t, holder, "job", 5*time.Second)
+	give := func(within time.Duration) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		if _, err := waits.Exclusive(ctx, "job"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+	}
+	give(300 * time.Millisecond)
+	l.blackhole(down)
+	give(300 * time.Millisecond)
+	l.heal()
+	natstest.Eventually(t, 10*time.Second, func() error {
+		if left := keys(t, nc, kvregistry.DefaultTenant, "lock."); len(left) != 1 {
+			return noneLeft(left)
+		}
+		return nil
+	})
+	must(t, h.Close())
+	must(t, exclusive(t, waits, "job", 5*time.Second).Close())
+}
+
+// A bucket that is deleted and made anew ends every hold. Those who waited then wait for a TTL, in which a holder that is cut off finds out. Seen to fail without that wait: the next one had it after some ms.
+func TestHoldEndsWithTheBucket(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	nc := s.Connect()
+	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
+	away, next := openOn(t, natstest.Connect(t, l.URL())), open(t, s)
+	h := exclusive(t, away, "job", 5*time.Second)
+	got := make(chan granted, 1)
+	lineUp(t, nc, next, "job", 0, got)
+	l.blackhole(up, down)
+	js, err := jetstream.New(nc)
+	must(t, err)
+	must(t, js.DeleteKeyValue(t.Context(), "registry_default"))
+	for h.Err() == nil {
+		if len(got) > 0 && h.Err() == nil {
+			t.Fatal("two hold it")
+		}
+		time.Sleep(time.Millisecond) // between two looks
+	}
+	select {
+	case n := <-got:
+		must(t, n.err)
+	case <-time.After(4 * ttl):
+		t.Error("nobody holds it in the new bucket")
+	}
+}
+
+// What was held leaves no key, no consumer and no tombstone for long. Seen to fail with tombstones as registrations have them.
+func TestHoldsLeaveNothing(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	nc := s.Connect()
+	r := open(t, s, patient())
+	for i := range 50 {
+		must(t, exclusive(t, r, fmt.Sprintf("job-%d", i%5), 5*time.Second).Close())
+	}
+	if n := len(views(natstest.Consumers(t, nc, "KV_registry_default"))); n != 1 {
+		t.Errorf("%d consumers for 5 names, want 1", n)
+	}
+	must(t, noneLeft(keys(t, nc, kvregistry.DefaultTenant, "lock.")))
+	js, err := jetstream.New(nc)
+	must(t, err)
+	stream, err := js.Stream(t.Context(), "KV_registry_default")
+	must(t, err)
+	last, err := stream.GetLastMsgForSubject(t.Context(), "$KV.registry_default.lock.job-4.*")
+	must(t, err)
+	if got := last.Header.Get("Nats-TTL"); got != "10s" {
+		t.Errorf("a ticket's end is kept for %q", got)
+	}
+	waits := make(chan granted, 1)
+	other := open(t, s, patient())
+	h := exclusive(t, other, "job", 5*time.Second)
+	lineUp(t, nc, r, "job", 0, waits)
+	must(t, r.Close())
+	if w := <-waits; !errors.Is(w.err, kvregistry.ErrClosed) {
+		t.Errorf("who waited in a registry that was closed got %v", w.err)
+	}
+	must(t, h.Close())
+	must(t, other.Close())
+	must(t, noneLeft(keys(t, nc, kvregistry.DefaultTenant, "lock.")))
+	must(t, noneLeft(views(natstest.Consumers(t, nc, "KV_registry_default"))))
+	if _, err := r.Exclusive(t.Context(), "job"); !errors.Is(err, kvregistry.ErrClosed) {
+		t.Errorf("a closed registry: %v", err)
+	}
+}

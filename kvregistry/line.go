@@ -1,0 +1,208 @@
+package kvregistry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kvregistry/go/lease"
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/watcher"
+)
+
+// ticket is a place in a name's line: a key that is written once, whose revision is the place. Whose is the lowest holds the name.
+type ticket struct {
+	key   string
+	lease *lease.Lease
+	once  bool          // its first write was acknowledged, so that no other is under way; its caller's, until it quits
+	moved chan struct{} // its line changed since it was last looked at; holds one
+	left  chan struct{} // closed when nothing more is to be done about its key
+
+	// Guarded by lines.mu.
+	place uint64 // its key's revision, once the view has shown it
+	gone  bool   // its key was removed, or written by another, or went with the bucket
+	err   error  // why its key could not be removed
+}
+
+// lines are the names' lines as far as this process looks at them, and its own tickets in them.
+//
+// That a ticket is the first of its line is a thing that stays true, however far behind the view may be: a key's revision is above all that were written
+// before, so what comes later stands behind, and a view that shows a ticket shows whatever stood before it then, or that it has left.
+type lines struct {
+	ttl  time.Duration
+	view *watcher.View // has a consumer of its own, and only in a process that takes tickets
+
+	mu      sync.Mutex // guards what follows, and the tickets
+	started bool
+	closed  bool
+	places  map[string]map[string]uint64 // the revisions of a line's keys
+	tickets map[string]*ticket           // this process's own, by key
+	remade  time.Time                    // when the bucket was last seen to be made anew
+}
+
+func newLines(ttl time.Duration) *lines {
+	return &lines{ttl: ttl, places: map[string]map[string]uint64{}, tickets: map[string]*ticket{}}
+}
+
+// lineOf is the part of a key that the keys of a line share.
+func lineOf(key string) string { return key[:strings.LastIndexByte(key, '.')+1] }
+
+// watch has the view show a line, from now on for as long as the registry lives, and waits until it does.
+func (ls *lines) watch(ctx context.Context, filter string) error {
+	ls.mu.Lock()
+	switch {
+	case ls.closed:
+		ls.mu.Unlock()
+		return ErrClosed
+	case !ls.started:
+		ls.started = true
+		ls.view.Start() // ends with its Close, which Registry.Close calls
+	}
+	ls.mu.Unlock()
+	ls.view.Watch(filter)
+	return ls.view.Wait(ctx, filter)
+}
+
+// enter makes a ticket, of which nothing is written yet.
+func (ls *lines) enter(key string, l *lease.Lease) (*ticket, error) {
+	t := &ticket{key: key, lease: l, moved: make(chan struct{}, 1), left: make(chan struct{})}
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.closed {
+		return nil, ErrClosed
+	}
+	ls.tickets[t.key] = t
+	return t, nil
+}
+
+// leave forgets a ticket whose key is gone, or can't be removed.
+func (ls *lines) leave(t *ticket, err error) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	delete(ls.tickets, t.key)
+	t.err = err
+	close(t.left)
+}
+
+// apply takes what the view saw.
+func (ls *lines) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if snapshot != nil && snapshot.Reset {
+		ls.remade = time.Now()
+		for _, t := range ls.tickets {
+			t.gone = true
+		}
+	}
+	for _, ch := range changes {
+		ls.see(ch)
+	}
+	for _, t := range ls.tickets {
+		t.wake()
+	}
+}
+
+// see takes one change. The caller holds ls.mu.
+func (ls *lines) see(ch watcher.Change) {
+	line := lineOf(ch.Key)
+	if ch.Op == tenant.Put && isTicket(ch) {
+		if ls.places[line] == nil {
+			ls.places[line] = map[string]uint64{}
+		}
+		ls.places[line][ch.Key] = ch.Revision
+	} else if delete(ls.places[line], ch.Key); len(ls.places[line]) == 0 {
+		delete(ls.places, line)
+	}
+	if t := ls.tickets[ch.Key]; t != nil {
+		t.gone = t.gone || ch.Op != tenant.Put || t.place != 0 // a ticket is written once
+		t.place = ch.Revision
+	}
+}
+
+// longestTicket is how many bytes a ticket's value has at the most.
+const longestTicket = 4 << 10
+
+// readTicket is isTicket of what the view saw, of which the value is not kept.
+func readTicket(ch watcher.Change) any { return isTicket(ch) }
+
+// isTicket reports whether what stands at a key is a ticket, be its format a newer one. Other bytes have no place: no lease would ever end them.
+func isTicket(ch watcher.Change) bool {
+	if read, ok := ch.Read.(bool); ok {
+		return read
+	}
+	var head struct {
+		Format int `json:"format"`
+	}
+	_, ok := leaseOf(ch.Value)
+	return ok || json.Unmarshal(ch.Value, &head) == nil && head.Format > format
+}
+
+func (t *ticket) wake() {
+	select {
+	case t.moved <- struct{}{}:
+	default:
+	}
+}
+
+// standing is how a ticket stands at one moment.
+type standing struct {
+	place uint64    // 0 where its key was not seen yet
+	ahead int       // how many stand before it
+	over  error     // why it stands no more: errGone or ErrClosed
+	from  time.Time // when it may hold the name at the earliest
+}
+
+// standing says how a ticket stands. Where the bucket was made anew, whoever held a name in the one before may not know yet: nobody holds one for a TTL.
+func (ls *lines) standing(t *ticket) (s standing) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	s.place = t.place
+	switch {
+	case ls.closed:
+		s.over = ErrClosed
+	case t.gone:
+		s.over = errGone
+	}
+	for _, place := range ls.places[lineOf(t.key)] {
+		if place < t.place {
+			s.ahead++
+		}
+	}
+	if !ls.remade.IsZero() {
+		s.from = ls.remade.Add(ls.ttl)
+	}
+	return s
+}
+
+// close ends all that this process holds, and waits until its tickets have left.
+func (ls *lines) close(ctx context.Context) error {
+	ls.mu.Lock()
+	ls.closed = true
+	var list []*ticket
+	for _, t := range ls.tickets {
+		list = append(list, t)
+		t.wake()
+	}
+	ls.mu.Unlock()
+	for _, t := range list {
+		if err := ls.gone(ctx, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gone waits until a ticket has left.
+func (ls *lines) gone(ctx context.Context, t *ticket) error {
+	select {
+	case <-t.left:
+		ls.mu.Lock()
+		defer ls.mu.Unlock()
+		return t.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %s is removed as soon as NATS answers: %w", ErrPending, t.key, ctx.Err())
+	}
+}

@@ -1,0 +1,80 @@
+package kvregistry
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/watcher"
+)
+
+// A ticket's standing follows from what the view saw, in whatever order lines come and go. Seen to fail with places that go by what came last, and with a removal that
+// counts for another line; and with places for bytes that are no ticket.
+func TestStanding(t *testing.T) {
+	ls := newLines(time.Minute)
+	own, err := ls.enter("lock.a.OWN", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(key string, rev uint64) watcher.Change {
+		return watcher.Change{Key: key, Revision: rev, Value: []byte(`{"format":1,"lease":"L"}`)}
+	}
+	bytes := func(key string, rev uint64, value string) watcher.Change {
+		return watcher.Change{Key: key, Revision: rev, Value: []byte(value)}
+	}
+	gone := func(key string) watcher.Change { return watcher.Change{Key: key, Op: tenant.Purge} }
+	for i, step := range []struct {
+		change watcher.Change
+		place  uint64
+		ahead  int
+	}{
+		{put("lock.a.X", 5), 0, 0},
+		{put("lock.b.Z", 6), 0, 0},
+		{bytes("lock.a.Y", 7, `{"format":2,"lease":7}`), 0, 0}, // a newer format's
+		{bytes("lock.a.V", 4, "by hand"), 0, 0},
+		{bytes("lock.a.U", 3, `{"format":1}`), 0, 0},
+		{put("lock.a.OWN", 8), 8, 2},
+		{put("lock.a.W", 9), 8, 2},
+		{gone("lock.b.Z"), 8, 2},
+		{gone("lock.a.Y"), 8, 1},
+		{put("lock.a.X", 10), 8, 0}, // written again: it stands behind
+		{gone("lock.a.X"), 8, 0},
+		{gone("lock.a.W"), 8, 0},
+	} {
+		ls.apply([]watcher.Change{step.change}, nil)
+		if s := ls.standing(own); s.place != step.place || s.ahead != step.ahead || s.over != nil || !s.from.IsZero() {
+			t.Fatalf("step %d: %+v", i, s)
+		}
+		if len(own.moved) != 1 {
+			t.Fatalf("step %d: who waits was not told", i)
+		}
+		<-own.moved
+	}
+	ls.apply([]watcher.Change{gone("lock.a.OWN")}, nil)
+	if s := ls.standing(own); s.over != errGone || len(ls.places) != 0 {
+		t.Errorf("%+v; %v", s, ls.places)
+	}
+}
+
+// A ticket is over that was written by another, or whose bucket was made anew; then nobody holds a name for a TTL.
+func TestStandingThatIsLost(t *testing.T) {
+	for name, see := range map[string]func(ls *lines){
+		"overwritten": func(ls *lines) { ls.apply([]watcher.Change{{Key: "lock.a.OWN", Revision: 9}}, nil) },
+		"made anew":   func(ls *lines) { ls.apply(nil, &watcher.Snapshot{Reset: true}) },
+	} {
+		ls := newLines(time.Minute)
+		own, err := ls.enter("lock.a.OWN", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ls.apply([]watcher.Change{{Key: "lock.a.OWN", Revision: 8}}, &watcher.Snapshot{})
+		if s := ls.standing(own); s.over != nil {
+			t.Fatalf("%s: %+v", name, s)
+		}
+		see(ls)
+		s := ls.standing(own)
+		if s.over != errGone || s.from.IsZero() != (name == "overwritten") || time.Until(s.from) > time.Minute {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+}
