@@ -29,7 +29,7 @@ const ttl = 2 * time.Second
 // TestMain runs the tests, or, where a test asks for it, one process of another kind.
 func TestMain(m *testing.M) {
 	for role, run := range map[string]func(plan string) int{
-		"SERVICE": serviceProcess, "WORKER": workerProcess, "SERVER": serverProcess, "CONFIGURED": configuredProcess,
+		"SERVICE": serviceProcess, "WORKER": workerProcess, "LOCKER": lockerProcess, "SERVER": serverProcess, "CONFIGURED": configuredProcess,
 	} {
 		if plan := os.Getenv("KVREGISTRY_TEST_" + role); plan != "" {
 			os.Exit(run(plan))

@@ -8,8 +8,8 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// A ticket's standing follows from what the view saw, in whatever order lines come and go. Seen to fail with places that go by what came last, and with a removal that
-// counts for another line; and with places for bytes that are no ticket.
+// A ticket's standing follows from what the view saw, in whatever order lines come and go. Seen to fail with places for bytes
+// that are no ticket.
 func TestStanding(t *testing.T) {
 	ls := newLines(time.Minute)
 	own, err := ls.enter("lock.a.OWN", nil)

@@ -736,8 +736,8 @@ func TestLeaseIsTriedForWhoAsks(t *testing.T) {
 	}
 }
 
-// A lease that is renewed no more is over by its owner's clock before the server says so, and each heartbeat moves that on. Seen to fail with a time that is counted from when
-// the answer came and a TTL and a quarter long.
+// A lease that is renewed no more is over by its owner's clock before the server says so, and each heartbeat moves that on. Seen to fail with a TTL and a
+// quarter.
 func TestUntilIsBeforeTheMarker(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
