@@ -38,7 +38,8 @@ func inTurn(list []*Candidate) func(Request) int {
 	return func(Request) int { return int(t.Next() % n) }
 }
 
-// Candidate is an instance that a [Lookup] may pick, with what the Lookup knows of its calls. Where the instance says something new it becomes another Candidate, that knows the same.
+// Candidate is an instance that a [Lookup] may pick, with what the Lookup knows of its calls. Where the instance says something new it becomes another Candidate, that
+// knows the same.
 type Candidate struct {
 	Service *Service // it must not be changed
 	*calls
@@ -71,25 +72,35 @@ func (c *calls) begin() (done func(error)) {
 	return c.done
 }
 
-// candidates are the instances that the filters let through. What is known of those that were there before is kept. The caller holds l.mu.
-func (l *Lookup) candidates(snap *Snapshot, before []*Candidate) (list []*Candidate) {
-	for s := range snap.list.all(snap.choice(l.filters)) {
+// candidates are the instances that the filters let through. What is known of those that were there before is kept. Most are the same as before, and neither they nor their
+// candidates are looked at: of a large service they are in no cache. The caller holds l.mu.
+func (l *Lookup) candidates(snap *Snapshot, was *prepared) (all []*Candidate, from []*Service) {
+	choice := snap.choice(l.filters)
+	if n := snap.list.count(choice); len(l.filters) == 0 {
+		all, from = make([]*Candidate, 0, n), make([]*Service, 0, n)
+	}
+	i := 0
+	for s := range snap.list.all(choice) {
 		if !matches(l.filters, s) {
 			continue
 		}
-		for len(before) > 0 && before[0].Service.ID < s.ID {
-			before = before[1:]
+		for i < len(was.from) && was.from[i] != s && was.from[i].ID < s.ID {
+			i++
 		}
+		var c *Candidate
 		switch {
-		case len(before) == 0 || before[0].Service.ID != s.ID:
-			list = append(list, &Candidate{Service: s, calls: l.newCalls()})
-		case before[0].Service == s:
-			list = append(list, before[0])
+		case i < len(was.from) && was.from[i] == s:
+			c = was.all[i]
+			i++
+		case i < len(was.from) && was.from[i].ID == s.ID:
+			c = &Candidate{Service: s, calls: was.all[i].calls}
+			i++
 		default:
-			list = append(list, &Candidate{Service: s, calls: before[0].calls})
+			c = &Candidate{Service: s, calls: l.newCalls()}
 		}
+		all, from = append(all, c), append(from, s)
 	}
-	return list
+	return all, from
 }
 
 // newCalls makes what ends calls once: a call then allocates nothing.
@@ -117,6 +128,9 @@ type InstanceHealth struct {
 // Health is a read of memory: it asks no server and does not wait. It has no instance before the service was read.
 func (l *Lookup) Health() (h LookupHealth) {
 	snap := l.svc.snap.Load()
+	if p := l.now.Load(); snap == nil && p != nil {
+		snap = p.snap // from the run before
+	}
 	if snap == nil {
 		return h
 	}

@@ -96,8 +96,8 @@ func (b *bare) gives(want ...string) {
 
 var errCall = errors.New("connection refused")
 
-// An instance whose calls fail is set aside; when its time is over one call tries it. Seen to fail with a probe that anyone may make, with one whose success does not count, and with a
-// wait that does not grow.
+// An instance whose calls fail is set aside; when its time is over one call tries it. Seen to fail with a probe that anyone may make, with one whose success does not
+// count, and with a wait that does not grow.
 func TestFailingInstanceIsSetAsideAndTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBare(t, Outcome{Failures: 3, Aside: 4 * time.Second, Longest: 16 * time.Second})
@@ -157,8 +157,8 @@ func TestProbeThatTellsNothing(t *testing.T) {
 	})
 }
 
-// What is no failure sets nobody aside: a cancelled call, an error that is the caller's own, any error where outcomes don't count. A cancelled call is no success either. Seen to fail with
-// errors that all count.
+// What is no failure sets nobody aside: a cancelled call, an error that is the caller's own, any error where outcomes don't count. A cancelled call is no success either.
+// Seen to fail with errors that all count.
 func TestWhatIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own := errors.New("no such page")
@@ -314,6 +314,37 @@ func TestPreparedOnce(t *testing.T) {
 	}
 }
 
+// What is known of an instance stays when it says something new, and goes with it. Seen to fail with calls that are counted anew.
+func TestKnownAsLongAsItIsThere(t *testing.T) {
+	b := newBare(t, Outcome{Failures: 1, Aside: time.Hour})
+	b.are("a", "b", "c")
+	b.call("b")(errCall)
+	busy := b.call("c")
+	delete(b.known, "b")
+	delete(b.known, "c")
+	b.are("0", "a", "b", "c", "d")
+	b.gives("0", "a", "c", "d")
+	if h := b.Health().Instances[3]; h.InFlight != 1 {
+		t.Errorf("%+v, want one call in flight", h)
+	}
+	busy(nil)
+	b.are("a")
+	b.gives("a")
+	b.are("a", "b")
+	b.gives("a", "b")
+}
+
+// Health tells of instances that were picked from the snapshot of the run before, too. Seen to fail where the view's alone is looked at.
+func TestHealthBeforeTheServiceWasRead(t *testing.T) {
+	b := newBare(t)
+	b.are("a", "b")
+	b.pick()
+	b.svc.snap.Store(nil)
+	if h := b.Health(); len(h.Instances) != 2 {
+		t.Errorf("%+v, want two instances", h)
+	}
+}
+
 // A million picks of several goroutines are even, through all that a look-up does. Seen to fail where each call begins anew.
 func TestPicksAreEven(t *testing.T) {
 	b := newBare(t)
@@ -346,7 +377,8 @@ func TestPicksAreEven(t *testing.T) {
 	}
 }
 
-// Any number of goroutines pick while instances come, go, fail and are set aside; no call stays counted. Seen to fail, with the race detector, without the lock around Health's reading.
+// Any number of goroutines pick while instances come, go, fail and are set aside; no call stays counted. Seen to fail, with the race detector, without the lock around
+// Health's reading.
 func TestPicksAtOnce(t *testing.T) {
 	b := newBare(t, Outcome{Failures: 2, Aside: time.Microsecond, Longest: time.Millisecond})
 	all := []string{"a", "b", "c", "d", "e"}

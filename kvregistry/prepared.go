@@ -31,6 +31,7 @@ type Lookup struct {
 type prepared struct {
 	snap *Snapshot
 	all  []*Candidate // what the filters let through, ordered by id
+	from []*Service   // of each of all
 	sure choosable    // those that are not set aside: one at least, where there is one at all
 	try  choosable    // these, and those whose time is over; empty where there are none
 	due  time.Time    // when the next of those set aside is to be tried; zero where none is
@@ -160,12 +161,12 @@ func (l *Lookup) refresh(snap *Snapshot) *prepared {
 	if p == nil {
 		p = new(prepared)
 	}
-	all := p.all
+	all, from := p.all, p.from
 	if p.snap != snap {
-		all = l.candidates(snap, all)
+		all, from = l.candidates(snap, p)
 	}
-	if p.isDue() || !slices.Equal(all, p.all) {
-		return l.prepare(snap, all)
+	if p.isDue() || !slices.Equal(from, p.from) {
+		return l.prepare(snap, all, from, len(p.sure.list) < len(p.all))
 	}
 	same := *p
 	same.snap = snap
@@ -173,13 +174,30 @@ func (l *Lookup) refresh(snap *Snapshot) *prepared {
 	return &same
 }
 
-// prepare has the picker prepare those of all who are not set aside. The caller holds l.mu.
-func (l *Lookup) prepare(snap *Snapshot, all []*Candidate) *prepared {
+// again prepares what was prepared before, after a change of who is set aside. The caller holds l.mu.
+func (l *Lookup) again() {
+	p := l.now.Load()
+	l.prepare(p.snap, p.all, p.from, true)
+}
+
+// prepare has the picker prepare those of all who are not set aside, where some may be. The caller holds l.mu.
+func (l *Lookup) prepare(snap *Snapshot, all []*Candidate, from []*Service, some bool) *prepared {
+	p := &prepared{snap: snap, all: all, from: from}
+	if some {
+		l.part(p)
+	} else {
+		p.sure = l.choosable(all)
+	}
+	l.now.Store(p)
+	return p
+}
+
+// part tells those who are set aside from the others. The caller holds l.mu.
+func (l *Lookup) part(p *prepared) {
 	now := time.Now()
-	l.outcome.limit(all, now)
-	p := &prepared{snap: snap, all: all}
+	l.outcome.limit(p.all, now)
 	var sure, try []*Candidate
-	for _, c := range all {
+	for _, c := range p.all {
 		switch {
 		case c.until.IsZero():
 			sure, try = append(sure, c), append(try, c)
@@ -193,14 +211,6 @@ func (l *Lookup) prepare(snap *Snapshot, all []*Candidate) *prepared {
 	if len(try) > len(sure) {
 		p.try = l.choosable(try)
 	}
-	l.now.Store(p)
-	return p
-}
-
-// again prepares what was prepared before, after a change of who is set aside. The caller holds l.mu.
-func (l *Lookup) again() {
-	p := l.now.Load()
-	l.prepare(p.snap, p.all)
 }
 
 func (l *Lookup) choosable(list []*Candidate) choosable {

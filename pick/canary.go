@@ -6,8 +6,9 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Canary gives percent of the calls, from 0 to 100, to the instances that of lets through, and the others to the others, each by the picker within. Where one of the two has no instance, the other one takes
-// all calls. Calls with a [kvregistry.Request] Key are shared out by that: percent of the keys go to the canaries, with all of their calls, in every process.
+// Canary gives percent of the calls, from 0 to 100, to the instances that of lets through, and the others to the others, each by the picker within. Where one of the two
+// has no instance, the other one takes all calls. Calls with a [kvregistry.Request] Key are shared out by that: percent of the keys go to the canaries, with all of their
+// calls, in every process.
 func Canary(percent float64, of kvregistry.Filter, within kvregistry.Picker) kvregistry.Picker {
 	if !(percent >= 0 && percent <= 100) {
 		return kvregistry.Picker{Err: fmt.Errorf("Canary(%v, …): the percentage must be from 0 to 100", percent)}

@@ -9,14 +9,15 @@ import (
 // DefaultBound is how much above the mean [Hash] lets an instance's calls in flight be.
 const DefaultBound = 1.25
 
-// Hash picks the instance that [kvregistry.Request] Key belongs to, by rendezvous hashing of the key with the instances' ids: the same one in every process. When an instance goes, its keys alone move, each to the
-// one that is next for it, and come back with it; when one comes, those alone move that are its own.
+// Hash picks the instance that [kvregistry.Request] Key belongs to, by rendezvous hashing of the key with the instances' ids: the same one in every process. When an
+// instance goes, its keys alone move, each to the one that is next for it, and come back with it; when one comes, those alone move that are its own.
 //
 // An instance that has more than [DefaultBound] times the mean number of calls of this Lookup in flight is passed over: the key's next instance takes the call. So a few busy keys
 // don't drown one. A call without a key is given to the instances in turn. A pick looks at every instance.
 func Hash() kvregistry.Picker { return HashBounded(DefaultBound) }
 
-// HashBounded is [Hash] with another bound, 1 or more. The lower it is, the more evenly calls in flight are spread, and the more of them miss their key's first instance; math.Inf(1) is no bound.
+// HashBounded is [Hash] with another bound, 1 or more. The lower it is, the more evenly calls in flight are spread, and the more of them miss their key's first instance;
+// math.Inf(1) is no bound.
 func HashBounded(bound float64) kvregistry.Picker {
 	if !(bound >= 1) {
 		return kvregistry.Picker{Err: fmt.Errorf("HashBounded(%v): the bound must be 1 or more, as %v", bound, DefaultBound)}

@@ -76,8 +76,8 @@ func near(t *testing.T, got []int, within float64, want ...float64) {
 	}
 }
 
-// Over a million picks, by several goroutines, each picker keeps to within 1 % what it promises each instance. Random promises no more than a chance each, and is given 2 %. Seen to fail
-// with turns that are skipped, with weights that are squared, and, in 5 of 6 runs, with numbers drawn at random for the canary of 0.2 %.
+// Over a million picks, by several goroutines, each picker keeps to within 1 % what it promises each instance. Random promises no more than a chance each, and is given 2
+// %. Seen to fail with turns that are skipped, with weights that are squared, and, in 5 of 6 runs, with numbers drawn at random for the canary of 0.2 %.
 func TestEvenOverAMillion(t *testing.T) {
 	same := candidates(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 	all := []float64{1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
@@ -150,8 +150,8 @@ func TestZonesTogetherAreEven(t *testing.T) {
 	near(t, sum, 0.01, 1, 1, 1, 1, 1, 1, 1, 1, 1)
 }
 
-// A heavy instance's picks are spread between those of the others: any few calls that follow each other are in proportion to the weights. Seen to fail where a heavy instance has its last picks
-// in a row.
+// A heavy instance's picks are spread between those of the others: any few calls that follow each other are in proportion to the weights. Seen to fail where a heavy
+// instance has its last picks in a row.
 func TestWeightedIsSmooth(t *testing.T) {
 	for _, tc := range []struct{ weights, want []int }{
 		{[]int{5, 1, 1}, []int{5, 1, 1}},
@@ -199,8 +199,8 @@ func assigned(p kvregistry.Picker, list []*kvregistry.Candidate, keys []string) 
 	return ids
 }
 
-// When an instance goes, its own keys move and no other; when one comes, keys move to it alone, and as many as is its share. The moved ones are spread over the others. Seen to fail with the
-// key's hash modulo the number of instances.
+// When an instance goes, its own keys move and no other; when one comes, keys move to it alone, and as many as is its share. The moved ones are spread over the others.
+// Seen to fail with the key's hash modulo the number of instances.
 func TestHashMovesLittle(t *testing.T) {
 	list, keys := candidates(make([]int, 11)...), keys(100_000)
 	before, after := assigned(pick.Hash(), list[:10], keys), assigned(pick.Hash(), list, keys)
@@ -251,8 +251,8 @@ func TestHashStays(t *testing.T) {
 
 const hashed = "06 05 02 02 07 09 03 01"
 
-// A canary's keys are as many as its percentage says, and the same whoever asks; those of the zone that is picked within are spread over all of it. Seen to fail with dice that throw the same
-// number for both.
+// A canary's keys are as many as its percentage says, and the same whoever asks; those of the zone that is picked within are spread over all of it. Seen to fail with
+// dice that throw the same number for both.
 func TestKeysAreSharedOut(t *testing.T) {
 	list, keys := inZones("abbb"), keys(100_000)
 	isCanary := kvregistry.Where(func(s kvregistry.Service) bool { return s.ID >= "02" })
@@ -276,8 +276,8 @@ func TestKeysAreSharedOut(t *testing.T) {
 	}
 }
 
-// A key stays where it is when instances come, and moves when its own is gone. Keys beyond those that are kept are forgotten, the oldest first. Seen to fail with Hash, and with a single
-// generation that is emptied when it is full.
+// A key stays where it is when instances come, and moves when its own is gone. Keys beyond those that are kept are forgotten, the oldest first. Seen to fail with Hash,
+// and with a single generation that is emptied when it is full.
 func TestSticky(t *testing.T) {
 	list, keys := candidates(make([]int, 10)...), keys(1000)
 	p := pick.Sticky(pick.Random())

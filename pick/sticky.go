@@ -10,8 +10,9 @@ import (
 // StickyKeys is how many keys a [Sticky] picker knows at least. Beyond it, those that were not asked for the longest are forgotten.
 const StickyKeys = 100_000
 
-// Sticky picks the same instance for the same [kvregistry.Request] Key as long as that is there and not set aside; first picks one for a key that comes for the first time, or whose instance is gone. Other than
-// with [Hash] no key moves when an instance comes, and each process has its own choice. Calls without a key are of one key, the empty one.
+// Sticky picks the same instance for the same [kvregistry.Request] Key as long as that is there and not set aside; first picks one for a key that comes for the first
+// time, or whose instance is gone. Other than with [Hash] no key moves when an instance comes, and each process has its own choice. Calls without a key are of one key,
+// the empty one.
 //
 // Look-ups that are given the same value share its keys.
 func Sticky(first kvregistry.Picker) kvregistry.Picker {

@@ -8,7 +8,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Tiers picks from the instances of the lowest tier that has any, by the picker within: 0 before 1 before 2. The others stand by until each of the lower tiers' instances is gone, set aside, or not passing.
+// Tiers picks from the instances of the lowest tier that has any, by the picker within: 0 before 1 before 2. The others stand by until each of the lower tiers' instances
+// is gone, set aside, or not passing.
 func Tiers(tier func(kvregistry.Service) int, within kvregistry.Picker) kvregistry.Picker {
 	if tier == nil {
 		return kvregistry.Picker{Err: errors.New("Tiers: the function that tells an instance's tier is nil; use ByMetadata")}
