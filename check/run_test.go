@@ -158,8 +158,8 @@ func TestWorstOfChecksIsTheStatus(t *testing.T) {
 		}
 		return nil
 	})
-	before := n.Load() // two flags can't be set at once, so a step may have come by way of another status
-	if before > 8 {
+	before := n.Load() // in the last step two flags change, which can't be at once, so it may come by way of another status
+	if before > 6 {
 		t.Errorf("%d writes for 5 changes", before)
 	}
 	hard.again(t, 20)

@@ -76,17 +76,22 @@ func OutboundIP() (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("kvregistry: %w: %w", ErrNoAddress, err)
 	}
-	var found netip.Addr
+	found := outside(list)
+	if !found.IsValid() {
+		return found, fmt.Errorf("kvregistry: %w: this host has none that others can reach; give the service its Address by hand", ErrNoAddress)
+	}
+	return found, nil
+}
+
+// outside is the first of a host's addresses that is not for itself or its link only, IPv4 before IPv6; none where there is none.
+func outside(list []net.Addr) (found netip.Addr) {
 	for _, a := range list {
 		p, err := netip.ParsePrefix(a.String())
 		if ip := p.Addr().Unmap(); err == nil && ip.IsGlobalUnicast() && (!found.IsValid() || found.Is6() && ip.Is4()) {
 			found = ip
 		}
 	}
-	if !found.IsValid() {
-		return found, fmt.Errorf("kvregistry: %w: this host has none that others can reach; give the service its Address by hand", ErrNoAddress)
-	}
-	return found, nil
+	return found
 }
 
 // FreePort is a TCP port that nobody listens on at any of this host's addresses. It is free when it is looked at, and another program may take it before it is

@@ -52,6 +52,32 @@ func TestReachable(t *testing.T) {
 	}
 }
 
+// Without a default route it is one of the host's own addresses. Seen to fail with the first of them, whatever it is, and with IPv6 before IPv4.
+func TestOutside(t *testing.T) {
+	for _, tc := range []struct {
+		have []string
+		want string
+	}{
+		{[]string{"127.0.0.1/8", "::1/128"}, "invalid IP"},
+		{[]string{"127.0.0.1/8", "169.254.3.4/16", "fe80::1/64"}, "invalid IP"},
+		{[]string{"127.0.0.1/8", "10.1.2.3/24", "10.9.9.9/24"}, "10.1.2.3"},
+		{[]string{"::1/128", "fe80::1/64", "fd00::5/64", "172.17.0.2/16"}, "172.17.0.2"},
+		{[]string{"::1/128", "fd00::5/64"}, "fd00::5"},
+	} {
+		var list []net.Addr
+		for _, text := range tc.have {
+			ip, network, err := net.ParseCIDR(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, &net.IPNet{IP: ip, Mask: network.Mask})
+		}
+		if got := outside(list).String(); got != tc.want {
+			t.Errorf("%v gave %s, want %s", tc.have, got, tc.want)
+		}
+	}
+}
+
 // What is registered from a listener is where it is reached: who looks it up connects. Seen to fail with the listener's own address: Register
 // refused it.
 func TestFromListenerIsReached(t *testing.T) {

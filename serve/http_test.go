@@ -143,6 +143,46 @@ func TestSIGTERMStops(t *testing.T) {
 	}
 }
 
+// A server whose registration somebody else took back ends the request under way before it stops, as any other. Seen to fail without the shutdown after Drain.
+func TestStopOfWhatIsNotRegistered(t *testing.T) {
+	s := natstest.Start(t)
+	owner := newRegistry(t, s)
+	inside, let := make(chan bool, 1), make(chan bool)
+	stop, done := serving(t, owner, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		inside <- true
+		<-let
+	}), kvregistry.Service{Name: "web"}, Settle(0))
+	one := registered(t, owner, "web", kvregistry.Passing)
+	answered := make(chan error, 1)
+	go func() {
+		resp, err := http.Get(one.URL)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		answered <- err
+	}()
+	<-inside
+	if err := owner.Unregister("web"); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	natstest.Eventually(t, 10*time.Second, func() error { // it is being shut down
+		c, err := net.Dial("tcp", one.Address)
+		if err == nil {
+			_ = c.Close()
+			return errors.New("it still listens")
+		}
+		return nil
+	})
+	close(let)
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // A request that does not end holds up the stop for as long as it may take, and no longer: the service is gone all the same. Seen to fail without the
 // server's Close.
 func TestGraceIsBounded(t *testing.T) {
