@@ -385,7 +385,7 @@ func TestBadChecks(t *testing.T) {
 	}
 }
 
-// A result that changes nothing costs no write; this is what it does cost.
+// What a result costs that changes nothing, but for the look at the registration, which is kvregistry's BenchmarkUpdateFuncUnchanged.
 func BenchmarkResultThatChangesNothing(b *testing.B) {
 	owner := newRegistry(b, natstest.Start(b))
 	register(b, owner, "a", kvregistry.Passing)
