@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
 )
@@ -215,19 +217,46 @@ func (ls *lockers) holder() *member {
 	return ls.arena.members[0]
 }
 
+// line is who stands in line, in order, and whether the lease of each lives.
+func (ls *lockers) line() (list []string) {
+	ls.arena.byHand(func(ctx context.Context, js jetstream.JetStream) error {
+		kv, err := js.KeyValue(ctx, "registry_red")
+		if err != nil {
+			return err
+		}
+		all, err := kv.Watch(ctx, "lock.job.*", jetstream.IgnoreDeletes())
+		if err != nil {
+			return err
+		}
+		defer func() { _ = all.Stop() }()
+		for e := range all.Updates() {
+			if e == nil {
+				break
+			}
+			var doc struct{ Lease string }
+			_ = json.Unmarshal(e.Value(), &doc)
+			_, dead := kv.Get(ctx, "lease."+doc.Lease)
+			list = append(list, fmt.Sprintf("%d %s (lease %v)", e.Revision(), e.Value(), dead))
+		}
+		return nil
+	})
+	return list
+}
+
 // goesOn waits until the name is held again, by somebody who takes it from now on.
 func (ls *lockers) goesOn() {
 	ls.arena.t.Helper()
-	now := time.Now().UnixNano()
-	natstest.Eventually(ls.arena.t, 4*ls.arena.ttl+10*time.Second, func() error {
+	now := time.Now()
+	for since := time.Duration(0); since < 4*ls.arena.ttl+10*time.Second; since = time.Since(now) {
 		said := ls.said()
-		for i := len(said) - 1; i >= 0 && said[i].At > now; i-- {
+		for i := len(said) - 1; i >= 0 && said[i].At > now.UnixNano(); i-- {
 			if said[i].What == saidHeld {
-				return nil
+				return
 			}
 		}
-		return fmt.Errorf("nobody has held the name since a fault ended")
-	})
+		time.Sleep(10 * time.Millisecond) // between two looks
+	}
+	ls.arena.t.Fatalf("nobody has held the name for %s since a fault ended; in line: %q", time.Since(now).Round(time.Millisecond), ls.line())
 }
 
 // At most one process at a time believes that it holds a name, tokens grow, and what is written under a name's tokens to a resource that looks at them is written by one after the
@@ -247,13 +276,13 @@ func TestExclusiveUnderFaults(t *testing.T) {
 			}
 			ls.goesOn()
 			var done []string
+			defer func() { t.Logf("seed %d: %q", *chaosSeed, done) }()
 			list := electionFaults[size]
 			for i, end := int(*chaosSeed)-1, time.Now().Add(*exclusiveDuration); time.Now().Before(end); i++ {
 				done = append(done, ls.hurt(list[i%len(list)]))
 				ls.goesOn()
 			}
 			deeds := ls.end()
-			t.Logf("seed %d: %q", *chaosSeed, done)
 			ls.judge(t, deeds)
 		})
 	}

@@ -32,8 +32,9 @@ type ticket struct {
 // That a ticket is the first of its line is a thing that stays true, however far behind the view may be: a key's revision is above all that were written
 // before, so what comes later stands behind, and a view that shows a ticket shows whatever stood before it then, or that it has left.
 type lines struct {
-	ttl  time.Duration
-	view *watcher.View // has a consumer of its own, and only in a process that takes tickets
+	ttl   time.Duration
+	owner string        // this registry's id
+	view  *watcher.View // has a consumer of its own, and only in a process that takes tickets
 
 	mu      sync.Mutex // guards what follows, and the tickets
 	started bool
@@ -43,8 +44,8 @@ type lines struct {
 	remade  time.Time                    // when the bucket was last seen to be made anew
 }
 
-func newLines(ttl time.Duration) *lines {
-	return &lines{ttl: ttl, places: map[string]map[string]uint64{}, tickets: map[string]*ticket{}}
+func newLines(ttl time.Duration, owner string) *lines {
+	return &lines{ttl: ttl, owner: owner, places: map[string]map[string]uint64{}, tickets: map[string]*ticket{}}
 }
 
 // lineOf is the part of a key that the keys of a line share.
@@ -87,8 +88,8 @@ func (ls *lines) leave(t *ticket, err error) {
 	close(t.left)
 }
 
-// apply takes what the view saw.
-func (ls *lines) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
+// apply takes what the view saw. It returns this process's tickets that have left and stand in line again.
+func (ls *lines) apply(changes []watcher.Change, snapshot *watcher.Snapshot) (strays []*ticket) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if snapshot != nil && snapshot.Reset {
@@ -98,17 +99,24 @@ func (ls *lines) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 		}
 	}
 	for _, ch := range changes {
-		ls.see(ch)
+		stands, owner := readOf(ch)
+		ls.see(ch, stands)
+		if owner == ls.owner && ls.tickets[ch.Key] == nil && !ls.closed {
+			t := &ticket{key: ch.Key, place: ch.Revision, gone: true, moved: make(chan struct{}, 1), left: make(chan struct{})}
+			ls.tickets[t.key] = t
+			strays = append(strays, t)
+		}
 	}
 	for _, t := range ls.tickets {
 		t.wake()
 	}
+	return strays
 }
 
 // see takes one change. The caller holds ls.mu.
-func (ls *lines) see(ch watcher.Change) {
+func (ls *lines) see(ch watcher.Change, stands bool) {
 	line := lineOf(ch.Key)
-	if ch.Op == tenant.Put && isTicket(ch) {
+	if stands {
 		if ls.places[line] == nil {
 			ls.places[line] = map[string]uint64{}
 		}
@@ -125,19 +133,43 @@ func (ls *lines) see(ch watcher.Change) {
 // longestTicket is how many bytes a ticket's value has at the most.
 const longestTicket = 4 << 10
 
-// readTicket is isTicket of what the view saw, of which the value is not kept.
-func readTicket(ch watcher.Change) any { return isTicket(ch) }
+// head is what is read of a ticket.
+type head struct {
+	Format int    `json:"format"`
+	Lease  string `json:"lease"`
+	Owner  string `json:"owner"`
+}
 
-// isTicket reports whether what stands at a key is a ticket, be its format a newer one. Other bytes have no place: no lease would ever end them.
-func isTicket(ch watcher.Change) bool {
-	if read, ok := ch.Read.(bool); ok {
-		return read
+// readTicket reads a ticket for readOf, which is not given its value then.
+func readTicket(ch watcher.Change) any {
+	var h head
+	if json.Unmarshal(ch.Value, &h) != nil {
+		var newer struct {
+			Format int `json:"format"`
+		}
+		_ = json.Unmarshal(ch.Value, &newer) // what else it says is not for us to judge
+		return head{Format: newer.Format}
 	}
-	var head struct {
-		Format int `json:"format"`
+	return h
+}
+
+// readOf reports whether what stands at a key has a place: a ticket, be its format a newer one. Other bytes have none: no lease would ever end them. owner
+// is whose it is, where that is known.
+func readOf(ch watcher.Change) (stands bool, owner string) {
+	if ch.Op != tenant.Put {
+		return false, ""
 	}
-	_, ok := leaseOf(ch.Value)
-	return ok || json.Unmarshal(ch.Value, &head) == nil && head.Format > format
+	h, ok := ch.Read.(head)
+	if !ok {
+		h = readTicket(ch).(head)
+	}
+	switch {
+	case h.Format > format:
+		return true, ""
+	case h.Format == format && leaseID(h.Lease):
+		return true, h.Owner
+	}
+	return false, ""
 }
 
 func (t *ticket) wake() {

@@ -11,7 +11,7 @@ import (
 // A ticket's standing follows from what the view saw, in whatever order lines come and go. Seen to fail with places for bytes
 // that are no ticket.
 func TestStanding(t *testing.T) {
-	ls := newLines(time.Minute)
+	ls := newLines(time.Minute, "ME")
 	own, err := ls.enter("lock.a.OWN", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -59,10 +59,10 @@ func TestStanding(t *testing.T) {
 // A ticket is over that was written by another, or whose bucket was made anew; then nobody holds a name for a TTL.
 func TestStandingThatIsLost(t *testing.T) {
 	for name, see := range map[string]func(ls *lines){
-		"overwritten": func(ls *lines) { ls.apply([]watcher.Change{{Key: "lock.a.OWN", Revision: 9}}, nil) },
-		"made anew":   func(ls *lines) { ls.apply(nil, &watcher.Snapshot{Reset: true}) },
+		"overwritten": func(ls *lines) { _ = ls.apply([]watcher.Change{{Key: "lock.a.OWN", Revision: 9}}, nil) },
+		"made anew":   func(ls *lines) { _ = ls.apply(nil, &watcher.Snapshot{Reset: true}) },
 	} {
-		ls := newLines(time.Minute)
+		ls := newLines(time.Minute, "ME")
 		own, err := ls.enter("lock.a.OWN", nil)
 		if err != nil {
 			t.Fatal(err)

@@ -93,13 +93,14 @@ func build(o options) (*Registry, error) {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
 	r := &Registry{
-		opt: o, id: rand.Text(), bucket: b, cache: newCache(o.logger, o.bounds), own: newOwner(), lines: newLines(o.ttl), crowd: make(chan struct{}, crowd), changed: make(chan struct{}),
+		opt: o, id: rand.Text(), bucket: b, cache: newCache(o.logger, o.bounds), own: newOwner(), crowd: make(chan struct{}, crowd), changed: make(chan struct{}),
 	}
 	if o.file != "" {
 		if r.file, err = openFile(&o); err != nil {
 			return nil, fmt.Errorf("kvregistry: %w", err)
 		}
 	}
+	r.lines = newLines(o.ttl, r.id)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
 		TTL: o.ttl, Value: leaseValue(r.id, o.ttl), Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: o.logger,
@@ -243,9 +244,14 @@ func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	}
 }
 
-// applyLines takes what the lines' view saw.
+// applyLines takes what the lines' view saw. A ticket of this process that stands in line again is removed again: a server that was killed may bring back what was deleted, once what said so
+// has ended, and the process's lease would keep it there.
 func (r *Registry) applyLines(changes []watcher.Change, snapshot *watcher.Snapshot) {
-	r.lines.apply(changes, snapshot)
+	for _, t := range r.lines.apply(changes, snapshot) {
+		if !r.goUnlessClosed(&r.wg, func() { r.quit(t) }) { // ends with r.ctx; Close waits
+			r.lines.leave(t, ErrClosed)
+		}
+	}
 	if snapshot != nil && snapshot.Reset {
 		r.keeper.Check()
 	}
