@@ -82,7 +82,7 @@ func TestRunsAreSpread(t *testing.T) {
 }
 
 // A check that hangs fails at its timeout and at each run after it, is not called beside itself, and passes when it has returned and passes. Seen to fail with a call of the function in the loop's own
-// goroutine (it never ends), with a second call beside the first, and with the result of the one that hung taken for one of now.
+// goroutine, with a second call beside the first, and with the result of the one that hung taken for one of now.
 func TestCheckThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64

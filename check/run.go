@@ -10,8 +10,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// writeTime is how long a status waits for the server before the newest one is looked at again.
-const writeTime = 5 * time.Second
+// writeTime is how long a status waits for the server before the newest one is looked at again. The registry goes on with a write that was not acknowledged.
+const writeTime = time.Second
 
 // Runner runs the checks of one service. Its methods may be called by any number of goroutines.
 type Runner struct {

@@ -18,7 +18,7 @@ import (
 )
 
 // settled is the settle time of the rolling restarts: short, for there are 300 of them, and long beside what a write takes to observers here.
-const settled = 25 * time.Millisecond
+const settled = 20 * time.Millisecond
 
 // A service of three instances is restarted 100 times, one instance after the other, each at a new address, under a steady load of callers that look up each request anew, keep their connections, and try
 // none twice. Not one request fails.
