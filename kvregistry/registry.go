@@ -236,9 +236,7 @@ func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 		seen[i] = *s
 	}
 	r.cache.apply(seen, snapshot)
-	if snapshot != nil && snapshot.Reset {
-		r.keeper.Check()
-	}
+	r.checkLease(snapshot)
 	for _, g := range r.own.see(r.id, seen, snapshot, r.view) {
 		r.tellFenced(g)
 	}
@@ -252,6 +250,11 @@ func (r *Registry) applyLines(changes []watcher.Change, snapshot *watcher.Snapsh
 			r.lines.leave(t, ErrClosed)
 		}
 	}
+	r.checkLease(snapshot)
+}
+
+// checkLease has it seen whether the lease is there, where a bucket was made anew.
+func (r *Registry) checkLease(snapshot *watcher.Snapshot) {
 	if snapshot != nil && snapshot.Reset {
 		r.keeper.Check()
 	}
@@ -349,7 +352,9 @@ func (r *Registry) CloseContext(ctx context.Context) error {
 	if r.closed.Swap(true) {
 		return nil
 	}
-	endErr := errors.Join(r.lines.close(ctx), r.endAll(ctx))
+	holdErr := r.lines.close(ctx)
+	endErr := r.endAll(ctx)
+	endErr = errors.Join(holdErr, endErr)
 	keepErr := r.keeper.Close(ctx, endErr == nil)
 	r.life.Lock()
 	r.cancel()

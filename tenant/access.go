@@ -79,7 +79,8 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 				return Access{}, fmt.Errorf("tenant: service: %w", err)
 			}
 			lock, _ := LockFilter(name) // the name was checked
-			a.Publish = append(a.Publish, keys+filter, keys+lock)
+			a.Publish = append(a.Publish, keys+filter)
+			a.Publish = append(a.Publish, keys+lock)
 		}
 		a.Publish = append(a.Publish, keys+LeaseKey("*"))
 	default:
