@@ -162,15 +162,15 @@ func (l *locker) say(d deed) {
 
 // hold holds the name once, for a time by chance, some of them longer than a fault takes to be noticed.
 func (l *locker) hold(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond+time.Duration(l.rnd.Int64N(int64(3*l.plan.TTL))))
+	wait, cancel := context.WithTimeout(ctx, 200*time.Millisecond+time.Duration(l.rnd.Int64N(int64(3*l.plan.TTL))))
 	defer cancel()
 	call := time.Now().UnixNano()
-	h, err := l.reg.Exclusive(ctx, "job")
+	h, err := l.reg.Exclusive(wait, "job")
 	if err != nil {
 		return
 	}
 	l.say(deed{What: saidHeld, Call: call, Token: h.Token()})
-	for end := time.Now().Add(l.length()); time.Now().Before(end) && l.believes(h); {
+	for end := time.Now().Add(l.length()); time.Now().Before(end) && ctx.Err() == nil && l.believes(h); {
 		l.add(h)
 	}
 	l.believes(h)
