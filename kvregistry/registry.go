@@ -356,6 +356,27 @@ func (r *Registry) CloseContext(ctx context.Context) error {
 	endErr := r.endAll(ctx)
 	endErr = errors.Join(holdErr, endErr)
 	keepErr := r.keeper.Close(ctx, endErr == nil)
+	callErr := r.stop(ctx)
+	if err := errors.Join(endErr, keepErr); err != nil {
+		return fmt.Errorf("kvregistry: closed, but what it registered stays for up to %s: %w", r.opt.ttl, err)
+	}
+	return callErr
+}
+
+// Leave is [Registry.Close] for who has a successor: what this registry registered stays until its lease runs out, up to a TTL from now, and whoever
+// registers the same ids before takes over without a moment in which they are gone. What it holds exclusively ends. It asks no server but for that; ctx bounds it, and the
+// wait for functions given to OnEvent, OnHealth, OnLeaseLost or OnFenced.
+func (r *Registry) Leave(ctx context.Context) error {
+	if r.closed.Swap(true) {
+		return nil
+	}
+	holdErr := r.lines.close(ctx)
+	_ = r.keeper.Close(ctx, false) // it revokes nothing, so nothing can fail
+	return errors.Join(wrap("leave", holdErr), r.stop(ctx))
+}
+
+// stop ends what runs in a registry that is closed.
+func (r *Registry) stop(ctx context.Context) error {
 	r.life.Lock()
 	r.cancel()
 	r.life.Unlock()
@@ -366,11 +387,7 @@ func (r *Registry) CloseContext(ctx context.Context) error {
 	if r.file != nil {
 		r.saveFile()
 	}
-	callErr := r.awaitCalls(ctx)
-	if err := errors.Join(endErr, keepErr); err != nil {
-		return fmt.Errorf("kvregistry: closed, but what it registered stays for up to %s: %w", r.opt.ttl, err)
-	}
-	return callErr
+	return r.awaitCalls(ctx)
 }
 
 // awaitCalls waits for the user's functions, which may take their time.

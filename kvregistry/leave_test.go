@@ -1,0 +1,90 @@
+package kvregistry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// What a registry leaves is there until its successor has it, which no observer notices, and goes with the lease where there is none. Seen to fail with a Leave that
+// ends what was registered, and with one that goes on sending heartbeats.
+func TestLeave(t *testing.T) {
+	nc := natstest.Start(t).Connect()
+	open := func() *kvregistry.Registry {
+		r, err := kvregistry.New(t.Context(), nc, kvregistry.TTL(2*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = r.Close() })
+		return r
+	}
+	register := func(r *kvregistry.Registry, id string) {
+		t.Helper()
+		if _, err := r.Register(kvregistry.Service{ID: id, Name: "web", Address: "10.0.0.1:80"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	observer, first, second := open(), open(), open()
+	events, err := observer.Watch(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func(want kvregistry.Kind, id string, within time.Duration) {
+		t.Helper()
+		select {
+		case e := <-events:
+			if e.Kind != want || e.Service.ID != id {
+				t.Fatalf("%s of %s, want %s of %s", e.Kind, e.Service.ID, want, id)
+			}
+		case <-time.After(within):
+			t.Fatalf("no %s of %s within %s", want, id, within)
+		}
+	}
+	register(first, "kept")
+	next(kvregistry.Registered, "kept", time.Second)
+	register(first, "left")
+	next(kvregistry.Registered, "left", time.Second)
+	if err := first.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Register(kvregistry.Service{Name: "web", Address: "10.0.0.1:80"}); !errors.Is(err, kvregistry.ErrClosed) {
+		t.Fatalf("register after Leave: %v, want ErrClosed", err)
+	}
+	register(second, "kept")
+	next(kvregistry.Expired, "left", 10*time.Second)
+	if one, err := observer.GetService("web"); err != nil || one.ID != "kept" {
+		t.Fatalf("%+v, %v: the successor's is not there", one, err)
+	}
+}
+
+// A program that is to be restarted leaves what its successor registers again.
+func ExampleRegistry_Leave() {
+	nc, stop := connect()
+	defer stop()
+	ctx := context.Background()
+	before, err := kvregistry.New(ctx, nc)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := before.Register(kvregistry.Service{ID: "1", Name: "web", Address: "10.0.0.1:80"}); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(before.Leave(ctx))
+
+	after, err := kvregistry.New(ctx, nc)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = after.Close() }()
+	one, err := after.GetService("web") // nobody registered it again yet
+	fmt.Println(one.ID, err)
+	// Output:
+	// <nil>
+	// 1 <nil>
+}
