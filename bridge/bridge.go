@@ -1,0 +1,241 @@
+package bridge
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// ErrNoHeaders says that the plain processes' server is older than 2.2 or has headers turned off: a bridge could not tell its own messages from theirs.
+var ErrNoHeaders = errors.New("the server of the plain processes has no message headers")
+
+// Bridge joins one tenant with the plain processes of one prefix. Its methods may be called by any number of goroutines.
+type Bridge struct {
+	opt    options
+	id     string
+	nc     *nats.Conn // to the bucket
+	reg    *kvregistry.Registry
+	sub    *nats.Subscription
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	closed atomic.Bool
+
+	msgs  chan *nats.Msg
+	calls chan func()   // what is to be done in the loop's goroutine
+	gate  chan struct{} // has a token for each write that is under way
+	alive atomic.Int64  // when the plain processes' server last answered: nanoseconds after began
+
+	// What follows is the loop's own.
+	began      time.Time
+	ticked     time.Time
+	reconnects uint64
+	deaf       bool // the plain processes' server does not answer
+	role
+	heard table[heard]
+	told  table[told]
+	where map[instance]place // of what is told
+	ended map[place]ended    // what others were to tell of, lately
+	asked map[string]question
+	owing map[string]struct{} // names for which a question is to be answered in a moment
+	budget
+	faults
+}
+
+// atOnce is how many writes of a bridge are under way at the same time.
+const atOnce = 64
+
+// The messages that wait to be looked at. What is more is lost, as it is for a plain process.
+const (
+	waitingMessages = 1 << 17
+	waitingBytes    = 64 << 20
+)
+
+// New starts a bridge on a connection to the server that has the tenant's bucket, which stays the caller's. It returns when the bucket was checked; errors are those of
+// [kvregistry.New], and [ErrNoHeaders].
+//
+// For the first two and a half signs of life, up to 2.5 s, the bridge listens for others. What it hears is registered then.
+func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Bridge, error) {
+	o, err := newOptions(nc, opts)
+	if err != nil {
+		return nil, fmt.Errorf("bridge: %w", err)
+	}
+	if o.plain != nil && o.plain.IsConnected() && !o.plain.HeadersSupported() {
+		return nil, fmt.Errorf("bridge: %w; use nats-server 2.2 or newer", ErrNoHeaders)
+	}
+	reg, err := kvregistry.New(ctx, nc, append([]kvregistry.Option{kvregistry.Tenant(o.tenant), kvregistry.TTL(o.ttl), kvregistry.Logger(o.logger)}, o.registry...)...)
+	if err != nil {
+		return nil, fmt.Errorf("bridge: %w", err)
+	}
+	now := time.Now()
+	b := &Bridge{
+		opt: o, id: rand.Text(), nc: nc, reg: reg, msgs: make(chan *nats.Msg), calls: make(chan func()), gate: make(chan struct{}, atOnce),
+		began: now, ticked: now, reconnects: o.plain.Stats().Reconnects, role: newRole(now, &o), budget: newBudget(o.most, now),
+		where: map[instance]place{}, ended: map[place]ended{}, asked: map[string]question{}, owing: map[string]struct{}{},
+	}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	if err := b.start(); err != nil {
+		b.cancel()
+		_ = reg.Close()
+		return nil, fmt.Errorf("bridge: %w", err)
+	}
+	return b, nil
+}
+
+// start listens on both sides. One subscription has all of the prefix, so that what one process publishes stays in order.
+func (b *Bridge) start() (err error) {
+	b.sub, err = b.opt.plain.Subscribe(b.opt.prefix+".>", func(m *nats.Msg) {
+		select {
+		case b.msgs <- m:
+		case <-b.ctx.Done():
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("listen to the plain processes: %w", err)
+	}
+	_ = b.sub.SetPendingLimits(waitingMessages, waitingBytes)
+	events, err := b.reg.Watch(b.ctx, kvregistry.Everything)
+	if err != nil {
+		return err
+	}
+	b.wg.Go(b.listen) // these end with b.ctx; Close waits
+	b.wg.Go(func() { b.run(events) })
+	return nil
+}
+
+// Close ends the bridge and leaves all as it is: another bridge, or the next one, carries on where it stopped. Where there is none, what was heard goes from the
+// tenant after a TTL, and what was said is forgotten by plain processes after one and a half intervals. It waits for up to 5 s. Called again, it does nothing.
+func (b *Bridge) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return b.CloseContext(ctx)
+}
+
+// CloseContext is [Bridge.Close] with a context in place of the 5 s.
+func (b *Bridge) CloseContext(ctx context.Context) error {
+	if b.closed.Swap(true) {
+		return nil
+	}
+	_ = b.sub.Unsubscribe()
+	b.cancel()
+	b.wg.Wait()
+	b.sign(true)
+	_ = b.opt.plain.FlushWithContext(ctx) // who does not hear of it notices soon
+	if err := b.reg.Leave(ctx); err != nil {
+		return fmt.Errorf("bridge: %w", err)
+	}
+	return nil
+}
+
+// run is the loop: it alone knows what was heard and told.
+func (b *Bridge) run(events <-chan kvregistry.Event) {
+	tick := time.NewTicker(b.opt.signs())
+	defer tick.Stop()
+	for {
+		select {
+		case <-b.ctx.Done():
+			return
+		case m := <-b.msgs:
+			b.receive(m)
+		case e, ok := <-events:
+			if !ok {
+				return // with the registry
+			}
+			b.change(e)
+		case f := <-b.calls:
+			f()
+		case <-tick.C:
+			b.tick(time.Now())
+		}
+	}
+}
+
+// do has f done by the loop, and reports whether it was: not after Close.
+func (b *Bridge) do(f func()) bool {
+	done := make(chan struct{})
+	select {
+	case b.calls <- func() { f(); close(done) }:
+		<-done
+		return true
+	case <-b.ctx.Done():
+		return false
+	}
+}
+
+// listen asks the plain processes' server for an answer, again and again: a connection can be dead for minutes before NATS notices, and silence on it says nothing of
+// those who were to be heard.
+func (b *Bridge) listen() {
+	for b.ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(b.ctx, 2*b.opt.signs())
+		if b.opt.plain.FlushWithContext(ctx) == nil {
+			b.alive.Store(int64(time.Since(b.began)))
+		}
+		cancel()
+		select {
+		case <-b.ctx.Done():
+		case <-time.After(b.opt.signs() / 2):
+		}
+	}
+}
+
+// tick does what time brings: it begins again after a pause, gives a sign of life, and looks who is silent and what is to be said again.
+func (b *Bridge) tick(now time.Time) {
+	late := now.Sub(b.ticked) > b.opt.patience()
+	b.ticked = now
+	if now.Sub(b.began)-time.Duration(b.alive.Load()) > b.opt.patience() {
+		b.deaf = true
+		b.decide(now)
+		return
+	}
+	reconnects := b.opt.plain.Stats().Reconnects
+	if late || b.deaf || reconnects != b.reconnects {
+		b.resume(now)
+	}
+	b.deaf, b.reconnects = false, reconnects
+	b.decide(now)
+	b.sign(false)
+	if waiting, _, err := b.sub.Pending(); err == nil && waiting < waitingMessages/100 { // what is not looked at yet may be of who seems to be silent
+		b.bury(now)
+	}
+	b.repeat(now)
+	b.forget(now)
+}
+
+// resume begins again after messages may have been lost: who leads is to be found out, nobody is silent yet, and everybody is asked.
+func (b *Bridge) resume(now time.Time) {
+	b.role.listen(now, &b.opt)
+	for at, h := range b.heard.all() {
+		h.due = now.Add(h.lasts)
+		b.ask(at.name)
+	}
+	for at := range b.told.all() {
+		b.ask(at.name)
+	}
+}
+
+// receive looks at one message of the prefix. Its subject says what it is.
+func (b *Bridge) receive(m *nats.Msg) {
+	verb, name := b.parse(m.Subject)
+	from := m.Header.Get(mark)
+	switch {
+	case verb == beat && name == b.opt.tenant:
+		b.meet(m.Data)
+	case verb == register && from != "" && from != b.id:
+		delete(b.owing, name) // another bridge answers
+	case from != "":
+	case verb == register:
+		b.hear(name, m.Data)
+	case verb == unregister:
+		b.hearEnd(name, m.Data)
+	case verb == ping:
+		b.hearPing(name)
+	}
+}

@@ -1,0 +1,211 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// heard is an instance of a plain process.
+type heard struct {
+	said    message // as it was last heard
+	service kvregistry.Service
+	lasts   time.Duration // how long it stays without being heard
+	due     time.Time     // when that ends
+	asked   bool          // that it has ended, and it was asked whether it is still there
+	gone    bool          // it unregistered or fell silent
+	fresh   bool          // it was heard, or this bridge began to lead, and its registration was not seen to since
+	refused bool          // it can't be registered as it is
+	busy    bool          // a write is under way
+	held    func() error  // takes its registration back; nil where this bridge has none
+}
+
+// hear takes an instance that a plain process has. Its time begins now: the time that the message bears is of another machine's clock.
+func (b *Bridge) hear(name string, data []byte) {
+	m, ok := decode(name, data)
+	if !ok {
+		b.skip("a message that is no registration of its subject's service", name)
+		return
+	}
+	now, at := time.Now(), m.place()
+	h := b.heard.at(at)
+	if h == nil || !h.said.same(m) {
+		if h == nil && b.heard.n >= b.opt.most || !b.take(now) {
+			b.drop(name)
+		} else {
+			h = b.accept(at, h, m)
+		}
+	}
+	if h == nil {
+		return
+	}
+	h.lasts = m.lasts()
+	h.due, h.asked, h.gone, h.fresh = now.Add(h.lasts), false, false, true
+	b.settle(at, h)
+}
+
+// accept takes what is said of an instance that is new, or says something else than before.
+func (b *Bridge) accept(at place, h *heard, m message) *heard {
+	if h == nil {
+		h = &heard{}
+		b.heard.add(at, h)
+	}
+	h.said, h.service, h.refused = m, m.service(b.opt.prefix), false
+	return h
+}
+
+// hearEnd takes what a plain process takes back: all instances without an address are one to it, where it gives neither address nor URL.
+func (b *Bridge) hearEnd(name string, data []byte) {
+	m, ok := decode(name, data)
+	if !ok {
+		b.skip("a message that is no unregistration of its subject's service", name)
+		return
+	}
+	for at, h := range b.heard.named(name) {
+		if at == m.place() || m.Address == "" && m.URL == "" && h.said.Address == "" {
+			h.gone = true
+			b.settle(at, h)
+		}
+	}
+	if t := b.told.at(m.place()); t != nil { // plain processes have just forgotten what is still there
+		b.sayAgain(t, time.Now())
+	}
+}
+
+// settle brings the tenant to what was heard of an instance: who leads registers it, and who has registered it takes it back. An instance that
+// is registered in the tenant by its own process is not registered once more.
+func (b *Bridge) settle(at place, h *heard) {
+	wanted := !h.gone && b.told.at(at) == nil
+	switch {
+	case h.busy:
+	case wanted && h.fresh && b.leads && !h.refused:
+		h.fresh = false
+		b.write(at, h, b.register)
+	case !wanted && h.held != nil:
+		b.write(at, h, b.withdraw)
+	case h.gone:
+		b.heard.remove(at)
+	}
+}
+
+// write changes an instance's registration in the background, and settles what has come up meanwhile. change gets what is to be registered, and what takes back what is; it
+// returns the latter as it is after it.
+func (b *Bridge) write(at place, h *heard, change func(context.Context, kvregistry.Service, func() error) (func() error, error)) {
+	h.busy = true
+	s, held := h.service, h.held
+	b.wg.Go(func() { // ends with the write, or with b.ctx before it
+		select {
+		case b.gate <- struct{}{}:
+			defer func() { <-b.gate }()
+		case <-b.ctx.Done():
+			return
+		}
+		ctx, cancel := context.WithTimeout(b.ctx, writeTime)
+		defer cancel()
+		held, err := change(ctx, s, held)
+		b.do(func() {
+			h.busy, h.held = false, held
+			if err != nil { // it is tried again when it is heard again, unless that can't help
+				h.refused = errors.Is(err, kvregistry.ErrInvalidService)
+				b.skip(err.Error(), at.name)
+			}
+			b.settle(at, h)
+		})
+	})
+}
+
+// register sees to it that this bridge has an instance registered as it was heard. Where it had, and another bridge took over, it takes over again, for it leads.
+func (b *Bridge) register(ctx context.Context, s kvregistry.Service, held func() error) (_ func() error, err error) {
+	err = kvregistry.ErrNotRegistered
+	if held != nil {
+		err = b.reg.UpdateContext(ctx, s)
+	}
+	if errors.Is(err, kvregistry.ErrNotRegistered) || errors.Is(err, kvregistry.ErrFenced) {
+		held, err = b.reg.RegisterContext(ctx, s)
+	}
+	if errors.Is(err, kvregistry.ErrPending) { // it is written as soon as the server answers
+		err = nil
+	}
+	return held, err
+}
+
+// withdraw takes this bridge's registration of an instance back. One that another bridge has taken over is that one's, and one for which the server does not
+// answer goes as soon as it does.
+func (b *Bridge) withdraw(_ context.Context, _ kvregistry.Service, held func() error) (func() error, error) {
+	_ = held()
+	return nil, nil
+}
+
+// writeTime bounds one write.
+const writeTime = 5 * time.Second
+
+// bury ends the instances that fell silent, and do not answer in the time between two signs of life either: a message can get lost.
+func (b *Bridge) bury(now time.Time) {
+	for at, h := range b.heard.all() {
+		switch {
+		case h.gone || now.Before(h.due):
+		case !h.asked:
+			h.asked, h.due = true, now.Add(b.opt.signs())
+			b.ask(at.name)
+		default:
+			h.gone = true
+			b.settle(at, h)
+		}
+	}
+}
+
+// takeOver has everything that is heard registered by this bridge, and everything that is to be told said.
+func (b *Bridge) takeOver(now time.Time) {
+	for at, h := range b.heard.all() {
+		h.fresh = true
+		b.settle(at, h)
+	}
+	for at, e := range b.ended {
+		if t := b.told.at(at); (t == nil || t.last.Name == "") && b.alone(at) {
+			b.publish(unregister, at.name, e.last.encode())
+		}
+	}
+	clear(b.ended)
+	for _, t := range b.told.all() {
+		t.next, t.soon = now, afterPause
+	}
+	b.repeat(now)
+}
+
+// ask has the plain processes say what they have of a name, now and once more after a sign of life, for they may be told of an end and of who is still there in any order. Where
+// they were asked a moment ago, it is once more that they are asked.
+func (b *Bridge) ask(name string) {
+	if q, asked := b.asked[name]; asked {
+		b.asked[name] = question{q.at, true}
+	} else if sayable(name) {
+		b.asked[name] = question{time.Now(), true}
+		b.publish(ping, name, nil)
+	}
+}
+
+// question is when a name was asked for, and whether it is to be asked for again.
+type question struct {
+	at    time.Time
+	again bool
+}
+
+// forget ends what is remembered for a moment.
+func (b *Bridge) forget(now time.Time) {
+	for name, q := range b.asked {
+		switch {
+		case now.Sub(q.at) < b.opt.signs():
+		case q.again:
+			b.asked[name] = question{at: now}
+			b.publish(ping, name, nil)
+		default:
+			delete(b.asked, name)
+		}
+	}
+	for at, e := range b.ended {
+		if now.Sub(e.at) > 2*b.opt.patience() {
+			delete(b.ended, at)
+		}
+	}
+}
