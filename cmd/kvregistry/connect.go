@@ -13,17 +13,21 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// connect connects to NATS as a process should that is to outlive its server: it never gives up, and is quick
-// to come back. With patient it needs no server to begin with.
+// connect connects to NATS as a process should that is to outlive its server. With patient it needs no server to begin with.
 func connect(to, name string, patient bool, log *slog.Logger) (*nats.Conn, error) {
-	return dial(to,
+	return dial(to, append(lasting(name, log), nats.RetryOnFailedConnect(patient))...)
+}
+
+// lasting are the options of a connection that never gives up, and is quick to come back.
+func lasting(name string, log *slog.Logger) []nats.Option {
+	return []nats.Option{
 		nats.Name(name),
 		nats.MaxReconnects(-1),
-		nats.ReconnectWait(100*time.Millisecond),
-		nats.RetryOnFailedConnect(patient),
+		nats.ReconnectWait(100 * time.Millisecond),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { // the default one prints
 			log.Warn("nats", "error", err)
-		}))
+		}),
+	}
 }
 
 var errURL = errors.New("the URL does not parse; write it as nats://user:password@host:4222, with a password's other characters than letters and digits as %XX")

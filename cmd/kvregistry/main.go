@@ -3,6 +3,7 @@
 //	kvregistry serve    a NATS server with JetStream, for one machine
 //	kvregistry demo     services that come, go, crash and are called all the time
 //	kvregistry tenant   makes, lists and deletes tenants, and says what their users may do
+//	kvregistry bridge   joins a tenant with processes that use the plain pub/sub registry
 //
 // It ends with 0 where all went well, with 1 where it did not, and with 2 where it was called wrongly.
 package main
@@ -22,9 +23,10 @@ Usage:
   kvregistry serve    run a NATS server with JetStream on this machine
   kvregistry demo     show services that come, go, crash and are called all the time
   kvregistry tenant   make, list and delete tenants, and print their users' permissions
+  kvregistry bridge   join a tenant with processes that use the plain pub/sub registry
   kvregistry help     print this
 
-"kvregistry serve -h" and "kvregistry demo -h" print the options, "kvregistry tenant help" its subcommands.
+"kvregistry serve -h", "kvregistry demo -h" and "kvregistry bridge -h" print the options, "kvregistry tenant help" its subcommands.
 `
 
 // streams are where a command reads and writes.
@@ -38,6 +40,7 @@ var commands = map[string]func(args []string, std streams) error{
 	"serve":            serve,
 	"demo":             demo,
 	"tenant":           tenants,
+	"bridge":           joinPlain,
 	demoServiceCommand: demoService,
 }
 

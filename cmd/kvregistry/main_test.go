@@ -130,6 +130,9 @@ func TestCommandLine(t *testing.T) {
 		{"demo --ttl 1s", 2, "", "--ttl 1s can't be: use whole seconds from 2s"},
 		{"demo --ttl 2500ms", 2, "", "--ttl 2.5s can't be: use whole seconds"},
 		{"demo --nats nats://127.0.0.1:1", 1, "", "can't connect to NATS"},
+		{"bridge -h", 0, "-prefix prefix", ""},
+		{"bridge now", 2, "", `unknown argument "now"`},
+		{"bridge --server nats://127.0.0.1:1", 1, "", "can't connect to NATS"},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			p := start(t, strings.Fields(test.args)...)
@@ -177,6 +180,8 @@ func TestCommandHidesPasswords(t *testing.T) {
 		{hidden, []string{"tenant", "list", "--nkey", "nats://user:SECRET@h"}},
 		{hidden, []string{"tenant", "list", "--tlsca", "nats://user:SECRET@h"}},
 		{hidden, []string{"demo", "nats://user:SECRET@h"}},
+		{noURL, []string{"bridge", "--server", "nats://user:SEC/RET@h:4222"}},
+		{hidden, []string{"bridge", "--interval", "nats://user:SECRET@h"}},
 	} {
 		code, out, err := called(tc.args...)
 		if code == 0 || !strings.Contains(err, tc.want) {

@@ -76,7 +76,7 @@ func parseNamed(fs *flag.FlagSet, about string, args []string, std streams) (nam
 	return name, nil
 }
 
-// login is how an administrator connects.
+// login is how who runs a command connects.
 type login struct{ url, creds, nkey, cert, key, ca, inbox string }
 
 func (l *login) flags(fs *flag.FlagSet) {
@@ -91,7 +91,18 @@ func (l *login) flags(fs *flag.FlagSet) {
 
 // do connects, does something and disconnects.
 func (l *login) do(f func(ctx context.Context, nc *nats.Conn) error) error {
-	opts := []nats.Option{nats.Name("kvregistry tenant"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}
+	nc, err := l.connect(nats.Name("kvregistry tenant"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return f(ctx, nc)
+}
+
+// connect logs in.
+func (l *login) connect(opts ...nats.Option) (*nats.Conn, error) {
 	if l.inbox != "" {
 		opts = append(opts, nats.CustomInboxPrefix(l.inbox))
 	}
@@ -101,12 +112,12 @@ func (l *login) do(f func(ctx context.Context, nc *nats.Conn) error) error {
 	if l.nkey != "" {
 		opt, err := nats.NkeyOptionFromSeed(l.nkey)
 		if err != nil {
-			return wrongUsage("--nkey: %w", err)
+			return nil, wrongUsage("--nkey: %w", err)
 		}
 		opts = append(opts, opt)
 	}
 	if (l.cert == "") != (l.key == "") {
-		return wrongUsage("--tlscert and --tlskey go together")
+		return nil, wrongUsage("--tlscert and --tlskey go together")
 	}
 	if l.cert != "" {
 		opts = append(opts, nats.ClientCert(l.cert, l.key))
@@ -116,12 +127,9 @@ func (l *login) do(f func(ctx context.Context, nc *nats.Conn) error) error {
 	}
 	nc, err := dial(l.url, opts...)
 	if err != nil {
-		return fmt.Errorf("can't connect to NATS: %w; check --server, or log in with a file: --creds", err)
+		return nil, fmt.Errorf("can't connect to NATS: %w; check --server, or log in with a file: --creds", err)
 	}
-	defer nc.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	return f(ctx, nc)
+	return nc, nil
 }
 
 // report does something and then says so.

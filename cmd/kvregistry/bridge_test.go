@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// The command joins a tenant with what is said on a server of its own, and leaves all as it is when it is stopped. Seen to fail without Plain, and with an end that closes
+// the connection in place of the bridge.
+func TestBridge(t *testing.T) {
+	s := natstest.Start(t)
+	old := natstest.Start(t, func(o *server.Options) { o.JetStream = false })
+	p := start(t, "bridge", "--server", s.URL(), "--plain-server", old.URL(), "--tenant", "acme", "--prefix", "acme.services", "--ttl", "2s", "--interval", "1s")
+	p.says("ready: tenant acme and the plain processes of acme.services\n", 10*time.Second)
+	nc := old.Connect()
+	heard, err := nc.SubscribeSync("acme.services.register.new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signs, err := nc.SubscribeSync("acme.services.bridge.acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg, err := kvregistry.New(t.Context(), s.Connect(), kvregistry.Tenant("acme"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = reg.Close() })
+	if _, err := reg.Register(kvregistry.Service{Name: "new", Address: "10.0.0.1:80"}); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := heard.NextMsg(10 * time.Second); err != nil || !strings.Contains(string(m.Data), `"add":"10.0.0.1:80"`) {
+		t.Errorf("plain processes hear %v, %v", m, err)
+	}
+	there := func() error {
+		_, err := reg.GetService("old")
+		return err
+	}
+	natstest.Eventually(t, 10*time.Second, func() error {
+		if err := nc.Publish("acme.services.register.old", []byte(`{"name":"old","add":"10.0.0.2:80"}`)); err != nil {
+			t.Fatal(err)
+		}
+		return there()
+	})
+	p.signal(syscall.SIGTERM)
+	if code := p.code(10 * time.Second); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, p.err.String())
+	}
+	if err := there(); err != nil {
+		t.Error("after the stop:", err)
+	}
+	leaving := false
+	for m, err := signs.NextMsg(time.Second); err == nil; m, err = signs.NextMsg(time.Second) {
+		leaving = leaving || strings.Contains(string(m.Data), `"leaving":true`)
+	}
+	if !leaving {
+		t.Error("other bridges are not told of the stop")
+	}
+	natstest.Eventually(t, 20*time.Second, func() error {
+		if err := there(); !errors.Is(err, kvregistry.ErrNotFound) {
+			return fmt.Errorf("%v: it stays longer than the lease", err)
+		}
+		return nil
+	})
+}
