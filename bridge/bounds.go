@@ -36,7 +36,7 @@ type faults struct{ skipped, dropped uint64 }
 func (b *Bridge) skip(reason, name string) {
 	b.skipped++
 	if b.skipped&(b.skipped-1) == 0 {
-		b.opt.logger.Warn("bridge: skipped", "reason", fmt.Sprintf("%.200q", reason), "service", fmt.Sprintf("%.80q", name), "skipped", b.skipped)
+		b.opt.logger.Warn("bridge: skipped", "cause", fmt.Sprintf("%.200q", reason), "service", fmt.Sprintf("%.80q", name), "skipped", b.skipped)
 	}
 }
 
