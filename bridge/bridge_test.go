@@ -181,12 +181,14 @@ func TestFirstLookUp(t *testing.T) {
 		register(t, here, kvregistry.Service{Name: fmt.Sprint("web", i), Address: "10.0.0.1:80"})
 	}
 	begin := func(i int) error {
-		p := startPlain(t, s.Connect(), "registry", every)
-		p.observe(fmt.Sprint("web", i))
-		if len(p.services(fmt.Sprint("web", i))) != 1 {
-			return fmt.Errorf("web%d is not found by a first look-up", i)
+		for range 2 { // a slow machine may take the 100 ms for something else
+			p := startPlain(t, s.Connect(), "registry", every)
+			p.observe(fmt.Sprint("web", i))
+			if len(p.services(fmt.Sprint("web", i))) == 1 {
+				return nil
+			}
 		}
-		return nil
+		return fmt.Errorf("web%d is not found by a first look-up", i)
 	}
 	b, _ := join(t, s, bridge.Interval(time.Hour), bridge.TTL(8*time.Second)) // it says nothing unasked, and listens for 2.5 s
 	natstest.Eventually(t, 5*time.Second, func() error {
