@@ -53,6 +53,7 @@ func TestHeartbeatsReachNoObserver(t *testing.T) {
 			}
 		}
 	}
+	began := time.Now()
 	svc, lease := count("$KV.registry_default.svc.>"), count("$KV.registry_default.lease.>")
 	before := settled(t, plain)
 	time.Sleep(3 * ttl) // the time watched; nothing is waited for
@@ -66,8 +67,8 @@ func TestHeartbeatsReachNoObserver(t *testing.T) {
 	if len(which) != 1 {
 		t.Errorf("heartbeats of %d leases, want those of one: %v", len(which), which)
 	}
-	if n < 8 || n > 11 {
-		t.Errorf("%d heartbeats in three TTLs, want 9 or 10", n)
+	if took := time.Since(began); n < 8 || n > int(took/(ttl*3/10))+1 { // each comes up to a tenth early
+		t.Errorf("%d heartbeats in %s, want 9 or 10 in three TTLs", n, took)
 	}
 }
 

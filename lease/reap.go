@@ -177,7 +177,7 @@ func (r *Reaper) startTimer(ctx context.Context, rev uint64) error {
 func (r *Reaper) keepTimer() {
 	var seen uint64
 	lives := r.bucket.Conn().Stats().Reconnects
-	sleep(r.ctx, r.newcomer(), nil)
+	sleep(r.ctx, r.newcomer()*9/8, nil) // a connection remembers only the last thing that it was refused, which may be the queue right now
 	up, stop := r.bucket.Reconnected()
 	defer stop()
 	for r.bucket.AwaitConnected(r.ctx) == nil {
