@@ -79,14 +79,14 @@ type files struct {
 	most   time.Duration
 	past   map[string]*Snapshot // of the run before; never changes
 
-	wrote   time.Time         // when it was last written
-	written map[string]uint64 // the revision of each service in it
-	failing bool              // it could not be written, and the log says so
+	wrote   time.Time            // when it was last written,
+	written map[string]*Snapshot // and what of
+	failing bool                 // it could not be written, and the log says so
 }
 
 // openFile reads what the run before left. Where that is another tenant's, it is an error, for this one's would take its place.
 func openFile(o *options) (*files, error) {
-	f := &files{path: o.file, tenant: o.tenant, most: o.fileAge, past: map[string]*Snapshot{}, written: map[string]uint64{}}
+	f := &files{path: o.file, tenant: o.tenant, most: o.fileAge, past: map[string]*Snapshot{}}
 	content, err := readFile(o.file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -176,48 +176,53 @@ func (r *Registry) keepFile() {
 
 // saveFile writes the snapshot file where something changed since, or it says for too long that nothing did.
 func (r *Registry) saveFile() {
-	f := r.file
-	services, revisions := r.observedNow()
-	if maps.Equal(revisions, f.written) && time.Since(f.wrote) < f.most/24 || r.age() < 0 {
+	if r.age() < 0 { // nothing was read yet
 		return
 	}
-	err := writeFile(f.path, file{fileFormat, f.tenant, services})
+	f, now := r.file, r.toSave()
+	if maps.Equal(now, f.written) && time.Since(f.wrote) < f.most/24 {
+		return
+	}
+	content := file{fileFormat, f.tenant, map[string]saved{}}
+	for name, snap := range now {
+		content.Services[name] = savedOf(snap)
+	}
+	err := writeFile(f.path, content)
 	switch {
 	case err == nil:
-		f.wrote, f.written, f.failing = time.Now(), revisions, false
+		f.wrote, f.written, f.failing = time.Now(), now, false
 	case !f.failing:
 		f.failing = true
 		r.opt.logger.Warn("kvregistry: the snapshot file can't be written", "path", plain(f.path), "cause", err)
 	}
 }
 
-// observedNow is what the file is to say: what this run has read, and what the one before left of services that this one has not read yet.
-func (r *Registry) observedNow() (map[string]saved, map[string]uint64) {
-	services, revisions := map[string]saved{}, map[string]uint64{}
-	add := func(name string, snap *Snapshot) {
-		s := saved{At: time.Now().Add(-snap.Age()), Instances: make([]savedInstance, 0, snap.Len())}
-		for one := range snap.All() {
-			s.Instances = append(s.Instances, savedInstance{one.Revision, one})
-		}
-		services[name], revisions[name] = s, snap.Revision()
-	}
+// toSave are the snapshots that the file is to have: those that this run has read, and those that the one before left of services that this one has not read
+// yet. None is empty.
+func (r *Registry) toSave() map[string]*Snapshot {
+	all := map[string]*Snapshot{}
 	if !r.cache.sees(Everything) {
 		for name := range r.file.past {
 			if snap := r.file.old(name); snap != nil {
-				add(name, snap)
+				all[name] = snap
 			}
 		}
 	}
 	for name, svc := range *r.cache.services.Load() {
 		if snap := svc.snap.Load(); snap != nil {
-			delete(services, name)
-			delete(revisions, name)
-			if snap.Len() > 0 {
-				add(name, snap)
-			}
+			all[name] = snap
 		}
 	}
-	return services, revisions
+	maps.DeleteFunc(all, func(_ string, s *Snapshot) bool { return s.Len() == 0 })
+	return all
+}
+
+func savedOf(snap *Snapshot) saved {
+	s := saved{At: time.Now().Add(-snap.Age()), Instances: make([]savedInstance, 0, snap.Len())}
+	for one := range snap.All() {
+		s.Instances = append(s.Instances, savedInstance{one.Revision, one})
+	}
+	return s
 }
 
 // writeFile has the file's name say the old content or the new, and nothing in between.
