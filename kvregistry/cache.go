@@ -143,6 +143,9 @@ func (c *cache) subscribe(name string, q *queue) {
 		c.readers[name] = map[*queue]struct{}{}
 	}
 	c.readers[name][q] = struct{}{}
+	if !q.keeps() {
+		return
+	}
 	for _, svc := range *c.services.Load() {
 		if name != Everything && svc.name != name {
 			continue

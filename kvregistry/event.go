@@ -102,8 +102,18 @@ func newQueue() *queue {
 	return &queue{pending: map[instance]placed{}, wake: make(chan struct{}, 1)}
 }
 
+// newBell is a queue that keeps no events: it wakes its reader, who looks at the snapshot.
+func newBell() *queue { return &queue{wake: make(chan struct{}, 1)} }
+
+// keeps reports whether it keeps events.
+func (q *queue) keeps() bool { return q.pending != nil }
+
 // add puts an event behind the others, or merges it with the one of its instance.
 func (q *queue) add(e Event) {
+	if !q.keeps() {
+		q.poke()
+		return
+	}
 	of := instance{name: e.Service.Name, id: e.Service.ID}
 	if e.Kind == Fenced || e.Kind == LeaseLost {
 		of.own = e.Kind
@@ -144,14 +154,6 @@ func (q *queue) poke() {
 	case q.wake <- struct{}{}:
 	default:
 	}
-}
-
-// forget drops what waits, for who only wants to know that there was something.
-func (q *queue) forget() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	clear(q.pending)
-	q.order = nil
 }
 
 // next takes the oldest event, waiting for one until one of the contexts ends.

@@ -42,7 +42,7 @@ func (r *Registry) Snapshots(ctx context.Context, name string) iter.Seq2[*Snapsh
 			yield(nil, err)
 			return
 		}
-		q := newQueue()
+		q := newBell()
 		r.cache.subscribe(name, q)
 		defer r.cache.unsubscribe(name, q)
 		var last *Snapshot
@@ -51,7 +51,6 @@ func (r *Registry) Snapshots(ctx context.Context, name string) iter.Seq2[*Snapsh
 				yield(nil, r.over(ctx))
 				return
 			}
-			q.forget()
 			if svc := r.cache.find(name); svc != nil {
 				if snap := svc.snap.Load(); snap != nil && snap != last {
 					last = snap

@@ -59,11 +59,9 @@ func TestEvents(t *testing.T) {
 	if n := reg.readers("web"); n != 0 {
 		t.Errorf("%d readers are left", n)
 	}
-	for name, want := range map[string]error{"": ErrInvalidService} {
-		for _, err := range reg.Events(t.Context(), name) {
-			if !errors.Is(err, want) {
-				t.Errorf("%q: %v", name, err)
-			}
+	for _, err := range reg.Events(t.Context(), "") {
+		if !errors.Is(err, ErrInvalidService) {
+			t.Errorf("no name: %v", err)
 		}
 	}
 	if err := reg.Close(); err != nil {
