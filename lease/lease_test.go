@@ -435,10 +435,7 @@ func TestOutageWhileAReaperWaits(t *testing.T) {
 	}
 	r := newReaper(t, far)
 	r.Start()
-	natstest.Eventually(t, 2*MinTTL, func() error {
-		_, err := b.JetStream().Consumer(t.Context(), b.Stream(), queueName)
-		return err
-	})
+	awaitQueue(t, b)
 	up, stop := far.Reconnected()
 	defer stop()
 	if err := far.Conn().ForceReconnect(); err != nil {
@@ -512,10 +509,7 @@ func TestDoubtfulReapersLeaveTheirPlaces(t *testing.T) {
 		r.cfg.Steady = func(time.Duration) bool { return false }
 		r.Start()
 	}
-	natstest.Eventually(t, 2*MinTTL, func() error {
-		_, err := b.JetStream().Consumer(t.Context(), b.Stream(), queueName)
-		return err
-	})
+	awaitQueue(t, b)
 	put(t, b, tenant.SweepKey, "no sweep comes in between")
 	newReaper(t, b).Start()
 	put(t, b, "svc.web.a", "L")
@@ -647,6 +641,15 @@ func TestSweepKeyThatIsNoTimer(t *testing.T) {
 }
 
 // isReaped waits for a key to be gone.
+// awaitQueue waits until a reaper has made the queue.
+func awaitQueue(t *testing.T, b *tenant.Bucket) {
+	t.Helper()
+	natstest.Eventually(t, 2*MinTTL, func() error {
+		_, err := b.JetStream().Consumer(t.Context(), b.Stream(), queueName)
+		return err
+	})
+}
+
 func isReaped(t *testing.T, b *tenant.Bucket, key string, within time.Duration) {
 	t.Helper()
 	natstest.Eventually(t, within, func() error {
