@@ -194,7 +194,7 @@ func (o *options) run(ctx context.Context, reg *kvregistry.Registry, srv *server
 	cancel()
 	switch {
 	case errors.Is(err, kvregistry.ErrPending):
-		reg.Logger().Warn("kvregistry: a server is up, and is registered as soon as NATS answers", "service", s.Name, "id", s.ID, "cause", err)
+		reg.Logger().Warn("kvregistry: a server is up, and is registered as soon as NATS answers", "service", s.Name, "instance", s.ID, "cause", err)
 	case err != nil:
 		_ = srv.Close()
 		<-srv.ended
