@@ -27,6 +27,10 @@ func main() {
 	list := flag.Bool("list", false, "list the mutations and do nothing")
 	verbose := flag.Bool("v", false, "print what the tests that catch a mutation say")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "mutations: %q is no flag; -run %s runs those of that name\n", flag.Arg(0), flag.Arg(0))
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ok, err := run(ctx, *names, *list, *verbose)
