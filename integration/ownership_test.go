@@ -53,6 +53,35 @@ func TestNewestRegistrationWins(t *testing.T) {
 	_ = second
 }
 
+// Invariant 3, of an owner with more registrations than one consumer has filters, whose next ones it sees by the consumer that is there. Seen to fail with such keys not
+// being wanted.
+func TestOwnerOfManyIsTold(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	fenced := make(chan kvregistry.Service, 1)
+	first := open(t, s, kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
+	var many []kvregistry.Service
+	for i := range 300 {
+		many = append(many, web(fmt.Sprint(i)))
+	}
+	if _, err := first.RegisterAll(t.Context(), many...); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 { // a consumer that has to be made for the many is there by the last
+		id := fmt.Sprint("late-", i)
+		register(t, first, web(id))
+		register(t, open(t, s), web(id))
+		select {
+		case s := <-fenced:
+			if s.ID != id {
+				t.Fatalf("told of %q, want %q", s.ID, id)
+			}
+		case <-time.After(time.Second):
+			t.Fatalf("the owner of %s was not told within 1 s", id)
+		}
+	}
+}
+
 // Invariant 3: a fenced owner that was not told, because it was frozen, changes nothing either when it goes on.
 func TestFrozenOwnerIsFenced(t *testing.T) {
 	t.Parallel()

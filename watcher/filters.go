@@ -9,6 +9,11 @@ type filters map[string]struct{}
 func parent(key string) string { return key[:strings.LastIndexByte(key, '.')+1] + "*" }
 func root(key string) string   { return key[:strings.IndexByte(key, '.')+1] + ">" }
 
+// isKey reports whether a filter is a key itself.
+func isKey(filter string) bool {
+	return !strings.HasSuffix(filter, "*") && !strings.HasSuffix(filter, ">")
+}
+
 // covers reports whether every key of filter f is one of the set's.
 func (fs filters) covers(f string) bool {
 	_, ok := fs[f]

@@ -41,6 +41,7 @@ type session struct {
 	name    string    // of the consumer
 	inbox   string    // the subject that it sends to, which the server's own words have
 	filters filters   // what was wanted when it began
+	reads   filters   // what it is sent: those, or what covers them
 	origin  origin    // of the stream at the session's start
 	first   uint64    // the leader's first revision then: what a mirror has below it was purged by hand
 	last    uint64    // the last revision then of what is read: the stream, or its mirror
@@ -101,9 +102,10 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 	if s.origin.mirror {
 		s.name, js = mirrorView+s.name[len("view-"):], v.bucket.Near()
 	}
-	subjects = fs.reduced(filterMax)
-	for i, f := range subjects {
-		subjects[i] = v.bucket.Subject(f)
+	s.reads, subjects = filters{}, subjects[:0]
+	for _, f := range fs.reduced(filterMax) {
+		s.reads[f] = struct{}{}
+		subjects = append(subjects, v.bucket.Subject(f))
 	}
 	s.inbox = v.bucket.Conn().NewInbox()
 	s.mu.Lock() // no message is looked at before the number of pending ones is known
@@ -382,7 +384,7 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 		case <-up:
 			return errRenewed
 		case <-s.view.widen:
-			if !s.view.covered(s.filters) {
+			if !s.view.covered(s.reads) {
 				return errFilters
 			}
 		case <-alarm.C:
@@ -395,7 +397,7 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 			if !s.view.bucket.Conn().IsConnected() {
 				return errDown
 			}
-			if !s.view.covered(s.filters) { // by WatchSoon
+			if !s.view.covered(s.reads) { // by WatchSoon
 				return errFilters
 			}
 		}

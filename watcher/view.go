@@ -84,6 +84,8 @@ type View struct {
 
 	mu       sync.Mutex        // guards what follows, up to leftover
 	wanted   filters           // what was asked for
+	current  filters           // those of them that the session was made for
+	added    []string          // those that came since
 	shown    filters           // what the last complete snapshot covers, from when it is being applied
 	applied  filters           // what it covers once it was applied: what Wait waits for
 	backward time.Time         // since when a replicated stream's leader has less than the view knows of; zero while it has not
@@ -138,10 +140,11 @@ func (v *View) Watch(filter string) {
 	}
 }
 
-// WatchSoon is Watch for who can wait for a moment: filters that are added one after the other share one new
-// consumer, within half a heartbeat.
-func (v *View) WatchSoon(filter string) {
-	if first, _ := v.add(filter); first {
+// WatchSoon adds a key for who is about to write it, and can wait for a moment to see what becomes of it: keys that are added one after the other share one new
+// consumer, within half a heartbeat. Where the consumer reads the key already, as one of many filters does, none is made: what the key held before is shown with the
+// next snapshot.
+func (v *View) WatchSoon(key string) {
+	if first, _ := v.add(key); first {
 		v.hurry() // there is no session to look for it
 	}
 }
@@ -151,6 +154,7 @@ func (v *View) add(filter string) (first, covered bool) {
 	defer v.mu.Unlock()
 	first, covered = len(v.wanted) == 0, v.wanted.covers(filter)
 	v.wanted[filter] = struct{}{}
+	v.added = append(v.added, filter)
 	return first, covered
 }
 
@@ -167,7 +171,7 @@ func (v *View) Unwatch(filter string) {
 	v.keys.Lock()
 	defer v.keys.Unlock()
 	v.mu.Lock()
-	for _, fs := range []filters{v.wanted, v.shown, v.applied} {
+	for _, fs := range []filters{v.wanted, v.current, v.shown, v.applied} {
 		delete(fs, filter)
 	}
 	delete(v.seen, filter)
@@ -186,7 +190,7 @@ func (v *View) under(filter string) (keys []string) {
 	if _, known := v.revs[filter]; known { // it is a key itself
 		return []string{filter}
 	}
-	if !strings.HasSuffix(filter, "*") && !strings.HasSuffix(filter, ">") {
+	if isKey(filter) {
 		return nil
 	}
 	for key := range v.revs {
@@ -368,22 +372,25 @@ func (v *View) report(err error) {
 	}
 }
 
-// want is what is wanted now.
+// want is what is wanted now, for a session that is made for it.
 func (v *View) want() filters {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.current, v.added = maps.Clone(v.wanted), nil
 	return maps.Clone(v.wanted)
 }
 
-// covered reports whether a session with the given filters has all that is wanted by now.
-func (v *View) covered(have filters) bool {
+// covered reports whether the session, which reads so much, has all that is wanted by now.
+func (v *View) covered(reads filters) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for f := range v.wanted {
-		if !have.covers(f) {
+	for _, f := range v.added {
+		_, wanted := v.wanted[f]
+		if wanted && !v.current.covers(f) && !(isKey(f) && reads.covers(f)) {
 			return false
 		}
 	}
+	v.added = nil
 	return true
 }
 
