@@ -10,10 +10,6 @@ import (
 // BenchmarkPick is of a prepared look-up's pick among ten instances, and its end. Its floor is GetService, which is told of no end and knows of no call in flight.
 func BenchmarkPick(b *testing.B) {
 	reg, ctx := observer(b), b.Context()
-	both(b, "floor", func() {
-		s, _ := reg.GetService("web")
-		sink(s)
-	})
 	for _, p := range []struct {
 		name string
 		pick kvregistry.Picker
@@ -33,10 +29,16 @@ func BenchmarkPick(b *testing.B) {
 		look, err := reg.Lookup("web", p.pick)
 		try(b, err)
 		req := kvregistry.Request{Key: p.key}
-		both(b, p.name, func() {
-			s, done, _ := look.PickWith(ctx, req)
-			done(nil)
-			sink(s)
+		b.Run("picker="+p.name, func(b *testing.B) {
+			both(b, "this", func() {
+				s, done, _ := look.PickWith(ctx, req)
+				done(nil)
+				sink(s)
+			})
+			both(b, "floor", func() {
+				s, _ := reg.GetService("web")
+				sink(s)
+			})
 		})
 	}
 }

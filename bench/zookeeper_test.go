@@ -8,8 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,73 +19,56 @@ import (
 // zooKeeperJar is where Debian's package zookeeper has it. Where it is not installed, what needs it is skipped.
 const zooKeeperJar = "/usr/share/java/zookeeper.jar"
 
-// zooKeepers are started when they are first needed, for a JVM takes its time, and end with this process: without and with fsync.
-var zooKeepers [2]struct {
-	once    sync.Once
-	address string
-	stop    func()
-}
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	for i := range zooKeepers {
-		if stop := zooKeepers[i].stop; stop != nil {
-			stop()
-		}
-	}
-	os.Exit(code)
-}
-
-// zooKeeper is a node of its own on a ZooKeeper, and connects to that until the benchmark ends.
+// zooKeeper is a node of its own on a ZooKeeper, and connects to that until the benchmark ends. Its server ends then too, so that others are not measured beside it, and
+// is warm: a JVM compiles what it does often.
 func zooKeeper(b *testing.B, fsync bool) (node string, connect func() *zk.Conn) {
 	b.Helper()
 	if _, err := os.Stat(zooKeeperJar); err != nil {
 		b.Skip("Debian's package zookeeper is not installed")
 	}
-	server, force := &zooKeepers[0], "no"
-	if fsync {
-		server, force = &zooKeepers[1], "yes"
-	}
-	server.once.Do(func() { server.address, server.stop = startZooKeeper(b, force) })
+	address := startZooKeeper(b, fsync)
 	connect = func() *zk.Conn {
-		c, _, err := zk.Connect([]string{server.address}, 10*time.Second, zk.WithLogger(quiet{}))
+		c, _, err := zk.Connect([]string{address}, 10*time.Second, zk.WithLogger(quiet{}))
 		try(b, err)
 		b.Cleanup(c.Close)
 		return c
 	}
-	node = fmt.Sprint("/web", nodes.Add(1))
-	c := connect()
-	_, err := c.Create(node, nil, 0, zk.WorldACL(zk.PermAll))
-	try(b, err)
+	c, node := connect(), "/web"
+	for _, n := range []string{node, "/warm"} {
+		_, err := c.Create(n, nil, 0, zk.WorldACL(zk.PermAll))
+		try(b, err)
+	}
+	for i, began := 0, time.Now(); time.Since(began) < 3*time.Second; i++ {
+		try(b, ephemeral(c, "/warm", i))
+	}
 	return node, connect
 }
-
-var nodes atomic.Int64
 
 type quiet struct{}
 
 func (quiet) Printf(string, ...any) {}
 
-func startZooKeeper(b *testing.B, forceSync string) (address string, stop func()) {
+// startZooKeeper runs a ZooKeeper until the benchmark ends.
+func startZooKeeper(b *testing.B, fsync bool) (address string) {
 	b.Helper()
-	dir, err := os.MkdirTemp("", "bench")
-	try(b, err)
 	address = fmt.Sprintf("127.0.0.1:%d", natstest.FreePort(b))
 	_, port, _ := net.SplitHostPort(address)
+	dir := b.TempDir()
 	config := filepath.Join(dir, "zoo.cfg")
 	try(b, os.WriteFile(config, fmt.Appendf(nil, "tickTime=2000\ndataDir=%s\nclientPort=%s\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n", dir, port), 0o600))
+	force := map[bool]string{false: "no", true: "yes"}[fsync]
 	// The shell's input ends when this process does, however that comes.
 	cmd := exec.Command("sh", "-c", `java "$@" >/dev/null 2>&1 & read _; kill $!; wait $!`, "zookeeper",
-		"-Dzookeeper.forceSync="+forceSync, "-cp", zooKeeperJar, "org.apache.zookeeper.server.quorum.QuorumPeerMain", config)
+		"-Dzookeeper.forceSync="+force, "-cp", zooKeeperJar, "org.apache.zookeeper.server.quorum.QuorumPeerMain", config)
 	input, err := cmd.StdinPipe()
 	try(b, err)
 	try(b, cmd.Start())
-	natstest.Eventually(b, 30*time.Second, func() error { return serving(address) })
-	return address, sync.OnceFunc(func() {
+	b.Cleanup(func() {
 		_ = input.Close()
 		_ = cmd.Wait() // java's status, which says that it was ended
-		_ = os.RemoveAll(dir)
 	})
+	natstest.Eventually(b, 30*time.Second, func() error { return serving(address) })
+	return address
 }
 
 // serving asks a server whether it serves: it listens, and refuses sessions, before it does.
