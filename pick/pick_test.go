@@ -303,6 +303,25 @@ func TestSticky(t *testing.T) {
 	}
 }
 
+// Keys of one service are no other's, and a retry that refuses a key's instance leaves the key where it is. Seen to fail with keys that all services share, and with a
+// retry that binds.
+func TestStickyStays(t *testing.T) {
+	web, shop, keys := candidates(0, 0, 0, 0, 0), candidates(0, 0, 0, 0, 0), keys(100)
+	for _, c := range shop {
+		c.Service.Name, c.Service.ID = "shop", "shop"+c.Service.ID
+	}
+	p := pick.Sticky(pick.RoundRobin())
+	before := assigned(p, web, keys)
+	assigned(p, shop, keys)
+	for i, key := range keys {
+		others := slices.DeleteFunc(slices.Clone(web), func(c *kvregistry.Candidate) bool { return c.Service.ID == before[i] })
+		p.Prepare(others)(kvregistry.Request{Key: key, Not: []string{before[i]}})
+	}
+	if after := assigned(p, web, keys); !slices.Equal(before, after) {
+		t.Errorf("keys are given %v, and were given %v", after, before)
+	}
+}
+
 // The lowest tier that has an instance has all calls. Seen to fail with the highest.
 func TestTiers(t *testing.T) {
 	list := candidates(0, 0, 0, 0, 0)
