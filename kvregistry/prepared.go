@@ -84,8 +84,9 @@ func (f Filter) join(l *Lookup) error {
 
 // Request is what a call says of itself.
 type Request struct {
-	Key string   // of pickers that go by one, as those that hash or stick
-	Not []string // ids that are not to be picked, as a retry's: unless there is no other
+	Key   string   // of pickers that go by one, as those that hash or stick
+	Not   []string // ids that are not to be picked, as a retry's: unless there is no other
+	Depth int      // of pickers within pickers, which count it: each of them shares keys out anew
 }
 
 // Pick picks an instance for a call. done has to be called once, with the call's outcome: the instance counts as busy until then, and what

@@ -3,12 +3,13 @@ package pick
 import (
 	"fmt"
 
+	"github.com/kvregistry/go/internal/turn"
 	"github.com/kvregistry/go/kvregistry"
 )
 
 // Canary gives percent of the calls, from 0 to 100, to the instances that of lets through, and the others to the others, each by the picker within. Where one of the two
 // has no instance, the other one takes all calls. Calls with a [kvregistry.Request] Key are shared out by that: percent of the keys go to the canaries, with all of their
-// calls, in every process.
+// calls, in every process, and a greater percentage takes more keys to these. A canary within a canary has percent of what is left to it.
 func Canary(percent float64, of kvregistry.Filter, within kvregistry.Picker) kvregistry.Picker {
 	if !(percent >= 0 && percent <= 100) {
 		return kvregistry.Picker{Err: fmt.Errorf("Canary(%v, …): the percentage must be from 0 to 100", percent)}
@@ -31,9 +32,9 @@ func Canary(percent float64, of kvregistry.Filter, within kvregistry.Picker) kvr
 		case others.pick == nil:
 			return some.one
 		}
-		d := newDice("canary")
+		turns := turn.New()
 		return func(req kvregistry.Request) int {
-			if d.throw(req) < canaries {
+			if throw(turns, req) < canaries {
 				return some.one(req)
 			}
 			return others.one(req)

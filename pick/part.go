@@ -23,24 +23,19 @@ func (p *part) prepare(within kvregistry.Picker) {
 	}
 }
 
-func (p *part) one(req kvregistry.Request) int { return p.places[p.pick(req)] }
+func (p *part) one(req kvregistry.Request) int {
+	req.Depth++
+	return p.places[p.pick(req)]
+}
 
 // whole is a share of all calls.
 const whole = 1 << 32
 
-// dice say which part a call is for, by a number below whole.
-type dice struct {
-	turns *turn.Turns
-	salt  uint64 // other dice throw other numbers for the same key
-}
-
-func newDice(salt string) dice { return dice{turn.New(), hash(salt)} }
-
-// throw is evenly spread: over a key's hash for calls that have one, so that a key stays in its part, and over successive calls for the others. The golden ratio's multiples are
-// spread more evenly than what is drawn at random.
-func (d dice) throw(req kvregistry.Request) uint64 {
+// throw says which part a call is for, by a number below whole. It is evenly spread: over a key's hash for calls that have one, so that a key stays in its part, and
+// another number at each depth; over the turns for the others. The golden ratio's multiples are spread more evenly than what is drawn at random.
+func throw(t *turn.Turns, req kvregistry.Request) uint64 {
 	if req.Key != "" {
-		return mix(hash(req.Key)^d.salt) >> 32
+		return mix(hash(req.Key)+uint64(req.Depth)) >> 32
 	}
-	return uint64(d.turns.Next() * 0x9E3779B9)
+	return uint64(t.Next() * 0x9E3779B9)
 }

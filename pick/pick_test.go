@@ -251,8 +251,8 @@ func TestHashStays(t *testing.T) {
 
 const hashed = "06 05 02 02 07 09 03 01"
 
-// A canary's keys are as many as its percentage says, and the same whoever asks; those of the zone that is picked within are spread over all of it. Seen to fail with
-// dice that throw the same number for both.
+// A canary's keys are as many as its percentage says, and the same whoever asks; those of the zone, or of the other canary, that is picked within are spread over all of
+// it. A greater percentage takes no key back. Seen to fail with throws that are the same at each depth, and with ones that go by the percentage, too.
 func TestKeysAreSharedOut(t *testing.T) {
 	list, keys := inZones("abbb"), keys(100_000)
 	isCanary := kvregistry.Where(func(s kvregistry.Service) bool { return s.ID >= "02" })
@@ -269,6 +269,20 @@ func TestKeysAreSharedOut(t *testing.T) {
 		n[id]++
 	}
 	near(t, []int{n["00"], n["01"] + n["02"] + n["03"], n["04"]}, 0.02, 1, 1, 2)
+
+	p = pick.Canary(50, id("00"), pick.Canary(10, id("01"), kvregistry.Picker{}))
+	n = map[string]int{}
+	for _, id := range assigned(p, candidates(0, 0, 0), keys) {
+		n[id]++
+	}
+	near(t, []int{n["00"], n["01"], n["02"]}, 0.03, 50, 5, 45)
+
+	few, more := assigned(pick.Canary(10, id("01"), pick.Hash()), candidates(0, 0), keys), assigned(pick.Canary(20, id("01"), pick.Hash()), candidates(0, 0), keys)
+	for i, key := range keys {
+		if few[i] == "01" && more[i] != "01" {
+			t.Fatalf("with a greater percentage key %q is no canary's any more", key)
+		}
+	}
 
 	p = pick.Canary(10, isCanary, pick.Hash())
 	if a, b := assigned(p, list, keys[:1000]), assigned(pick.Canary(10, isCanary, pick.Hash()), list, keys[:1000]); strings.Join(a, " ") != strings.Join(b, " ") {

@@ -1,6 +1,7 @@
 package pick
 
 import (
+	"github.com/kvregistry/go/internal/turn"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -19,9 +20,9 @@ func Zone(own string, within kvregistry.Picker) kvregistry.Picker {
 		if len(zones) == 1 {
 			return zones[0].one
 		}
-		d := newDice("zone")
+		turns := turn.New()
 		return func(req kvregistry.Request) int {
-			n, i := d.throw(req), 0
+			n, i := throw(turns, req), 0
 			for n >= zones[i].end {
 				i++
 			}
