@@ -46,6 +46,9 @@ const (
 // connectTime is how long a connection to one instance may take to be made, where it is made by the package's own base.
 const connectTime = 5 * time.Second
 
+// idleMost is how many idle connections to one instance the package's own base keeps. They go when nobody used them for the base's IdleConnTimeout.
+const idleMost = 100
+
 func newOptions(opts []Option) (*options, error) {
 	o := &options{
 		hosts: map[string]host{}, status: map[int]bool{}, dial: new(net.Dialer).DialContext,
@@ -69,15 +72,15 @@ func newOptions(opts []Option) (*options, error) {
 	return o, nil
 }
 
-// defaultBase is http.DefaultTransport for calls among services: as many idle connections per instance as there may be in all, rather than two, and no
-// half minute for an instance whose machine is gone.
+// defaultBase is http.DefaultTransport for calls among services: more idle connections per instance than two, and no half minute for an instance whose machine is
+// gone. Those of all instances are not bounded: of more instances than the bound, each would have lost its connection when its turn comes again.
 func defaultBase() http.RoundTripper {
 	std, ok := http.DefaultTransport.(*http.Transport)
 	if !ok { // somebody put one of their own there
 		return http.DefaultTransport
 	}
 	base := std.Clone()
-	base.MaxIdleConnsPerHost = base.MaxIdleConns
+	base.MaxIdleConnsPerHost, base.MaxIdleConns = idleMost, 0
 	if dial := base.DialContext; dial != nil {
 		base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, connectTime)
