@@ -299,3 +299,22 @@ func TestInstanceThatFailsIsSetAside(t *testing.T) {
 		t.Errorf("the dead instance was asked %d times, want 3", dead.Load())
 	}
 }
+
+// TestSilentBodyHoldsUpNoRetry holds that a response that is given up for another instance's is not waited for. Seen to fail with a discard that reads for as long as it takes.
+func TestSilentBodyHoldsUpNoRetry(t *testing.T) {
+	reg := newRegistry(t)
+	silent := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}
+	register(t, reg, kvregistry.Service{URL: serve(t, silent)}, kvregistry.Service{URL: serve(t, echo)})
+	tr := newTransport(t, reg, inOrder, transport.RetryStatus())
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, http.MethodPut, "http://web/", strings.NewReader("body"))
+	if got, err := text(tr.RoundTrip(req)); got != "body" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}

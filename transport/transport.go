@@ -202,9 +202,14 @@ func idempotent(req *http.Request) bool {
 	return key || xKey
 }
 
+// discardTime is how long a retry waits for the body of the response that it gives up: a connection is worth no more.
+const discardTime = 50 * time.Millisecond
+
 // discard gives a response up whose request is sent again. What is short is read, so that its connection stays of use.
 func discard(resp *http.Response) {
 	if n := resp.ContentLength; n >= 0 && n <= 4<<10 {
+		late := time.AfterFunc(discardTime, func() { _ = resp.Body.Close() })
+		defer late.Stop()
 		_, _ = io.CopyN(io.Discard, resp.Body, n+1)
 	}
 	_ = resp.Body.Close()
