@@ -72,6 +72,13 @@ func (c *calls) begin() (done func(error)) {
 	return c.done
 }
 
+// end counts a call's end. One that is told twice takes another call's, and never makes it less than none.
+func (c *calls) end() {
+	if c.inFlight.Add(-1) < 0 {
+		c.inFlight.Add(1)
+	}
+}
+
 // candidates are the instances that the filters let through. What is known of those that were there before is kept. Most are the same as before, and neither they nor their
 // candidates are looked at: of a large service they are in no cache. The caller holds l.mu.
 func (l *Lookup) candidates(snap *Snapshot, was *prepared) (all []*Candidate, from []*Service) {

@@ -117,7 +117,7 @@ func (c *calls) takeBack(now time.Time) {
 
 // ended is told of a call's end.
 func (l *Lookup) ended(c *calls, err error) {
-	c.inFlight.Add(-1)
+	c.end()
 	switch l.outcome.verdict(err) {
 	case good:
 		if c.failures.Load() != 0 && !c.aside.Load() {
@@ -169,7 +169,7 @@ func (l *Lookup) probe(c *Candidate) bool {
 
 // probeEnded is told of the end of a call that was a probe.
 func (l *Lookup) probeEnded(c *calls, err error) {
-	c.inFlight.Add(-1)
+	c.end()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c.until.IsZero() { // taken back meanwhile

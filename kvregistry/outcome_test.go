@@ -314,6 +314,27 @@ func TestPreparedOnce(t *testing.T) {
 	}
 }
 
+// An end that is told twice leaves no instance with less than no call in flight, for which it would be picked for ever. Seen to fail without the look at that.
+func TestToldTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBare(t, Outcome{Failures: 1, Aside: time.Second})
+		b.are("a", "b")
+		done := b.call("a")
+		done(nil)
+		done(nil)
+		b.fail("b", 1, errCall)
+		time.Sleep(time.Second)
+		probed := b.call("b")
+		probed(nil)
+		probed(nil)
+		for _, h := range b.Health().Instances {
+			if h.InFlight != 0 || h.Aside {
+				t.Errorf("%+v", h)
+			}
+		}
+	})
+}
+
 // What is known of an instance stays when it says something new, and goes with it. Seen to fail with calls that are counted anew.
 func TestKnownAsLongAsItIsThere(t *testing.T) {
 	b := newBare(t, Outcome{Failures: 1, Aside: time.Hour})
