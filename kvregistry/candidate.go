@@ -39,7 +39,7 @@ func inTurn(list []*Candidate) func(Request) int {
 }
 
 // Candidate is an instance that a [Lookup] may pick, with what the Lookup knows of its calls. Where the instance says something new it becomes another Candidate, that
-// knows the same.
+// knows the same; one with another URL or Address is a new one.
 type Candidate struct {
 	Service *Service // it must not be changed
 	*calls
@@ -99,7 +99,7 @@ func (l *Lookup) candidates(snap *Snapshot, was *prepared) (all []*Candidate, fr
 		case i < len(was.from) && was.from[i] == s:
 			c = was.all[i]
 			i++
-		case i < len(was.from) && was.from[i].ID == s.ID:
+		case i < len(was.from) && was.from[i].ID == s.ID && was.from[i].URL == s.URL && was.from[i].Address == s.Address:
 			c = &Candidate{Service: s, calls: was.all[i].calls}
 			i++
 		default:

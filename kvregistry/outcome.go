@@ -11,7 +11,7 @@ import (
 
 // Outcome is how a [Lookup] takes failed calls. An instance whose calls fail one after the other is set aside: it is not picked for a time. When that is over one call is made
 // with it. If the call succeeds, the instance is taken back; if it fails, the instance is set aside for twice as long. All of this is local to the Lookup. Nothing is
-// written to the bucket, and an instance that leaves the list of those that the filters let through, and comes back, is a new one.
+// written to the bucket, and an instance that leaves the list of those that the filters let through, and comes back, is a new one, as is one with another URL or Address.
 //
 // The zero value has the defaults, and is what a Lookup without an Outcome has.
 type Outcome struct {

@@ -335,7 +335,8 @@ func TestToldTwice(t *testing.T) {
 	})
 }
 
-// What is known of an instance stays when it says something new, and goes with it. Seen to fail with calls that are counted anew.
+// What is known of an instance stays when it says something new, and goes with it, or with where it is. Seen to fail with calls that are counted anew, and without the
+// look at the URL and at the Address.
 func TestKnownAsLongAsItIsThere(t *testing.T) {
 	b := newBare(t, Outcome{Failures: 1, Aside: time.Hour})
 	b.are("a", "b", "c")
@@ -353,6 +354,14 @@ func TestKnownAsLongAsItIsThere(t *testing.T) {
 	b.gives("a")
 	b.are("a", "b")
 	b.gives("a", "b")
+	for _, elsewhere := range []*Service{{URL: "http://10.0.0.2/"}, {URL: "http://10.0.0.2/", Address: "10.0.0.2:80"}} {
+		b.call("b")(errCall)
+		b.gives("a")
+		elsewhere.ID, elsewhere.Name, elsewhere.Status = "b", "web", Passing
+		b.known["b"] = elsewhere
+		b.are("a", "b")
+		b.gives("a", "b")
+	}
 }
 
 // Health tells of instances that were picked from the snapshot of the run before, too. Seen to fail where the view's alone is looked at.

@@ -162,6 +162,9 @@ func (l *Lookup) refresh(snap *Snapshot) *prepared {
 	if p == nil {
 		p = new(prepared)
 	}
+	if p.snap == snap && !p.isDue() {
+		return p
+	}
 	all, from := p.all, p.from
 	if p.snap != snap {
 		all, from = l.candidates(snap, p)
