@@ -51,7 +51,8 @@ func (s *Snapshot) chosen(filters []Filter) []Service {
 }
 
 // GetService returns one of the instances that [Registry.GetServices] would return. A goroutine's successive calls without filters
-// go through them in turn, and all goroutines' calls together are spread evenly; with filters, each is as likely as the others.
+// go through them in turn, unless another one takes its turns in between; all goroutines' calls together are spread evenly, to within 32 calls.
+// With filters, each is as likely as the others.
 func (r *Registry) GetService(name string, filters ...Filter) (Service, error) {
 	s, err := r.pick(context.Background(), name, filters)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// RoundRobin picks one instance after the other. A goroutine's successive calls go through them in turn, and all goroutines' calls together are spread evenly. It is what a Lookup
-// without a picker does.
+// RoundRobin picks one instance after the other. A goroutine's successive calls go through them in turn, unless another one takes its turns in between; all goroutines' calls
+// together are spread evenly, to within 32 calls. It is what a Lookup without a picker does.
 func RoundRobin() kvregistry.Picker {
 	return kvregistry.Picker{Prepare: func(list []*kvregistry.Candidate) func(kvregistry.Request) int {
 		t, n := turn.New(), uint32(len(list))
