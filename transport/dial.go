@@ -28,22 +28,17 @@ func (t *Transport) DialContext(ctx context.Context, network, addr string) (net.
 	}
 	to.budget.request()
 	w := walk{to: to, most: t.opt.attempts}
-	one, done, err := w.first(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		conn, err := t.dialOne(ctx, &w, one)
-		if err == nil {
-			return followConn(conn, done), nil
+	var conn net.Conn
+	err = w.along(ctx, func(one kvregistry.Service, done func(error)) (again bool, err error) {
+		c, err := t.dialOne(ctx, &w, one)
+		if err != nil {
+			done(outcome(ctx, err))
+			return true, w.failure(err)
 		}
-		done(outcome(ctx, err))
-		next, itsDone, ok := w.another(ctx)
-		if !ok {
-			return nil, w.failure(err)
-		}
-		one, done = next, itsDone
-	}
+		conn = followConn(c, done)
+		return false, nil
+	})
+	return conn, err
 }
 
 // dialOne dials an instance, and leaves time for those that may be dialled after it.

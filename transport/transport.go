@@ -115,25 +115,15 @@ type call struct {
 	walk walk
 }
 
-func (c *call) run() (*http.Response, error) {
-	one, done, err := c.walk.first(c.req.Context())
-	if err != nil {
-		return nil, err
-	}
-	for {
-		resp, again, err := c.attempt(one, done)
-		if !again {
-			return resp, err
-		}
-		next, itsDone, ok := c.walk.another(c.req.Context())
-		if !ok {
-			return resp, err
-		}
-		if err == nil {
+func (c *call) run() (resp *http.Response, err error) {
+	err = c.walk.along(c.req.Context(), func(one kvregistry.Service, done func(error)) (again bool, err error) {
+		if resp != nil { // kept until there was another instance
 			discard(resp)
 		}
-		one, done = next, itsDone
-	}
+		resp, again, err = c.attempt(one, done)
+		return again, err
+	})
+	return resp, err
 }
 
 // attempt sends the request to an instance, and says whether another one may be tried.

@@ -21,7 +21,21 @@ type walk struct {
 	most int    // how many it may go to
 }
 
-// first gives the first instance. What comes of it has to be told to done.
+// along has an attempt made with one instance after the other, until one says that no other is to be tried, or there is none. What comes of an attempt has to be told to
+// done. The error is the last attempt's, or the look-up's where there was none.
+func (w *walk) along(ctx context.Context, attempt func(one kvregistry.Service, done func(error)) (again bool, err error)) error {
+	one, done, err := w.first(ctx)
+	for ok := err == nil; ok; {
+		var again bool
+		if again, err = attempt(one, done); !again {
+			break
+		}
+		one, done, ok = w.another(ctx)
+	}
+	return err
+}
+
+// first gives the first instance.
 func (w *walk) first(ctx context.Context) (one kvregistry.Service, done func(error), err error) {
 	one, done, err = w.to.lookup.PickWith(ctx, w.req)
 	if errors.Is(err, kvregistry.ErrNotFound) {
