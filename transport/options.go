@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -72,6 +73,20 @@ func newOptions(opts []Option) (*options, error) {
 	return o, nil
 }
 
+// refuseParts says why a look-up would refuse parts of Choose or of a Host. One of Everything looks at its parts, and then refuses the name: it starts no watch.
+func (o *options) refuseParts(reg *kvregistry.Registry) error {
+	lists := [][]kvregistry.Part{o.parts}
+	for _, h := range o.hosts {
+		lists = append(lists, h.parts)
+	}
+	for _, parts := range lists {
+		if _, err := reg.Lookup(kvregistry.Everything, parts...); errors.Is(err, kvregistry.ErrInvalidOption) {
+			return err
+		}
+	}
+	return nil
+}
+
 // defaultBase is http.DefaultTransport for calls among services: more idle connections per instance than two, and no half minute for an instance whose machine is
 // gone. Those of all instances are not bounded: of more instances than the bound, each would have lost its connection when its turn comes again.
 func defaultBase() http.RoundTripper {
@@ -92,7 +107,7 @@ func defaultBase() http.RoundTripper {
 }
 
 // Choose is how an instance is chosen: the filters, the picker and what else a [kvregistry.Lookup] is made of, of every service that no [Host] gives
-// parts of its own. By default the instances are taken in turn. A part that a look-up refuses is an error of the calls.
+// parts of its own. By default the instances are taken in turn.
 func Choose(parts ...kvregistry.Part) Option {
 	return func(o *options) error {
 		o.parts = slices.Clone(parts)

@@ -34,6 +34,9 @@ func New(reg *kvregistry.Registry, opts ...Option) (*Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
 	}
+	if err := o.refuseParts(reg); err != nil {
+		return nil, fmt.Errorf("transport: %w", err)
+	}
 	return &Transport{reg: reg, opt: o, services: services{of: map[callee]*service{}}}, nil
 }
 

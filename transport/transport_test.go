@@ -282,7 +282,8 @@ func TestNamesThatAreNoHosts(t *testing.T) {
 	}
 }
 
-// TestOptions holds that a bad option is refused with its value. Seen to fail without the look at DialTLSContext.
+// TestOptions holds that a bad option is refused with its value, and that no watch is started for that. Seen to fail without the look at DialTLSContext, and
+// without that at Host's parts.
 func TestOptions(t *testing.T) {
 	reg := newRegistry(t)
 	other := struct{ http.RoundTripper }{http.DefaultTransport}
@@ -301,10 +302,16 @@ func TestOptions(t *testing.T) {
 		`stands for "a" already`:           {transport.Host("h", "a"), transport.Host("h", "b")},
 		"ServerName together":              {transport.Base(other), transport.ServerName(func(string) string { return "" })},
 		"makes its TLS connections itself": {transport.Base(own), transport.ServerName(func(string) string { return "" })},
+		"two pickers":                      {transport.Choose(kvregistry.Picker{}, kvregistry.Picker{})},
+		"part 1 is nil":                    {transport.Host("h", "a", nil)},
 	} {
 		if _, err := transport.New(reg, opts...); !errors.Is(err, kvregistry.ErrInvalidOption) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v, want %q", err, says)
 		}
+	}
+	newTransport(t, reg, inOrder, transport.Host("h", "a", kvregistry.InZone("x")))
+	if names := reg.Health().Observed; len(names) > 0 {
+		t.Errorf("New observes %q", names)
 	}
 	if _, err := transport.New(nil); !errors.Is(err, kvregistry.ErrInvalidOption) {
 		t.Errorf("without a registry: %v", err)
