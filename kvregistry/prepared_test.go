@@ -215,3 +215,41 @@ func TestLookupRefuses(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What a look-up learns of an instance stays with it: nothing is written to the bucket, and another look-up goes on picking the instance. Seen to fail with a setAside that
+// sets the status, too.
+func TestOutcomeStaysHere(t *testing.T) {
+	s := natstest.Start(t)
+	r := open(t, s)
+	for _, id := range []string{"1", "2"} {
+		if _, err := r.Register(kvregistry.Service{ID: id, Name: "web", Address: "10.0.0.1:80"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, other := prepare(t, r, kvregistry.Outcome{Failures: 1, Aside: time.Minute}), prepare(t, r)
+	if _, err := given(other); err != nil {
+		t.Fatal(err)
+	}
+	nc := s.Connect()
+	writes, err := nc.SubscribeSync("$KV.registry_default.svc.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	gone, done, err := one.Pick(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	done(errors.New("connection refused"))
+	if got, err := given(one); err != nil || len(got) != 1 || got[0] == gone.ID {
+		t.Errorf("after a failure of %s calls go to %q, %v", gone.ID, got, err)
+	}
+	if got, err := given(other); err != nil || len(got) != 2 {
+		t.Errorf("calls of another look-up go to %q, %v", got, err)
+	}
+	if msg, err := writes.NextMsg(100 * time.Millisecond); err == nil {
+		t.Errorf("%s was written", msg.Subject)
+	}
+}
