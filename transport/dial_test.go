@@ -2,11 +2,13 @@ package transport_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -177,6 +179,25 @@ func TestDialLeavesTimeForOthers(t *testing.T) {
 	}
 	if failures != 1 {
 		t.Errorf("%d failures, want the 1 that was the instance's", failures)
+	}
+}
+
+// TestDialByTLS holds that a dialer of tls serves, and that its connection can be had. Seen to fail without DialWith, and without NetConn.
+func TestDialByTLS(t *testing.T) {
+	srv := httptest.NewTLSServer(http.HandlerFunc(echo))
+	t.Cleanup(srv.Close)
+	reg := newRegistry(t)
+	register(t, reg, kvregistry.Service{Address: srv.Listener.Addr().String()})
+	dialer := &tls.Dialer{Config: srv.Client().Transport.(*http.Transport).TLSClientConfig}
+	c, err := newTransport(t, reg, transport.DialWith(dialer.DialContext)).DialContext(t.Context(), "tcp", "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if within, ok := c.(interface{ NetConn() net.Conn }); !ok {
+		t.Errorf("a %T has no NetConn", c)
+	} else if _, ok := within.NetConn().(*tls.Conn); !ok {
+		t.Errorf("within it is a %T", within.NetConn())
 	}
 }
 

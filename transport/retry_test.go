@@ -3,10 +3,13 @@ package transport_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -297,6 +300,26 @@ func TestInstanceThatFailsIsSetAside(t *testing.T) {
 	}
 	if dead.Load() != 3 {
 		t.Errorf("the dead instance was asked %d times, want 3", dead.Load())
+	}
+}
+
+// TestWhoLooksOn holds that the caller's httptrace, and OnAttempt, see each attempt. Seen to fail with a trace in a context of its own.
+func TestWhoLooksOn(t *testing.T) {
+	reg := newRegistry(t)
+	register(t, reg, kvregistry.Service{URL: serve(t, hangUp)}, kvregistry.Service{URL: serve(t, echo)})
+	var seen []string
+	tr := newTransport(t, reg, inOrder, transport.OnAttempt(func(a transport.Attempt) {
+		seen = append(seen, fmt.Sprint(a.Number, " at ", a.Service.ID, " of ", a.Request.URL, ", failed: ", a.Err != nil))
+	}))
+	var connections atomic.Int32 // net/http may tell of one from another goroutine
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connections.Add(1) }})
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://web/", nil)
+	if _, err := text(tr.RoundTrip(req)); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"1 at 0 of http://web/, failed: true", "2 at 1 of http://web/, failed: false"}
+	if !slices.Equal(seen, want) || connections.Load() != 2 {
+		t.Errorf("OnAttempt saw %q, want %q; httptrace saw %d connections, want 2", seen, want, connections.Load())
 	}
 }
 
