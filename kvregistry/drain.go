@@ -51,7 +51,7 @@ func Settle(d time.Duration) DrainOption {
 }
 
 // Until has Drain call f after the settle time, and unregister when f has returned: f waits for what is still under way, as http.Server's Shutdown does. An error of f is
-// one of Drain, which unregisters all the same. f is to return when its context ends. Several are called one after the other.
+// one of Drain, which goes on all the same. f is to return when its context ends. Several are called one after the other.
 func Until(f func(context.Context) error) DrainOption {
 	return func(d *draining) error {
 		if f == nil {
@@ -65,12 +65,12 @@ func Until(f func(context.Context) error) DrainOption {
 // Drain takes what this process registered out of the calls, in order. It marks its instances draining, by one write each, after which look-ups do not give them any more;
 // waits for the settle time; waits for what [Until] gives; and unregisters them. The registry stays open.
 //
-// It leaves nothing half-done: when ctx ends, or something fails, it skips what is left of the waits and unregisters, within a second more. The error then wraps ctx's, f's, or what kept a write
-// from being made. Where it wraps [ErrPending], NATS does not answer, and the instance that it names goes when it does, or when the lease has run out. While NATS
+// It leaves nothing half-done: when ctx ends it skips what is left of the waits and unregisters, within a second more, and what fails keeps nothing else from being done. The error then wraps ctx's, f's, or
+// what kept a write from being made. Where it wraps [ErrPending], NATS did not answer in time: callers may not know, or the instance that it names goes when NATS answers, or when the lease has run out. While NATS
 // is away the mark is waited for for 5 s, and Drain goes on without.
 //
-// Nothing registered is nothing to mark and to wait for, but Until's functions are called; with [Only] it is an error that wraps [ErrNotRegistered]. A bad option wraps [ErrInvalidOption] or
-// [ErrInvalidService], and nothing is done.
+// Where nothing is registered any more it waits all the same: callers may have looked it up a moment before, and what Until shuts down is to be shut down. The error then wraps [ErrNotRegistered] where [Only]
+// asked for it, or [ErrClosed] or [ErrConnectionClosed]. A bad option wraps [ErrInvalidOption] or [ErrInvalidService], and nothing is done.
 func (r *Registry) Drain(ctx context.Context, opts ...DrainOption) error {
 	d := draining{settle: DefaultSettle}
 	for _, opt := range opts {
@@ -81,16 +81,24 @@ func (r *Registry) Drain(ctx context.Context, opts ...DrainOption) error {
 			return fmt.Errorf("kvregistry: drain: %w", err)
 		}
 	}
+	list, unable := r.drained(&d)
+	err := errors.Join(r.mark(ctx, list), d.wait(ctx), r.endAfter(ctx, list))
+	if err == nil {
+		err = unable
+	}
+	return wrap("drain", err)
+}
+
+// drained are the registrations to drain, and why there are none where there should be.
+func (r *Registry) drained(d *draining) ([]*registration, error) {
 	if err := r.usable(); err != nil {
-		return fmt.Errorf("kvregistry: drain: %w", err)
+		return nil, err
 	}
 	list := r.own.those(func(g *registration) bool { return g.over == nil && !g.ending && d.takes(g) })
 	if len(list) == 0 && len(d.only) > 0 {
-		return fmt.Errorf("kvregistry: drain: %w", ErrNotRegistered)
+		return nil, ErrNotRegistered
 	}
-	marked := r.mark(ctx, list)
-	waited := d.wait(ctx, len(list) > 0)
-	return wrap("drain", errors.Join(marked, waited, r.endAfter(ctx, list)))
+	return list, nil
 }
 
 func (d *draining) takes(g *registration) bool {
@@ -109,29 +117,33 @@ func (r *Registry) mark(ctx context.Context, list []*registration) error {
 	})
 }
 
-// wait waits for the settle time, where there is something to settle, and for the user's functions. It ends with ctx.
-func (d *draining) wait(ctx context.Context, settle bool) error {
-	if settle {
-		if err := pause(ctx, d.settle); err != nil {
-			return fmt.Errorf("the settle time of %s was cut short: %w", d.settle, err)
-		}
+// wait waits for the settle time, and for the user's functions. It ends with ctx.
+func (d *draining) wait(ctx context.Context) error {
+	if err := pause(ctx, d.settle); err != nil {
+		return fmt.Errorf("the settle time of %s was cut short: %w", d.settle, err)
 	}
+	var errs []error
 	for _, f := range d.until {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("not waited for Until: %w", err)
-		}
-		done := make(chan error, 1)
-		go func() { done <- f(ctx) }() // f ends with ctx, or is left behind: it must not keep what it drains registered
-		select {
-		case err := <-done:
-			if err != nil {
-				return fmt.Errorf("Until: %w", err)
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for Until: %w", ctx.Err())
+		if err := await(ctx, f); err != nil {
+			errs = append(errs, fmt.Errorf("Until: %w", err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// await calls f, unless ctx is over, and waits for it until then. One that does not mind ctx is left behind: it must not keep registered what is drained.
+func await(ctx context.Context, f func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }() // f ends with ctx, as it was told to
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // endAfter takes registrations back, be ctx over.

@@ -214,10 +214,9 @@ func (o *options) stop(ctx context.Context, reg *kvregistry.Registry, srv *serve
 	defer cancel()
 	srv.draining.Store(true)
 	err := reg.Drain(ctx, append(slices.Clone(o.drain), kvregistry.Only(s.Name, s.ID), kvregistry.Until(srv.Shutdown))...)
-	if errors.Is(err, kvregistry.ErrNotRegistered) { // somebody else took it back, or over
+	if errors.Is(err, kvregistry.ErrNotRegistered) { // somebody else took it back, or over; the rest was done
 		err = nil
 	}
-	err = errors.Join(err, srv.Shutdown(ctx)) // where Drain did not come to it; a second time does nothing
 	_ = srv.Close()
 	<-srv.ended
 	return err
