@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -11,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -26,13 +26,13 @@ const DefaultGrace = 25 * time.Second
 type Option func(*options) error
 
 type options struct {
-	grace    time.Duration
-	listener net.Listener
-	signals  []os.Signal
-	drain    []kvregistry.DrainOption
+	grace, settle time.Duration
+	listener      net.Listener
+	signals       []os.Signal
+	until         []kvregistry.DrainOption
 }
 
-// Grace is how long a stop may take in all, [DefaultGrace] by default. What is under way then is cut off.
+// Grace is how long a stop may take in all, the settle time included; [DefaultGrace] by default. What is under way then is cut off.
 func Grace(d time.Duration) Option {
 	return func(o *options) error {
 		if d <= 0 {
@@ -49,7 +49,7 @@ func Settle(d time.Duration) Option {
 		if d < 0 {
 			return fmt.Errorf("%w: Settle(%s); it must not be negative", kvregistry.ErrInvalidOption, d)
 		}
-		o.drain = append(o.drain, kvregistry.Settle(d))
+		o.settle = d
 		return nil
 	}
 }
@@ -60,7 +60,7 @@ func Until(f func(context.Context) error) Option {
 		if f == nil {
 			return fmt.Errorf("%w: Until is nil", kvregistry.ErrInvalidOption)
 		}
-		o.drain = append(o.drain, kvregistry.Until(f))
+		o.until = append(o.until, kvregistry.Until(f))
 		return nil
 	}
 }
@@ -96,22 +96,43 @@ func Signals(list ...os.Signal) Option {
 // The error is nil where all of that was done. A second signal while it stops ends the process, as it would without HTTP. Where NATS does not answer when the service
 // starts, it serves, and is registered as soon as it can be. Where it can't be registered, or srv can't serve, HTTP stops and returns why. srv can't be used again, nor by somebody else meanwhile.
 func HTTP(ctx context.Context, reg *kvregistry.Registry, srv *http.Server, s kvregistry.Service, opts ...Option) error {
-	o := options{grace: DefaultGrace, signals: []os.Signal{syscall.SIGTERM, os.Interrupt}}
-	for _, opt := range opts {
-		err := fmt.Errorf("%w: it is nil", kvregistry.ErrInvalidOption)
-		if opt != nil {
-			err = opt(&o)
-		}
-		if err != nil {
-			return fmt.Errorf("serve: %w", err)
-		}
+	o := options{grace: DefaultGrace, settle: kvregistry.DefaultSettle, signals: []os.Signal{syscall.SIGTERM, os.Interrupt}}
+	err := o.set(reg, srv, opts)
+	if err == nil {
+		err = o.serve(ctx, reg, srv, s)
 	}
-	if reg == nil || srv == nil {
-		return fmt.Errorf("serve: service %q: %w: it needs a registry and a server", s.Name, kvregistry.ErrInvalidOption)
-	}
-	l, err := o.listen(srv)
 	if err != nil {
 		return fmt.Errorf("serve: service %q: %w", s.Name, err)
+	}
+	return nil
+}
+
+// set sets options, and refuses what could not be served.
+func (o *options) set(reg *kvregistry.Registry, srv *http.Server, opts []Option) error {
+	for _, opt := range opts {
+		if opt == nil {
+			return fmt.Errorf("%w: it is nil", kvregistry.ErrInvalidOption)
+		}
+		if err := opt(o); err != nil {
+			return err
+		}
+	}
+	switch {
+	case reg == nil || srv == nil:
+		return fmt.Errorf("%w: it needs a registry and a server", kvregistry.ErrInvalidOption)
+	case bare(srv.TLSConfig):
+		return fmt.Errorf("%w: the server's TLSConfig has no certificate; set its Certificates or GetCertificate, or leave TLSConfig nil to serve without TLS", kvregistry.ErrInvalidOption)
+	case o.grace <= o.settle:
+		return fmt.Errorf("%w: Grace(%s) with Settle(%s) leaves requests no time to end; give more grace", kvregistry.ErrInvalidOption, o.grace, o.settle)
+	}
+	return nil
+}
+
+// serve serves until it is told to stop.
+func (o *options) serve(ctx context.Context, reg *kvregistry.Registry, srv *http.Server, s kvregistry.Service) error {
+	l, err := o.listen(srv)
+	if err != nil {
+		return err
 	}
 	if len(o.signals) > 0 {
 		var stop context.CancelFunc
@@ -120,10 +141,7 @@ func HTTP(ctx context.Context, reg *kvregistry.Registry, srv *http.Server, s kvr
 		context.AfterFunc(ctx, stop) // the next one is not for us
 	}
 	s = located(s, l, srv.TLSConfig != nil) // before it serves, which sets that
-	if err := o.run(ctx, reg, start(srv, l), s); err != nil {
-		return fmt.Errorf("serve: service %q: %w", s.Name, err)
-	}
-	return nil
+	return o.run(ctx, reg, start(srv, l), s)
 }
 
 // listen is the listener to serve.
@@ -131,7 +149,20 @@ func (o *options) listen(srv *http.Server) (net.Listener, error) {
 	if o.listener != nil {
 		return o.listener, nil
 	}
-	return net.Listen("tcp", cmp.Or(srv.Addr, ":http"))
+	return net.Listen("tcp", address(srv))
+}
+
+// address is where a server listens, as net/http has it.
+func address(srv *http.Server) string {
+	if srv.TLSConfig != nil {
+		return cmp.Or(srv.Addr, ":https")
+	}
+	return cmp.Or(srv.Addr, ":http")
+}
+
+// bare reports whether a configuration is one by which no server can begin.
+func bare(c *tls.Config) bool {
+	return c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil
 }
 
 // located fills in where a service is, unless it says so itself.
@@ -172,6 +203,7 @@ func start(srv *http.Server, l net.Listener) *server {
 		next.ServeHTTP(w, r)
 	})
 	go func() { // ends with the server; run waits
+		defer func() { _ = l.Close() }() // a server that can't begin leaves it open
 		if srv.TLSConfig != nil {
 			s.ended <- srv.ServeTLS(l, "", "")
 		} else {
@@ -213,7 +245,7 @@ func (o *options) stop(ctx context.Context, reg *kvregistry.Registry, srv *serve
 	ctx, cancel := context.WithTimeout(ctx, o.grace)
 	defer cancel()
 	srv.draining.Store(true)
-	err := reg.Drain(ctx, append(slices.Clone(o.drain), kvregistry.Only(s.Name, s.ID), kvregistry.Until(srv.Shutdown))...)
+	err := reg.Drain(ctx, append(o.until, kvregistry.Until(srv.Shutdown), kvregistry.Settle(o.settle), kvregistry.Only(s.Name, s.ID))...)
 	if errors.Is(err, kvregistry.ErrNotRegistered) { // somebody else took it back, or over; the rest was done
 		err = nil
 	}

@@ -3,18 +3,24 @@ package serve
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
+	"os/exec"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
@@ -127,6 +133,56 @@ func TestStopIsInOrder(t *testing.T) {
 	})
 }
 
+// By TLS a client that keeps an HTTP/2 connection is told to leave it while the server drains, and no request fails. Seen to fail with answers that don't close their connection, and with a server
+// that serves without TLS.
+func TestTLS(t *testing.T) {
+	s := natstest.Start(t)
+	owner := newRegistry(t, s)
+	like := httptest.NewTLSServer(nil) // for its certificate, and a client that trusts it
+	defer like.Close()
+	client := like.Client()
+	client.Transport.(*http.Transport).ForceAttemptHTTP2 = true
+	defer client.CloseIdleConnections()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	done := make(chan error, 1)
+	srv := &http.Server{Addr: "127.0.0.1:0", Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
+		TLSConfig: &tls.Config{Certificates: like.TLS.Certificates}}
+	go func() { done <- HTTP(ctx, owner, srv, kvregistry.Service{Name: "web"}, Settle(time.Second)) }() // ends with stop
+	one := registered(t, owner, "web", kvregistry.Passing)
+	kept := func() (reused bool) {
+		trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }}
+		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), http.MethodGet, one.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.ProtoMajor != 2 {
+			t.Errorf("it is %s", resp.Proto)
+		}
+		return reused
+	}
+	if kept() || !kept() {
+		t.Fatal("the client does not keep its connection")
+	}
+	stop()
+	registered(t, owner, "web", kvregistry.Draining)
+	_ = kept()
+	natstest.Eventually(t, 500*time.Millisecond, func() error { // the word takes its way
+		if kept() {
+			return errors.New("the client still has its connection")
+		}
+		return nil
+	})
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // SIGTERM stops it, as ctx does. Seen to fail without the signals: the test binary was ended.
 func TestSIGTERMStops(t *testing.T) {
 	s := natstest.Start(t)
@@ -142,6 +198,54 @@ func TestSIGTERMStops(t *testing.T) {
 	if list := owner.RegisteredServices(); len(list) > 0 {
 		t.Errorf("still registered: %v", list)
 	}
+}
+
+// serveWithoutEnd is what the process does that TestSecondSignalEndsTheProcess starts.
+func serveWithoutEnd(t *testing.T, url string) {
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg, err := kvregistry.New(t.Context(), nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = HTTP(t.Context(), reg, &http.Server{Addr: "127.0.0.1:0"}, kvregistry.Service{Name: "web"}, Settle(time.Hour), Grace(2*time.Hour))
+	t.Fatalf("it stopped: %v", err)
+}
+
+// A second SIGTERM, while the first is obeyed, ends the process at once. Seen to fail with signals that are caught until HTTP returns.
+func TestSecondSignalEndsTheProcess(t *testing.T) {
+	const variable = "KVREGISTRY_SERVE_TEST"
+	if url := os.Getenv(variable); url != "" {
+		serveWithoutEnd(t, url)
+	}
+	s := natstest.Start(t)
+	observer := newRegistry(t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	child := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestSecondSignalEndsTheProcess$")
+	child.Env = append(os.Environ(), variable+"="+s.URL())
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }() // ends with the process, which ends with ctx
+	for _, status := range []kvregistry.Status{kvregistry.Passing, kvregistry.Draining} {
+		registered(t, observer, "web", status)
+		if err := child.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case err := <-ended:
+		if child.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it goes on")
+	}
+	cancel()
 }
 
 // A server whose registration somebody else took back ends the request under way before it stops, as any other. Seen to fail with a Drain that ends where nothing is registered.
@@ -285,7 +389,18 @@ func TestLocated(t *testing.T) {
 	}
 }
 
-// What can't be registered, or can't serve, is an error, and leaves neither a server nor a registration. Seen to fail with a server that is not closed.
+// Without an Addr a server listens where net/http has it listen. Seen to fail with :http by TLS.
+func TestAddress(t *testing.T) {
+	secure := &tls.Config{}
+	for want, srv := range map[string]*http.Server{":http": {}, ":https": {TLSConfig: secure}, ":1": {Addr: ":1"}, ":2": {Addr: ":2", TLSConfig: secure}} {
+		if got := address(srv); got != want {
+			t.Errorf("%+v: %s, want %s", srv, got, want)
+		}
+	}
+}
+
+// What can't be registered, or can't serve, is an error, and leaves neither a server, nor a listener, nor a registration. Seen to fail with a server that is not closed, and with a listener that is
+// left open where a server can't begin.
 func TestWhatCanNotServe(t *testing.T) {
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
@@ -314,11 +429,24 @@ func TestWhatCanNotServe(t *testing.T) {
 	if err := <-done; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a listener that was closed: %v", err)
 	}
+	if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	weak := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}}
+	if err := HTTP(t.Context(), owner, &http.Server{TLSConfig: weak}, kvregistry.Service{Name: "web"}, Listener(l)); err == nil {
+		t.Error("a server that HTTP/2 refuses began")
+	}
+	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		_ = c.Close()
+		t.Error("a server that could not begin still listens")
+	}
 	if list := owner.RegisteredServices(); len(list) > 0 {
 		t.Errorf("still registered: %v", list)
 	}
 	for name, err := range map[string]error{
 		"grace":       HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Grace(0)),
+		"no time":     HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Grace(kvregistry.DefaultSettle)),
+		"no key":      HTTP(t.Context(), owner, &http.Server{TLSConfig: &tls.Config{}}, kvregistry.Service{Name: "web"}),
 		"settle":      HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Settle(-1)),
 		"until":       HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Until(nil)),
 		"listener":    HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Listener(nil)),
