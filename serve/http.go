@@ -128,20 +128,34 @@ func (o *options) set(reg *kvregistry.Registry, srv *http.Server, opts []Option)
 	return nil
 }
 
-// serve serves until it is told to stop.
-func (o *options) serve(ctx context.Context, reg *kvregistry.Registry, srv *http.Server, s kvregistry.Service) error {
-	l, err := o.listen(srv)
+// serve registers a server that serves, and stops it when it is time.
+func (o *options) serve(ctx context.Context, reg *kvregistry.Registry, httpServer *http.Server, s kvregistry.Service) error {
+	l, err := o.listen(httpServer)
 	if err != nil {
 		return err
 	}
+	letGo := func() {} // of the signals
 	if len(o.signals) > 0 {
-		var stop context.CancelFunc
-		ctx, stop = signal.NotifyContext(ctx, o.signals...)
-		defer stop()
-		context.AfterFunc(ctx, stop) // the next one is not for us
+		ctx, letGo = signal.NotifyContext(ctx, o.signals...)
 	}
-	s = located(s, l, srv.TLSConfig != nil) // before it serves, which sets that
-	return o.run(ctx, reg, start(srv, l), s)
+	defer letGo()
+	if s = located(s, l, httpServer.TLSConfig != nil); s.ID == "" { // before it serves, which sets that
+		s.ID = rand.Text()[:16]
+	}
+	srv := start(httpServer, l)
+	unregister, err := register(ctx, reg, s)
+	if err != nil {
+		_ = srv.Close()
+		<-srv.ended
+		return err
+	}
+	select {
+	case err := <-srv.ended:
+		return errors.Join(fmt.Errorf("it stopped serving by itself: %w", err), unregister())
+	case <-ctx.Done():
+		letGo() // the next one ends the process
+		return o.stop(context.WithoutCancel(ctx), reg, srv, s)
+	}
 }
 
 // listen is the listener to serve.
@@ -216,28 +230,16 @@ func start(srv *http.Server, l net.Listener) *server {
 // registerTime is how long the server waits for NATS to acknowledge its registration, before it goes on without.
 const registerTime = 5 * time.Second
 
-// run registers a server that serves, and stops it when it is time.
-func (o *options) run(ctx context.Context, reg *kvregistry.Registry, srv *server, s kvregistry.Service) error {
-	if s.ID == "" {
-		s.ID = rand.Text()[:16]
-	}
-	short, cancel := context.WithTimeout(ctx, registerTime)
-	unregister, err := reg.RegisterContext(short, s)
-	cancel()
-	switch {
-	case errors.Is(err, kvregistry.ErrPending):
+// register registers a server that is up. Where NATS does not answer, it goes on without.
+func register(ctx context.Context, reg *kvregistry.Registry, s kvregistry.Service) (unregister func() error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, registerTime)
+	defer cancel()
+	unregister, err = reg.RegisterContext(ctx, s)
+	if errors.Is(err, kvregistry.ErrPending) {
 		reg.Logger().Warn("kvregistry: a server is up, and is registered as soon as NATS answers", "service", s.Name, "instance", s.ID, "cause", err)
-	case err != nil:
-		_ = srv.Close()
-		<-srv.ended
-		return err
+		err = nil
 	}
-	select {
-	case err := <-srv.ended:
-		return errors.Join(fmt.Errorf("it stopped serving by itself: %w", err), unregister())
-	case <-ctx.Done():
-		return o.stop(context.WithoutCancel(ctx), reg, srv, s)
-	}
+	return unregister, err
 }
 
 // stop drains, shuts down and unregisters.
