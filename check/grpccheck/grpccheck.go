@@ -15,7 +15,7 @@ import (
 )
 
 // Health is a check that passes where the gRPC server that conn is connected to says that a service is serving; an empty name asks for the server as a whole. conn stays the caller's, with
-// its credentials. While it is not connected the check fails, at once.
+// its credentials. While it can't connect the check fails. How soon it is connected again is conn's to say: by gRPC's default, up to 2 minutes after a long outage (grpc.WithConnectParams).
 func Health(conn grpc.ClientConnInterface, service string, opts ...check.Option) check.Check {
 	if conn == nil {
 		opts = append(opts, func(*check.Check) error {

@@ -98,6 +98,52 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// A server that is down is a failure, at once and not when the check's time is over, and passes when it is up again. Seen to fail with a call that waits until the connection is ready.
+func TestHealthWhileTheServerIsDown(t *testing.T) {
+	address := fmt.Sprint("127.0.0.1:", natstest.FreePort(t))
+	up := func() *grpc.Server {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := grpc.NewServer()
+		grpc_health_v1.RegisterHealthServer(srv, health.NewServer())
+		go func() { _ = srv.Serve(l) }() // ends with srv.Stop
+		return srv
+	}
+	srv := up()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	reg, err := kvregistry.New(t.Context(), natstest.Start(t).Connect(), kvregistry.Logger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reg.Close() }()
+	run, err := check.Run(reg, "orders", grpccheck.Health(conn, "", check.Every(10*time.Millisecond), check.Timeout(time.Minute), check.Rise(1), check.Fall(1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer run.Stop()
+	is := func(want kvregistry.Status) {
+		t.Helper()
+		natstest.Eventually(t, 10*time.Second, func() error {
+			if got := run.Results()[0]; got.Status != want {
+				return fmt.Errorf("%s, want %s: %v", got.Status, want, got.Err)
+			}
+			return nil
+		})
+	}
+	is(kvregistry.Passing)
+	srv.Stop()
+	is(kvregistry.Critical)
+	srv = up()
+	defer srv.Stop()
+	is(kvregistry.Passing)
+}
+
 func ExampleHealth() {
 	said := health.NewServer() // serving, as a whole, from the start
 	conn, address, stop := server(func(s *grpc.Server) { grpc_health_v1.RegisterHealthServer(s, said) })
