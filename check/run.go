@@ -43,8 +43,10 @@ type Result struct {
 	Took   time.Duration     // how long it took
 }
 
-// Run runs checks of a service until Stop is called or the registry is closed, and sets the status of all instances of that name that this process has registered, now or later.
-// The error wraps [kvregistry.ErrInvalidOption].
+// Run runs checks of a service until Stop is called, or until the first result after the registry was closed, and sets the status of all instances of that name that this process has registered, now or
+// later. The error wraps [kvregistry.ErrInvalidOption].
+//
+// Give all checks of a service to one Run: each sets the status by its own checks alone, so two would undo what the other set, again and again.
 //
 // A service that is registered before its checks have run is called before. To have it wait, register it as critical, which the first results change, or
 // register it after [Runner.Wait], with the status that it gives.
@@ -60,8 +62,8 @@ func RunInstance(reg *kvregistry.Registry, service, id string, checks ...Check) 
 	switch {
 	case reg == nil:
 		return nil, bad("%w: the registry is nil", kvregistry.ErrInvalidOption)
-	case service == "":
-		return nil, bad("%w: a service has a name", kvregistry.ErrInvalidOption)
+	case service == "" || service == kvregistry.Everything:
+		return nil, bad("%w: that is no service's name; run the checks of each", kvregistry.ErrInvalidOption)
 	case len(checks) == 0:
 		return nil, bad("%w: there is no check to run", kvregistry.ErrInvalidOption)
 	}
@@ -91,7 +93,7 @@ func RunInstance(reg *kvregistry.Registry, service, id string, checks ...Check) 
 	return r, nil
 }
 
-// Stop ends the checks. The status stays as it is. A check that does not return though its context ended is not waited for.
+// Stop ends the checks. The status stays as it is. One that is running is told so by its context, and not waited for.
 func (r *Runner) Stop() {
 	r.cancel()
 	r.wg.Wait()
@@ -110,6 +112,11 @@ func (r *Runner) Results() []Result {
 
 // Wait waits until each check has run once, and returns what the service's status is by them. The error is ctx's, or wraps [kvregistry.ErrClosed] where the checks were stopped.
 func (r *Runner) Wait(ctx context.Context) (kvregistry.Status, error) {
+	select {
+	case <-r.first: // whatever else is over
+		return r.worst(), nil
+	default:
+	}
 	select {
 	case <-r.first:
 	case <-ctx.Done():
@@ -180,7 +187,7 @@ func (r *Runner) worst() kvregistry.Status {
 // apply sets the status after each result. Where it is that already, nothing is written; so what was set by hand, or not registered yet, is set right by the next
 // result. A write that was not acknowledged in time is made by the registry, as soon as it can be.
 func (r *Runner) apply() {
-	for {
+	for refused := false; ; {
 		select {
 		case <-r.ctx.Done():
 			return
@@ -202,8 +209,10 @@ func (r *Runner) apply() {
 			r.cancel()
 			return
 		case err == nil, errors.Is(err, kvregistry.ErrNotRegistered), errors.Is(err, kvregistry.ErrPending), errors.Is(err, kvregistry.ErrFenced):
-		default:
-			r.reg.Logger().Warn("kvregistry: a status by checks could not be set; it is tried again after the next check", "service", r.service, "status", status, "cause", err)
+			refused = false
+		case !refused: // said once
+			refused = true
+			r.reg.Logger().Warn("kvregistry: a status by checks could not be set; it is tried again after each check", "service", r.service, "status", status, "cause", err)
 		}
 	}
 }

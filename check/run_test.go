@@ -307,8 +307,8 @@ func TestStatusWhileTheServerIsAway(t *testing.T) {
 	shows(t, observer, kvregistry.Passing)
 }
 
-// Until each check has run, nothing says passing; one that fails says critical at once. The first status is there for who waits. Seen to fail with a check that has not run
-// taken for one that passes.
+// Until each check has run, nothing says passing; one that fails says critical at once. The first status is there for who waits. What was found before a Stop is still there after it. Seen to fail with a check that has not run
+// taken for one that passes, and with a Wait that gives either what was found or an error after Stop.
 func TestBeforeTheFirstResults(t *testing.T) {
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
@@ -336,6 +336,11 @@ func TestBeforeTheFirstResults(t *testing.T) {
 	}
 	shows(t, owner, kvregistry.Passing)
 	c.Stop()
+	for range 20 {
+		if status, err := c.Wait(t.Context()); err != nil || status != kvregistry.Passing {
+			t.Fatalf("after Stop: %s, %v", status, err)
+		}
+	}
 	never := run(t, owner, Of(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }))
 	never.Stop()
 	if _, err := never.Wait(t.Context()); !errors.Is(err, kvregistry.ErrClosed) {
@@ -378,7 +383,7 @@ func TestBadChecks(t *testing.T) {
 	}
 	for name, f := range map[string]func() (*Runner, error){
 		"no registry": func() (*Runner, error) { return Run(nil, "web", Of(ok)) }, "no name": func() (*Runner, error) { return Run(owner, "", Of(ok)) },
-		"no check": func() (*Runner, error) { return Run(owner, "web") },
+		"no check": func() (*Runner, error) { return Run(owner, "web") }, "every name": func() (*Runner, error) { return Run(owner, kvregistry.Everything, Of(ok)) },
 	} {
 		if _, err := f(); !errors.Is(err, kvregistry.ErrInvalidOption) {
 			t.Errorf("%s: %v", name, err)
