@@ -13,7 +13,7 @@ import (
 // FromListener is a service at the address of a listener, for [Registry.Register]; its other fields may be filled in before.
 //
 // A listener on all of the host's addresses is reached at [OutboundIP], which in a container is the container's own. A loopback address, and a unix
-// socket, whose path is made absolute, stay what they are, for callers on this host. Where the address can't be known, as on a host that has none but
+// socket, whose path is made absolute, stay what they are, for callers on this host. One on all IPv6 addresses is taken for one on those of IPv4 too, which "tcp6" is not: there, give the address by hand. Where the address can't be known, as on a host that has none but
 // loopback, Register refuses the service and says why.
 func FromListener(l net.Listener, name string) Service {
 	s := Service{Name: name}
@@ -36,6 +36,9 @@ func FromListener(l net.Listener, name string) Service {
 // is where there is no outbound one, or one that it does not listen at.
 func reachable(at netip.AddrPort, outbound func() (netip.Addr, error)) netip.AddrPort {
 	ip := at.Addr().Unmap()
+	if !ip.IsValid() { // it has none, which is all of them
+		ip = netip.IPv6Unspecified()
+	}
 	if ip.IsUnspecified() {
 		if out, err := outbound(); err == nil && (out.Is4() || ip.Is6()) {
 			ip = out

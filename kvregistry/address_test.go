@@ -114,12 +114,15 @@ func TestFromListenerIsReached(t *testing.T) {
 }
 
 // strange is a listener with any address.
-type strange struct{ net.Listener }
+type strange struct {
+	net.Listener
+	at net.Addr
+}
 
-func (strange) Addr() net.Addr { return nil }
+func (s strange) Addr() net.Addr { return s.at }
 
-// A socket's path is one from everywhere. Where there is no address to be known, Register refuses what comes of it. Seen to fail with the path as it was
-// given to Listen.
+// A socket's path is one from everywhere, and an address without an IP is all of the host's. Where there is no address to be known, Register refuses what comes of it. Seen to fail with the path as it was
+// given to Listen, and with "invalid AddrPort" where there is no IP.
 func TestFromListenerWithout(t *testing.T) {
 	t.Chdir(t.TempDir())
 	here, err := filepath.Abs("s")
@@ -130,9 +133,16 @@ func TestFromListenerWithout(t *testing.T) {
 	if diff := cmp.Diff(Service{Name: "web", Network: "unix", Address: here}, FromListener(l, "web")); diff != "" {
 		t.Error(diff)
 	}
+	if ip, err := OutboundIP(); err == nil {
+		want := Service{Name: "web", Network: "tcp", Address: netip.AddrPortFrom(ip, 80).String()}
+		if diff := cmp.Diff(want, FromListener(strange{at: &net.TCPAddr{Port: 80}}, "web")); diff != "" {
+			t.Error(diff)
+		}
+	}
 	reg := newRegistry(t, natstest.Start(t))
 	for name, s := range map[string]Service{
 		"nil": FromListener(nil, "web"), "no address": FromListener(strange{}, "web"),
+		"nowhere":    {Name: "web", Network: "tcp", Address: reachable(netip.AddrPortFrom(netip.Addr{}, 80), func() (netip.Addr, error) { return netip.Addr{}, ErrNoAddress }).String()},
 		"everywhere": {Name: "web", Network: "tcp", Address: reachable(netip.MustParseAddrPort("0.0.0.0:80"), func() (netip.Addr, error) { return netip.Addr{}, ErrNoAddress }).String()},
 	} {
 		if _, err := reg.Register(s); !errors.Is(err, ErrInvalidService) {
