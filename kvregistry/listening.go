@@ -48,10 +48,14 @@ func (r *Registry) awaitListening(ctx context.Context, s Service) error {
 			return nil
 		}
 		left := r.opt.patience - time.Since(began)
-		if left <= 0 || pause(ctx, min(wait, left)) != nil {
-			return fmt.Errorf("%w: service %q, after %s: %w; listen before you register, or have Listening wait for longer",
-				ErrNotListening, s.Name, time.Since(began).Round(time.Millisecond), errors.Join(err, ctx.Err()))
+		if left > 0 && pause(ctx, min(wait, left)) == nil {
+			continue
 		}
+		if over := ctx.Err(); over != nil {
+			err = fmt.Errorf("%w: %w", over, err)
+		}
+		return fmt.Errorf("%w: service %q, after %s: %w; listen before you register, or have Listening wait for longer",
+			ErrNotListening, s.Name, time.Since(began).Round(time.Millisecond), err)
 	}
 }
 
