@@ -110,7 +110,8 @@ func TestDrainLeavesNothingHalfDone(t *testing.T) {
 			ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
 		}
-		if err := owner.Drain(ctx, Settle(time.Millisecond), Until(tc.until)); !errors.Is(err, tc.want) {
+		err := owner.Drain(ctx, Settle(time.Millisecond), Until(tc.until))
+		if !errors.Is(err, tc.want) || errors.Is(err, ErrPending) && tc.ctx != over { // where it had no time for the mark, that may be pending
 			t.Errorf("%s: %v", name, err)
 		}
 		statuses(t, observer, "web")
