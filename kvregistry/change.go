@@ -14,7 +14,8 @@ func (r *Registry) Update(s Service) error {
 }
 
 // UpdateContext replaces what an instance that this process registered says, in one write, and returns when the
-// server has acknowledged it. s.ID may be empty where this process has one instance of the name.
+// server has acknowledged it. s.ID may be empty where this process has one instance of the name. Where s.Status is empty
+// the status stays as it is, for checks or [Registry.Drain] may have set it.
 //
 // The error wraps [ErrNotRegistered], [ErrInvalidService], [ErrFenced], [ErrClosed], or [ErrPending] where the
 // server did not answer in time: the change is then written as soon as it can be.
@@ -31,10 +32,17 @@ func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
 	}
 	s = s.Clone()
 	s.ID = list[0].id
+	keep := s.Status == ""
 	if err := r.complete(&s); err != nil {
 		return fmt.Errorf("kvregistry: update: %w", err)
 	}
-	return wrap("update", r.alter(ctx, list[0], func(Service) (Service, error) { return s, nil }))
+	return wrap("update", r.alter(ctx, list[0], func(was Service) (Service, error) {
+		next := s
+		if keep {
+			next.Status = was.Status
+		}
+		return next, nil
+	}))
 }
 
 // SetStatus sets the status of all of this process's instances of a service, within 5 s. See

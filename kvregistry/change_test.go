@@ -75,6 +75,24 @@ func TestUpdateFuncLosesNothing(t *testing.T) {
 	}
 }
 
+// An update that says no status leaves the one that there is, which checks or a drain have set: it does not have an instance called again that is draining. Seen to fail with a status that is passing where
+// none is said.
+func TestUpdateKeepsTheStatus(t *testing.T) {
+	r := newRegistry(t, natstest.Start(t))
+	mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
+	for _, tc := range []struct{ set, says, want Status }{{Draining, "", Draining}, {Critical, "", Critical}, {Draining, Passing, Passing}, {Passing, Warning, Warning}} {
+		if err := r.SetStatus("web", tc.set); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Update(Service{Name: "web", Address: "h:2", Status: tc.says}); err != nil {
+			t.Fatal(err)
+		}
+		if list := r.RegisteredServices(); len(list) != 1 || list[0].Status != tc.want || list[0].Address != "h:2" {
+			t.Errorf("%+v: %+v", tc, list)
+		}
+	}
+}
+
 func BenchmarkUpdateFuncUnchanged(b *testing.B) {
 	r := newRegistry(b, natstest.Start(b))
 	mustRegister(b, r, Service{ID: "a", Name: "web", Address: "h:1", Tags: []string{"a"}, Metadata: map[string]string{"k": "v"}})
