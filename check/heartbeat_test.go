@@ -39,6 +39,31 @@ func TestHeartbeat(t *testing.T) {
 	})
 }
 
+// A loop that is begun again, with a check that is run anew, has as long until its first touch as the first one had. Seen to fail with a time that goes on from the last touch before.
+func TestHeartbeatAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var beat Heartbeat
+		for range 3 {
+			beat.Touch()
+			for _, r := range looped(t, beat.Within(10*time.Second), 9*time.Second) {
+				if r.err != nil {
+					t.Errorf("after %s: %v", r.at, r.err)
+				}
+			}
+			list := looped(t, beat.Within(10*time.Second), 15*time.Second)
+			for _, r := range list {
+				if r.err != nil && r.at < 10*time.Second {
+					t.Errorf("without a touch, after %s: %v", r.at, r.err)
+				}
+			}
+			if list[len(list)-1].err == nil {
+				t.Error("it passes for ever")
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
 // A loop that is stuck makes its service critical, and passing when it goes on.
 func TestHeartbeatOfAService(t *testing.T) {
 	owner := newRegistry(t, natstest.Start(t))
