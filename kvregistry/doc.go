@@ -13,8 +13,8 @@
 //
 // [Registry.Exclusive] lets one process of the tenant hold a name at a time, by the same lease.
 //
-// [Connect] makes and returns one default instance for the process, and the package's functions work on it;
-// [New] makes independent ones. The nats.Conn stays the caller's. Everything here may be called by any
+// [Connect] makes and returns one default instance for the process, and the package's functions, which are those of the plain registry, work on it. The rest is
+// methods of what Connect returns. [New] makes independent ones. The nats.Conn stays the caller's. Everything here may be called by any
 // number of goroutines.
 //
 // Packages check, serve and transport, beside this one, have health checks, graceful stops and HTTP by service names.
