@@ -94,7 +94,7 @@ func (r *Registry) drained(d *draining) ([]*registration, error) {
 	if err := r.usable(); err != nil {
 		return nil, err
 	}
-	list := r.own.those(func(g *registration) bool { return g.over == nil && !g.ending && d.takes(g) })
+	list := r.own.those(func(g *registration) bool { return g.declared() && d.takes(g) })
 	if len(list) == 0 && len(d.only) > 0 {
 		return nil, ErrNotRegistered
 	}

@@ -220,7 +220,7 @@ func (o *owner) declared(name, id string) []*registration {
 	key, err := tenant.ServiceKey(name, id)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if g := o.byKey[key]; err == nil && g != nil && g.over == nil && !g.ending {
+	if g := o.byKey[key]; err == nil && g != nil && g.declared() {
 		return []*registration{g}
 	}
 	return nil
@@ -228,7 +228,7 @@ func (o *owner) declared(name, id string) []*registration {
 
 // named are this process's registrations of a service.
 func (o *owner) named(name string) []*registration {
-	return o.those(func(g *registration) bool { return g.over == nil && !g.ending && g.name == name })
+	return o.those(func(g *registration) bool { return g.declared() && g.name == name })
 }
 
 // open are the registrations that are not over, those that were taken back and still have a key included.
@@ -246,6 +246,9 @@ func (o *owner) those(ok func(*registration) bool) (list []*registration) {
 	}
 	return list
 }
+
+// declared reports whether a registration is neither over nor taken back. The caller holds owner.mu.
+func (g *registration) declared() bool { return g.over == nil && !g.ending }
 
 // due reports whether there is something to do about a registration while the process holds the given lease. The
 // caller holds owner.mu.
@@ -312,7 +315,7 @@ func (o *owner) pending(s *Service) *registration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, g := range o.byKey {
-		if g.made && !g.asked && g.over == nil && !g.ending {
+		if g.made && !g.asked && g.declared() {
 			want := *s
 			want.ID = g.id
 			if g.service.same(&want) {

@@ -424,7 +424,7 @@ func (r *Registry) RegisteredServices() []Service {
 	defer r.own.mu.Unlock()
 	var list []Service
 	for _, g := range r.own.byKey {
-		if g.over == nil && !g.ending {
+		if g.declared() {
 			s := g.service.Clone()
 			s.Revision = g.rev
 			list = append(list, s)

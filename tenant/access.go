@@ -50,7 +50,7 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	a := Access{Inbox: "_INBOX_" + tenant + "." + rand.Text()}
 	stream, keys := "KV_"+bucket, "$KV."+bucket+"."
 	reaps := func() {
-		a.Publish = append(a.Publish, keys+AllServices, keys+"lock.*.*", keys+LeaseKey("*"), keys+SweepKey,
+		a.Publish = append(a.Publish, keys+AllServices, keys+AllTickets, keys+LeaseKey("*"), keys+SweepKey,
 			"$JS.API.CONSUMER.INFO."+stream+".reaper", "$JS.API.CONSUMER.MSG.NEXT."+stream+".reaper",
 			"$JS.ACK."+stream+".reaper.*.*.*.*.*", "$JS.ACK.*.*."+stream+".reaper.*.*.*.*.>")
 	}

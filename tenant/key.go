@@ -9,8 +9,9 @@ import "strings"
 //	lease.<lease id>      a lease, with TTL
 //	sweep                 the sweep's timer, with TTL
 const (
-	AllServices = "svc.>"   // filter: every registration
-	AllLeases   = "lease.>" // filter: every lease
+	AllServices = "svc.>"    // filter: every registration
+	AllTickets  = "lock.*.*" // filter: every ticket
+	AllLeases   = "lease.>"  // filter: every lease
 	SweepKey    = "sweep"
 )
 
