@@ -158,7 +158,7 @@ func (r *Registry) queue(ctx context.Context, t *ticket) error {
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
-		if over := r.lines.standing(t).over; over != nil {
+		if over := r.lines.over(t); over != nil {
 			return over
 		}
 	}
@@ -203,7 +203,7 @@ func (r *Registry) awaitTurn(ctx context.Context, t *ticket) error {
 			if why := r.lines.view.Failure(); why != nil {
 				return fmt.Errorf("%w: %w", ctx.Err(), why)
 			}
-			return fmt.Errorf("%w: %d stand before", ctx.Err(), s.ahead)
+			return fmt.Errorf("%w: %d stand before", ctx.Err(), r.lines.standing(t).ahead)
 		}
 	}
 }
@@ -236,12 +236,12 @@ func (h *Hold) keep() {
 // check ends the hold where it is over by now. It returns until when it goes on for certain.
 func (h *Hold) check() (until time.Time) {
 	until = h.ticket.lease.Until()
-	s := h.r.lines.standing(h.ticket)
+	over := h.r.lines.over(h.ticket)
 	switch lost := h.ticket.lease.Err(); {
-	case errors.Is(s.over, errGone):
+	case errors.Is(over, errGone):
 		h.end(errRemoved)
-	case s.over != nil:
-		h.end(s.over)
+	case over != nil:
+		h.end(over)
 	case lost != nil:
 		h.end(lost)
 	case !time.Now().Before(until):

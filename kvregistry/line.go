@@ -18,7 +18,7 @@ type ticket struct {
 	key   string
 	lease *lease.Lease
 	once  bool          // its first write was acknowledged, so that no other is under way; its caller's, until it quits
-	moved chan struct{} // its line changed since it was last looked at; holds one
+	moved chan struct{} // it was seen, may be the first now, or is over; holds one
 	left  chan struct{} // closed when nothing more is to be done about its key
 
 	// Guarded by lines.mu.
@@ -96,21 +96,37 @@ func (ls *lines) apply(changes []watcher.Change, snapshot *watcher.Snapshot) (st
 		ls.remade = time.Now()
 		for _, t := range ls.tickets {
 			t.gone = true
+			t.wake()
 		}
 	}
+	touched := map[string]struct{}{} // lines
 	for _, ch := range changes {
 		stands, owner := readOf(ch)
 		ls.see(ch, stands)
+		touched[lineOf(ch.Key)] = struct{}{}
 		if owner == ls.owner && ls.tickets[ch.Key] == nil && !ls.closed {
 			t := &ticket{key: ch.Key, place: ch.Revision, gone: true, moved: make(chan struct{}, 1), left: make(chan struct{})}
 			ls.tickets[t.key] = t
 			strays = append(strays, t)
 		}
 	}
-	for _, t := range ls.tickets {
-		t.wake()
+	for line := range touched {
+		ls.wakeFirst(line)
 	}
 	return strays
+}
+
+// wakeFirst wakes the first of a line, where that is this process's own: whoever else waits has nothing to do. The caller holds ls.mu.
+func (ls *lines) wakeFirst(line string) {
+	first, least := "", uint64(0)
+	for key, place := range ls.places[line] {
+		if first == "" || place < least {
+			first, least = key, place
+		}
+	}
+	if t := ls.tickets[first]; t != nil {
+		t.wake()
+	}
 }
 
 // see takes one change. The caller holds ls.mu.
@@ -127,6 +143,7 @@ func (ls *lines) see(ch watcher.Change, stands bool) {
 	if t := ls.tickets[ch.Key]; t != nil {
 		t.gone = t.gone || ch.Op != tenant.Put || t.place != 0 // a ticket is written once
 		t.place = ch.Revision
+		t.wake()
 	}
 }
 
@@ -191,13 +208,7 @@ type standing struct {
 func (ls *lines) standing(t *ticket) (s standing) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	s.place = t.place
-	switch {
-	case ls.closed:
-		s.over = ErrClosed
-	case t.gone:
-		s.over = errGone
-	}
+	s.place, s.over = t.place, ls.why(t)
 	for _, place := range ls.places[lineOf(t.key)] {
 		if place < t.place {
 			s.ahead++
@@ -207,6 +218,24 @@ func (ls *lines) standing(t *ticket) (s standing) {
 		s.from = ls.remade.Add(ls.ttl)
 	}
 	return s
+}
+
+// over is why a ticket stands no more, nil where it does.
+func (ls *lines) over(t *ticket) error {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return ls.why(t)
+}
+
+// why is over for who holds ls.mu.
+func (ls *lines) why(t *ticket) error {
+	switch {
+	case ls.closed:
+		return ErrClosed
+	case t.gone:
+		return errGone
+	}
+	return nil
 }
 
 // close ends all that this process holds, and waits until its tickets have left.
