@@ -15,6 +15,7 @@ import (
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/tenant"
 )
 
 // patient is for tests in which no lease is to be lost, on a machine that has other work.
@@ -342,6 +343,28 @@ func TestTicketThatComesBack(t *testing.T) {
 	_, err = kv.Put(t.Context(), key, e.Value())
 	must(t, err)
 	must(t, exclusive(t, other, "job", 5*time.Second).Close())
+}
+
+// Whose permission to remove its ticket is taken away is told, and its ticket goes as soon as that is given back: its process's lease lives, so nobody else would end it. Seen to fail with a refusal that
+// is the end of it: the line stood still for as long as that process lived.
+func TestTicketThatMayNotBeRemoved(t *testing.T) {
+	t.Parallel()
+	users := func(perms string) string {
+		return fmt.Sprintf("authorization { users: [ { user: u, password: p, permissions: { %s } }, { user: admin, password: p } ] }\n", perms)
+	}
+	const all = `publish: ">", subscribe: ">"`
+	s := startReloading(t, users(all))
+	admin := s.Connect(nats.UserInfo("admin", "p"))
+	r, next := openOn(t, s.Connect(nats.UserInfo("u", "p")), patient()), openOn(t, admin, patient())
+	h := exclusive(t, r, "job", 5*time.Second)
+	got := make(chan granted, 1)
+	lineUp(t, admin, next, "job", 0, got)
+	s.reload(users(`publish: { deny: "$KV.registry_default.lock.>" }`))
+	if err := h.Release(t.Context()); !errors.Is(err, kvregistry.ErrPermission) {
+		t.Errorf("released without permission: %v", err)
+	}
+	s.reload(users(all))
+	within(t, got, 2*tenant.RefusedTime)
 }
 
 // Who gives up waiting leaves no place behind, be it before the key is written, while its write has no answer, or in the line. Seen to fail with a ticket that is not taken back.

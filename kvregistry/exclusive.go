@@ -94,7 +94,7 @@ func (h *Hold) Err() error {
 func (h *Hold) Close() error { return bounded(h.Release) }
 
 // Release ends the hold, from when it is called, and returns when the server has acknowledged that the next in line has it. Called again, or when the hold is over, it waits for the same. The error
-// wraps [ErrPending] where ctx ended first: the key is removed as soon as NATS answers, or with the lease.
+// wraps [ErrPending] where ctx ended first: the key is removed as soon as NATS answers, or with the lease; or [ErrPermission], and it is removed when the server lets it be.
 func (h *Hold) Release(ctx context.Context) error {
 	h.end(errReleased)
 	return wrap(fmt.Sprintf("release %.40q", h.name), h.r.lines.gone(ctx, h.ticket))
@@ -264,11 +264,17 @@ func (h *Hold) end(why error) {
 	}
 }
 
-// quit removes a ticket's key, and does not give up while it may stand in others' way. Where its lease is over, reapers would, but later.
+// quit removes a ticket's key, and does not give up while it may stand in others' way. Where its lease is over, reapers would, but later. Where the server refuses it, who waits for it is told at once, and it
+// is tried again: permissions may come back, and as long as its lease lives, nobody else ends it.
 func (r *Registry) quit(t *ticket) {
 	for wait := retryLeast; ; wait = min(2*wait, retryMost) {
 		err := r.discard(t)
-		if err == nil || tenant.Permanent(err) && !errors.Is(err, ErrStorageFull) || pause(r.ctx, wait) != nil {
+		again := err != nil && (!tenant.Permanent(err) || errors.Is(err, ErrStorageFull))
+		if errors.Is(err, ErrPermission) && r.lines.stands(t) {
+			again, wait = true, tenant.RefusedTime
+			r.lines.leave(t, err)
+		}
+		if !again || pause(r.ctx, wait) != nil {
 			r.lines.leave(t, err)
 			return
 		}

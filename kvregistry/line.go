@@ -16,7 +16,7 @@ import (
 // ticket is a place in a name's line: a key that is written once, whose revision is the place. Whose is the lowest holds the name.
 type ticket struct {
 	key   string
-	lease *lease.Lease
+	lease *lease.Lease  // nil where it is not known
 	once  bool          // its first write was acknowledged, so that no other is under way; its caller's, until it quits
 	moved chan struct{} // it was seen, may be the first now, or is over; holds one
 	left  chan struct{} // closed when nothing more is to be done about its key
@@ -79,13 +79,22 @@ func (ls *lines) enter(key string, l *lease.Lease) (*ticket, error) {
 	return t, nil
 }
 
-// leave forgets a ticket whose key is gone, or can't be removed.
+// leave forgets a ticket whose key is gone, or can't be removed. The first word of why is the one that is told.
 func (ls *lines) leave(t *ticket, err error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	delete(ls.tickets, t.key)
-	t.err = err
-	close(t.left)
+	if ls.tickets[t.key] == t {
+		delete(ls.tickets, t.key)
+		t.err = err
+		close(t.left)
+	}
+}
+
+// stands reports whether a ticket's key is known to have been written, under a lease that is not known to be over.
+func (ls *lines) stands(t *ticket) bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return (t.once || t.place > 0) && (t.lease == nil || t.lease.Err() == nil)
 }
 
 // apply takes what the view saw. It returns this process's tickets that have left and stand in line again.
