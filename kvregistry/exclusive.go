@@ -179,8 +179,11 @@ func (r *Registry) awaitTurn(ctx context.Context, t *ticket) error {
 	defer look.Stop()
 	for {
 		s := r.lines.standing(t)
-		if s.over != nil {
+		switch {
+		case s.over != nil:
 			return s.over
+		case t.lease.Err() != nil: // it may be refused long before it is uncertain
+			return errGone
 		}
 		var again <-chan time.Time
 		if s.place > 0 && s.ahead == 0 {
@@ -194,7 +197,6 @@ func (r *Registry) awaitTurn(ctx context.Context, t *ticket) error {
 		case <-t.moved:
 		case <-again:
 		case <-t.lease.Done():
-			return errGone
 		case <-look.C:
 			if s.place == 0 && r.lost(ctx, t) {
 				return errGone

@@ -1,9 +1,11 @@
 package kvregistry
 
 import (
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -79,4 +81,40 @@ func TestStandingThatIsLost(t *testing.T) {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
+}
+
+// Nobody's turn comes under a lease that was refused, be it the first in its line and the lease's time not over: reapers may have removed its ticket, and the next one hold the name. Seen to fail with a
+// turn that goes by the lease's time alone.
+func TestTurnUnderALostLease(t *testing.T) {
+	s := natstest.Start(t)
+	r := newRegistry(t, s, TTL(20*time.Second))
+	filter, err := tenant.LockFilter("job")
+	if err == nil {
+		err = r.lines.watch(t.Context(), filter)
+	}
+	var own *ticket
+	if err == nil {
+		own, err = r.takeTicket(t.Context(), filter)
+	}
+	if err == nil {
+		err = r.queue(t.Context(), own)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 5*time.Second, func() error {
+		if r.lines.standing(own).place == 0 {
+			return errors.New("the ticket is not seen")
+		}
+		return nil
+	})
+	if _, err := r.bucket.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey(own.lease.ID), Op: tenant.Purge}); err != nil {
+		t.Fatal(err)
+	}
+	r.keeper.Check()
+	<-own.lease.Done()
+	if err := r.awaitTurn(t.Context(), own); !errors.Is(err, errGone) {
+		t.Errorf("its turn: %v, at the place %+v", err, r.lines.standing(own))
+	}
+	r.quit(own)
 }
