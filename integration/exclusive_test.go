@@ -427,6 +427,36 @@ func TestHoldEndsWithTheBucket(t *testing.T) {
 	}
 }
 
+// A process that knew the bucket before, and was in no line of it, waits too. Seen to fail with lines whose own view alone tells them.
+func TestHoldEndsWithTheBucketForOthers(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	nc := s.Connect()
+	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
+	longer := kvregistry.TTL(8 * time.Second)
+	away, next := openOn(t, natstest.Connect(t, l.URL()), longer), open(t, s, longer)
+	must(t, next.ObserveContext(t.Context(), "web"))
+	h := exclusive(t, away, "job", 5*time.Second)
+	l.blackhole(up, down)
+	js, err := jetstream.New(nc)
+	must(t, err)
+	must(t, js.DeleteKeyValue(t.Context(), "registry_default"))
+	register(t, open(t, s, longer), web("a")) // in the new one
+	sees(t, next, 5*time.Second, "web", "a")
+	got := make(chan granted, 1)
+	go func() { // ends with the test's context
+		h, err := next.Exclusive(t.Context(), "job")
+		got <- granted{0, h, err, time.Now()}
+	}()
+	for h.Err() == nil {
+		if len(got) > 0 && h.Err() == nil {
+			t.Fatal("two hold it")
+		}
+		time.Sleep(time.Millisecond) // between two looks
+	}
+	within(t, got, 20*time.Second)
+}
+
 // What was held leaves no key, no consumer and no tombstone for long. Seen to fail with a tombstone as registrations have it.
 func TestHoldsLeaveNothing(t *testing.T) {
 	t.Parallel()

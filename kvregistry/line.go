@@ -125,6 +125,13 @@ func (ls *lines) apply(changes []watcher.Change, snapshot *watcher.Snapshot) (st
 	return strays
 }
 
+// restart notes that the bucket was made anew.
+func (ls *lines) restart() {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.remade = time.Now()
+}
+
 // wakeFirst wakes the first of a line, where that is this process's own: whoever else waits has nothing to do. The caller holds ls.mu.
 func (ls *lines) wakeFirst(line string) {
 	first, least := "", uint64(0)

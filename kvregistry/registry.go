@@ -253,9 +253,10 @@ func (r *Registry) applyLines(changes []watcher.Change, snapshot *watcher.Snapsh
 	r.checkLease(snapshot)
 }
 
-// checkLease has it seen whether the lease is there, where a bucket was made anew.
+// checkLease has it seen whether the lease is there, where a bucket was made anew; and whoever held a name in the one before may not know yet, be it that this process was in no line.
 func (r *Registry) checkLease(snapshot *watcher.Snapshot) {
 	if snapshot != nil && snapshot.Reset {
+		r.lines.restart()
 		r.keeper.Check()
 	}
 }
