@@ -102,7 +102,7 @@ func (h *Hold) Release(ctx context.Context) error {
 
 // standInLine takes a place and waits for its turn. The error is errGone where the place was lost.
 func (r *Registry) standInLine(ctx context.Context, name, filter string) (*Hold, error) {
-	t, err := r.takeTicket(ctx, filter)
+	t, err := r.takeTicket(ctx, name, filter)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (r *Registry) standInLine(ctx context.Context, name, filter string) (*Hold,
 		err = r.awaitTurn(ctx, t)
 	}
 	if err == nil {
-		h = &Hold{r: r, name: name, ticket: t, token: r.lines.standing(t).place, done: make(chan struct{})}
+		h = &Hold{r: r, name: name, ticket: t, token: r.lines.hold(t), done: make(chan struct{})}
 	}
 	started := r.goUnlessClosed(&r.wg, func() { // ends with r.ctx; Close waits
 		if h != nil {
@@ -127,7 +127,7 @@ func (r *Registry) standInLine(ctx context.Context, name, filter string) (*Hold,
 }
 
 // takeTicket makes a ticket for which there is room, under the lease that there is or will be.
-func (r *Registry) takeTicket(ctx context.Context, filter string) (*ticket, error) {
+func (r *Registry) takeTicket(ctx context.Context, name, filter string) (*ticket, error) {
 	key := lineOf(filter) + rand.Text()[:16]
 	if err := r.bucket.Room(ctx, key, len(ticketValue(r.id, rand.Text()))); err != nil {
 		return nil, err
@@ -136,7 +136,7 @@ func (r *Registry) takeTicket(ctx context.Context, filter string) (*ticket, erro
 	if err != nil {
 		return nil, err
 	}
-	return r.lines.enter(key, l)
+	return r.lines.enter(name, key, l)
 }
 
 // queue writes a ticket's key, once. One that is there is that of a try whose answer was lost: its id is nobody else's.
@@ -261,6 +261,7 @@ func (h *Hold) end(why error) {
 	}
 	h.err = fmt.Errorf("kvregistry: %.40q is %w: %w", h.name, ErrNotHeld, why)
 	close(h.done)
+	h.r.lines.giveUp(h.ticket)
 	if why != errReleased && why != ErrClosed {
 		h.r.opt.logger.Warn("kvregistry: what was held exclusively is lost", "name", plain(h.name), "cause", why)
 	}
@@ -269,6 +270,7 @@ func (h *Hold) end(why error) {
 // quit removes a ticket's key, and does not give up while it may stand in others' way. Where its lease is over, reapers would, but later. Where the server refuses it, who waits for it is told at once, and it
 // is tried again: permissions may come back, and as long as its lease lives, nobody else ends it.
 func (r *Registry) quit(t *ticket) {
+	r.lines.giveUp(t)
 	for wait := retryLeast; ; wait = min(2*wait, retryMost) {
 		err := r.discard(t)
 		again := err != nil && (!tenant.Permanent(err) || errors.Is(err, ErrStorageFull))

@@ -29,9 +29,18 @@ type Health struct {
 	Renewed   time.Time // when the last acknowledged heartbeat was sent, by this process's clock; zero before the first
 	Unwritten int       // registrations of this process that the bucket does not hold as they were declared
 
+	Holds []HoldHealth // what this process holds exclusively, and what it waits for, by name and age
+
 	Markers uint64 // messages that wait in the reapers' queue, where it serves this process; 0 elsewhere
 	Reaped  uint64 // registrations of dead processes that this one removed
 	Skipped uint64 // records that could not be read
+}
+
+// HoldHealth is a name that a process holds exclusively, or a place that it has in the line for one.
+type HoldHealth struct {
+	Name  string
+	Token uint64    // the fencing token; 0 while it waits
+	Since time.Time // when its turn came, or, while it waits, when it took its place
 }
 
 // OK reports whether nothing is wrong: the connection is up, every observed service was read and is current to within
@@ -45,7 +54,7 @@ func (h Health) OK() bool {
 func (r *Registry) Health() Health {
 	h := Health{
 		Connected: r.opt.nc.IsConnected(), Err: r.fault(), Age: r.age(), Observed: r.cache.names(), Resyncs: r.view.Resyncs(),
-		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.unwritten(r.keeper.Current()),
+		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.unwritten(r.keeper.Current()), Holds: r.lines.health(),
 		Markers: r.reaper.Waiting(), Reaped: r.reaper.Reaped(), Skipped: r.cache.skipped.Load(),
 	}
 	h.Unread = slices.DeleteFunc(slices.Clone(h.Observed), r.cache.sees)

@@ -1,9 +1,11 @@
 package kvregistry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +17,7 @@ import (
 
 // ticket is a place in a name's line: a key that is written once, whose revision is the place. Whose is the lowest holds the name.
 type ticket struct {
+	name  string // that it is for; of none that is known where it is to be removed only
 	key   string
 	lease *lease.Lease  // nil where it is not known
 	once  bool          // its first write was acknowledged, so that no other is under way; its caller's, until it quits
@@ -22,9 +25,11 @@ type ticket struct {
 	left  chan struct{} // closed when nothing more is to be done about its key
 
 	// Guarded by lines.mu.
-	place uint64 // its key's revision, once the view has shown it
-	gone  bool   // its key was removed, or written by another, or went with the bucket
-	err   error  // why its key could not be removed
+	place uint64    // its key's revision, once the view has shown it
+	gone  bool      // its key was removed, or written by another, or went with the bucket
+	err   error     // why its key could not be removed
+	since time.Time // when it was made, or its turn came; zero once it was given up
+	held  bool      // its turn came
 }
 
 // lines are the names' lines as far as this process looks at them, and its own tickets in them.
@@ -68,8 +73,8 @@ func (ls *lines) watch(ctx context.Context, filter string) error {
 }
 
 // enter makes a ticket, of which nothing is written yet.
-func (ls *lines) enter(key string, l *lease.Lease) (*ticket, error) {
-	t := &ticket{key: key, lease: l, moved: make(chan struct{}, 1), left: make(chan struct{})}
+func (ls *lines) enter(name, key string, l *lease.Lease) (*ticket, error) {
+	t := &ticket{name: name, key: key, lease: l, since: time.Now(), moved: make(chan struct{}, 1), left: make(chan struct{})}
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if ls.closed {
@@ -77,6 +82,37 @@ func (ls *lines) enter(key string, l *lease.Lease) (*ticket, error) {
 	}
 	ls.tickets[t.key] = t
 	return t, nil
+}
+
+// hold notes that a ticket's turn has come, and returns its place.
+func (ls *lines) hold(t *ticket) uint64 {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	t.held, t.since = true, time.Now()
+	return t.place
+}
+
+// giveUp notes that nobody stands by a ticket any more, whose key is to be removed.
+func (ls *lines) giveUp(t *ticket) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	t.since = time.Time{}
+}
+
+// health is of what is held or waited for, in order.
+func (ls *lines) health() (list []HoldHealth) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for _, t := range ls.tickets {
+		if h := (HoldHealth{Name: t.name, Since: t.since}); !t.since.IsZero() && ls.why(t) == nil {
+			if t.held {
+				h.Token = t.place
+			}
+			list = append(list, h)
+		}
+	}
+	slices.SortFunc(list, func(a, b HoldHealth) int { return cmp.Or(cmp.Compare(a.Name, b.Name), a.Since.Compare(b.Since)) })
+	return list
 }
 
 // leave forgets a ticket whose key is gone, or can't be removed. The first word of why is the one that is told.

@@ -15,7 +15,7 @@ import (
 // of each change.
 func TestStanding(t *testing.T) {
 	ls := newLines(time.Minute, "ME")
-	own, err := ls.enter("lock.a.OWN", nil)
+	own, err := ls.enter("a", "lock.a.OWN", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestStandingThatIsLost(t *testing.T) {
 		"made anew":   func(ls *lines) { _ = ls.apply(nil, &watcher.Snapshot{Reset: true}) },
 	} {
 		ls := newLines(time.Minute, "ME")
-		own, err := ls.enter("lock.a.OWN", nil)
+		own, err := ls.enter("a", "lock.a.OWN", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +94,7 @@ func TestTurnUnderALostLease(t *testing.T) {
 	}
 	var own *ticket
 	if err == nil {
-		own, err = r.takeTicket(t.Context(), filter)
+		own, err = r.takeTicket(t.Context(), "job", filter)
 	}
 	if err == nil {
 		err = r.queue(t.Context(), own)
