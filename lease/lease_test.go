@@ -236,6 +236,19 @@ func TestReapingLeavesWhatMovedOn(t *testing.T) {
 	}
 }
 
+// What a replica alone shows, as one does whose server was killed, is ended though its leader has nothing of it. Seen to fail with purges at the revision that was read alone.
+func TestReapingOfWhatTheLeaderDoesNotHave(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	r := newReaper(t, b)
+	if err := r.purge(set{"DEAD": {}}, []heldKey{{tenant.Entry{Key: "lock.job.a", Revision: 7}, "DEAD"}}); err != nil {
+		t.Fatal(err)
+	}
+	if last, err := b.Last(t.Context(), "lock.job.a"); err != nil || last.Revision == 0 || last.Op != tenant.Purge {
+		t.Errorf("the leader has %+v, %v", last, err)
+	}
+}
+
 // Two reapers that have the same marker, as where the first one's acknowledgement was late, end each registration once; the second finds
 // nothing to do, also not with what was registered again meanwhile. Seen to fail with purges at no revision.
 func TestTwoReapersWithOneMarker(t *testing.T) {

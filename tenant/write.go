@@ -187,19 +187,37 @@ func await(ctx context.Context, ack jetstream.PubAckFuture) (revision uint64, er
 
 // PurgeAt ends the given entries' keys, each only where it still has the revision that was read. An entry
 // that has moved on is left alone, and is no error. It returns how many it ended.
+//
+// A nats-server (2.15.2) that was killed brings back what was deleted, once what said so has ended, and in a cluster it is then the one replica that shows it: its leader has no such key. So where the revision is
+// another, it is tried whether the key has none: what ends it there ends it on every replica, and what has moved on has one.
 func (b *Bucket) PurgeAt(ctx context.Context, entries []Entry) (purged int, err error) {
 	ws := make([]Write, len(entries))
 	for i, e := range entries {
 		ws[i] = Write{Key: e.Key, Op: Purge, If: At(e.Revision)}
 	}
+	purged, conflicts, err := b.purge(ctx, ws)
+	for i := range conflicts {
+		conflicts[i].If = At(0)
+	}
+	more, _, again := b.purge(ctx, conflicts)
+	return purged + more, cmp.Or(err, again)
+}
+
+// purge does writes, and returns those that were in conflict.
+func (b *Bucket) purge(ctx context.Context, ws []Write) (purged int, conflicts []Write, err error) {
+	if len(ws) == 0 {
+		return 0, nil, nil
+	}
 	_, errs := b.WriteAll(ctx, ws)
-	for _, e := range errs {
+	for i, e := range errs {
 		switch {
 		case e == nil:
 			purged++
-		case !errors.Is(e, ErrConflict) && err == nil:
+		case errors.Is(e, ErrConflict):
+			conflicts = append(conflicts, ws[i])
+		case err == nil:
 			err = e
 		}
 	}
-	return purged, err
+	return purged, conflicts, err
 }
