@@ -52,3 +52,40 @@ func ExampleRegistry_Exclusive() {
 	// <nil>
 	// true <nil> true
 }
+
+// A leader for as long as the process lives: what is lost is not taken again by itself, and the work has a context that ends with the hold.
+func ExampleHold_Done() {
+	nc, stop := connect()
+	defer stop()
+	reg, err := kvregistry.New(context.Background(), nc)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = reg.Close() }()
+
+	ctx, cancel := context.WithCancel(context.Background()) // until the process is told to stop
+	terms := 0
+	lead := func(ctx context.Context, token uint64) { // the work, until ctx ends
+		if terms++; terms == 2 {
+			cancel()
+			<-ctx.Done()
+		}
+		fmt.Println("term", terms, token > 0, ctx.Err())
+	}
+	for ctx.Err() == nil {
+		h, err := reg.Exclusive(ctx, "leader")
+		if err != nil {
+			break
+		}
+		work, end := context.WithCancelCause(ctx)
+		go func() { // ends with the hold
+			<-h.Done()
+			end(h.Err())
+		}()
+		lead(work, h.Token())
+		_ = h.Close()
+	}
+	// Output:
+	// term 1 true <nil>
+	// term 2 true context canceled
+}
