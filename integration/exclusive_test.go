@@ -352,6 +352,34 @@ func TestHolderThatIsCutOff(t *testing.T) {
 	}
 }
 
+// A lease's time is counted from when a heartbeat was begun, which is before the server counts, however slow the connection: what is believed ends before the server's time does. Seen to fail with a
+// heartbeat that counts from its answer.
+func TestHoldCountsFromTheHeartbeatsBeginning(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
+	const ttl = 6 * time.Second
+	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.TTL(ttl))
+	exclusive(t, r, "job", 5*time.Second)
+	own := r.Lease()
+	l.delay(400)
+	for range 2 { // one may have been begun before
+		was := own.Until()
+		natstest.Eventually(t, ttl, func() error {
+			if own.Until().Equal(was) {
+				return errors.New("no heartbeat was acknowledged")
+			}
+			return nil
+		})
+	}
+	e, err := bucket(t, s.Connect(), kvregistry.DefaultTenant).Get(t.Context(), "lease."+own.ID)
+	must(t, err)
+	if late := own.Until().Sub(e.Created().Add(ttl - ttl/8)); late > 0 { // the server's clock is this machine's
+		t.Errorf("it is counted from %s after the server has begun", late)
+	}
+	l.heal()
+}
+
 // Bytes that are no ticket are in nobody's way, and a ticket whose lease never was is only until it is swept. Seen to fail with lines in which every key has a place.
 func TestLineOfOddKeys(t *testing.T) {
 	t.Parallel()
