@@ -75,6 +75,7 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Bridge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)
 	}
+	o.logger = o.logger.With("tenant", o.tenant, "prefix", o.prefix) // the registry's names its tenant already
 	now := time.Now()
 	b := &Bridge{
 		opt: o, id: rand.Text(), nc: nc, reg: reg, msgs: make(chan *nats.Msg), calls: make(chan func()), gate: make(chan struct{}, atOnce),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -393,6 +394,40 @@ func TestSameAddressOnBothSides(t *testing.T) {
 	both(t, 5*time.Second, here, there, "web")
 	time.Sleep(100 * time.Millisecond)
 	both(t, 0, here, there, "web")
+}
+
+// Each line names the tenant and the prefix, and what has a cause says it. Seen to fail with a logger that is taken as it is.
+func TestLogLinesNameTheBridge(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	log := make(lines, 100)
+	b, nc := join(t, s, bridge.Tenant("acme"), bridge.Prefix("one"), bridge.MaxInstances(1), bridge.Logger(slog.New(slog.NewJSONHandler(log, nil))))
+	leads(t, b)
+	for _, data := range []string{"no JSON", `{"name":"web","add":"10.0.0.1:80"}`, `{"name":"web","add":"10.0.0.2:80"}`} {
+		if err := nc.Publish("one.register.web", []byte(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, msg := range []string{"bridge: leads", "bridge: skipped", "bridge: plain processes register more than MaxInstances lets in"} {
+		for found := false; !found; {
+			select {
+			case line := <-log:
+				if found = strings.Contains(line, `"msg":"`+msg+`"`); found && !strings.Contains(line, `"tenant":"acme","prefix":"one"`) {
+					t.Errorf("it does not say whose it is: %s", line)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatalf("no line says %q", msg)
+			}
+		}
+	}
+}
+
+// lines are what a logger has written.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
 }
 
 // The instances of a fleet that says only URLs, as the plain registry's own example does, are told apart here, and there once they have moved. Seen to fail with said that gives no address,

@@ -97,7 +97,7 @@ func (b *Bridge) decide(now time.Time) {
 		return
 	}
 	b.leads = leads
-	b.opt.logger.Info("bridge: "+map[bool]string{true: "leads", false: "stands by"}[leads], "tenant", b.opt.tenant, "prefix", b.opt.prefix, "others", len(b.peers))
+	b.opt.logger.Info("bridge: "+map[bool]string{true: "leads", false: "stands by"}[leads], "others", len(b.peers))
 	if leads {
 		b.sign(false)
 		b.takeOver(now)
