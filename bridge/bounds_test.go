@@ -39,20 +39,47 @@ func TestInstancesAreBounded(t *testing.T) {
 	}
 	b.hearEnd("web", []byte(`{"name":"web","add":"a:0"}`))
 	hear(4)
-	if b.heard.n != 3 || b.heard.at(place{"web", "a:4"}) == nil || b.heard.at(place{"web", "a:0"}) != nil {
+	if b.heard.n != 3 || b.heard.at(place{name: "web", address: "a:4"}) == nil || b.heard.at(place{name: "web", address: "a:0"}) != nil {
 		t.Errorf("%d instances are known, and the one that went is not replaced by another", b.heard.n)
 	}
 }
 
-// A plain process that takes back a service without address and URL takes back all of them that have no address, for to plain processes they are one. Seen to fail with hearEnd that
-// looks at the place alone.
+// A plain process that takes back a service without address and URL takes back all of them that have no address, for to plain processes they are one; the others are asked for. Seen to fail
+// with hearEnd that looks at the place alone, and with one that does not ask.
 func TestEndWithoutAddress(t *testing.T) {
-	b := &Bridge{opt: options{most: 10, logger: slog.New(slog.DiscardHandler)}, budget: newBudget(10, time.Now())}
+	b := &Bridge{
+		opt: options{most: 10, logger: slog.New(slog.DiscardHandler)}, budget: newBudget(10, time.Now()),
+		asked: map[string]question{"web": {}}, // a moment ago
+	}
 	for _, data := range []string{`{"name":"web","url":"http://a/1"}`, `{"name":"web","url":"http://b/2"}`, `{"name":"web","add":"c:3","url":"http://c/3"}`} {
 		b.hear("web", []byte(data))
 	}
 	b.hearEnd("web", []byte(`{"name":"web"}`))
-	if b.heard.n != 1 || b.heard.at(place{"web", "c:3"}) == nil {
+	if b.heard.n != 1 || b.heard.at(place{name: "web", address: "c:3"}) == nil {
 		t.Errorf("%d instances are left, want the one with an address", b.heard.n)
+	}
+	if !b.asked["web"].again {
+		t.Error("those that are still there are not asked for")
+	}
+}
+
+// At an address that each host has, a plain process takes back its own host's instance, and all where it says no host, as plain processes take it. Seen to fail with hearEnd that looks
+// at the address alone, and with one that looks at the host whatever it is.
+func TestEndOfOneHost(t *testing.T) {
+	b := &Bridge{
+		opt: options{most: 10, logger: slog.New(slog.DiscardHandler)}, budget: newBudget(10, time.Now()),
+		asked: map[string]question{"web": {}},
+	}
+	for _, host := range []string{"a", "b", "c"} {
+		b.hear("web", []byte(`{"name":"web","add":"127.0.0.1:80","h":"`+host+`"}`))
+	}
+	for _, step := range []struct {
+		host string
+		left int
+	}{{`,"h":"d"`, 3}, {`,"h":"a"`, 2}, {``, 0}} {
+		b.hearEnd("web", []byte(`{"name":"web","add":"127.0.0.1:80"`+step.host+`}`))
+		if b.heard.n != step.left {
+			t.Errorf("after the end %s there are %d instances, want %d", step.host, b.heard.n, step.left)
+		}
 	}
 }

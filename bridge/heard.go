@@ -56,22 +56,26 @@ func (b *Bridge) accept(at place, h *heard, m message) *heard {
 	return h
 }
 
-// hearEnd takes what a plain process takes back: all instances without an address are one to it, where it gives neither address nor URL.
+// hearEnd takes what a plain process takes back: all instances without an address are one to it, where it gives neither address nor URL, and those of all hosts at an
+// address that each has, where it gives no host.
 func (b *Bridge) hearEnd(name string, data []byte) {
 	m, ok := decode(name, data)
 	if !ok {
 		b.skip("a message that is no unregistration of its subject's service", name)
 		return
 	}
+	end, ended := m.place(), 0
 	for at, h := range b.heard.named(name) {
-		if at == m.place() || m.Address == "" && m.URL == "" && h.said.Address == "" {
+		if at.address == end.address && (at.host == end.host || end.host == "") || m.Address == "" && m.URL == "" && h.said.Address == "" {
 			h.gone = true
 			b.settle(at, h)
+			ended++
 		}
 	}
-	if t := b.told.at(m.place()); t != nil { // plain processes have just forgotten what is still there
-		b.sayAgain(t, time.Now())
+	if ended > 1 { // one of them it was
+		b.ask(name)
 	}
+	b.sayAgainAt(end)
 }
 
 // settle brings the tenant to what was heard of an instance: who leads registers it, and who has registered it takes it back. An instance that

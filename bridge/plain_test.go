@@ -44,6 +44,7 @@ type plainProcess struct {
 	nc     *nats.Conn
 	prefix string
 	every  time.Duration
+	host   string // the one whose services it observes; all where it is empty
 
 	mu     sync.Mutex // guards what follows
 	mine   map[string]*pong
@@ -142,7 +143,7 @@ func (p *plainProcess) observe(name string) {
 	p.subscribe("register", name, p.heard)
 	p.subscribe("unregister", name, func(data []byte) {
 		var s plainService
-		if json.Unmarshal(data, &s) == nil {
+		if json.Unmarshal(data, &s) == nil && p.accepts(s) {
 			p.events = append(p.events, "unregister "+s.Name+" "+s.Address)
 			delete(p.cache, s.Name+s.Address)
 		}
@@ -152,9 +153,11 @@ func (p *plainProcess) observe(name string) {
 	}
 }
 
+func (p *plainProcess) accepts(s plainService) bool { return p.host == "" || p.host == s.Host }
+
 func (p *plainProcess) heard(data []byte) {
 	var one *pong
-	if err := json.Unmarshal(data, &one); err != nil || one == nil {
+	if err := json.Unmarshal(data, &one); err != nil || one == nil || !p.accepts(one.plainService) {
 		return
 	}
 	old := p.cache[one.Name+one.Address]

@@ -39,7 +39,7 @@ func (b *Bridge) change(e kvregistry.Event) {
 		b.skip("a service of the tenant whose name can be no subject", s.Name)
 		carried = true
 	}
-	at := placeOf(s.Name, s.Address, s.URL)
+	at := placeOf(s.Name, s.Address, s.URL, s.Host)
 	was, known := b.where[of]
 	if known && (gone || carried || was != at) {
 		delete(b.where, of)
@@ -96,9 +96,9 @@ func (b *Bridge) say(at place, t *told) {
 	if s, ok := t.newest(); ok {
 		t.last, t.soon = said(s), afterChange
 		b.repeatOne(t, time.Now())
-	} else if t.last.Name != "" {
-		b.sayEnd(at, t.last)
+	} else if last := t.last; last.Name != "" {
 		t.last = message{}
+		b.sayEnd(at, last)
 	}
 	if h := b.heard.at(at); len(t.of) == 0 && h != nil {
 		b.settle(at, h)
@@ -113,6 +113,7 @@ func (b *Bridge) sayEnd(at place, last message) {
 	case b.leads:
 		b.publish(unregister, at.name, last.encode())
 		b.ask(at.name)
+		b.sayAgainAt(at)
 	default:
 		b.ended[at] = ended{last, time.Now()}
 	}
@@ -172,6 +173,15 @@ func (b *Bridge) sayAgain(t *told, now time.Time) {
 	}
 	t.again = now
 	b.repeatOne(t, now)
+}
+
+// sayAgainAt says again what there is at an address, whatever the host: plain processes have just forgotten it.
+func (b *Bridge) sayAgainAt(end place) {
+	for at, t := range b.told.named(end.name) {
+		if at.address == end.address {
+			b.sayAgain(t, time.Now())
+		}
+	}
 }
 
 // The time after which a question for a name is answered: a moment, so that one answer serves all who ask at once; and, by a bridge that stands by, within the

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -59,16 +60,36 @@ func decode(name string, data []byte) (m message, ok bool) {
 }
 
 // place is where an instance is. Plain processes take all instances without an address for one; here their URLs tell them apart.
-func (m message) place() place { return placeOf(m.Name, m.Address, m.URL) }
+func (m message) place() place { return placeOf(m.Name, m.Address, m.URL, m.Host) }
 
-func placeOf(name, address, link string) place {
-	return place{name, cmp.Or(address, hostPort(link), link)}
+func placeOf(name, address, link, host string) place {
+	at := place{name: name, address: cmp.Or(address, hostPort(link), link)}
+	if anyHosts(at.address) {
+		at.host = host
+	}
+	return at
+}
+
+// anyHosts reports whether an address is the same on each host: a loopback one, one to listen at, or a socket's path.
+func anyHosts(address string) bool {
+	if strings.HasPrefix(address, "/") || strings.HasPrefix(address, "unix:") {
+		return true
+	}
+	host, _, err := net.SplitHostPort(address)
+	ip, _ := netip.ParseAddr(host)
+	return err == nil && (host == "localhost" || ip.IsLoopback() || everywhere(host))
+}
+
+// everywhere reports whether a host is none that callers could reach, but all of the addresses that a server listens at.
+func everywhere(host string) bool {
+	ip, _ := netip.ParseAddr(host)
+	return host == "" || ip.Unmap().IsUnspecified()
 }
 
 // hostPort is a URL's host and port, or empty where it has none.
 func hostPort(link string) string {
 	u, err := url.Parse(link)
-	if err != nil || u.Hostname() == "" {
+	if err != nil || u.Host == "" {
 		return ""
 	}
 	port := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
@@ -102,7 +123,11 @@ func (m message) same(o message) bool {
 // service is the instance as it is registered in the tenant: by the same id, whichever bridge does it.
 func (m message) service(prefix string) kvregistry.Service {
 	at := m.place()
-	hash := sha256.Sum256([]byte(prefix + "\x00" + at.name + "\x00" + at.address))
+	key := prefix + "\x00" + at.name + "\x00" + at.address
+	if at.host != "" {
+		key += "\x00" + at.host
+	}
+	hash := sha256.Sum256([]byte(key))
 	s := kvregistry.Service{
 		ID: "plain-" + hex.EncodeToString(hash[:10]), Name: m.Name, Version: m.Version, Network: m.Network, Address: m.Address, URL: m.URL, Host: m.Host,
 		Metadata: map[string]string{}, Status: kvregistry.Passing,
@@ -113,6 +138,7 @@ func (m message) service(prefix string) kvregistry.Service {
 	if s.Address == "" && s.URL == "" {
 		s.Address = m.Host
 	}
+	s.Address, s.URL = m.reachable(s.Address), m.reachableURL(s.URL)
 	if s.Host == "" { // it is not this bridge's
 		s.Host, _, _ = net.SplitHostPort(at.address)
 		s.Host = cmp.Or(s.Host, "unknown")
@@ -125,6 +151,25 @@ func (m message) service(prefix string) kvregistry.Service {
 	return s
 }
 
+// reachable is an address with the message's host in the place of all that a server listens at. Plain processes register those too, and callers take the host.
+func (m message) reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || m.Host == "" || strings.HasPrefix(m.Network, "unix") || !everywhere(host) {
+		return address
+	}
+	return net.JoinHostPort(m.Host, port)
+}
+
+// reachableURL is reachable for a URL.
+func (m message) reachableURL(link string) string {
+	u, err := url.Parse(link)
+	if err != nil || u.Host == "" || m.Host == "" || !everywhere(u.Hostname()) {
+		return link
+	}
+	u.Host = strings.TrimSuffix(net.JoinHostPort(m.Host, u.Port()), ":")
+	return u.String()
+}
+
 // absolute reports whether a URL can be registered as one.
 func absolute(link string) bool {
 	u, err := url.Parse(link)
@@ -134,7 +179,7 @@ func absolute(link string) bool {
 // said is how a plain process hears of an instance of the tenant. It always has an address, for without one it would be taken for any other instance that has none.
 func said(s kvregistry.Service) message {
 	m := message{
-		Network: s.Network, Address: placeOf(s.Name, s.Address, s.URL).address, URL: s.URL, Name: s.Name, Version: s.Version, Host: s.Host, KV: s.Metadata,
+		Network: s.Network, Address: placeOf(s.Name, s.Address, s.URL, s.Host).address, URL: s.URL, Name: s.Name, Version: s.Version, Host: s.Host, KV: s.Metadata,
 	}
 	if s.Status != kvregistry.Passing {
 		m.Status = string(s.Status)

@@ -43,7 +43,7 @@ func TestBytesOfThePlainRegistry(t *testing.T) {
 	}
 }
 
-// What plain services have that a registration can't, becomes one all the same. Seen to fail without absolute, and without the host for an address.
+// What plain services have that a registration can't, becomes one all the same. Seen to fail without absolute, without the host for an address, and with an address that names none.
 func TestOddPlainServices(t *testing.T) {
 	for data, want := range map[string]kvregistry.Service{
 		`{"name":"s","url":"http://a:8083/test"}`:           {URL: "http://a:8083/test", Host: "a"},
@@ -51,7 +51,13 @@ func TestOddPlainServices(t *testing.T) {
 		`{"name":"s","url":"/test","add":"a:1"}`:            {URL: "/test", Address: "a:1", Host: "a"},
 		`{"name":"s","url":"%zz","add":"a:1"}`:              {Address: "a:1", Host: "a"},
 		`{"name":"s","h":"b"}`:                              {Address: "b", Host: "b"},
-		`{"name":"s","add":":5454","status":"on fire"}`:     {Address: ":5454", Host: "unknown"},
+		`{"name":"s","add":":5454","status":"on fire"}`:     {Address: ":5454", Host: "unknown"}, // which is refused
+		`{"name":"s","add":":5454","h":"b"}`:                {Address: "b:5454", Host: "b"},
+		`{"name":"s","add":"0.0.0.0:5454","h":"b"}`:         {Address: "b:5454", Host: "b"},
+		`{"name":"s","add":"[::]:5454","h":"::2"}`:          {Address: "[::2]:5454", Host: "::2"},
+		`{"name":"s","url":"http://:8083/test","h":"b"}`:    {URL: "http://b:8083/test", Host: "b"},
+		`{"name":"s","url":"http://0.0.0.0/test","h":"b"}`:  {URL: "http://b/test", Host: "b"},
+		`{"name":"s","add":":1","net":"unix","h":"b"}`:      {Address: ":1", Host: "b", Network: "unix"},
 		`{"name":"s","add":"a:1","status":"critical"}`:      {Address: "a:1", Host: "a", Status: kvregistry.Critical},
 		`{"name":"s","add":"[::1]:80","x":{"unknown":[1]}}`: {Address: "[::1]:80", Host: "::1"},
 	} {
@@ -88,21 +94,32 @@ func TestHowLongItLasts(t *testing.T) {
 	}
 }
 
-// A URL's host and port stand for the address of an instance that has none, so that the same instance is known again on either side.
+// A URL's host and port stand for the address of an instance that has none, so that the same instance is known again on either side. Where the address is the same on each host, the host
+// tells instances apart. Seen to fail with places that have no host.
 func TestPlaces(t *testing.T) {
 	for _, tc := range []struct{ address, url, want string }{
 		{"a:1", "http://b:2/x", "a:1"},
 		{"", "http://b:2/x", "b:2"},
 		{"", "http://b/x", "b:80"},
 		{"", "https://b", "b:443"},
-		{"", "https://[::1]/", "[::1]:443"},
+		{"", "https://[::2]/", "[::2]:443"},
 		{"", "grpc://b", "b"},
-		{"", "unix:///run/sock", "unix:///run/sock"},
+		{"", "http:///x", "http:///x"},
 		{"", "%zz", "%zz"},
 		{"", "", ""},
 	} {
-		if got := placeOf("s", tc.address, tc.url); got != (place{"s", tc.want}) {
-			t.Errorf("%q and %q are at %q, want %q", tc.address, tc.url, got.address, tc.want)
+		if got := placeOf("s", tc.address, tc.url, "h"); got != (place{name: "s", address: tc.want}) {
+			t.Errorf("%q and %q are at %q, want %q", tc.address, tc.url, got, tc.want)
+		}
+	}
+	for _, link := range []string{"http://localhost:80/x", "http://:80/x"} {
+		if got := placeOf("s", "", link, "h"); got.host != "h" {
+			t.Errorf("%q is at %q", link, got)
+		}
+	}
+	for _, address := range []string{"127.0.0.1:80", "[::1]:80", "localhost:80", ":80", "0.0.0.0:80", "[::]:80", "/run/sock", "unix:///run/sock"} {
+		if got := placeOf("s", address, "", "h"); got != (place{"s", address, "h"}) {
+			t.Errorf("%q is at %q", address, got)
 		}
 	}
 }
