@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/kvregistry/go/bridge"
 	"github.com/kvregistry/go/kvregistry"
 )
@@ -53,7 +51,7 @@ func joinPlain(args []string, std streams) error {
 		bridge.Tenant(tenant), bridge.Prefix(prefix), bridge.TTL(ttl), bridge.Interval(interval), bridge.MaxInstances(most), bridge.Logger(log),
 	}
 	if plain != (login{}) {
-		plain.url = cmp.Or(plain.url, nats.DefaultURL)
+		plain.url, plain.ca = cmp.Or(plain.url, l.url), l.ca
 		other, err := plain.connect(lasting("kvregistry bridge", log)...)
 		if err != nil {
 			return fmt.Errorf("--plain-server and --plain-creds: %w", err)

@@ -3,16 +3,43 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 )
+
+// With credentials alone, the plain processes are another account's of the same server. Seen to fail with the default URL in the place of the server's.
+func TestBridgeToAnotherAccount(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	creds := filepath.Join(t.TempDir(), "plain.creds") // this server asks for none
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := user.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("-----BEGIN NATS USER JWT-----\neyJ\n------END NATS USER JWT------\n-----BEGIN USER NKEY SEED-----\n%s\n------END USER NKEY SEED------\n", seed)
+	if err := os.WriteFile(creds, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "bridge", "--server", s.URL(), "--plain-creds", creds)
+	p.says("ready: tenant default and the plain processes of registry\n", 10*time.Second)
+	if n := s.Server().NumClients(); n != 2 {
+		t.Errorf("%d connections, want one of each account", n)
+	}
+}
 
 // The command joins a tenant with what is said on a server of its own, and leaves all as it is when it is stopped. Seen to fail without Plain, and with an end that closes
 // the connection in place of the bridge.
