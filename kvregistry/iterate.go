@@ -30,8 +30,8 @@ func (r *Registry) Events(ctx context.Context, name string) iter.Seq2[Event, err
 	}
 }
 
-// Snapshots yields the snapshots of a service, the current one first, or the first one as soon as it was read, and then the newest after each change: whoever
-// reads slowly misses those in between. It ends as [Registry.Events] does. Name can't be [Everything].
+// Snapshots yields the snapshots of a service, the current one first, whatever ctx says, or the first one as soon as it was read, and then the newest after each
+// change: whoever reads slowly misses those in between. It ends as [Registry.Events] does. Name can't be [Everything].
 func (r *Registry) Snapshots(ctx context.Context, name string) iter.Seq2[*Snapshot, error] {
 	return func(yield func(*Snapshot, error) bool) {
 		if err := checkName(name); err != nil {
@@ -47,23 +47,25 @@ func (r *Registry) Snapshots(ctx context.Context, name string) iter.Seq2[*Snapsh
 		defer r.cache.unsubscribe(name, q)
 		var last *Snapshot
 		for {
-			if ctx.Err() != nil || r.ctx.Err() != nil {
+			var snap *Snapshot
+			if svc := r.cache.find(name); svc != nil {
+				snap = svc.snap.Load()
+			}
+			ended := ctx.Err() != nil || r.ctx.Err() != nil
+			switch {
+			case snap != nil && snap != last && (last == nil || !ended):
+				if last = snap; !yield(snap, nil) {
+					return
+				}
+			case ended:
 				yield(nil, r.over(ctx))
 				return
-			}
-			if svc := r.cache.find(name); svc != nil {
-				if snap := svc.snap.Load(); snap != nil && snap != last {
-					last = snap
-					if !yield(snap, nil) {
-						return
-					}
-					continue
+			default:
+				select {
+				case <-q.wake:
+				case <-ctx.Done():
+				case <-r.ctx.Done():
 				}
-			}
-			select {
-			case <-q.wake:
-			case <-ctx.Done():
-			case <-r.ctx.Done():
 			}
 		}
 	}
@@ -77,9 +79,9 @@ func (r *Registry) over(ctx context.Context) error {
 	return fmt.Errorf("kvregistry: %w", ErrClosed)
 }
 
-// WaitFor waits until at least n instances of a service are there that the filters let through, and returns them as [Registry.GetServices] does. It waits until ctx
-// ends: the error then wraps ctx's, and [ErrNotFound] where there are too few, or [ErrUnavailable] where that is not known. It wraps [ErrInvalidService] where n is
-// not positive or the name is none, or [ErrClosed].
+// WaitFor waits until at least n instances of a service are there that the filters let through, and returns them as [Registry.GetServices] does, but for [MaxStale], which
+// is for look-ups. It waits until ctx ends: the error then wraps ctx's, and [ErrNotFound] where there are too few, or [ErrUnavailable] where that is not known. It wraps
+// [ErrInvalidService] where n is not positive or the name is none, or [ErrClosed].
 func (r *Registry) WaitFor(ctx context.Context, name string, n int, filters ...Filter) ([]Service, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("kvregistry: wait for %d instances of %q: %w: wait for one at the least", n, name, ErrInvalidService)
