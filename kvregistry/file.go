@@ -29,7 +29,7 @@ const (
 //
 // The file is written a few seconds after a change and by Close, under another name first, so that it is whole at any time. What stands in it for longer than
 // [SnapshotFileAge] is not used, nor is a file that can't be read: the log says so. Its folder has to be there. It is readable by its owner only, for URLs and metadata may hold passwords.
-// Each registry needs a file of its own.
+// Each registry needs a file of its own: of two that share one, the last to write has it.
 func SnapshotFile(path string) Option {
 	return func(o *options) error {
 		if info, err := os.Stat(filepath.Dir(path)); path == "" || err != nil || !info.IsDir() {
@@ -149,6 +149,9 @@ func (f *files) fresh(s *Snapshot) bool {
 	return age >= 0 && age <= f.most
 }
 
+// knows reports whether the run before left anything.
+func (f *files) knows() bool { return f != nil && len(f.past) > 0 }
+
 // old is the snapshot of a service that the run before left; nil where there is none, or it is too old.
 func (f *files) old(name string) *Snapshot {
 	if f == nil {
@@ -225,23 +228,22 @@ func savedOf(snap *Snapshot) saved {
 	return s
 }
 
-// writeFile has the file's name say the old content or the new, and nothing in between.
-func writeFile(path string, content file) (err error) {
+// writeFile has the file's name say the old content or the new, and nothing in between, whoever writes it at the same time.
+func writeFile(path string, content file) error {
 	data, err := json.Marshal(content)
 	if err != nil {
 		return err
 	}
-	next := fmt.Sprintf("%s.%d.new", path, os.Getpid()) // of a crash there is one left, which the next run of the same id writes over
-	w, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	w, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new") // nobody else's, and readable by its owner only: process ids are the same in all containers
 	if err != nil {
 		return err
 	}
 	_, err = w.Write(data)
 	if err = errors.Join(err, w.Sync(), w.Close()); err == nil {
-		err = os.Rename(next, path)
+		err = os.Rename(w.Name(), path)
 	}
 	if err != nil {
-		_ = os.Remove(next)
+		_ = os.Remove(w.Name())
 	}
 	return err
 }

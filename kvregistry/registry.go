@@ -53,7 +53,8 @@ type Registry struct {
 // and what to do, and wrap [ErrNilConnection], [ErrConnectionClosed], [ErrInvalidOption], [ErrServerTooOld],
 // [ErrJetStreamOff], [ErrPermission], [ErrStorageFull], [ErrBucketMismatch], or ctx's error. Where the
 // connection is not up yet, or is being made again, New returns at once, and all this is done as soon as
-// it is; calls wait for it.
+// it is; calls wait for it. So it is where the server does not answer until ctx ends, or for 10 s where it has no deadline, and a
+// [SnapshotFile] has something to answer with meanwhile.
 func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) {
 	o, err := newOptions(opts)
 	if err != nil {
@@ -67,20 +68,28 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) 
 	if err != nil {
 		return nil, err
 	}
-	if !nc.IsConnected() {
-		r.goUnlessClosed(&r.wg, func() { _ = r.provision(r.ctx, false) }) // ends with r.ctx; Close waits
-		return r, nil
+	if nc.IsConnected() {
+		err := r.provisionNow(ctx)
+		if err == nil {
+			return r, nil
+		}
+		if tenant.Permanent(err) || !r.file.knows() || errors.Is(ctx.Err(), context.Canceled) {
+			_ = r.Close()
+			return nil, fmt.Errorf("kvregistry: %w", err)
+		}
 	}
+	r.goUnlessClosed(&r.wg, func() { _ = r.provision(r.ctx, false) }) // ends with r.ctx; Close waits
+	return r, nil
+}
+
+// provisionNow is provision for a caller who waits: until ctx ends, or for 10 s where it has no deadline.
+func (r *Registry) provisionNow(ctx context.Context) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, 2*writeTime)
 		defer cancel()
 	}
-	if err := r.provision(ctx, true); err != nil {
-		_ = r.Close()
-		return nil, fmt.Errorf("kvregistry: %w", err)
-	}
-	return r, nil
+	return r.provision(ctx, true)
 }
 
 // build makes the parts of a registry. It sends nothing.
