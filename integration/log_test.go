@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -89,3 +92,39 @@ func TestLogLinesNameWhatTheyAreAbout(t *testing.T) {
 		return nil
 	})
 }
+
+// Each line that the library logs stands in the page on operations. Seen to fail without the lines of the snapshot file, which were missing.
+func TestLogLinesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`"((?:kvregistry|bridge): [^"]+)"`)
+	found := 0
+	for _, dir := range []string{"kvregistry", "lease", "watcher", "tenant", "check", "serve", "bridge"} {
+		files, err := filepath.Glob("../" + dir + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for code := range strings.Lines(string(text)) {
+				said := line.FindStringSubmatch(code)
+				if !logs.MatchString(code) || said == nil || strings.HasSuffix(file, "_test.go") {
+					continue
+				}
+				if found++; !strings.Contains(string(page), "`"+said[1]) {
+					t.Errorf("%s: %q is not there", file, said[1])
+				}
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("%d lines were found, want all that there are", found)
+	}
+}
+
+var logs = regexp.MustCompile(`\.(Debug|Info|Warn|Error)\(`)
