@@ -11,11 +11,15 @@
 //
 // [Registry.Lookup] prepares a look-up for callers that choose between instances: by filters, by a [Picker] of package pick, and by what became of their calls.
 //
+// [Registry.WaitFor] waits for instances, [Registry.Events] and [Registry.Snapshots] follow them, and a [SnapshotFile] answers a program that starts while NATS is
+// away.
+//
 // [Registry.Exclusive] lets one process of the tenant hold a name at a time, by the same lease.
 //
 // [Connect] makes and returns one default instance for the process, and the package's functions, which are those of the plain registry, work on it. The rest is
 // methods of what Connect returns. [New] makes independent ones. The nats.Conn stays the caller's. Everything here may be called by any
 // number of goroutines.
 //
-// Packages check, serve and transport, beside this one, have health checks, graceful stops and HTTP by service names.
+// Packages check, serve and transport, beside this one, have health checks, graceful stops and HTTP by service names; bridge joins the processes that still use the plain
+// pub/sub registry.
 package kvregistry
