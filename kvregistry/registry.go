@@ -400,6 +400,9 @@ func (r *Registry) stop(ctx context.Context) error {
 	return r.awaitCalls(ctx)
 }
 
+// callsEnd is the time that goroutines have to end in which no function of the user's runs, where ctx leaves none.
+const callsEnd = 100 * time.Millisecond
+
 // awaitCalls waits for the user's functions, which may take their time.
 func (r *Registry) awaitCalls(ctx context.Context) error {
 	done := make(chan struct{})
@@ -411,6 +414,11 @@ func (r *Registry) awaitCalls(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
+	}
+	select {
+	case <-done:
+		return nil
+	case <-time.After(callsEnd):
 		return fmt.Errorf("kvregistry: closed, but a function given to OnEvent, OnHealth, OnLeaseLost or OnFenced has not returned: %w", ctx.Err())
 	}
 }
