@@ -21,7 +21,7 @@ func TestRegisterAll(t *testing.T) {
 	s := natstest.Start(t)
 	r, observer := open(t, s), open(t, s)
 	register(t, observer, kvregistry.Service{Name: "many", ID: "000", Address: "old:1"}) // an earlier owner, who is fenced
-	const n = 3000
+	const n = 2000
 	var list []kvregistry.Service
 	for i := range n {
 		list = append(list, kvregistry.Service{Name: "many", ID: fmt.Sprintf("%03d", i), Address: fmt.Sprintf("h:%d", i)})
