@@ -27,7 +27,7 @@ const (
 // counts from when the server last confirmed it, and [Health] names its service. Instances come and go by what NATS says only: events do not tell of the file, and what was read once is never
 // taken from it again.
 //
-// The file is written a few seconds after a change and by Close, under another name first, so that it is whole at any time. What stands in it for longer than
+// The file is written within 5 s of a change and by Close, under another name first, so that it is whole at any time. What stands in it for longer than
 // [SnapshotFileAge] is not used, nor is a file that can't be read: the log says so. Its folder has to be there. It is readable by its owner only, for URLs and metadata may hold passwords.
 // Each registry needs a file of its own: of two that share one, the last to write has it.
 func SnapshotFile(path string) Option {

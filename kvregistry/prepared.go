@@ -116,15 +116,14 @@ func (l *Lookup) PickWith(ctx context.Context, req Request) (picked Service, don
 	return *c.Service, c.begin(), nil
 }
 
-// choose is what the picker says, among those that the request leaves.
+// choose is what the picker says, among those that the request leaves. A retry takes no turn among the calls': the next of these would be passed over.
 func (l *Lookup) choose(from choosable, req Request) *Candidate {
-	c := from.list[from.pick(req)]
-	if !slices.Contains(req.Not, c.Service.ID) {
-		return c
+	others := from.list
+	if len(req.Not) > 0 {
+		others = slices.DeleteFunc(slices.Clone(others), func(c *Candidate) bool { return slices.Contains(req.Not, c.Service.ID) })
 	}
-	others := slices.DeleteFunc(slices.Clone(from.list), func(c *Candidate) bool { return slices.Contains(req.Not, c.Service.ID) })
-	if len(others) == 0 {
-		return c
+	if n := len(others); n == 0 || n == len(from.list) {
+		return from.list[from.pick(req)]
 	}
 	return others[l.picker.Prepare(others)(req)]
 }

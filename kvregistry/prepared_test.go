@@ -155,6 +155,35 @@ func ids(list []kvregistry.Service) (ids []string) {
 	return ids
 }
 
+// A retry takes no turn: each instance is the first that is asked as often as any other, though one of them refuses. Seen to fail with a retry that draws from the calls' turns.
+func TestRetriesTakeNoTurns(t *testing.T) {
+	r := open(t, natstest.Start(t))
+	for i := range 3 {
+		if _, err := r.Register(kvregistry.Service{ID: fmt.Sprint(i), Name: "web", Address: fmt.Sprintf("h:%d", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, first := prepare(t, r, kvregistry.Outcome{Failures: -1}), map[string]int{}
+	for range 90 {
+		s, done, err := l.Pick(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		done(nil)
+		if first[s.ID]++; s.ID != "0" {
+			continue
+		}
+		again, done, err := l.PickWith(t.Context(), kvregistry.Request{Not: []string{s.ID}})
+		if err != nil || again.ID == s.ID {
+			t.Fatal(again.ID, err)
+		}
+		done(nil)
+	}
+	if first["0"] != 30 || first["1"] != 30 || first["2"] != 30 {
+		t.Errorf("asked first: %v, want 30 each", first)
+	}
+}
+
 // A prepared look-up tells what a look-up tells: what is not known from what is not there, and what is too old. It is prepared while there is no server. Seen to fail
 // without the look at the age, and at the registry's end.
 func TestPreparedLookupTellsWhy(t *testing.T) {

@@ -232,14 +232,16 @@ const registerTime = 5 * time.Second
 
 // register registers a server that is up. Where NATS does not answer, it goes on without.
 func register(ctx context.Context, reg *kvregistry.Registry, s kvregistry.Service) (unregister func() error, err error) {
-	ctx, cancel := context.WithTimeout(ctx, registerTime)
+	within, cancel := context.WithTimeout(ctx, registerTime)
 	defer cancel()
-	unregister, err = reg.RegisterContext(ctx, s)
-	if errors.Is(err, kvregistry.ErrPending) {
-		reg.Logger().Warn("kvregistry: a server is up, and is registered as soon as NATS answers", "service", s.Name, "instance", s.ID, "cause", err)
-		err = nil
+	unregister, err = reg.RegisterContext(within, s)
+	if !errors.Is(err, kvregistry.ErrPending) {
+		return unregister, err
 	}
-	return unregister, err
+	if ctx.Err() == nil { // it does not stop already
+		reg.Logger().Warn("kvregistry: a server is up, and is registered as soon as NATS answers", "service", s.Name, "instance", s.ID, "cause", err)
+	}
+	return unregister, nil
 }
 
 // stop drains, shuts down and unregisters.
