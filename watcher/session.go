@@ -102,7 +102,7 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 	if s.origin.mirror {
 		s.name, js = mirrorView+s.name[len("view-"):], v.bucket.Near()
 	}
-	s.reads, subjects = filters{}, subjects[:0]
+	s.reads, subjects = filters{}, nil // those asked for are still compared with what is refused
 	for _, f := range fs.reduced(filterMax) {
 		s.reads[f] = struct{}{}
 		subjects = append(subjects, v.bucket.Subject(f))
