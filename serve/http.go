@@ -216,7 +216,7 @@ func start(srv *http.Server, l net.Listener) *server {
 		}
 		next.ServeHTTP(w, r)
 	})
-	go func() { // ends with the server; run waits
+	go func() { // ends with the server; serve waits
 		defer func() { _ = l.Close() }() // a server that can't begin leaves it open
 		if srv.TLSConfig != nil {
 			s.ended <- srv.ServeTLS(l, "", "")

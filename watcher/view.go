@@ -84,8 +84,7 @@ type View struct {
 
 	mu       sync.Mutex        // guards what follows, up to leftover
 	wanted   filters           // what was asked for
-	current  filters           // those of them that the session was made for
-	added    []string          // those that came since
+	added    filters           // those of them that came since the session was made, and that no other covers
 	shown    filters           // what the last complete snapshot covers, from when it is being applied
 	applied  filters           // what it covers once it was applied: what Wait waits for
 	backward time.Time         // since when a replicated stream's leader has less than the view knows of; zero while it has not
@@ -114,7 +113,7 @@ func New(b *tenant.Bucket, cfg Config) *View {
 	v := &View{
 		bucket: b, cfg: cfg, heartbeat: heartbeat, born: time.Now(),
 		widen: make(chan struct{}, 1), advance: make(chan struct{}),
-		wanted: filters{}, shown: filters{}, applied: filters{}, seen: map[string]uint64{}, revs: map[string]uint64{},
+		wanted: filters{}, added: filters{}, shown: filters{}, applied: filters{}, seen: map[string]uint64{}, revs: map[string]uint64{},
 	}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	return v
@@ -154,7 +153,9 @@ func (v *View) add(filter string) (first, covered bool) {
 	defer v.mu.Unlock()
 	first, covered = len(v.wanted) == 0, v.wanted.covers(filter)
 	v.wanted[filter] = struct{}{}
-	v.added = append(v.added, filter)
+	if !covered {
+		v.added[filter] = struct{}{}
+	}
 	return first, covered
 }
 
@@ -171,7 +172,7 @@ func (v *View) Unwatch(filter string) {
 	v.keys.Lock()
 	defer v.keys.Unlock()
 	v.mu.Lock()
-	for _, fs := range []filters{v.wanted, v.current, v.shown, v.applied} {
+	for _, fs := range []filters{v.wanted, v.added, v.shown, v.applied} {
 		delete(fs, filter)
 	}
 	delete(v.seen, filter)
@@ -376,7 +377,7 @@ func (v *View) report(err error) {
 func (v *View) want() filters {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.current, v.added = maps.Clone(v.wanted), nil
+	clear(v.added)
 	return maps.Clone(v.wanted)
 }
 
@@ -384,13 +385,12 @@ func (v *View) want() filters {
 func (v *View) covered(reads filters) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, f := range v.added {
-		_, wanted := v.wanted[f]
-		if wanted && !v.current.covers(f) && !(isKey(f) && reads.covers(f)) {
+	for f := range v.added {
+		if !isKey(f) || !reads.covers(f) {
 			return false
 		}
 	}
-	v.added = nil
+	clear(v.added)
 	return true
 }
 
