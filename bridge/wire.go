@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/kvregistry/go/internal/hosts"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -77,13 +78,7 @@ func anyHosts(address string) bool {
 	}
 	host, _, err := net.SplitHostPort(address)
 	ip, _ := netip.ParseAddr(host)
-	return err == nil && (host == "localhost" || ip.IsLoopback() || everywhere(host))
-}
-
-// everywhere reports whether a host is none that callers could reach, but all of the addresses that a server listens at.
-func everywhere(host string) bool {
-	ip, _ := netip.ParseAddr(host)
-	return host == "" || ip.Unmap().IsUnspecified()
+	return err == nil && (host == "localhost" || ip.IsLoopback() || hosts.Everywhere(host))
 }
 
 // hostPort is a URL's host and port, or empty where it has none.
@@ -153,17 +148,17 @@ func (m message) service(prefix string) kvregistry.Service {
 
 // reachable is an address with the message's host in the place of all that a server listens at. Plain processes register those too, and callers take the host.
 func (m message) reachable(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || m.Host == "" || strings.HasPrefix(m.Network, "unix") || !everywhere(host) {
+	if m.Host == "" || !hosts.ListensEverywhere(m.Network, address) {
 		return address
 	}
+	_, port, _ := net.SplitHostPort(address) // it has one
 	return net.JoinHostPort(m.Host, port)
 }
 
 // reachableURL is reachable for a URL.
 func (m message) reachableURL(link string) string {
 	u, err := url.Parse(link)
-	if err != nil || u.Host == "" || m.Host == "" || !everywhere(u.Hostname()) {
+	if err != nil || u.Host == "" || m.Host == "" || !hosts.Everywhere(u.Hostname()) {
 		return link
 	}
 	u.Host = strings.TrimSuffix(net.JoinHostPort(m.Host, u.Port()), ":")

@@ -133,15 +133,3 @@ func tryPort(port int) (int, error) {
 	}
 	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
-
-// everywhere reports whether a host is none that callers could reach, but all of the addresses that a server listens at. It may come in brackets.
-func everywhere(host string) bool {
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return host == "" || err == nil && ip.Unmap().IsUnspecified()
-}
-
-// listensEverywhere reports whether an address is one to listen at, and not one to call.
-func listensEverywhere(network, address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	return err == nil && !strings.HasPrefix(network, "unix") && everywhere(host)
-}

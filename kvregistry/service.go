@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 	"unique"
 
+	"github.com/kvregistry/go/internal/hosts"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -133,11 +134,11 @@ func (s *Service) check() error {
 		if !u.IsAbs() || u.Opaque != "" || u.Host == "" && u.Path == "" {
 			return bad("URL has no scheme or no host; write it as http://host:port/path")
 		}
-		if u.Host != "" && everywhere(u.Hostname()) {
+		if u.Host != "" && hosts.Everywhere(u.Hostname()) {
 			return bad("URL names no host, but all addresses that a server listens at; put this host's own there, as OutboundIP gives it")
 		}
 	}
-	if listensEverywhere(s.Network, s.Address) {
+	if hosts.ListensEverywhere(s.Network, s.Address) {
 		return bad("Address names no host, but all addresses that a server listens at; put this host's own there, as FromListener does where it can be known")
 	}
 	if s.Weight < 0 {

@@ -1,0 +1,20 @@
+// Package hosts tells the addresses that a server listens at from those that callers can reach.
+package hosts
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// Everywhere reports whether a host is none that callers could reach, but all of the addresses that a server listens at. It may come in brackets.
+func Everywhere(host string) bool {
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return host == "" || err == nil && ip.Unmap().IsUnspecified()
+}
+
+// ListensEverywhere reports whether an address is one to listen at, and not one to call.
+func ListensEverywhere(network, address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && !strings.HasPrefix(network, "unix") && Everywhere(host)
+}
