@@ -2,9 +2,7 @@ package check
 
 import (
 	"fmt"
-	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -12,35 +10,11 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// lines are what was logged.
-type lines struct {
-	mu   sync.Mutex // guards text
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// with are those that have a text.
-func (l *lines) with(text string) (list []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.text.String()) {
-		if strings.Contains(line, text) {
-			list = append(list, line)
-		}
-	}
-	return list
-}
-
 // A check that begins to fail is one line, which says what it is about and why, and so is one that passes again; single failures are none. Seen to fail with a line for each result.
 func TestWhatIsLogged(t *testing.T) {
 	s := natstest.Start(t)
-	log := &lines{}
-	owner := newRegistry(t, s, kvregistry.Logger(slog.New(slog.NewTextHandler(log, nil))))
+	log := &natstest.Log{}
+	owner := newRegistry(t, s, kvregistry.Logger(log.Logger()))
 	register(t, owner, "a", kvregistry.Passing)
 	var f flag
 	run(t, owner, f.check(Named("database"), Fall(3)))
@@ -52,7 +26,7 @@ func TestWhatIsLogged(t *testing.T) {
 		f.down.Store(false)
 		shows(t, owner, kvregistry.Passing)
 		f.again(t, 5)
-		fails, passes := log.with("a check fails"), log.with("a check passes again")
+		fails, passes := log.With("a check fails"), log.With("a check passes again")
 		if len(fails) != round || len(passes) != round {
 			t.Fatalf("%q, %q", fails, passes)
 		}
@@ -72,8 +46,8 @@ func TestWhatIsLogged(t *testing.T) {
 // A status that can't be written is one line, however often it is tried, and one more when that begins anew. Seen to fail with a line for each try.
 func TestRefusalIsLoggedOnce(t *testing.T) {
 	s := natstest.Start(t)
-	log := &lines{}
-	owner := newRegistry(t, s, kvregistry.Logger(slog.New(slog.NewTextHandler(log, nil))), kvregistry.MaxRecord(4<<10))
+	log := &natstest.Log{}
+	owner := newRegistry(t, s, kvregistry.Logger(log.Logger()), kvregistry.MaxRecord(4<<10))
 	full := kvregistry.Service{ID: "a", Name: "web", Address: "h:1"}
 	register(t, owner, "a", kvregistry.Passing)
 	for n := 4 << 10; ; n-- { // the longest that fits, so that "critical" does not
@@ -88,18 +62,18 @@ func TestRefusalIsLoggedOnce(t *testing.T) {
 		f.again(t, 3)
 		f.down.Store(true)
 		natstest.Eventually(t, 10*time.Second, func() error {
-			if n := len(log.with("could not be set")); n < round {
+			if n := len(log.With("could not be set")); n < round {
 				return fmt.Errorf("%d lines of %d", n, round)
 			}
 			return nil
 		})
 		f.again(t, 20)
-		if list := log.with("could not be set"); len(list) != round || !strings.Contains(list[0], "service=web status=critical") {
+		if list := log.With("could not be set"); len(list) != round || !strings.Contains(list[0], "service=web status=critical") {
 			t.Errorf("%d lines after %d rounds: %q", len(list), round, list)
 		}
 		f.down.Store(false)
 		natstest.Eventually(t, 10*time.Second, func() error {
-			if n := len(log.with("passes again")); n < round {
+			if n := len(log.With("passes again")); n < round {
 				return fmt.Errorf("passed %d times", n)
 			}
 			return nil

@@ -16,7 +16,7 @@ import (
 )
 
 // bareHandler is a handler that prints attributes as they are.
-type bareHandler struct{ to *lines }
+type bareHandler struct{ to *natstest.Log }
 
 func (h bareHandler) Enabled(context.Context, slog.Level) bool { return true }
 func (h bareHandler) WithAttrs([]slog.Attr) slog.Handler       { return h }
@@ -33,7 +33,7 @@ func (h bareHandler) Handle(_ context.Context, r slog.Record) error {
 func TestLogLinesAreCalm(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	log := &lines{}
+	log := &natstest.Log{}
 	const evil = "\x1b[2J\u202e\a"
 	r := open(t, s, kvregistry.Logger(slog.New(bareHandler{log})))
 	if err := r.Observe(kvregistry.Everything); err != nil {
@@ -54,12 +54,12 @@ func TestLogLinesAreCalm(t *testing.T) {
 		}
 	}
 	natstest.Eventually(t, 5*time.Second, func() error {
-		if log.count("can't be read") < 4 || log.count("took over") < 1 {
-			return fmt.Errorf("it was not logged: %d skipped, %q", r.Health().Skipped, log.all())
+		if log.Count("can't be read") < 4 || log.Count("took over") < 1 {
+			return fmt.Errorf("it was not logged: %d skipped, %q", r.Health().Skipped, log.String())
 		}
 		return nil
 	})
-	if text := log.all(); strings.ContainsAny(text, "\x1b\u202e\a") {
+	if text := log.String(); strings.ContainsAny(text, "\x1b\u202e\a") {
 		t.Errorf("%q", text)
 	}
 }
@@ -68,7 +68,7 @@ func TestLogLinesAreCalm(t *testing.T) {
 func TestLogLinesNameWhatTheyAreAbout(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	log := &lines{}
+	log := &natstest.Log{}
 	logger := kvregistry.Logger(slog.New(slog.NewJSONHandler(log, nil)))
 	r := open(t, s, logger, kvregistry.Tenant("acme"))
 	register(t, r, web("a"))
@@ -85,8 +85,8 @@ func TestLogLinesNameWhatTheyAreAbout(t *testing.T) {
 	}
 	natstest.Eventually(t, 5*time.Second, func() error {
 		for _, text := range want {
-			if log.count(text) == 0 {
-				return fmt.Errorf("no line has %s: %s", text, log.all())
+			if log.Count(text) == 0 {
+				return fmt.Errorf("no line has %s: %s", text, log.String())
 			}
 		}
 		return nil

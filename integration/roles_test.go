@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -388,8 +387,8 @@ func TestReapingByRole(t *testing.T) {
 func reapsByRole(t *testing.T, g *guarded, role tenant.Role) {
 	t.Helper()
 	must(t, tenant.Provision(t.Context(), g.as(t, string(tenant.RoleAdmin)), "acme", tenant.Config{}))
-	log, refused := &lines{}, &refusals{}
-	r := openOn(t, g.as(t, string(role), refused.handler()), kvregistry.Tenant("acme"), kvregistry.Logger(log.logger()))
+	log, refused := &natstest.Log{}, &refusals{}
+	r := openOn(t, g.as(t, string(role), refused.handler()), kvregistry.Tenant("acme"), kvregistry.Logger(log.Logger()))
 	sees(t, r, time.Second, "web")
 	root := g.as(t, "root")
 	js, err := jetstream.New(root)
@@ -415,32 +414,7 @@ func reapsByRole(t *testing.T, g *guarded, role tenant.Role) {
 	if got := ids(t, r, "web"); len(got) != 1 {
 		t.Error("what the dead left went, though this one may not reap")
 	}
-	if n := log.count("does not reap"); n != 1 || len(refused.all()) > 2 {
+	if n := log.Count("does not reap"); n != 1 || len(refused.all()) > 2 {
 		t.Errorf("it was said %d times, and %q were refused", n, refused.all())
 	}
-}
-
-// lines is what was logged.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
-
-func (l *lines) all() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// count is how many times something was logged.
-func (l *lines) count(what string) int {
-	return strings.Count(l.all(), what)
 }

@@ -1,12 +1,10 @@
 package kvregistry_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +21,7 @@ func TestConnectionsPasswordIsNotSaid(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "web", "SECRET" })
 	url := func(password string) string { return strings.Replace(s.URL(), "//", "//web:"+password+"@", 1) }
 	nc := natstest.Connect(t, url("SECRET"))
-	log := &said{}
+	log := &natstest.Log{}
 	options := []kvregistry.Option{kvregistry.TTL(2 * time.Second), kvregistry.Timeout(100 * time.Millisecond), kvregistry.Logger(slog.New(slog.NewTextHandler(log, nil)))}
 	reg, err := kvregistry.Connect(append(options, kvregistry.Nats(nc))...)
 	if err != nil {
@@ -77,22 +75,4 @@ func TestConnectionsPasswordIsNotSaid(t *testing.T) {
 	if text := log.String(); strings.Contains(text, "SECRET") {
 		t.Errorf("the log has the password:\n%s", text)
 	}
-}
-
-// said is a log.
-type said struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (s *said) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-func (s *said) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
 }

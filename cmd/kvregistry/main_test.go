@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -30,7 +28,7 @@ func TestMain(m *testing.M) {
 type program struct {
 	t        *testing.T
 	cmd      *exec.Cmd
-	out, err buffer
+	out, err natstest.Log
 	ended    chan struct{}
 }
 
@@ -89,24 +87,6 @@ func (p *program) code(within time.Duration) int {
 		}
 	})
 	return p.cmd.ProcessState.ExitCode()
-}
-
-// buffer is a bytes.Buffer that may be read while it is written.
-type buffer struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func TestCommandLine(t *testing.T) {
