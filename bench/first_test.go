@@ -28,7 +28,7 @@ func crowd(b *testing.B) *natstest.Server {
 	try(b, err)
 	_, kv := bucket(b, server)
 	natstest.Eventually(b, 20*time.Second, func() error {
-		_, err := kv.Get(b.Context(), tenant.SweepKey)
+		_, err := kv.Get(b.Context(), tenant.SlotKey(0))
 		return err
 	})
 	return server

@@ -153,8 +153,8 @@ var faults = []fault{
 		a.deleteConsumers("view-")
 		return nil
 	}},
-	{name: "reapers' consumer deleted", begin: func(a *arena, _ *member) func() {
-		a.deleteConsumers("reaper")
+	{name: "reapers' consumers deleted", begin: func(a *arena, _ *member) func() {
+		a.deleteConsumers("reaper-")
 		return nil
 	}},
 	{name: "bucket deleted", hand: true, begin: func(a *arena, _ *member) func() {

@@ -177,7 +177,7 @@ func blackholeFigure(t *testing.T, trial int) []time.Duration {
 	back := make(chan time.Time, 100)
 	nc := natstest.Connect(t, first.URL()+","+second.URL(), nats.DontRandomize(), nats.Timeout(time.Second), nats.IgnoreDiscoveredServers(),
 		nats.ReconnectHandler(func(*nats.Conn) { back <- time.Now() }))
-	r := openOn(t, nc)
+	r := openOn(t, nc, kvregistry.ForceReconnect())
 	register(t, r, web("a"))
 	sees(t, r, time.Second, "web", "a")
 	time.Sleep(time.Duration(trial) * 41 * time.Millisecond % ttl)

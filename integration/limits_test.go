@@ -223,7 +223,7 @@ func TestRoomOfASilentServer(t *testing.T) {
 	s := natstest.Start(t)
 	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
 	must(t, tenant.Provision(t.Context(), s.Connect(), "acme", tenant.Config{MaxKeys: 1000}))
-	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.Tenant("acme"), kvregistry.KeepConnection())
+	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.Tenant("acme"))
 	register(t, r, web("a"))
 	time.Sleep(300 * time.Millisecond) // what is known of the room is old by then
 	l.blackhole(up, down)

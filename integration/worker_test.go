@@ -125,8 +125,14 @@ func (w *worker) open() error {
 	if err != nil {
 		return err
 	}
-	w.reg, err = kvregistry.New(context.Background(), w.nc, kvregistry.Tenant(w.plan.Tenant), kvregistry.TTL(w.plan.TTL),
-		kvregistry.Logger(slog.New(slog.NewTextHandler(w, nil))), kvregistry.OnEvent(w.event))
+	opts := []kvregistry.Option{
+		kvregistry.Tenant(w.plan.Tenant), kvregistry.TTL(w.plan.TTL), kvregistry.OnEvent(w.event),
+		kvregistry.Logger(slog.New(slog.NewTextHandler(w, nil))),
+	}
+	if w.plan.Seed%2 == 0 || strings.Contains(w.plan.URL, ",") { // in a cluster, a node that is cut off is to be left
+		opts = append(opts, kvregistry.ForceReconnect())
+	}
+	w.reg, err = kvregistry.New(context.Background(), w.nc, opts...)
 	if err != nil {
 		return err
 	}

@@ -31,9 +31,12 @@ type Health struct {
 
 	Holds []HoldHealth // what this process holds exclusively, and what it waits for, by name and age
 
-	Markers uint64 // messages that wait in the reapers' queue, where it serves this process; 0 elsewhere
+	Reaps   bool   // this process holds one of the tenant's reaper slots
+	Ended   int    // leases that ended and still hold registrations, if it does
 	Reaped  uint64 // registrations of dead processes that this one removed
 	Skipped uint64 // records that could not be read
+
+	current time.Duration // the age up to which what look-ups show is current
 }
 
 // HoldHealth is a name that a process holds exclusively, or a place that it has in the line for one.
@@ -43,10 +46,11 @@ type HoldHealth struct {
 	Since time.Time // when its turn came, or, while it waits, when it took its place
 }
 
-// OK reports whether nothing is wrong: the connection is up, every observed service was read and is current to within
-// 3 s, and what was registered is in the bucket under a lease.
+// OK reports whether nothing is wrong: the connection is up, every observed service was read and was
+// confirmed to be current within two heartbeats of the view's consumer and 1.5 s, and what was registered
+// is in the bucket under a lease.
 func (h Health) OK() bool {
-	return h.Connected && h.Err == nil && len(h.Unread) == 0 && (len(h.Observed) == 0 || h.Age < 3*time.Second) &&
+	return h.Connected && h.Err == nil && len(h.Unread) == 0 && (len(h.Observed) == 0 || h.Age < h.current) &&
 		h.Lease != LeaseGone && h.Unwritten == 0
 }
 
@@ -55,8 +59,10 @@ func (r *Registry) Health() Health {
 	h := Health{
 		Connected: r.opt.nc.IsConnected(), Err: r.fault(), Age: r.age(), Observed: r.cache.names(), Resyncs: r.view.Resyncs(),
 		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.unwritten(r.keeper.Current()), Holds: r.lines.health(),
-		Markers: r.reaper.Waiting(), Reaped: r.reaper.Reaped(), Skipped: r.cache.skipped.Load(),
+		Ended: r.reaper.Waiting(), Reaped: r.reaper.Reaped(), Skipped: r.cache.skipped.Load(),
 	}
+	h.current = 2*r.opt.heartbeat() + 1500*time.Millisecond
+	_, h.Reaps = r.reaper.Slot()
 	h.Unread = slices.DeleteFunc(slices.Clone(h.Observed), r.cache.sees)
 	h.Stale = r.staleNames(h.Unread)
 	switch {

@@ -37,12 +37,20 @@ func (r *Registry) ServiceNamesContext(ctx context.Context) ([]string, error) {
 	names := map[string]struct{}{}
 	err := r.awaitReady(ctx)
 	if err == nil {
-		err = r.bucket.Scan(ctx, tenant.AllServices, true, func(e tenant.Entry) {
-			s := r.sight(watcher.Change{Key: e.Key, Value: e.Value, Revision: e.Revision, Op: e.Op})
-			if e.Op == tenant.Put && s.err == nil && !r.cache.buried(s.rec.Lease) {
-				names[s.name] = struct{}{}
-			}
+		view := watcher.New(r.bucket, watcher.Config{
+			Read: func(ch watcher.Change) any { return r.read(ch) }, MaxValue: r.opt.bounds.record,
+			Apply: func(changes []watcher.Change, _ *watcher.Snapshot) {
+				for _, s := range r.sightings(changes) {
+					if s.Op == tenant.Put && s.err == nil && !r.cache.buried(s.rec.Lease) {
+						names[s.name] = struct{}{}
+					}
+				}
+			},
 		})
+		view.Watch(tenant.AllServices)
+		view.Start()
+		err = view.Wait(ctx, tenant.AllServices)
+		view.Close() // names is not written any more
 	}
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: service names: %w: %w", ErrUnavailable, err)

@@ -118,11 +118,18 @@ func build(o options) (*Registry, error) {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
 	r.reaper = lease.NewReaper(b, lease.ReaperConfig{
-		TTL: o.ttl, LeaseOf: lifeOf, Steady: r.keeper.Steady, Logger: o.logger,
+		TTL: o.ttl, Owner: r.id, LeaseOf: lifeOf, Steady: r.keeper.Steady, Check: o.checkTime(), Logger: o.logger,
 	})
-	r.view = watcher.New(b, watcher.Config{Apply: r.apply, Read: func(ch watcher.Change) any { return r.read(ch) }, Missing: b.Ensure, MaxValue: o.bounds.record, Check: o.checkTime(), Logger: o.logger})
+	watch := func(cfg watcher.Config) *watcher.View {
+		cfg.Missing, cfg.Check, cfg.Logger = b.Ensure, o.checkTime(), o.logger
+		cfg.Heartbeat, cfg.Patience = o.heartbeat(), o.ttl
+		return watcher.New(b, cfg)
+	}
+	r.view = watch(watcher.Config{
+		Apply: r.apply, Read: func(ch watcher.Change) any { return r.read(ch) }, MaxValue: o.bounds.record,
+	})
 	r.cache.view = r.view
-	r.lines.view = watcher.New(b, watcher.Config{Apply: r.applyLines, Read: readTicket, Missing: b.Ensure, MaxValue: longestTicket, Check: o.checkTime(), Logger: o.logger})
+	r.lines.view = watch(watcher.Config{Apply: r.applyLines, Read: readTicket, MaxValue: longestTicket})
 	r.goUnlessClosed(&r.wg, r.reconcile) // ends with r.ctx; Close waits
 	if r.file != nil {
 		r.goUnlessClosed(&r.wg, r.keepFile) // likewise
@@ -234,8 +241,8 @@ func (r *Registry) read(ch watcher.Change) *sighting {
 	return &s
 }
 
-// apply takes what the view saw.
-func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
+// sightings are what read made of changes.
+func (r *Registry) sightings(changes []watcher.Change) []sighting {
 	seen := make([]sighting, len(changes))
 	for i, ch := range changes {
 		s, ok := ch.Read.(*sighting)
@@ -244,6 +251,12 @@ func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 		}
 		seen[i] = *s
 	}
+	return seen
+}
+
+// apply takes what the view saw.
+func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
+	seen := r.sightings(changes)
 	r.cache.apply(seen, snapshot)
 	r.checkLease(snapshot)
 	for _, g := range r.own.see(r.id, seen, snapshot, r.view) {

@@ -267,7 +267,7 @@ func (r *Registry) reconcile() {
 // audit looks whether the view, while it is current, shows each registration that is thought to be in the bucket. One that it lacks twice, a TTL
 // or 15 s apart, is to be written again, which it reports: what is seen of a key says so at once, and this is for what no sight told.
 func (r *Registry) audit() (found bool) {
-	if age := r.age(); age < 0 || age > currentAge {
+	if age := r.age(); age < 0 || age > r.opt.currentAge() {
 		return false
 	}
 	for _, g := range r.own.open() {
@@ -278,9 +278,6 @@ func (r *Registry) audit() (found bool) {
 	}
 	return found
 }
-
-// currentAge is how old a view is at the most that is current: a heartbeat of its consumer, and some.
-const currentAge = time.Second
 
 func (r *Registry) reconcileOnce() error {
 	if !r.own.any() {

@@ -46,11 +46,12 @@ func CheckTTL(ttl time.Duration) error {
 type Lease struct {
 	ID string
 
-	ttl   time.Duration
-	begun atomic.Pointer[time.Time] // when the last acknowledged heartbeat was
-	rev   uint64                    // of that one; the keeper's goroutine's own
-	done  chan struct{}
-	err   error // why it ended; set before done is closed
+	ttl    time.Duration
+	begun  atomic.Pointer[time.Time] // when the last acknowledged heartbeat was
+	rev    uint64                    // of that one; the keeper's goroutine's own, as is
+	unsure bool                      // a heartbeat was not answered since
+	done   chan struct{}
+	err    error // why it ended; set before done is closed
 }
 
 // Done closes when the lease is over, and so is what lived by it.
@@ -100,7 +101,7 @@ type Keeper struct {
 	failure error         // why the last grant failed
 	tries   uint64        // grants that failed so far
 	renewed time.Time     // when the last acknowledged write was begun
-	late    time.Time     // when a heartbeat was last found late
+	proof   proof         // by the acknowledged writes
 }
 
 // NewKeeper makes a keeper. It takes a lease when it is first asked for one; [Keeper.Close] ends it. The
@@ -118,7 +119,10 @@ func NewKeeper(b *tenant.Bucket, cfg KeeperConfig) (*Keeper, error) {
 	if cfg.Lost == nil {
 		cfg.Lost = func(*Lease, error) {}
 	}
-	k := &Keeper{bucket: b, cfg: cfg, granted: make(chan struct{}), hurry: make(chan struct{}, 1)}
+	k := &Keeper{
+		bucket: b, cfg: cfg, granted: make(chan struct{}), hurry: make(chan struct{}, 1),
+		proof: proof{gap: steadyTime(cfg.TTL)},
+	}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	return k, nil
 }
@@ -201,15 +205,12 @@ func (k *Keeper) Started() bool {
 	return k.started
 }
 
-// Steady reports whether every heartbeat of the last d was in time. A keeper without a lease knows of no
-// fault and is steady.
-func (k *Keeper) Steady(d time.Duration) bool {
+// Steady reports whether the heartbeats prove that no outage kept a living process from renewing its lease
+// of late. A keeper without a lease proves nothing.
+func (k *Keeper) Steady() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.started {
-		return true
-	}
-	return k.current != nil && time.Since(k.renewed) < k.tooLate() && (k.late.IsZero() || time.Since(k.late) > d)
+	return k.current != nil && k.proof.holds(time.Now(), holdTime(k.cfg.TTL))
 }
 
 // Renewed is when the last acknowledged heartbeat was begun, or zero.
@@ -273,7 +274,7 @@ func (k *Keeper) run() {
 				k.granted = make(chan struct{})
 			}
 			k.mu.Unlock()
-			wait = longer(wait)
+			wait = longer(wait, retryTime(k.cfg.TTL))
 			if errors.Is(err, tenant.ErrPermission) {
 				wait = tenant.RefusedTime
 			}
@@ -302,23 +303,21 @@ func (k *Keeper) rest(d time.Duration, up <-chan nats.Status) {
 	}
 }
 
-// grant takes a new lease. Where the answer is lost, the lease that may have been made is left to run out:
+// grant takes a new lease. If the answer is lost, the lease that may have been made is left to run out:
 // nothing names it.
 func (k *Keeper) grant() (*Lease, error) {
 	l := &Lease{ID: cryptorand.Text(), ttl: k.cfg.TTL, done: make(chan struct{})}
 	began := time.Now()
 	l.begun.Store(&began)
-	rev, err := k.renew(l)
+	rev, err := k.renew(k.ctx, l.ID, 0, 2*answerTime(k.cfg.TTL))
 	if err != nil {
 		return nil, err
 	}
 	l.rev = rev
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now := time.Now(); !k.renewed.IsZero() && now.Sub(k.renewed) > k.tooLate() {
-		k.late = now // the outage that ended the last lease is just over
-	}
 	k.current, k.failure, k.renewed = l, nil, began
+	k.proof.add(began, time.Now())
 	close(k.granted)
 	return l, nil
 }
@@ -328,63 +327,128 @@ func (k *Keeper) end(l *Lease, why error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.current, k.granted = nil, make(chan struct{})
-	if errors.Is(why, ErrLost) {
-		k.late = time.Now()
-	}
 	l.err = why
 	close(l.done)
 }
 
 // renew does one heartbeat: a write that succeeds only on top of the lease's own last one.
-func (k *Keeper) renew(l *Lease) (uint64, error) {
-	ctx, cancel := context.WithTimeout(k.ctx, k.patience())
-	defer cancel()
-	return k.bucket.Write(ctx, tenant.Write{Key: tenant.LeaseKey(l.ID), Value: k.cfg.Value, TTL: k.cfg.TTL, If: tenant.At(l.rev)})
+func (k *Keeper) renew(ctx context.Context, id string, on uint64, limit time.Duration) (uint64, error) {
+	return k.bucket.WriteWithin(ctx, limit, tenant.Write{
+		Key: tenant.LeaseKey(id), Value: k.cfg.Value, TTL: k.cfg.TTL, If: tenant.At(on),
+	})
+}
+
+// answer is what became of one heartbeat.
+type answer struct {
+	began time.Time
+	on    uint64 // the revision that it was to go on top of
+	rev   uint64
+	err   error
 }
 
 // keep renews a lease until it is lost, and says how; or until the keeper is closed, and returns nil.
 //
-// A lease is lost when the server says that somebody else wrote its key (it ran out, or was sealed), and when
-// no heartbeat was acknowledged for a whole TTL: then it has run out, or is about to, and a new one is
-// on the safe side.
+// A heartbeat that is not answered soon is sent again, and its answer counts all the same when it comes: on
+// a connection that is busy an answer may take long, and the server has renewed the lease meanwhile.
+//
+// A lease is lost when the server says that another write is on its key (it ran out, or was sealed), and
+// when no heartbeat was acknowledged for a whole TTL: then it has run out, or is about to.
 func (k *Keeper) keep(l *Lease) error {
 	up, stop := k.bucket.Reconnected()
 	defer stop()
-	var unsure bool         // a heartbeat was sent whose answer never came
-	var retry time.Duration // the back-off after a failed one
-	for wait := k.interval(); ; {
-		k.rest(wait, up)
-		began := time.Now()
-		rev, err := k.renew(l)
-		if errors.Is(err, tenant.ErrConflict) && unsure {
-			if rev, err = k.adopt(l); err == nil { // it may be most of a TTL old: the next one is due
-				l.rev, unsure, wait = rev, false, 0
-				continue
-			}
-		}
-		switch {
-		case k.ctx.Err() != nil:
+	answers := make(chan answer)
+	var senders sync.WaitGroup
+	ctx, cancel := context.WithCancel(k.ctx)
+	defer senders.Wait()
+	defer cancel()
+	waiting := 0 // heartbeats without an answer
+	var retry time.Duration
+	timer := time.NewTimer(k.interval())
+	defer timer.Stop()
+	for {
+		select {
+		case <-k.ctx.Done():
 			return nil
-		case err == nil:
-			l.rev, unsure, retry, wait = rev, false, 0, k.interval()
-			k.acknowledged(l, began)
-		case errors.Is(err, tenant.ErrConflict):
-			return fmt.Errorf("%w: its key ran out or was sealed: %w", ErrLost, err)
-		case time.Since(k.Renewed()) > k.cfg.TTL:
-			return fmt.Errorf("%w: not renewed for a TTL: %w", ErrLost, err)
-		default:
-			if k.bucket.Revive(k.ctx, k.patience()) {
-				k.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "cause", err)
-			} else {
-				k.move(err)
+		case a := <-answers:
+			waiting--
+			next, err := k.judge(l, a, waiting > 0)
+			switch {
+			case errors.Is(err, ErrLost):
+				return err
+			case err == nil:
+				retry = 0
+			default:
+				retry = longer(retry, retryTime(k.cfg.TTL))
+				next = jitter(retry)
+				if errors.Is(err, tenant.ErrPermission) {
+					next = min(k.interval(), tenant.RefusedTime)
+				}
 			}
-			unsure, retry = true, longer(retry)
-			wait = jitter(min(retry, k.cfg.TTL/12))
-			if errors.Is(err, tenant.ErrPermission) {
-				wait = min(k.interval(), tenant.RefusedTime)
+			timer.Reset(next)
+			continue
+		case <-up:
+		case <-k.hurry:
+		case <-timer.C:
+		}
+		if waiting > 0 {
+			if err := k.fault(l, errUnanswered); errors.Is(err, ErrLost) {
+				return err
 			}
 		}
+		waiting++
+		on, began := l.rev, time.Now()
+		senders.Go(func() { // ends within a TTL, or with ctx
+			rev, err := k.renew(ctx, l.ID, on, k.cfg.TTL)
+			select {
+			case answers <- answer{began, on, rev, err}:
+			case <-ctx.Done():
+			}
+		})
+		timer.Reset(answerTime(k.cfg.TTL))
 	}
+}
+
+// judge takes the answer to a heartbeat, and returns the time until the next one. With others it is not
+// the only one under way. The error wraps ErrLost if the lease is lost.
+func (k *Keeper) judge(l *Lease, a answer, others bool) (next time.Duration, err error) {
+	switch {
+	case a.err == nil:
+		l.rev = max(l.rev, a.rev)
+		k.acknowledged(l, a.began)
+		return max(0, k.interval()-time.Since(a.began)), nil
+	case errors.Is(a.err, tenant.ErrConflict) && a.on < l.rev: // an earlier one was acknowledged since
+		return max(0, k.interval()-time.Since(k.Renewed())), nil
+	case errors.Is(a.err, tenant.ErrConflict):
+		if l.unsure || others {
+			rev, err := k.adopt(l)
+			if err == nil { // it may be most of a TTL old: the next one is due
+				l.rev, l.unsure = rev, false
+				return 0, nil
+			}
+			if !errors.Is(err, tenant.ErrConflict) {
+				return 0, err
+			}
+		}
+		return 0, fmt.Errorf("%w: its key ran out or was sealed: %w", ErrLost, a.err)
+	}
+	return 0, k.fault(l, a.err)
+}
+
+var errUnanswered = fmt.Errorf("no answer to a heartbeat: %w", context.DeadlineExceeded)
+
+// fault takes a heartbeat that was not acknowledged, and passes on why. The error wraps ErrLost if the
+// lease has run out.
+func (k *Keeper) fault(l *Lease, why error) error {
+	l.unsure = true
+	if time.Since(k.Renewed()) > k.cfg.TTL {
+		return fmt.Errorf("%w: not renewed for a TTL: %w", ErrLost, why)
+	}
+	if k.bucket.Revive(k.ctx, answerTime(k.cfg.TTL)) {
+		k.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "cause", why)
+	} else {
+		k.move(why)
+	}
+	return why
 }
 
 // move has the connection made to another server, where none was acknowledged for so long that the lease is in danger: this
@@ -402,10 +466,10 @@ func (k *Keeper) move(why error) {
 	k.cfg.Logger.Warn("kvregistry: no heartbeat is acknowledged, trying another server", "cause", why)
 }
 
-// adopt finds out what became of a heartbeat whose answer was lost. Only the owner puts a value on a lease's
-// key, so a later one there is that heartbeat. Where the old one is there, it may be under way: then it is asked again.
+// adopt finds out what became of a heartbeat whose answer was lost. Only the owner puts a value on a
+// lease's key, so a later one there is that heartbeat. If the old one is there, it may be under way.
 func (k *Keeper) adopt(l *Lease) (uint64, error) {
-	ctx, cancel := context.WithTimeout(k.ctx, k.patience())
+	ctx, cancel := context.WithTimeout(k.ctx, 2*answerTime(k.cfg.TTL))
 	defer cancel()
 	e, found, err := k.bucket.Get(ctx, tenant.LeaseKey(l.ID))
 	switch {
@@ -421,24 +485,24 @@ func (k *Keeper) adopt(l *Lease) (uint64, error) {
 
 // acknowledged notes a heartbeat that was begun at the given time.
 func (k *Keeper) acknowledged(l *Lease, began time.Time) {
-	l.begun.Store(&began)
+	if began.After(*l.begun.Load()) {
+		l.begun.Store(&began)
+	}
+	l.unsure = false
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now := time.Now(); now.Sub(k.renewed) > k.tooLate() {
-		k.late = now
+	k.proof.add(began, time.Now())
+	if began.After(k.renewed) {
+		k.renewed = began
 	}
-	k.renewed = began
 }
 
-// interval is the time to the next heartbeat: a third of the TTL, with jitter downwards, so that processes
-// that started together do not stay together.
+// interval is the time to the next heartbeat, with jitter downwards, so that processes that started
+// together do not stay together.
 func (k *Keeper) interval() time.Duration {
-	third := k.cfg.TTL / 3
-	return third - rand.N(third/10)
+	beat := beatTime(k.cfg.TTL)
+	return beat - rand.N(beat/10)
 }
 
-// tooLate is the time between two heartbeats that is too long for comfort.
+// tooLate is the time without an acknowledged heartbeat after which the lease is in danger.
 func (k *Keeper) tooLate() time.Duration { return k.cfg.TTL * 2 / 3 }
-
-// patience bounds one heartbeat, so that several fit into a TTL.
-func (k *Keeper) patience() time.Duration { return min(k.cfg.TTL/4, 2*time.Second) }

@@ -2,7 +2,10 @@ package lease
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,34 +13,47 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// ReaperConfig says how a reaper works. TTL and LeaseOf are needed.
+// ReaperConfig says how a reaper works. TTL, Owner and LeaseOf are needed.
 type ReaperConfig struct {
 	TTL     time.Duration                                       // of this bucket's leases, as far as this process knows
-	LeaseOf func(key string, value []byte) (id string, ok bool) // the lease that a key lives by; not ok where it lives by none
-	Steady  func(d time.Duration) bool                          // whether this process's own heartbeats were in time for d; nil: always
+	Owner   string                                              // this process's id, which no other has
+	LeaseOf func(key string, value []byte) (id string, ok bool) // the lease that a key lives by; not ok if it lives by none
+	Steady  func() bool                                         // whether this process's own heartbeats prove that there was no outage of late; nil: never
+	Check   time.Duration                                       // see [watcher.Config]
 	Logger  *slog.Logger
 }
 
-// Reaper removes what dead processes left. Any number of them may work on a bucket; the server hands each
-// marker to one of them, and to another if that one dies.
+// Reaper removes what dead processes left, while it holds one of the bucket's slots. Any number of
+// reapers may stand by: each looks now and then whether a slot is free.
 //
-// A reaper doubts itself first: after an outage every lease has run out, and live services need a moment to
-// take new ones. One that has just connected takes nothing from the queue for a while, and one that saw
-// the server or its own heartbeats late gives what it has back until that is a TTL ago.
+// A reaper purges only while it has proof that living processes could renew their leases: see proof.
 type Reaper struct {
 	bucket *tenant.Bucket
 	cfg    ReaperConfig
-	pulse  pulse
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	once    sync.Once // says that it may not reap
-	failing bool      // the last work failed, and the log says so; the serving goroutine's own
+	refused sync.Once           // says that this process may not reap
+	seen    [tenant.Slots]sight // the standing-by goroutine's own
 
-	lives  atomic.Uint64 // the connection's number of reconnects, once this reaper has waited after the last one
+	slot   atomic.Int32 // that it holds, counted from 1; 0 while it stands by
 	reaped atomic.Uint64
-	held   atomic.Uint64
+	work   chan struct{} // there may be something to purge; holds one
+
+	mu    sync.Mutex // guards what follows
+	index *index     // nil while it stands by
+	proof proof
+	doubt time.Time // when the server's clock was last seen to jump
+	beat  uint64    // counts the renewals of the slot
+	begun time.Time // when the last of them was begun
+	free  bool      // the first slot is free, as far as the stream says
+}
+
+// sight is a slot's value as it was last looked at.
+type sight struct {
+	rev uint64
+	at  time.Time
 }
 
 // NewReaper makes a reaper. [Reaper.Start] starts it.
@@ -46,20 +62,19 @@ func NewReaper(b *tenant.Bucket, cfg ReaperConfig) *Reaper {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Steady == nil {
-		cfg.Steady = func(time.Duration) bool { return true }
+		cfg.Steady = func() bool { return false }
 	}
-	r := &Reaper{bucket: b, cfg: cfg}
+	r := &Reaper{bucket: b, cfg: cfg, work: make(chan struct{}, 1)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
 
-// Start begins to take markers. [Reaper.Close] ends it.
+// Start takes a slot as soon as one is free. [Reaper.Close] ends it.
 func (r *Reaper) Start() {
-	r.wg.Go(r.serve) // these end with r.ctx; Close waits
-	r.wg.Go(r.keepTimer)
+	r.wg.Go(r.run) // ends with r.ctx; Close waits
 }
 
-// Close stops. A marker that was taken and not dealt with goes to another reaper.
+// Close stops, and gives the slot back.
 func (r *Reaper) Close() {
 	r.cancel()
 	r.wg.Wait()
@@ -68,27 +83,177 @@ func (r *Reaper) Close() {
 // Reaped is how many keys this reaper has purged.
 func (r *Reaper) Reaped() uint64 { return r.reaped.Load() }
 
-// Waiting is how many messages wait in the queue or were given back to come again, heartbeats that no reaper has looked
-// at included: as of a quarter of a TTL ago at the most. It is 0 where the queue does not serve this reaper.
-func (r *Reaper) Waiting() uint64 { return r.pulse.depth.Load() }
+// Slot is the slot that this reaper holds; ok is false while it stands by.
+func (r *Reaper) Slot() (slot int, ok bool) {
+	n := int(r.slot.Load())
+	return n - 1, n > 0
+}
 
-// Held is how many times this reaper gave a marker back because it was in doubt.
-func (r *Reaper) Held() uint64 { return r.held.Load() }
+// Waiting is how many leases have ended whose keys are not purged yet, as far as this reaper knows. It is
+// 0 while it stands by.
+func (r *Reaper) Waiting() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.index == nil {
+		return 0
+	}
+	return len(r.index.doomed)
+}
 
-// minHold is how long live services are given after an outage at the least: nats.go waits 2 s between two
-// attempts to connect.
-const minHold = 3 * time.Second
+// run stands by until a slot is free, and serves until it is lost, in turns.
+func (r *Reaper) run() {
+	for first := true; r.bucket.AwaitConnected(r.ctx) == nil; first = false {
+		slot, rev, err := r.take(first)
+		wait := jitter(standbyTime(r.cfg.TTL))
+		switch {
+		case errors.Is(err, tenant.ErrPermission):
+			r.refuse(err)
+			wait = tenant.DispenseTime
+		case errors.Is(err, tenant.ErrStorageFull):
+			if err := r.makeRoom(); err != nil {
+				r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
+			}
+			wait = 0
+		case err != nil:
+			r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
+		case rev > 0:
+			r.serve(slot, rev)
+		}
+		r.rest(wait)
+	}
+}
 
-// hold is how long a reaper that has reason to doubt leaves the dead alone.
-func (r *Reaper) hold() time.Duration { return max(r.cfg.TTL, minHold) }
+// rest waits for d, or until the connection comes back.
+func (r *Reaper) rest(d time.Duration) {
+	up, stop := r.bucket.Reconnected()
+	defer stop()
+	sleep(r.ctx, d, up)
+}
 
-// newcomer is how long a new reaper takes nothing from the queue. Its owner saw no outage, and a process
-// that is killed after it came has renewed its lease at most a third of a TTL before: so much less than a
-// TTL is enough for this reaper to be there in time.
-func (r *Reaper) newcomer() time.Duration { return r.cfg.TTL * 2 / 3 }
+// refuse says once that this process leaves reaping to others.
+func (r *Reaper) refuse(why error) {
+	r.refused.Do(func() {
+		r.cfg.Logger.Info("kvregistry: does not reap, others have to", "cause", why)
+	})
+}
 
-// doubtful reports whether this reaper saw the connection lost, or the server or its own heartbeats late, so lately
-// that it can't tell dead processes from an outage that is just over.
-func (r *Reaper) doubtful() bool {
-	return r.reconnected() || !r.pulse.steady(r.hold()) || !r.cfg.Steady(r.hold())
+// take looks at a slot, or at all of them, and takes one that is free. It returns the revision of its
+// write, 0 if none is free.
+func (r *Reaper) take(all bool) (slot int, rev uint64, err error) {
+	from := rand.N(tenant.Slots)
+	if all {
+		from = 0
+	}
+	for slot = from; slot < tenant.Slots; slot++ {
+		if rev, err = r.claim(r.ctx, slot); rev > 0 || err != nil || !all {
+			break
+		}
+	}
+	return slot, rev, err
+}
+
+// slotValue is the value of a slot's key. docs/wire-format.md describes it.
+type slotValue struct {
+	Format int    `json:"format"`
+	Owner  string `json:"owner"`
+	Beat   uint64 `json:"beat"`
+}
+
+// claim writes a slot that is free or this process's own, and returns the revision; 0 if another process
+// holds it. A value that stands for longer than a slot's TTL is nobody's: it was written without one.
+func (r *Reaper) claim(ctx context.Context, slot int) (rev uint64, err error) {
+	last, err := r.bucket.Last(ctx, tenant.SlotKey(slot))
+	if err != nil {
+		return 0, err
+	}
+	var v slotValue
+	_ = json.Unmarshal(last.Value, &v) // other bytes have no owner
+	if last.Op == tenant.Put && last.Revision > 0 && v.Owner != r.cfg.Owner {
+		if s := r.seen[slot]; s.rev != last.Revision {
+			r.seen[slot] = sight{last.Revision, time.Now()}
+			return 0, nil
+		} else if time.Since(s.at) < 2*slotTTL(r.cfg.TTL) {
+			return 0, nil
+		}
+	}
+	rev, err = r.renew(ctx, slot, last.Revision)
+	if errors.Is(err, tenant.ErrConflict) {
+		return 0, nil
+	}
+	return rev, err
+}
+
+// renew writes the slot's key on top of a revision.
+func (r *Reaper) renew(ctx context.Context, slot int, on uint64) (rev uint64, err error) {
+	r.mu.Lock()
+	r.beat++
+	r.begun = time.Now()
+	v := slotValue{1, r.cfg.Owner, r.beat}
+	r.mu.Unlock()
+	value, err := json.Marshal(v)
+	if err != nil {
+		return 0, err
+	}
+	return r.bucket.WriteWithin(ctx, answerTime(r.cfg.TTL)*2, tenant.Write{
+		Key: tenant.SlotKey(slot), Value: value, TTL: slotTTL(r.cfg.TTL), If: tenant.At(on),
+	})
+}
+
+// serve follows the bucket and purges what the dead left, until the slot is lost or the reaper closed.
+func (r *Reaper) serve(slot int, rev uint64) {
+	ctx, cancel := context.WithCancel(r.ctx)
+	var wg sync.WaitGroup
+	view := r.follow()
+	wg.Go(func() { r.reap(ctx) }) // ends with ctx; waited for below
+	r.keep(slot, rev)
+	cancel()
+	wg.Wait()
+	view.Close()
+	r.unfollow()
+}
+
+// keep renews the slot until it is lost or the reaper closed; then it gives it back.
+func (r *Reaper) keep(slot int, rev uint64) {
+	for {
+		r.slot.Store(int32(slot) + 1)
+		sleep(r.ctx, echoTime(r.cfg.TTL), nil)
+		if r.ctx.Err() != nil {
+			r.give(slot, rev)
+			return
+		}
+		if slot > 0 && r.isFree() {
+			if first, err := r.claim(r.ctx, 0); err == nil && first > 0 {
+				r.give(slot, rev)
+				slot, rev = 0, first
+				continue
+			}
+		}
+		next, err := r.renew(r.ctx, slot, rev)
+		if errors.Is(err, tenant.ErrConflict) {
+			next, err = r.claim(r.ctx, slot)
+			if err == nil && next == 0 {
+				r.cfg.Logger.Debug("kvregistry: reaper slot lost", "slot", slot)
+				return
+			}
+		}
+		switch {
+		case err == nil:
+			rev = next
+		case errors.Is(err, tenant.ErrPermission):
+			return
+		}
+	}
+}
+
+// give ends a slot's key, so that another process finds it free.
+func (r *Reaper) give(slot int, rev uint64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), answerTime(r.cfg.TTL))
+	defer cancel()
+	_, _ = r.bucket.Write(ctx, tenant.Write{Key: tenant.SlotKey(slot), Op: tenant.Purge, If: tenant.At(rev)})
+}
+
+func (r *Reaper) isFree() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.free
 }

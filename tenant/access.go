@@ -26,7 +26,6 @@ func Roles() []Role { return []Role{RoleService, RoleRegistrar, RoleObserver, Ro
 // not listed is not allowed.
 type Access struct {
 	Publish []string // subjects, with wildcards
-	Deny    []string // what of them is not allowed all the same
 	Inbox   string   // the prefix of the user's answers: connect with nats.CustomInboxPrefix
 }
 
@@ -34,8 +33,9 @@ type Access struct {
 // registers; the other roles take none. The inbox is made up, so that no other user can guess it: see
 // [Access.For]. The error wraps [ErrInvalidTenant], [ErrInvalidName] or [ErrInvalidConfig].
 //
-// A server takes acknowledgements and answers of flow control in two forms, of which the longer one begins with the names of a domain and an account. Each is
-// allowed at its own length only, or the one of a tenant would match the other of all of them.
+// A server takes answers of flow control in two forms, of which the longer one begins with the names
+// of a domain and an account. Each is allowed at its own length only, or the one of a tenant would
+// match the other of all of them.
 func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	bucket, err := BucketName(tenant)
 	if err != nil {
@@ -49,11 +49,6 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	}
 	a := Access{Inbox: "_INBOX_" + tenant + "." + rand.Text()}
 	stream, keys := "KV_"+bucket, "$KV."+bucket+"."
-	reaps := func() {
-		a.Publish = append(a.Publish, keys+AllServices, keys+AllTickets, keys+LeaseKey("*"), keys+SweepKey,
-			"$JS.API.CONSUMER.INFO."+stream+".reaper", "$JS.API.CONSUMER.MSG.NEXT."+stream+".reaper",
-			"$JS.ACK."+stream+".reaper.*.*.*.*.*", "$JS.ACK.*.*."+stream+".reaper.*.*.*.*.>")
-	}
 	a.Publish = []string{"$JS.API.INFO", "$JS.API.STREAM.INFO." + stream}
 	if role == RoleAdmin {
 		for _, op := range []string{"CREATE", "UPDATE", "DELETE"} {
@@ -66,8 +61,10 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 		"$JS.API.CONSUMER.CREATE."+stream+".>", "$JS.API.CONSUMER.DELETE."+stream+".*", "$JS.FC."+stream+".*.*", "$JS.FC.*.*."+stream+".*.*")
 	switch role {
 	case RoleService, RoleReaper:
-		reaps()
-		return a, nil
+		a.Publish = append(a.Publish, keys+AllServices, keys+AllTickets, keys+LeaseKey("*"))
+		for n := range Slots {
+			a.Publish = append(a.Publish, keys+SlotKey(n))
+		}
 	case RoleObserver:
 	case RoleRegistrar:
 		for _, name := range services {
@@ -86,10 +83,6 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	default:
 		return Access{}, fmt.Errorf("tenant: %w: role %q; use one of %v", ErrInvalidConfig, role, Roles())
 	}
-	for _, op := range []string{"CREATE", "DELETE"} { // who may not reap may not meddle with the reapers' queue
-		a.Deny = append(a.Deny, "$JS.API.CONSUMER."+op+"."+stream+".reaper")
-	}
-	a.Deny = append(a.Deny, "$JS.API.CONSUMER.CREATE."+stream+".reaper.>")
 	return a, nil
 }
 
@@ -120,25 +113,22 @@ func (a Access) Config() string {
 	}
 	b.WriteString("permissions: {\n  publish: {\n")
 	list("allow", a.Publish)
-	if len(a.Deny) > 0 {
-		list("deny", a.Deny)
-	}
 	b.WriteString("  }\n  subscribe: {\n")
 	list("allow", a.Subscribe())
 	b.WriteString("  }\n}\n")
 	return b.String()
 }
 
-// Claims is the access as the permissions within a user's JWT, its "nats" object: "pub" and "sub", each with "allow" and "deny".
+// Claims is the access as the permissions within a user's JWT, its "nats" object: "pub" and "sub",
+// each with "allow".
 func (a Access) Claims() []byte {
 	type permission struct {
 		Allow []string `json:"allow,omitempty"`
-		Deny  []string `json:"deny,omitempty"`
 	}
 	text, err := json.Marshal(struct {
 		Pub permission `json:"pub"`
 		Sub permission `json:"sub"`
-	}{permission{a.Publish, a.Deny}, permission{Allow: a.Subscribe()}})
+	}{permission{Allow: a.Publish}, permission{Allow: a.Subscribe()}})
 	if err != nil { // strings marshal always
 		panic(err)
 	}

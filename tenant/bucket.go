@@ -16,8 +16,7 @@ import (
 )
 
 // How long the bucket keeps what says that a key has ended. Both must outlast an observer's or a
-// reaper's absence that is to be told apart from a restart; what comes later is made up for by a full
-// snapshot and by the sweep.
+// reaper's absence that is to be told apart from a restart; a full snapshot makes up for the rest.
 const (
 	MarkerTTL    = 10 * time.Minute // the server's marker of a lease that ran out
 	TombstoneTTL = 10 * time.Minute // a delete or purge of a registration or a lease
@@ -29,7 +28,7 @@ type Config struct {
 	MaxBytes int64 // the bucket's largest size in bytes; 0 is without limit, and takes an existing bucket as it is
 	MaxKeys  int64 // its largest number of keys: registrations, leases, and those that ended in the last 10 minutes; 0 likewise
 
-	KeepConnection bool // a connection that does not answer is left to NATS's own pings: see [Bucket.Revive]
+	ForceReconnect bool // a connection that does not answer is made again: see [Bucket.Revive]
 }
 
 func (c Config) replicas(nc *nats.Conn) int {

@@ -31,11 +31,6 @@ func ExamplePermissions() {
 	//       "$JS.FC.KV_registry_acme.*.*"
 	//       "$JS.FC.*.*.KV_registry_acme.*.*"
 	//     ]
-	//     deny: [
-	//       "$JS.API.CONSUMER.CREATE.KV_registry_acme.reaper"
-	//       "$JS.API.CONSUMER.DELETE.KV_registry_acme.reaper"
-	//       "$JS.API.CONSUMER.CREATE.KV_registry_acme.reaper.>"
-	//     ]
 	//   }
 	//   subscribe: {
 	//     allow: [

@@ -1,19 +1,24 @@
 package tenant
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // The keys of a bucket:
 //
 //	svc.<service>.<id>    a registration, without TTL
 //	lock.<name>.<ticket>  a place in the line for a name that one process holds at a time, without TTL
 //	lease.<lease id>      a lease, with TTL
-//	sweep                 the sweep's timer, with TTL
+//	reaper.0, reaper.1    the reaper slots, with TTL
 const (
+	AllKeys     = ">"        // filter: the whole bucket
 	AllServices = "svc.>"    // filter: every registration
 	AllTickets  = "lock.*.*" // filter: every ticket
-	AllLeases   = "lease.>"  // filter: every lease
-	SweepKey    = "sweep"
 )
+
+// Slots is the number of a bucket's reaper slots.
+const Slots = 2
 
 // ServiceKey is the key of an instance's registration; the error wraps [ErrInvalidName].
 func ServiceKey(service, id string) (string, error) {
@@ -77,3 +82,6 @@ func ParseLeaseKey(key string) (id string, ok bool) {
 	id, ok = strings.CutPrefix(key, "lease.")
 	return id, ok && id != "" && len(id) <= MaxName
 }
+
+// SlotKey is the key of a reaper slot, from 0 up to [Slots].
+func SlotKey(slot int) string { return "reaper." + strconv.Itoa(slot) }

@@ -68,7 +68,7 @@ func TestParseServiceKey(t *testing.T) {
 		{key: "svc.web.=31"},  // a digit needs no escape
 		{key: "svc.web.=FF"},
 		{key: "lease.web.1"},
-		{key: SweepKey},
+		{key: SlotKey(0)},
 	} {
 		var got parsed
 		got.Service, got.ID, got.OK = ParseServiceKey(tc.key)
@@ -118,7 +118,7 @@ func TestLeaseKey(t *testing.T) {
 		{"lease", "", false},
 		{"", "", false},
 		{"svc.lease.1", "", false},
-		{SweepKey, "", false},
+		{SlotKey(0), "", false},
 	} {
 		id, ok := ParseLeaseKey(tc.key)
 		if ok != tc.ok || ok && id != tc.id {

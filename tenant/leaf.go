@@ -187,7 +187,7 @@ func (a Access) AtLeaf(hubDomain string) (Access, error) {
 		}
 		return all
 	}
-	a.Publish, a.Deny = both(a.Publish), both(a.Deny)
+	a.Publish = both(a.Publish)
 	return a, nil
 }
 

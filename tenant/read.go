@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Entry is a key as it was read. The server's marker of a lease that ran out reads as a [Purge].
+// Entry is a key as it was read.
 type Entry struct {
 	Key      string
 	Value    []byte
@@ -83,8 +85,7 @@ func (b *Bucket) last(ctx context.Context, subject, filter string) (Entry, error
 	return Entry{Key: b.Key(last.Subject), Value: value, Revision: last.Seq, Op: op}, nil
 }
 
-// Content reads what a message does to its key: a put of a value, a delete, a purge, or the server's marker in place of a key
-// that ran out, which counts as a purge.
+// Content reads what a message does to its key.
 //
 // Whoever may ask the server for anything in an account can have the answer sent to any subject of it, and so into a bucket that he may
 // not write to. An answer says which stream it is from, which no client's write does: it is a put of nothing, whatever it says.
@@ -96,8 +97,10 @@ func Content(h nats.Header, data []byte) (value []byte, op Op) {
 		return nil, Put
 	case h.Get("KV-Operation") == "DEL":
 		return nil, Delete
-	case h.Get("KV-Operation") == "PURGE", IsMarker(h):
+	case h.Get("KV-Operation") == "PURGE":
 		return nil, Purge
+	case h.Get(jetstream.MarkerReasonHeader) != "":
+		return nil, Expire
 	}
 	return data, Put
 }
@@ -110,10 +113,15 @@ func ContentOf(msg *nats.Msg) (value []byte, op Op) {
 	return Content(msg.Header, msg.Data)
 }
 
-// IsMarker reports whether a message is the server's marker in place of a key that ran out.
-func IsMarker(h nats.Header) bool {
-	return h.Get(jetstream.MarkerReasonHeader) != "" && !isAnswer(h)
-}
-
 // isAnswer goes by the header's presence: an answer has those of the message that it shows, too, and they come first.
 func isAnswer(h nats.Header) bool { _, ok := h[jetstream.StreamHeader]; return ok }
+
+// TTLOf is the time to live that a message gives its key; 0 if it gives none.
+func TTLOf(msg *nats.Msg) time.Duration {
+	text := msg.Header.Get(jetstream.MsgTTLHeader)
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil { // as some clients write it
+		return time.Duration(seconds) * time.Second
+	}
+	ttl, _ := time.ParseDuration(text)
+	return ttl
+}

@@ -44,8 +44,9 @@ type try struct {
 }
 
 // Try bounds a request to the server in time. A server leaves a request that it refuses unanswered, and says so on the connection:
-// then the context ends at once, and [Bucket.Explain] says why. subjects are those that are published to; each may go on behind a dot, and
-// one that ends in '*' with anything but the reapers' queue. The caller calls cancel when the request is over.
+// then the context ends at once, and [Bucket.Explain] says why. subjects are those that are published
+// to; each may go on behind a dot, and one that ends in '*' with anything. The caller calls cancel when
+// the request is over.
 func (b *Bucket) Try(ctx context.Context, limit time.Duration, subjects ...string) (_ context.Context, cancel context.CancelFunc) {
 	ctx, cancelTime := context.WithTimeout(ctx, limit)
 	ctx, refuse := context.WithCancelCause(ctx)
@@ -109,7 +110,7 @@ func concerns(err error, subjects []string) bool {
 	text := err.Error()
 	return slices.ContainsFunc(subjects, func(s string) bool {
 		if any, ok := strings.CutSuffix(s, "*"); ok {
-			return strings.Contains(text, `"`+any) && !strings.Contains(text, `"`+any+`reaper"`)
+			return strings.Contains(text, `"`+any)
 		}
 		return strings.Contains(text, `"`+s+`"`) || strings.Contains(text, `"`+s+`.`)
 	})

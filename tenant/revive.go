@@ -19,9 +19,9 @@ const deafTime = 10 * time.Second
 // own pings went unanswered. It reports whether it did so. Where the server answers, it returns as soon as that does.
 // A connection that may not subscribe to its answers any more is made again too, now and then: nats.go subscribes to them once
 // in the life of a connection, so where the permission was taken and given back, no answer would ever come.
-// It does nothing while the connection is down, while another call is at it, and with [Config.KeepConnection].
+// It does nothing while the connection is down, while another call is at it, and without [Config.ForceReconnect].
 func (b *Bucket) Revive(ctx context.Context, patience time.Duration) bool {
-	if b.cfg.KeepConnection || !b.nc.IsConnected() || !b.reviving.TryLock() {
+	if !b.cfg.ForceReconnect || !b.nc.IsConnected() || !b.reviving.TryLock() {
 		return false
 	}
 	defer b.reviving.Unlock()
@@ -43,7 +43,7 @@ func (b *Bucket) Revive(ctx context.Context, patience time.Duration) bool {
 // server may be cut off from the others of its cluster. It has the connection made to another server, and reports whether it did so. moves is
 // how many times that was done since the last answer: each of the other servers is tried once. It does nothing where Revive does nothing.
 func (b *Bucket) Move(moves int) bool {
-	if b.cfg.KeepConnection || !b.nc.IsConnected() || moves >= len(b.nc.Servers())-1 || !b.reviving.TryLock() {
+	if !b.cfg.ForceReconnect || !b.nc.IsConnected() || moves >= len(b.nc.Servers())-1 || !b.reviving.TryLock() {
 		return false
 	}
 	defer b.reviving.Unlock()

@@ -11,17 +11,18 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Op is what a write does to its key. Observers are told it: a delete is a registration's graceful end,
-// a purge its end with its lease.
+// Op is what a message does to its key. A delete is a registration's graceful end, a purge its end
+// with its lease. The server alone expires a key.
 type Op uint8
 
 const (
 	Put Op = iota
 	Delete
 	Purge
+	Expire // the key's TTL ended, and the server's marker stands in its place
 )
 
-func (o Op) String() string { return [...]string{"put", "delete", "purge"}[o] }
+func (o Op) String() string { return [...]string{"put", "delete", "purge", "expire"}[o] }
 
 // Write is one write to a bucket.
 type Write struct {
@@ -45,7 +46,12 @@ const attempt = 1500 * time.Millisecond
 // compare-and-swap that lost, the error wraps [ErrConflict]; other errors are those of [Bucket.Ensure], and
 // [ErrTooLarge]. After a time-out the write may have happened, or may happen yet.
 func (b *Bucket) Write(ctx context.Context, w Write) (revision uint64, err error) {
-	ctx, cancel := b.Try(ctx, attempt, b.target(w.Key))
+	return b.WriteWithin(ctx, attempt, w)
+}
+
+// WriteWithin is [Bucket.Write] for a caller that waits for a late answer, for as long as limit.
+func (b *Bucket) WriteWithin(ctx context.Context, limit time.Duration, w Write) (revision uint64, err error) {
+	ctx, cancel := b.Try(ctx, limit, b.target(w.Key))
 	defer cancel()
 	if err := b.AwaitConnected(ctx); err != nil {
 		return 0, fmt.Errorf("tenant: %w", err)

@@ -1,8 +1,12 @@
 package watcher
 
-import "strings"
+import (
+	"strings"
 
-// filters is a set of key filters: a key itself, "<parent>.*" or "<root>.>".
+	"github.com/kvregistry/go/tenant"
+)
+
+// filters is a set of key filters: a key itself, "<parent>.*", "<root>.>" or [tenant.AllKeys].
 type filters map[string]struct{}
 
 // parent is the filter of a key's siblings, and root the one of everything under its first token.
@@ -22,6 +26,9 @@ func (fs filters) covers(f string) bool {
 
 // coversByAnother is covers, but for f itself.
 func (fs filters) coversByAnother(f string) bool {
+	if _, ok := fs[tenant.AllKeys]; ok && f != tenant.AllKeys {
+		return true
+	}
 	for _, wider := range []string{root(f), parent(f)} {
 		if _, ok := fs[wider]; ok && wider != f && !(wider == parent(f) && strings.HasSuffix(f, ">")) {
 			return true

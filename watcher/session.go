@@ -47,13 +47,13 @@ type session struct {
 	last    uint64    // the last revision then of what is read: the stream, or its mirror
 	shows   time.Time // as of when a mirror's snapshot is current; zero where that is not known
 
-	ended chan error // what the subscription's goroutine ended the session with; holds one
+	ended chan error    // what the subscription's goroutine ended the session with; holds one
+	whole chan struct{} // closed when the snapshot is complete
 
 	mu       sync.Mutex // guards what follows, which the subscription's goroutine and run share
 	closed   bool
 	heard    time.Time // when a message or a heartbeat came last
 	need     uint64    // the revision up to which it must have looked before its snapshot is shown
-	lagging  int       // heartbeats that said it has not
 	received uint64    // the consumer's messages so far, which it numbers from 1
 	horizon  uint64    // the stream's revision up to which the server says the consumer has looked
 	pending  uint64    // messages that are still to come, as the last one said
@@ -88,19 +88,19 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 	subjects := v.bucket.Asks("STREAM.INFO", "CONSUMER.CREATE")
 	for i, subject := range subjects {
 		if strings.Contains(subject, ".CONSUMER.") {
-			subjects[i] = subject + ".view-*"
+			subjects[i] = subject + "." + v.cfg.Name + "-*"
 		}
 	}
 	ctx, cancel := v.bucket.Try(ctx, startTime, subjects...)
 	defer cancel()
-	s := &session{view: v, name: "view-" + rand.Text(), filters: fs, ended: make(chan error, 1), heard: time.Now(), began: time.Now()}
+	s := &session{view: v, name: v.cfg.Name + "-" + rand.Text(), filters: fs, ended: make(chan error, 1), whole: make(chan struct{}), heard: time.Now(), began: time.Now()}
 	js := v.bucket.JetStream()
 	err := s.locate(ctx)
 	if err != nil {
 		return nil, nil, v.bucket.Explain(ctx, err)
 	}
 	if s.origin.mirror {
-		s.name, js = mirrorView+s.name[len("view-"):], v.bucket.Near()
+		s.name, js = mirrorView+rand.Text(), v.bucket.Near()
 	}
 	s.reads, subjects = filters{}, nil // those asked for are still compared with what is refused
 	for _, f := range fs.reduced(filterMax) {
@@ -148,7 +148,10 @@ const mirrorView = "view-near-"
 // while the hub is away. Otherwise the leader itself is.
 func (s *session) locate(ctx context.Context) (err error) {
 	v := s.view
-	mirror := v.bucket.Mirror(ctx) // asked first: what it has, the leader has
+	var mirror *tenant.Mirror
+	if !v.cfg.Leader {
+		mirror = v.bucket.Mirror(ctx) // asked first: what it has, the leader has
+	}
 	ask, cancel := ctx, context.CancelFunc(func() {})
 	if mirror != nil {
 		ask, cancel = context.WithTimeout(ctx, startTime/2)
@@ -245,6 +248,9 @@ func (s *session) receive(msg *nats.Msg) {
 func (v *View) changeOf(msg *nats.Msg, revision uint64) Change {
 	value, op := tenant.ContentOf(msg)
 	c := Change{Key: v.bucket.Key(msg.Subject), Value: value, Revision: revision, Op: op}
+	if msg.Header != nil {
+		c.TTL = tenant.TTLOf(msg)
+	}
 	switch most := v.cfg.MaxValue; {
 	case most > 0 && len(value) > most:
 		c.Value, c.Long = nil, len(value)
@@ -282,34 +288,33 @@ func (s *session) control(msg *nats.Msg) {
 		s.horizon = max(s.horizon, seen)
 	}
 	if s.horizon >= s.last { // what was counted as pending and did not come was overwritten
-		s.pending, s.expected, s.sure = 0, 0, true
+		s.pending, s.sure = 0, true
 	}
 	s.finishSnapshot()
-	if s.lagging++; !s.complete && s.lagging == doubts {
+	if !s.complete && time.Since(s.began) > lagTime {
 		s.view.distrust()
 		s.end(fmt.Errorf("%w: it is at %d of %d, %d are needed, and %d messages are pending", errBehind, s.horizon, s.origin.last, s.need, s.pending))
 	}
 	s.flush()
 }
 
-// finishSnapshot hands over the snapshot, if it is complete. A key that is written while the snapshot is read is counted in it
-// and comes behind it: so it is complete when that many keys have come, and not when nothing is pending. Where one is
-// missing that the view knows, it is complete when a heartbeat has said that nothing is on its way; and where some did not come in their
-// place, so that a new key may have come in place of an old one, when what had been written by then has come. With
-// several replicas the one that is read may lag behind; the next message or heartbeat says how far it has come since.
+// finishSnapshot hands over the snapshot, if it is complete. A key that is written while the snapshot
+// is read comes behind it, and the server may then count nothing as pending before it has come. So if a
+// key has not come in its place, or one is missing that the view knows, the leader is asked for the last
+// revision under the filters: the snapshot is complete when the consumer has come so far. A heartbeat that
+// says that nothing is on its way answers the same. With several replicas the one that is read may lag
+// behind: the next message or heartbeat says how far it has come since.
 func (s *session) finishSnapshot() {
 	if s.complete || s.pending > 0 || s.horizon < s.need {
 		return
 	}
-	if !s.sure && time.Since(s.began) < settling && (len(s.keys) < s.expected || s.view.lacks(s.keys)) {
-		return
-	}
-	if !s.sure && !s.checked && s.inPlace < s.expected {
+	if !s.sure && !s.checked && (s.inPlace < s.expected || s.view.lacks(s.keys)) {
 		s.checked, s.need = true, math.MaxUint64 // until the answer is there
 		s.view.wg.Go(s.ask)                      // ends within startTime; Close waits
 		return
 	}
 	s.complete, s.keys = true, nil
+	close(s.whole)
 	upTo := s.horizon
 	if !s.origin.lags() {
 		upTo = max(upTo, s.origin.last)
@@ -375,6 +380,8 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 	alarm, tick := time.NewTimer(most), time.NewTicker(s.view.heartbeat/2)
 	defer alarm.Stop()
 	defer tick.Stop()
+	whole, probe := s.whole, make(chan error, 1)
+	var soon <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -383,25 +390,46 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 			return why
 		case <-up:
 			return errRenewed
-		case <-s.view.widen:
-			if !s.view.covered(s.reads) {
-				return errFilters
-			}
 		case <-alarm.C:
+			if quiet := s.quietFor(); quiet < most {
+				alarm.Reset(most - quiet)
+			} else {
+				s.view.wg.Go(func() { probe <- s.probe(ctx) }) // ends with ctx; Close waits
+			}
+		case err := <-probe:
 			quiet := s.quietFor()
-			if quiet >= most {
+			if queued, _, _ := sub.Pending(); err != nil || quiet >= most && queued == 0 {
 				return fmt.Errorf("%w for %s", errSilent, quiet.Round(time.Millisecond))
 			}
-			alarm.Reset(most - quiet)
+			alarm.Reset(max(most-quiet, s.view.heartbeat))
 		case <-tick.C:
 			if !s.view.bucket.Conn().IsConnected() {
 				return errDown
 			}
-			if !s.view.covered(s.reads) { // by WatchSoon
-				return errFilters
+		case <-s.view.soon:
+			if soon == nil {
+				soon = time.After(soonTime)
 			}
+			continue
+		case <-soon:
+			soon = nil
+		case <-s.view.widen:
+			soon = nil
+		case <-whole:
+			whole = nil
+		}
+		if whole == nil && soon == nil && !s.view.covered(s.reads) {
+			return errFilters
 		}
 	}
+}
+
+// probe waits until the server has sent what it had for the connection. A heartbeat may wait behind a
+// long queue of other messages: a consumer is silent only if its heartbeat is not among them.
+func (s *session) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.view.cfg.Patience)
+	defer cancel()
+	return s.view.bucket.Conn().FlushWithContext(ctx)
 }
 
 // check asks the stream's leader at once and then now and then how things stand, and ends the session where it can't see that by itself. It
@@ -411,7 +439,7 @@ func (s *session) check(ctx context.Context) {
 		s.view.deleteLeftovers()
 		ask, cancel := context.WithTimeout(ctx, startTime)
 		var mirror *tenant.Mirror
-		if !first && !s.origin.mirror { // which the session left a moment ago
+		if !first && !s.origin.mirror && !s.view.cfg.Leader { // which the session left a moment ago
 			mirror = s.view.bucket.Mirror(ask)
 		}
 		stream, err := s.view.bucket.JetStream().Stream(ask, s.view.bucket.Stream())
@@ -454,8 +482,8 @@ func (s *session) judge(ctx context.Context, info *jetstream.StreamInfo) error {
 	case removed() && !behind():
 		return errRemoved
 	}
-	for range doubts {
-		if !behind() || !wait(ctx, s.view.heartbeat, nil) {
+	for end := time.Now().Add(max(lagTime, s.view.heartbeat*5/4)); time.Now().Before(end); {
+		if !behind() || !wait(ctx, lagLook, nil) {
 			return nil
 		}
 	}

@@ -21,18 +21,20 @@ import (
 
 const (
 	heartbeat = 750 * time.Millisecond // how often an idle consumer says that it is there
+	patience  = 15 * time.Second       // how long an answer may take on a connection that is busy
 	startTime = time.Second            // bounds what it takes to make a consumer; one that is placed on a lost server is never made
-	doubts    = 3                      // heartbeats after which a replica that lags behind is left for another
-	asked     = 8                      // filters whose last revision is asked for one by one
+	lagTime   = 2 * time.Second        // after which a replica that lags behind is left for another
+	lagLook   = 500 * time.Millisecond // between two looks at whether it still does
+	asked     = 32                     // filters whose last revision is asked for one by one
 	abandoned = 5 * time.Second        // after which the server ends a consumer that nobody listens to
-	settling  = 2 * time.Second        // how long a snapshot that lacks a known key waits for it, where changes leave no room for a heartbeat
+	soonTime  = 375 * time.Millisecond // how long WatchSoon gathers keys
 	deposed   = 25 * time.Second       // how long a leader that was cut off from the others may take itself for one: 20 s
 	settled   = 5 * time.Second        // a session that lasted this long was a good one: back-off starts over
 	batchMost = 256                    // changes passed on at once
 	filterMax = 256                    // filters of one consumer
 )
 
-// silence is how long a server may say nothing before its consumer counts as gone.
+// silence is how long a server may say nothing before its consumer is in doubt.
 func silence(heartbeat time.Duration) time.Duration { return 2*heartbeat + heartbeat/4 }
 
 // Change is what happened to a key. A key that is gone without a trace (its tombstone has ended, or
@@ -42,8 +44,9 @@ type Change struct {
 	Value    []byte // of a put
 	Revision uint64
 	Op       tenant.Op
-	Long     int // how many bytes the value has, where it has more than Config.MaxValue and is left out
-	Read     any // what Config.Read made of the value, which is left out then
+	TTL      time.Duration // that the message gives the key; 0 if it gives none
+	Long     int           // how many bytes the value has, where it has more than Config.MaxValue and is left out
+	Read     any           // what Config.Read made of the value, which is left out then
 }
 
 // Snapshot goes with the changes that a whole snapshot brought.
@@ -62,6 +65,19 @@ type Config struct {
 	Read func(Change) any
 	// Missing is called when the bucket is not there; where it makes the bucket, the view goes on at once.
 	Missing func(context.Context) error
+	// Ends says that Apply is told of the end of a key, as by a delete or a marker, also if the view
+	// never saw the key's value.
+	Ends bool
+	// Name is how the names of its consumers begin, followed by a dash; "view" if it is empty.
+	Name string
+	// Leader says that a mirror is not read, however near it is.
+	Leader bool
+	// Heartbeat is how often an idle consumer says that it is there; a consumer that falls silent is
+	// noticed after 2.25 of these. 750 ms if it is 0.
+	Heartbeat time.Duration
+	// Patience is how long an answer may take on a connection that is busy with other traffic before
+	// the connection is in doubt. 15 s if it is 0.
+	Patience time.Duration
 	// MaxValue is the longest value that is kept, in bytes: of one that is longer nothing is, from when it is received. 0 is no bound.
 	MaxValue int
 	// Check is the time between two looks at whether keys were removed without a message, as by a purge of the stream by
@@ -81,6 +97,7 @@ type View struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	widen  chan struct{} // a filter was added; holds one
+	soon   chan struct{} // one was added that can wait for soonTime; holds one
 
 	mu       sync.Mutex        // guards what follows, up to leftover
 	wanted   filters           // what was asked for
@@ -110,9 +127,11 @@ func New(b *tenant.Bucket, cfg Config) *View {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	cfg.Check = cmp.Or(cfg.Check, 15*time.Second)
+	cfg.Patience = cmp.Or(cfg.Patience, patience)
+	cfg.Name = cmp.Or(cfg.Name, "view")
 	v := &View{
-		bucket: b, cfg: cfg, heartbeat: heartbeat, born: time.Now(),
-		widen: make(chan struct{}, 1), advance: make(chan struct{}),
+		bucket: b, cfg: cfg, heartbeat: cmp.Or(cfg.Heartbeat, heartbeat), born: time.Now(),
+		widen: make(chan struct{}, 1), soon: make(chan struct{}, 1), advance: make(chan struct{}),
 		wanted: filters{}, added: filters{}, shown: filters{}, applied: filters{}, seen: map[string]uint64{}, revs: map[string]uint64{},
 	}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
@@ -132,19 +151,22 @@ func (v *View) Close() {
 	v.wg.Wait()
 }
 
-// Watch adds a filter: a key, "<parent>.*" or "<root>.>". It does not wait; the consumer is made anew at once.
+// Watch adds a filter: a key, "<parent>.*", "<root>.>" or [tenant.AllKeys]. It does not wait. The
+// consumer is replaced by one that has the filter too as soon as its snapshot has been read.
 func (v *View) Watch(filter string) {
 	if _, covered := v.add(filter); !covered {
-		v.hurry()
+		ring(v.widen)
 	}
 }
 
-// WatchSoon adds a key for who is about to write it, and can wait for a moment to see what becomes of it: keys that are added one after the other share one new
-// consumer, within half a heartbeat. Where the consumer reads the key already, as one of many filters does, none is made: what the key held before is shown with the
-// next snapshot.
+// WatchSoon adds a key for a caller that is about to write it. Keys that are added within a moment share
+// one new consumer. If the consumer reads the key already, as one of many filters does, none is made:
+// what the key held before is shown with the next snapshot.
 func (v *View) WatchSoon(key string) {
-	if first, _ := v.add(key); first {
-		v.hurry() // there is no session to look for it
+	if first, covered := v.add(key); first {
+		ring(v.widen) // there is no session to look for it
+	} else if !covered {
+		ring(v.soon)
 	}
 }
 
@@ -159,9 +181,10 @@ func (v *View) add(filter string) (first, covered bool) {
 	return first, covered
 }
 
-func (v *View) hurry() {
+// ring puts a token into a channel that holds one.
+func ring(bell chan<- struct{}) {
 	select {
-	case v.widen <- struct{}{}:
+	case bell <- struct{}{}:
 	default:
 	}
 }
@@ -491,7 +514,10 @@ func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
 	slices.SortFunc(gone, func(a, b Change) int { return int(a.Revision) - int(b.Revision) })
 	var changes []Change
 	for _, e := range entries {
-		if last[e.Key].Revision == e.Revision && e.Op == tenant.Put {
+		if last[e.Key].Revision != e.Revision {
+			continue
+		}
+		if _, known := v.revs[e.Key]; e.Op == tenant.Put || !known {
 			changes = append(changes, e)
 		}
 	}
@@ -530,7 +556,7 @@ func (v *View) note(changes []Change, reset bool) {
 		clear(v.seen)
 	}
 	for _, c := range changes {
-		for _, f := range [...]string{c.Key, parent(c.Key), root(c.Key)} {
+		for _, f := range [...]string{c.Key, parent(c.Key), root(c.Key), tenant.AllKeys} {
 			if _, ok := v.wanted[f]; ok {
 				v.seen[f] = max(v.seen[f], c.Revision)
 			}
@@ -544,7 +570,7 @@ func (v *View) apply(changes []Change, snapshot *Snapshot) {
 	for _, c := range changes {
 		rev, known := v.revs[c.Key]
 		switch {
-		case c.Op != tenant.Put && !known:
+		case c.Op != tenant.Put && !known && !v.cfg.Ends:
 		case c.Op != tenant.Put:
 			delete(v.revs, c.Key)
 			news = append(news, c)

@@ -5,14 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/bench/internal/natsproc"
-	"github.com/kvregistry/go/tenant"
 )
 
 // patience is how long the last changes may take to come to the observers, beyond a TTL.
@@ -82,8 +78,6 @@ type measured struct {
 	used   []natsproc.Usage // of each server, and last this process: the difference, and Memory and Peak at the end
 	moved  []natsproc.Traffic
 	stored []int64
-	depths []uint64 // of the reapers' queue
-	scans  samples  // one reading of all registrations, as a reaper does it for each batch of leases that ran out
 	beats  int
 	events int64
 	deaths int
@@ -99,10 +93,7 @@ func (b *bench) measure(ctx context.Context, f *fleet, w *watch) (*measured, err
 	timed, cancel := context.WithTimeout(ctx, b.length)
 	defer cancel()
 	m := &measured{}
-	var wg sync.WaitGroup
-	wg.Go(func() { m.scan(timed, f.buckets[0]) })
-	m.depths = b.depths(timed)
-	wg.Wait()
+	<-timed.Done()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -121,16 +112,6 @@ func (b *bench) measure(ctx context.Context, f *fleet, w *watch) (*measured, err
 	return m, nil
 }
 
-// scan reads all registrations now and then until ctx ends.
-func (m *measured) scan(ctx context.Context, b *tenant.Bucket) {
-	for sleep(ctx, 10*time.Second) == nil {
-		began := time.Now()
-		if b.Scan(ctx, tenant.AllServices, true, func(tenant.Entry) {}) == nil || ctx.Err() == nil {
-			m.scans.add(time.Since(began)) // one that fails has taken at least that long
-		}
-	}
-}
-
 // state is what each server, and last this process, has taken so far.
 func (b *bench) state() (used []natsproc.Usage, moved []natsproc.Traffic, err error) {
 	for _, s := range b.servers.List {
@@ -141,23 +122,6 @@ func (b *bench) state() (used []natsproc.Usage, moved []natsproc.Traffic, err er
 		used, moved = append(used, natsproc.UsageOf(s.PID)), append(moved, traffic)
 	}
 	return append(used, natsproc.UsageOf(os.Getpid())), moved, nil
-}
-
-// depths looks at the reapers' queue twice a second until ctx ends: messages that no reaper has taken, or has not acknowledged.
-func (b *bench) depths(ctx context.Context) (list []uint64) {
-	js, err := jetstream.New(b.conns[0])
-	if err != nil {
-		return nil
-	}
-	for sleep(ctx, 500*time.Millisecond) == nil {
-		queue, err := js.Consumer(ctx, "KV_registry_default", "reaper")
-		if err == nil {
-			info := queue.CachedInfo()
-			list = append(list, info.NumPending+uint64(info.NumAckPending))
-		}
-	}
-	slices.Sort(list)
-	return list
 }
 
 func (m *measured) print(b *bench) {
@@ -181,9 +145,6 @@ func (m *measured) print(b *bench) {
 		fmt.Printf(" %d MB | %.0f/s | %.0f/s | %.2f MB/s | %.2f MB/s |\n", m.stored[i]>>20,
 			float64(t.InMsgs)/seconds, float64(t.OutMsgs)/seconds, float64(t.InBytes)/seconds/1e6, float64(t.OutBytes)/seconds/1e6)
 	}
-	if n := len(m.depths); n > 0 {
-		fmt.Printf("\nthe reapers' queue: %d messages at the median, %d at the most\n", m.depths[n/2], m.depths[n-1])
-	}
 }
 
 // report prints how late everything was, and what must not have been at all, which is an error.
@@ -193,7 +154,6 @@ func report(f *fleet, m *measured, w *watch, all *observers) error {
 	fmt.Print(f.beats.took.row("heartbeat: from its write to the answer"))
 	fmt.Print(w.came.row("registration: from its write to the event"))
 	fmt.Print(w.went.row("expiry: from the TTL's end to the event"))
-	fmt.Print(m.scans.row("scan: all registrations, once"))
 	fmt.Printf("\n%d heartbeats were not answered in time, and sent again\n", f.beats.failed.Load())
 	came, went := all.untold(f)
 	ghosts, missing, err := all.differences(f.registered())

@@ -149,7 +149,7 @@ func (b *bench) begin(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return sleep(ctx, b.ttl) // after which a new reaper has begun
+	return sleep(ctx, max(b.ttl, 3*time.Second)+500*time.Millisecond) // after which a new reaper may purge
 }
 
 // provision makes the bucket as soon as the servers can. A new cluster needs some seconds.

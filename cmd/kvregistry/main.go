@@ -4,8 +4,9 @@
 //	kvregistry demo     services that come, go, crash and are called all the time
 //	kvregistry tenant   makes, lists and deletes tenants, and says what their users may do
 //	kvregistry bridge   joins a tenant with processes that use the plain pub/sub registry
+//	kvregistry reaper   removes what dead processes of a tenant left
 //
-// It ends with 0 where all went well, with 1 where it did not, and with 2 where it was called wrongly.
+// It ends with 0 if all went well, with 1 if it did not, and with 2 if it was called wrongly.
 package main
 
 import (
@@ -24,9 +25,10 @@ Usage:
   kvregistry demo     show services that come, go, crash and are called all the time
   kvregistry tenant   make, list and delete tenants, and print their users' permissions
   kvregistry bridge   join a tenant with processes that use the plain pub/sub registry
+  kvregistry reaper   remove what dead processes of a tenant left
   kvregistry help     print this
 
-"kvregistry serve -h", "kvregistry demo -h" and "kvregistry bridge -h" print the options, "kvregistry tenant help" its subcommands.
+"kvregistry serve -h", and likewise demo, bridge and reaper, prints the options, "kvregistry tenant help" its subcommands.
 `
 
 // streams are where a command reads and writes.
@@ -41,6 +43,7 @@ var commands = map[string]func(args []string, std streams) error{
 	"demo":             demo,
 	"tenant":           tenants,
 	"bridge":           joinPlain,
+	"reaper":           reap,
 	demoServiceCommand: demoService,
 }
 

@@ -113,11 +113,11 @@ func TestTenantPermissions(t *testing.T) {
 	}
 	var claims jwt.Permissions
 	if err := json.Unmarshal([]byte(printed("jwt")), &claims); err != nil || strings.Join(claims.Pub.Allow, " ") != strings.Join(want.Publish, " ") ||
-		strings.Join(claims.Pub.Deny, " ") != strings.Join(want.Deny, " ") || claims.Sub.Allow[0] != "_INBOX_acme.web-1.>" {
+		len(claims.Pub.Deny) > 0 || claims.Sub.Allow[0] != "_INBOX_acme.web-1.>" {
 		t.Errorf("jwt: %v, %+v", err, claims)
 	}
 	opts := natstest.Configured(t, "authorization { users: [ { user: u, password: p\n"+printed("config")+"} ] }\n")
-	if p := opts.Users[0].Permissions; strings.Join(p.Publish.Allow, " ") != strings.Join(want.Publish, " ") || strings.Join(p.Publish.Deny, " ") != strings.Join(want.Deny, " ") ||
+	if p := opts.Users[0].Permissions; strings.Join(p.Publish.Allow, " ") != strings.Join(want.Publish, " ") || len(p.Publish.Deny) > 0 ||
 		p.Subscribe.Allow[0] != "_INBOX_acme.web-1.>" {
 		t.Errorf("config: %+v %+v", p.Publish, p.Subscribe)
 	}

@@ -1,0 +1,193 @@
+package lease
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/watcher"
+)
+
+// follow begins to follow the bucket with a new index.
+func (r *Reaper) follow() *watcher.View {
+	r.mu.Lock()
+	r.index, r.proof, r.free = newIndex(), proof{gap: echoGap(r.cfg.TTL)}, false
+	r.mu.Unlock()
+	return r.view(r.apply)
+}
+
+// unfollow forgets the index.
+func (r *Reaper) unfollow() {
+	r.slot.Store(0)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.index = nil
+}
+
+// view is a view of the whole bucket that reads of each value what a reaper needs.
+func (r *Reaper) view(apply func([]watcher.Change, *watcher.Snapshot)) *watcher.View {
+	v := watcher.New(r.bucket, watcher.Config{
+		Name: "reaper", Apply: apply, Read: r.read, Ends: true, Leader: true,
+		Heartbeat: ViewHeartbeat(r.cfg.TTL), Patience: r.cfg.TTL, Check: r.cfg.Check,
+	})
+	v.Watch(tenant.AllKeys)
+	v.Start()
+	return v
+}
+
+// ViewHeartbeat is how often a view's idle consumer says that it is there, in a bucket whose leases have
+// a TTL. A consumer that falls silent is then noticed within half a TTL, and an idle process stays quiet.
+func ViewHeartbeat(ttl time.Duration) time.Duration {
+	return min(max(ttl/6, time.Second*2/5), 5*time.Second)
+}
+
+// read is what a reaper keeps of a value: a slot's value, or the id of the lease that a key lives by.
+func (r *Reaper) read(ch watcher.Change) any {
+	if isSlot(ch.Key) {
+		var v slotValue
+		_ = json.Unmarshal(ch.Value, &v) // other bytes are no echo
+		return v
+	}
+	id, _ := r.cfg.LeaseOf(ch.Key, ch.Value)
+	return id
+}
+
+func isSlot(key string) bool { return strings.HasPrefix(key, "reaper.") }
+
+// apply takes what the stream brought. With a snapshot the consumer is another one than before: there may
+// have been an outage.
+func (r *Reaper) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if snapshot != nil {
+		r.proof.lose()
+	}
+	for _, ch := range changes {
+		if isSlot(ch.Key) {
+			r.seeSlot(ch, now, snapshot != nil)
+		} else if id, ok := tenant.ParseLeaseKey(ch.Key); ok {
+			r.seeLease(id, ch, now, snapshot != nil)
+		} else {
+			see(r.index, ch, now.Add(holdTime(r.cfg.TTL)))
+		}
+	}
+	if len(r.index.doomed) > 0 {
+		select {
+		case r.work <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// seeSlot takes a change of a slot. This process's own last renewal is an echo: the server makes progress,
+// and the consumer has come so far.
+func (r *Reaper) seeSlot(ch watcher.Change, now time.Time, snapshot bool) {
+	if ch.Key == tenant.SlotKey(0) {
+		r.free = ch.Op != tenant.Put
+	}
+	v, _ := ch.Read.(slotValue)
+	if snapshot || ch.Op != tenant.Put || v.Owner != r.cfg.Owner || v.Beat != r.beat {
+		return
+	}
+	anew := r.proof.last.IsZero()
+	r.proof.add(r.begun, now)
+	if hold := holdTime(r.cfg.TTL); anew && now.Sub(r.doubt) > hold && r.cfg.Steady() {
+		r.proof.extend(now, hold-graceTime(r.cfg.TTL))
+	}
+}
+
+// seeLease takes a change of a lease. A marker ends it at once; another end may be somebody's by hand, of
+// which the lease's owner does not know yet.
+func (r *Reaper) seeLease(id string, ch watcher.Change, now time.Time, snapshot bool) {
+	switch ch.Op {
+	case tenant.Put:
+		r.index.renew(id, ch.Revision, ch.TTL, now, !snapshot)
+	case tenant.Expire:
+		if h := r.index.leases[id]; h != nil && h.premature(now) {
+			r.proof.lose()
+			r.doubt = now
+		}
+		due := now
+		if r.slot.Load() > 1 {
+			due = now.Add(secondDelay)
+		}
+		r.index.end(id, due)
+	default:
+		r.index.end(id, now.Add(holdTime(r.cfg.TTL)))
+	}
+}
+
+// see takes a change of a key that is neither a slot nor a lease.
+func see(x *index, ch watcher.Change, late time.Time) {
+	if id, _ := ch.Read.(string); ch.Op == tenant.Put && id != "" {
+		x.put(ch.Key, id, ch.Revision, late)
+	} else {
+		x.drop(ch.Key)
+	}
+}
+
+// readTime bounds one reading of the bucket.
+const readTime = 10 * time.Second
+
+// readAll reads the whole bucket once.
+func (r *Reaper) readAll(ctx context.Context) (*index, error) {
+	x := newIndex()
+	view := r.view(func(changes []watcher.Change, _ *watcher.Snapshot) {
+		now := time.Now()
+		for _, ch := range changes {
+			if id, ok := tenant.ParseLeaseKey(ch.Key); !ok {
+				see(x, ch, now)
+			} else if ch.Op == tenant.Put {
+				x.renew(id, ch.Revision, ch.TTL, now, false)
+			} else {
+				x.end(id, now)
+			}
+		}
+	})
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	err := view.Wait(ctx, tenant.AllKeys)
+	view.Close() // x is not written any more
+	return x, err
+}
+
+// Dead finds the leases that keys name and that are over, for a process that has just come and finds no
+// slot taken: the bucket may be full of the dead. It deletes nothing, for this process can't know of an
+// outage yet. It is nil if a slot is taken.
+func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
+	for slot := range tenant.Slots {
+		if _, taken, err := r.bucket.Get(ctx, tenant.SlotKey(slot)); taken || err != nil {
+			return nil, err
+		}
+	}
+	x, err := r.readAll(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dead := make(map[string]struct{}, len(x.doomed))
+	for id := range x.doomed {
+		dead[id] = struct{}{}
+	}
+	return dead, nil
+}
+
+// makeRoom purges what ended leases hold in a bucket that has no room for a slot. Nobody can take a new
+// lease there either, so it waits once for those that may have lost theirs, and no proof is to be had.
+func (r *Reaper) makeRoom() error {
+	if _, err := r.readAll(r.ctx); err != nil { // the bucket answers
+		return err
+	}
+	sleep(r.ctx, holdTime(r.cfg.TTL), nil)
+	x, err := r.readAll(r.ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	keys, _, leases, _ := x.due(now, now)
+	purged, err := r.bucket.PurgeAt(r.ctx, keys)
+	r.note(leases, purged)
+	return err
+}

@@ -1,0 +1,143 @@
+package lease
+
+import (
+	"time"
+
+	"github.com/kvregistry/go/tenant"
+)
+
+// index knows which keys live by which lease. It is fed with the bucket's changes in stream order, so
+// when a lease's end comes, it has every key that was written under that lease before.
+type index struct {
+	leases map[string]*holding
+	of     map[string]string // the lease that a key lives by
+	doomed map[string]*holding
+}
+
+// holding is what is known of one lease.
+type holding struct {
+	state   state
+	rev     uint64            // of the lease's key while it lives
+	ttl     time.Duration     // of the lease's key; 0 if it has none
+	renewed time.Time         // when its last renewal came
+	exact   bool              // that one came as it was written, and not with a snapshot
+	keys    map[string]uint64 // what lives by it, and the revisions
+	due     time.Time         // when what it holds may be purged, once it has ended
+}
+
+type state uint8
+
+const (
+	unknown state = iota // its key was never seen
+	live
+	ended // by a marker, a purge or a seal: each of them final
+)
+
+func newIndex() *index {
+	return &index{leases: map[string]*holding{}, of: map[string]string{}, doomed: map[string]*holding{}}
+}
+
+// lease is the entry of an id, which is made if there is none.
+func (x *index) lease(id string) *holding {
+	h := x.leases[id]
+	if h == nil {
+		h = &holding{}
+		x.leases[id] = h
+	}
+	return h
+}
+
+// renew takes a value of a lease's key.
+func (x *index) renew(id string, rev uint64, ttl time.Duration, now time.Time, exact bool) {
+	h := x.lease(id)
+	if h.state == ended {
+		return
+	}
+	h.state, h.rev, h.ttl, h.renewed, h.exact = live, rev, ttl, now, exact
+	delete(x.doomed, id)
+}
+
+// end takes the end of a lease. What it holds may be purged from due on.
+func (x *index) end(id string, due time.Time) {
+	h := x.lease(id)
+	if h.state != ended {
+		h.state, h.due = ended, due
+	}
+	x.settle(id, h)
+}
+
+// put takes a key that names a lease. If that one is not known to live, the key is doomed from late on.
+func (x *index) put(key, id string, rev uint64, late time.Time) {
+	if x.of[key] != id {
+		x.drop(key)
+	}
+	h := x.lease(id)
+	if h.keys == nil {
+		h.keys = map[string]uint64{}
+	}
+	h.keys[key], x.of[key] = rev, id
+	if h.state != live {
+		h.due = late
+		x.doomed[id] = h
+	}
+}
+
+// drop takes the end of a key.
+func (x *index) drop(key string) {
+	id, ok := x.of[key]
+	if !ok {
+		return
+	}
+	delete(x.of, key)
+	h := x.leases[id]
+	delete(h.keys, key)
+	x.settle(id, h)
+}
+
+// settle keeps doomed right, and forgets a lease of which nothing is left.
+func (x *index) settle(id string, h *holding) {
+	switch {
+	case h.state == live:
+	case len(h.keys) > 0:
+		x.doomed[id] = h
+	default:
+		delete(x.doomed, id)
+		delete(x.leases, id)
+	}
+}
+
+// premature reports whether a lease has ended long before its time by this process's clock, as when the
+// server's clock jumped forward.
+func (h *holding) premature(now time.Time) bool {
+	return h.state == live && h.exact && h.ttl > 0 && now.Sub(h.renewed) < h.ttl/2
+}
+
+// overdue reports whether a lease outlived its TTL by another one, as when the server's clock jumped back.
+func (h *holding) overdue(now time.Time) bool {
+	return h.state == live && h.ttl > 0 && now.Sub(h.renewed) > 2*h.ttl
+}
+
+// due are the keys of ended leases that may be purged, the leases of which no key was ever seen, and when
+// the next ones are due; zero if there are none. Each is due again after purgeRetry, or at late, unless
+// the stream tells that it is gone.
+func (x *index) due(now, late time.Time) (keys []tenant.Entry, unseen []string, leases int, next time.Time) {
+	for id, h := range x.doomed {
+		if h.due.After(now) {
+			if next.IsZero() || h.due.Before(next) {
+				next = h.due
+			}
+			continue
+		}
+		if h.state == unknown {
+			h.due = late
+			unseen = append(unseen, id)
+			continue
+		}
+		h.due = now.Add(purgeRetry)
+		leases++
+		for key, rev := range h.keys {
+			keys = append(keys, tenant.Entry{Key: key, Revision: rev})
+		}
+	}
+	return keys, unseen, leases, next
+}

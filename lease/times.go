@@ -1,0 +1,69 @@
+package lease
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// The times of a lease with a TTL. TestTimesFit holds what they must be to each other: a process that
+// lives renews its lease, or takes a new one, before a reaper that proved progress purges what it left.
+
+// beatTime is the time between two heartbeats.
+func beatTime(ttl time.Duration) time.Duration { return ttl / 3 }
+
+// answerTime is how long one heartbeat waits for its answer before another is sent.
+func answerTime(ttl time.Duration) time.Duration { return min(ttl/6, 2*time.Second) }
+
+// retryTime is the longest back-off between two tries.
+func retryTime(ttl time.Duration) time.Duration { return min(ttl/24, time.Second/2) }
+
+// steadyTime is the longest time between two heartbeats that prove that no outage was in between.
+func steadyTime(ttl time.Duration) time.Duration { return ttl * 5 / 12 }
+
+// slotTTL is the TTL of a reaper slot: shorter than a lease's, so that a slot whose holder died is free
+// before the leases that ended with it. A TTL is in whole seconds.
+func slotTTL(ttl time.Duration) time.Duration {
+	return max(time.Second, (ttl / 2).Truncate(time.Second))
+}
+
+// echoTime is the time between two renewals of a slot.
+func echoTime(ttl time.Duration) time.Duration { return ttl / 8 }
+
+// echoGap is the longest time between two echoes that prove that no outage was in between.
+func echoGap(ttl time.Duration) time.Duration { return ttl * 3 / 8 }
+
+// holdTime is how long a reaper leaves the dead alone after an outage, for the living to take new
+// leases. nats.go waits 2 s between two attempts to connect.
+func holdTime(ttl time.Duration) time.Duration { return max(ttl, 3*time.Second) }
+
+// graceTime is how long a reaper that has just come leaves the dead alone if its own heartbeats prove that
+// there was no outage: the server's clock may have jumped, and the living find out by a heartbeat.
+func graceTime(ttl time.Duration) time.Duration { return max(ttl/2, 1500*time.Millisecond) }
+
+// standbyTime is the longest time between two looks for a free slot.
+func standbyTime(ttl time.Duration) time.Duration { return ttl }
+
+// secondDelay is how long the holder of the second slot leaves an ended lease to that of the first.
+const secondDelay = 500 * time.Millisecond
+
+// longer is the back-off that follows d: 25 ms, then twice as long each time, up to most.
+func longer(d, most time.Duration) time.Duration {
+	return min(max(2*d, 25*time.Millisecond), most)
+}
+
+// jitter is between three quarters of d and d.
+func jitter(d time.Duration) time.Duration { return d - rand.N(d/4+1) }
+
+// sleep waits for d, or until ctx ends or the connection comes back.
+func sleep(ctx context.Context, d time.Duration, up <-chan nats.Status) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-up:
+	case <-t.C:
+	}
+}
