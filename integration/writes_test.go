@@ -114,7 +114,11 @@ func TestNewcomerInABucketMadeAnew(t *testing.T) {
 	if err := js.DeleteKeyValue(t.Context(), "registry_default"); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, 30*time.Second, func() error { // half a TTL, in which the loss is noticed
+		_, err := js.KeyValue(t.Context(), "registry_default")
+		return err
+	})
+	natstest.Eventually(t, 2*time.Second, func() error {
 		kv, err := js.KeyValue(t.Context(), "registry_default")
 		if err != nil {
 			return err

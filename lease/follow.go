@@ -64,6 +64,7 @@ func (r *Reaper) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	defer r.mu.Unlock()
 	if snapshot != nil {
 		r.proof.lose()
+		ring(r.renews)
 	}
 	for _, ch := range changes {
 		if isSlot(ch.Key) {
@@ -75,10 +76,15 @@ func (r *Reaper) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 		}
 	}
 	if len(r.index.doomed) > 0 {
-		select {
-		case r.work <- struct{}{}:
-		default:
-		}
+		ring(r.work)
+	}
+}
+
+// ring puts a token into a channel that holds one.
+func ring(bell chan<- struct{}) {
+	select {
+	case bell <- struct{}{}:
+	default:
 	}
 }
 
@@ -155,12 +161,17 @@ func (r *Reaper) readAll(ctx context.Context) (*index, error) {
 }
 
 // Dead finds the leases that keys name and that are over, for a process that has just come and finds no
-// slot taken: the bucket may be full of the dead. It deletes nothing, for this process can't know of an
-// outage yet. It is nil if a slot is taken.
+// reaper that is ready: the bucket may be full of the dead. It deletes nothing, for this process can't know
+// of an outage yet. It is nil if a reaper is ready.
 func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
 	for slot := range tenant.Slots {
-		if _, taken, err := r.bucket.Get(ctx, tenant.SlotKey(slot)); taken || err != nil {
+		e, taken, err := r.bucket.Get(ctx, tenant.SlotKey(slot))
+		if err != nil {
 			return nil, err
+		}
+		var v slotValue
+		if taken && json.Unmarshal(e.Value, &v) == nil && v.Ready == 1 {
+			return nil, nil
 		}
 	}
 	x, err := r.readAll(ctx)

@@ -1,12 +1,15 @@
 package lease
 
 import (
+	"bytes"
 	"context"
 	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -334,8 +337,15 @@ func (k *Keeper) end(l *Lease, why error) {
 // renew does one heartbeat: a write that succeeds only on top of the lease's own last one.
 func (k *Keeper) renew(ctx context.Context, id string, on uint64, limit time.Duration) (uint64, error) {
 	return k.bucket.WriteWithin(ctx, limit, tenant.Write{
-		Key: tenant.LeaseKey(id), Value: k.cfg.Value, TTL: k.cfg.TTL, If: tenant.At(on),
+		Key: tenant.LeaseKey(id), Value: padded(k.cfg.Value, on), TTL: k.cfg.TTL, If: tenant.At(on),
 	})
+}
+
+// padded is a value with spaces behind it that make up for the digits of the revision that its message
+// names: a full bucket takes what is no longer than what it replaces.
+func padded(value []byte, on uint64) []byte {
+	const digits = 20 // of the largest revision
+	return append(slices.Clone(value), bytes.Repeat([]byte(" "), digits-len(strconv.FormatUint(on, 10)))...)
 }
 
 // answer is what became of one heartbeat.

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	cryptorand "crypto/rand"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -40,13 +41,14 @@ type Reaper struct {
 	slot   atomic.Int32 // that it holds, counted from 1; 0 while it stands by
 	reaped atomic.Uint64
 	work   chan struct{} // there may be something to purge; holds one
+	renews chan struct{} // the slot is to be renewed at once; holds one
 
 	mu    sync.Mutex // guards what follows
 	index *index     // nil while it stands by
 	proof proof
 	doubt time.Time // when the server's clock was last seen to jump
-	beat  uint64    // counts the renewals of the slot
-	begun time.Time // when the last of them was begun
+	beat  string    // what the last renewal of the slot says
+	begun time.Time // when that one was begun
 	free  bool      // the first slot is free, as far as the stream says
 }
 
@@ -64,7 +66,7 @@ func NewReaper(b *tenant.Bucket, cfg ReaperConfig) *Reaper {
 	if cfg.Steady == nil {
 		cfg.Steady = func() bool { return false }
 	}
-	r := &Reaper{bucket: b, cfg: cfg, work: make(chan struct{}, 1)}
+	r := &Reaper{bucket: b, cfg: cfg, work: make(chan struct{}, 1), renews: make(chan struct{}, 1)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -152,11 +154,13 @@ func (r *Reaper) take(all bool) (slot int, rev uint64, err error) {
 	return slot, rev, err
 }
 
-// slotValue is the value of a slot's key. docs/wire-format.md describes it.
+// slotValue is the value of a slot's key. docs/wire-format.md describes it. All values of an owner have
+// the same length: see padded.
 type slotValue struct {
 	Format int    `json:"format"`
 	Owner  string `json:"owner"`
-	Beat   uint64 `json:"beat"`
+	Beat   string `json:"beat"`  // another one with each renewal
+	Ready  int    `json:"ready"` // 1 if the owner purges what is dead, 0 while it waits
 }
 
 // claim writes a slot that is free or this process's own, and returns the revision; 0 if another process
@@ -185,17 +189,19 @@ func (r *Reaper) claim(ctx context.Context, slot int) (rev uint64, err error) {
 
 // renew writes the slot's key on top of a revision.
 func (r *Reaper) renew(ctx context.Context, slot int, on uint64) (rev uint64, err error) {
+	v := slotValue{Format: 1, Owner: r.cfg.Owner, Beat: cryptorand.Text()[:8]}
 	r.mu.Lock()
-	r.beat++
-	r.begun = time.Now()
-	v := slotValue{1, r.cfg.Owner, r.beat}
+	r.beat, r.begun = v.Beat, time.Now()
+	if r.proof.holds(r.begun, holdTime(r.cfg.TTL)) {
+		v.Ready = 1
+	}
 	r.mu.Unlock()
 	value, err := json.Marshal(v)
 	if err != nil {
 		return 0, err
 	}
 	return r.bucket.WriteWithin(ctx, answerTime(r.cfg.TTL)*2, tenant.Write{
-		Key: tenant.SlotKey(slot), Value: value, TTL: slotTTL(r.cfg.TTL), If: tenant.At(on),
+		Key: tenant.SlotKey(slot), Value: padded(value, on), TTL: slotTTL(r.cfg.TTL), If: tenant.At(on),
 	})
 }
 
@@ -216,7 +222,11 @@ func (r *Reaper) serve(slot int, rev uint64) {
 func (r *Reaper) keep(slot int, rev uint64) {
 	for {
 		r.slot.Store(int32(slot) + 1)
-		sleep(r.ctx, echoTime(r.cfg.TTL), nil)
+		select {
+		case <-r.ctx.Done():
+		case <-r.renews:
+		case <-time.After(echoTime(r.cfg.TTL)):
+		}
 		if r.ctx.Err() != nil {
 			r.give(slot, rev)
 			return
@@ -232,7 +242,6 @@ func (r *Reaper) keep(slot int, rev uint64) {
 		if errors.Is(err, tenant.ErrConflict) {
 			next, err = r.claim(r.ctx, slot)
 			if err == nil && next == 0 {
-				r.cfg.Logger.Debug("kvregistry: reaper slot lost", "slot", slot)
 				return
 			}
 		}

@@ -254,7 +254,7 @@ func (v *View) changeOf(msg *nats.Msg, revision uint64) Change {
 	switch most := v.cfg.MaxValue; {
 	case most > 0 && len(value) > most:
 		c.Value, c.Long = nil, len(value)
-	case v.cfg.Read != nil && op == tenant.Put && !v.has(c.Key, revision):
+	case v.cfg.Read != nil && op == tenant.Put && (most == 0 || !v.has(c.Key, revision)):
 		c.Read, c.Value = v.cfg.Read(c), nil
 	case msg.Header != nil:
 		c.Value = bytes.Clone(value)

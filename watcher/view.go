@@ -61,7 +61,7 @@ type Config struct {
 	// snapshot it is called also when nothing changed; otherwise snapshot is nil.
 	Apply func(changes []Change, snapshot *Snapshot)
 	// Read makes of a put what Apply wants to know of it, while others are on their way: a snapshot is applied as a whole, when all of it has come.
-	// It is not called for what the view knows already, and must not keep the value. May be nil.
+	// It must not keep the value. If MaxValue is set, it is not called for what the view knows already: the value itself is there then. May be nil.
 	Read func(Change) any
 	// Missing is called when the bucket is not there; where it makes the bucket, the view goes on at once.
 	Missing func(context.Context) error

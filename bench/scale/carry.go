@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-
 	"github.com/kvregistry/go/bench/internal/natsproc"
 )
 
