@@ -44,7 +44,7 @@ func holdTime(ttl time.Duration) time.Duration { return max(ttl, 3*time.Second) 
 func graceTime(ttl time.Duration) time.Duration { return max(ttl/2, 1500*time.Millisecond) }
 
 // standbyTime is the longest time between two looks for a free slot.
-func standbyTime(ttl time.Duration) time.Duration { return ttl }
+func standbyTime(ttl time.Duration) time.Duration { return ttl * 3 / 2 }
 
 // secondDelay is how long the holder of the second slot leaves an ended lease to that of the first.
 const secondDelay = 500 * time.Millisecond
