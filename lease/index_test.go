@@ -7,8 +7,8 @@ import (
 )
 
 // The index knows at a lease's end what the lease holds, whatever came before in the stream. Seen to fail
-// with a put that leaves the key with the lease of before, with an end that a later renewal takes back, and
-// with a late key that is due at once.
+// with a put that leaves the key with the lease of before, with an end that a later renewal takes back, with
+// a late key that is due at once, and with a purge that is not tried again.
 func TestIndex(t *testing.T) {
 	now := time.Now()
 	late := now.Add(time.Minute)
@@ -80,6 +80,9 @@ func TestIndex(t *testing.T) {
 		}
 		if keys, _, _, next := x.due(now, late); len(keys) > 0 || len(x.doomed) > 0 && !next.After(now) {
 			t.Errorf("%s: due again at once", name)
+		}
+		if again, _, _, _ := x.due(now.Add(purgeRetry), late); len(again) != len(tt.keys) {
+			t.Errorf("%s: due again are %v", name, again)
 		}
 	}
 }

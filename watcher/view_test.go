@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -747,4 +749,123 @@ func TestSessionThatCouldNotBegin(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// slowLine makes connections on which so many bytes a second come in; 0 is no bound.
+type slowLine struct{ rate atomic.Int64 }
+
+func (l *slowLine) Dial(network, address string) (net.Conn, error) {
+	c, err := net.Dial(network, address)
+	return slowConn{c, l}, err
+}
+
+type slowConn struct {
+	net.Conn
+	line *slowLine
+}
+
+func (c slowConn) Read(p []byte) (int, error) {
+	rate := c.line.rate.Load()
+	if rate == 0 {
+		return c.Conn.Read(p)
+	}
+	n, err := c.Conn.Read(p[:min(len(p), 8<<10)])
+	time.Sleep(time.Duration(n) * time.Second / time.Duration(rate)) // the fault itself
+	return n, err
+}
+
+// A consumer whose heartbeats wait behind other messages of the same connection is not silent: the view asks
+// the connection, and goes on. Seen to fail with a view that is made anew as soon as it hears nothing.
+func TestViewOnABusyConnection(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	line := &slowLine{}
+	nc := s.Connect(nats.SetCustomDialer(line))
+	b, err := tenant.New(nc, "test", tenant.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const beat, size, parts = 100 * time.Millisecond, 16 << 10, 100
+	m := &model{keys: map[string]string{}, last: map[string]uint64{}}
+	v := New(b, Config{Apply: m.apply, Heartbeat: beat})
+	t.Cleanup(v.Close)
+	v.Watch("svc.a.*")
+	v.Start()
+	if err := v.Wait(within(t, 5*time.Second), "svc.a.*"); err != nil {
+		t.Fatal(err)
+	}
+	var came atomic.Int64
+	sub, err := nc.Subscribe("noise", func(*nats.Msg) { came.Add(1) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	line.rate.Store(1 << 20)
+	other, err := tenant.New(s.Connect(), "test", tenant.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range parts {
+		if err := other.Conn().Publish("noise", make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, other, "svc.a.1", "x")
+	longest := time.Duration(0)
+	natstest.Eventually(t, patience, func() error {
+		longest = max(longest, time.Since(v.Heard()))
+		return m.is(map[string]string{"svc.a.1": "x"})
+	})
+	if longest < 2*silence(beat) || came.Load() < parts {
+		t.Fatalf("the connection was not busy: %d messages in front, nothing heard for %s", came.Load(), longest)
+	}
+	if n := v.Resyncs(); n > 0 {
+		t.Errorf("it was made anew %d times, after %s in which it heard nothing", n, longest)
+	}
+}
+
+// A filter that is added while the first snapshot is read waits for it: a session that began over with each
+// of many filters would show nothing at all. Seen to fail with sessions that end at once.
+func TestFilterAddedDuringTheFirstSnapshot(t *testing.T) {
+	t.Parallel()
+	_, _, b := newView(t, natstest.Start(t))
+	for i := range 50 {
+		put(t, b, fmt.Sprintf("svc.a.%d", i), "x")
+	}
+	put(t, b, "svc.b.1", "x")
+	var first sync.Once
+	begun := make(chan struct{})
+	var sizes []int
+	v := New(b, Config{
+		Apply: func(changes []Change, snapshot *Snapshot) {
+			if snapshot != nil {
+				sizes = append(sizes, len(changes))
+			}
+		},
+		Read: func(Change) any {
+			first.Do(func() { close(begun) })
+			time.Sleep(5 * time.Millisecond) // a snapshot that takes its time
+			return nil
+		},
+	})
+	t.Cleanup(v.Close)
+	v.Watch("svc.a.*")
+	v.Start()
+	<-begun
+	v.Watch("svc.b.*")
+	if err := v.Wait(within(t, 10*time.Second), "svc.b.*"); err != nil {
+		t.Fatal(err)
+	}
+	v.Close()
+	if !slices.Equal(sizes, []int{50, 1}) {
+		t.Errorf("the snapshots told of %v keys, want the first ones and then the one more", sizes)
+	}
 }

@@ -1,0 +1,143 @@
+package lease
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/watcher"
+)
+
+// newFollower makes a reaper that is told of changes by hand.
+func newFollower(slot int32) *Reaper {
+	r := NewReaper(nil, ReaperConfig{
+		TTL: MinTTL, Owner: "me", LeaseOf: func(key string, value []byte) (string, bool) {
+			return string(value), len(value) > 0 && tenant.ByLease(key)
+		},
+	})
+	r.index, r.proof = newIndex(), proof{gap: echoGap(MinTTL)}
+	r.slot.Store(slot)
+	r.beat, r.begun = 7, time.Now()
+	return r
+}
+
+// tell has a reaper take one change.
+func (r *Reaper) tell(ch watcher.Change, snapshot *watcher.Snapshot) {
+	if ch.Op == tenant.Put {
+		ch.Read = r.read(ch)
+	}
+	r.apply([]watcher.Change{ch}, snapshot)
+}
+
+// beat is the value of a slot.
+func beat(owner string, n int) []byte {
+	return fmt.Appendf(nil, `{"format":1,"owner":%q,"beat":%d}`, owner, n)
+}
+
+// A process's own last renewal of its slot that comes by itself is an echo, and nothing else is. Seen to
+// fail with echoes of another owner's, of a beat of before, and of a snapshot.
+func TestEchoes(t *testing.T) {
+	slot := tenant.SlotKey(1)
+	tests := map[string]struct {
+		ch       watcher.Change
+		snapshot *watcher.Snapshot
+		echo     bool
+	}{
+		"the last renewal":   {watcher.Change{Key: slot, Value: beat("me", 7)}, nil, true},
+		"one of before":      {watcher.Change{Key: slot, Value: beat("me", 6)}, nil, false},
+		"another owner's":    {watcher.Change{Key: slot, Value: beat("you", 7)}, nil, false},
+		"with a snapshot":    {watcher.Change{Key: slot, Value: beat("me", 7)}, &watcher.Snapshot{}, false},
+		"an end":             {watcher.Change{Key: slot, Op: tenant.Expire}, nil, false},
+		"what can't be read": {watcher.Change{Key: slot, Value: []byte("me")}, nil, false},
+	}
+	for name, tt := range tests {
+		r := newFollower(2)
+		r.tell(tt.ch, tt.snapshot)
+		if echo := r.proof.last.Equal(r.begun); echo != tt.echo {
+			t.Errorf("%s: taken for an echo: %v", name, echo)
+		}
+	}
+}
+
+// With a snapshot the proof is over. A first echo brings back what the process's own heartbeats prove, less
+// a time of grace; not if the server's clock jumped of late. Seen to fail without each of the four.
+func TestWhatEndsAndExtendsAProof(t *testing.T) {
+	hold := holdTime(MinTTL)
+	echo := watcher.Change{Key: tenant.SlotKey(0), Value: beat("me", 7)}
+	holds := func(r *Reaper, in time.Duration) bool { // with echoes until then
+		r.proof.last = time.Now().Add(in)
+		return r.proof.holds(time.Now().Add(in), hold)
+	}
+	steady := func() *Reaper {
+		r := newFollower(1)
+		r.cfg.Steady = func() bool { return true }
+		return r
+	}
+	r := newFollower(1)
+	r.tell(echo, nil)
+	if holds(r, hold-100*time.Millisecond) || !holds(r, hold) {
+		t.Error("a first echo proves something of before")
+	}
+	r.apply(nil, &watcher.Snapshot{})
+	if !r.proof.last.IsZero() {
+		t.Error("the proof outlives a snapshot")
+	}
+	r = steady()
+	r.tell(echo, nil)
+	if holds(r, graceTime(MinTTL)-100*time.Millisecond) || !holds(r, graceTime(MinTTL)) {
+		t.Error("steady heartbeats do not spare the wait but for the grace")
+	}
+	r = steady()
+	r.doubt = time.Now().Add(-hold / 2)
+	r.tell(echo, nil)
+	if holds(r, hold-100*time.Millisecond) {
+		t.Error("steady heartbeats spare the wait after a jump of the clock")
+	}
+}
+
+// When a lease has ended, the first slot's holder may purge at once, and the second one's a little later. An
+// end by hand leaves a TTL. Seen to fail with a second holder that does not wait, and with ends by hand that
+// are due at once.
+func TestWhenAnEndIsDue(t *testing.T) {
+	tests := map[string]struct {
+		slot int32
+		op   tenant.Op
+		wait time.Duration
+	}{
+		"a marker, first slot":  {1, tenant.Expire, 0},
+		"a marker, second slot": {2, tenant.Expire, secondDelay},
+		"a purge, first slot":   {1, tenant.Purge, holdTime(MinTTL)},
+		"a delete, second slot": {2, tenant.Delete, holdTime(MinTTL)},
+	}
+	for name, tt := range tests {
+		r := newFollower(tt.slot)
+		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Value: []byte("x"), Revision: 1}, nil)
+		r.tell(watcher.Change{Key: "svc.web.a", Value: []byte("L"), Revision: 2}, nil)
+		began := time.Now()
+		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Op: tt.op, Revision: 3}, nil)
+		took := time.Since(began)
+		h := r.index.doomed["L"]
+		if h == nil {
+			t.Errorf("%s: the lease is not doomed", name)
+			continue
+		}
+		if wait := h.due.Sub(began); wait < tt.wait || wait > tt.wait+took {
+			t.Errorf("%s: due after %s, want %s", name, wait, tt.wait)
+		}
+	}
+}
+
+// A marker that comes before half of a lease's TTL is over puts the proof in doubt, and a later one does
+// not. Seen to fail with a marker that is always believed.
+func TestMarkerBeforeItsTime(t *testing.T) {
+	for ttl, early := range map[time.Duration]bool{MinTTL: true, 0: false} {
+		r := newFollower(1)
+		r.proof.add(r.begun, time.Now())
+		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Value: []byte("x"), Revision: 1, TTL: ttl}, nil)
+		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Op: tenant.Expire, Revision: 2}, nil)
+		if lost := r.proof.last.IsZero() && !r.doubt.IsZero(); lost != early {
+			t.Errorf("TTL %s: the proof is lost: %v", ttl, lost)
+		}
+	}
+}

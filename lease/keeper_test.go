@@ -1,0 +1,225 @@
+package lease
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
+)
+
+// lateLine makes connections on which everything that comes in comes late, in order and with no bound on
+// how much is under way.
+type lateLine struct{ by atomic.Int64 } // nanoseconds
+
+func (l *lateLine) Dial(network, address string) (net.Conn, error) {
+	c, err := net.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	late := &lateConn{Conn: c, parts: make(chan part, 1<<12)}
+	go func() { // ends when the connection is closed
+		for {
+			p := part{data: make([]byte, 4<<10)}
+			n, err := c.Read(p.data)
+			p.data, p.err, p.due = p.data[:n], err, time.Now().Add(time.Duration(l.by.Load()))
+			if late.parts <- p; err != nil {
+				return
+			}
+		}
+	}()
+	return late, nil
+}
+
+// part is what came in at once, and when it is to be read.
+type part struct {
+	data []byte
+	err  error
+	due  time.Time
+}
+
+type lateConn struct {
+	net.Conn
+	parts chan part
+	part  part // that is being read
+}
+
+func (c *lateConn) Read(p []byte) (int, error) {
+	if len(c.part.data) == 0 && c.part.err == nil {
+		c.part = <-c.parts
+		time.Sleep(time.Until(c.part.due)) // the fault itself
+	}
+	n := copy(p, c.part.data)
+	if c.part.data = c.part.data[n:]; len(c.part.data) > 0 {
+		return n, nil
+	}
+	return n, c.part.err
+}
+
+// A lease is kept on a connection whose answers come later than a heartbeat waits before it is sent again,
+// for the server has renewed it meanwhile. Seen to fail with heartbeats that are given up after that time.
+func TestLeaseWhoseAnswersComeLate(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	line := &lateLine{}
+	b, err := tenant.New(s.Connect(nats.SetCustomDialer(line)), "test", tenant.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k := newKeeper(t, b, KeeperConfig{})
+	l := held(t, k)
+	line.by.Store(int64(MinTTL * 3 / 10))
+	from, worst := time.Now(), time.Duration(0)
+	natstest.Eventually(t, 5*MinTTL, func() error {
+		if err := l.Err(); err != nil {
+			t.Fatal(err)
+		}
+		worst = max(worst, time.Since(k.Renewed()))
+		if k.Renewed().Sub(from) < 2*MinTTL {
+			return errors.New("no heartbeat of two TTLs later is acknowledged")
+		}
+		return nil
+	})
+	t.Logf("a heartbeat was acknowledged up to %s after the one before was begun", worst)
+	if !has(t, newBucket(t, s), tenant.LeaseKey(l.ID)) {
+		t.Error("the lease is over")
+	}
+	line.by.Store(0) // so that Close need not wait
+}
+
+// A keeper with no answer to several heartbeats gives the lease up after a TTL, and takes the next one when
+// the server answers again. The fault is one that no connection tells of. Seen to fail with heartbeats that
+// are waited for when the lease is lost, and with a lease that is never given up.
+func TestLeaseThatIsNotAnsweredIsLost(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	valve := &valve{}
+	b, err := tenant.New(s.Connect(nats.SetCustomDialer(valve)), "test", tenant.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k := newKeeper(t, b, KeeperConfig{})
+	l := held(t, k)
+	valve.Lock()
+	select {
+	case <-l.Done():
+		if took := time.Since(k.Renewed()); took < MinTTL || !errors.Is(l.Err(), ErrLost) {
+			t.Errorf("lost %s after a heartbeat, by %v", took, l.Err())
+		}
+	case <-time.After(2 * MinTTL):
+		t.Error("the lease is not given up")
+	}
+	valve.Unlock()
+	if next := held(t, k); next.ID == l.ID {
+		t.Error("the lease goes on")
+	}
+}
+
+// lossyLine makes connections that lose one heartbeat when it is armed.
+type lossyLine struct{ armed atomic.Bool }
+
+func (l *lossyLine) Dial(network, address string) (net.Conn, error) {
+	c, err := net.Dial(network, address)
+	return lossyConn{c, l}, err
+}
+
+type lossyConn struct {
+	net.Conn
+	line *lossyLine
+}
+
+func (c lossyConn) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(".lease.")) && c.line.armed.CompareAndSwap(true, false) {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+// A heartbeat that was lost is sent again in time, on a connection that is well. Seen to fail with a keeper
+// that waits for its answer.
+func TestLostHeartbeatIsSentAgain(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	line := &lossyLine{}
+	b, err := tenant.New(s.Connect(nats.SetCustomDialer(line)), "test", tenant.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l := held(t, newKeeper(t, b, KeeperConfig{}))
+	granted := l.Until()
+	line.armed.Store(true)
+	natstest.Eventually(t, 3*MinTTL, func() error {
+		if err := l.Err(); err != nil {
+			t.Fatal(err)
+		}
+		if line.armed.Load() || l.Until().Sub(granted) < MinTTL {
+			return errors.New("no heartbeat was lost, or none came through after it")
+		}
+		return nil
+	})
+}
+
+// What an answer to a heartbeat says of the lease. Seen to fail with a conflict of an earlier heartbeat that
+// loses the lease, with one that is not looked into if an answer is missing, and with a lease that counts
+// from when the answer came.
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	const id = "by-hand"
+	key := tenant.LeaseKey(id)
+	granted := put(t, b, key, "granted")
+	beat := put(t, b, key, "heartbeat")
+	began := time.Now().Add(-MinTTL / 4)
+	tests := []struct {
+		name           string
+		rev            uint64 // that the keeper knows
+		answer         answer
+		unsure, others bool
+		want           uint64 // revision
+		lost           bool
+	}{
+		{"acknowledged", granted, answer{on: granted, rev: beat}, false, false, beat, false},
+		{"an earlier one", beat, answer{on: granted, rev: granted}, false, false, beat, false},
+		{"a conflict of an earlier one", beat, answer{on: granted, err: tenant.ErrConflict}, false, false, beat, false},
+		{"a conflict, others under way", granted, answer{on: granted, err: tenant.ErrConflict}, false, true, beat, false},
+		{"a conflict, an answer missed", granted, answer{on: granted, err: tenant.ErrConflict}, true, false, beat, false},
+		{"a conflict", granted, answer{on: granted, err: tenant.ErrConflict}, false, false, granted, true},
+	}
+	for _, tt := range tests {
+		k := newKeeper(t, b, KeeperConfig{})
+		k.renewed = began
+		l := &Lease{ID: id, ttl: MinTTL, rev: tt.rev, unsure: tt.unsure, done: make(chan struct{})}
+		l.begun.Store(&began)
+		tt.answer.began = began.Add(time.Millisecond)
+		_, err := k.judge(l, tt.answer, tt.others)
+		if l.rev != tt.want || errors.Is(err, ErrLost) != tt.lost || (err == nil) == tt.lost {
+			t.Errorf("%s: revision %d, want %d; %v", tt.name, l.rev, tt.want, err)
+		}
+		if got := k.Renewed(); tt.answer.err == nil && !got.Equal(tt.answer.began) {
+			t.Errorf("%s: it counts from %s after its beginning", tt.name, got.Sub(tt.answer.began))
+		}
+	}
+	if _, err := b.Write(t.Context(), tenant.Write{Key: key, Op: tenant.Purge}); err != nil {
+		t.Fatal(err)
+	}
+	k := newKeeper(t, b, KeeperConfig{})
+	l := &Lease{ID: id, ttl: MinTTL, rev: beat, unsure: true, done: make(chan struct{})}
+	if _, err := k.judge(l, answer{on: beat, err: tenant.ErrConflict}, true); !errors.Is(err, ErrLost) {
+		t.Errorf("a sealed lease gave %v", err)
+	}
+}

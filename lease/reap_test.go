@@ -1,0 +1,75 @@
+package lease
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
+)
+
+// newReapingFollower makes a reaper that is told of changes by hand and may purge.
+func newReapingFollower(t *testing.T) (*Reaper, *tenant.Bucket) {
+	t.Helper()
+	b := newBucket(t, natstest.Start(t))
+	r := newFollower(1)
+	r.bucket = b
+	r.proof.first, r.proof.last = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	return r, b
+}
+
+// A purge leaves what has moved on, and is tried again soon, for it may have been lost. Seen to fail with
+// purges at any revision, and with a round that waits for the next end.
+func TestPurgeLeavesWhatMovedOn(t *testing.T) {
+	t.Parallel()
+	r, b := newReapingFollower(t)
+	now := time.Now()
+	for _, key := range []string{"svc.web.a", "svc.web.moved"} {
+		r.index.put(key, "L", put(t, b, key, "L"), now)
+	}
+	put(t, b, "svc.web.moved", "M") // the stream has not told of it yet
+	r.index.end("L", now)
+	wait, err := r.reapOnce(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if has(t, b, "svc.web.a") || !has(t, b, "svc.web.moved") {
+		t.Error("it purged what it should not, or not what it should")
+	}
+	if wait > purgeRetry || r.Reaped() != 1 {
+		t.Errorf("purged %d, next round in %s", r.Reaped(), wait)
+	}
+}
+
+// A lease that is named and was not seen is sealed if it is over, and left alone if it lives. One whose end
+// stands there has ended. Seen to fail with seals on top of any revision, and with conflicts that are all
+// taken for a living lease's.
+func TestSeal(t *testing.T) {
+	t.Parallel()
+	r, b := newReapingFollower(t)
+	renew(t, b, "LIVES", 10*MinTTL)
+	renew(t, b, "ENDED", 10*MinTTL)
+	if _, err := b.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey("ENDED"), Op: tenant.Purge}); err != nil {
+		t.Fatal(err)
+	}
+	ids := []string{"LIVES", "ENDED", "NEVER-WAS"}
+	for i, id := range ids {
+		r.index.put("svc.web."+id, id, uint64(i+1), time.Now())
+	}
+	if err := r.seal(t.Context(), ids); err != nil {
+		t.Fatal(err)
+	}
+	if !has(t, b, tenant.LeaseKey("LIVES")) {
+		t.Error("a living lease was ended")
+	}
+	for i, want := range []state{unknown, ended, ended} {
+		if h := r.index.leases[ids[i]]; h == nil || h.state != want {
+			t.Errorf("%s: %+v", ids[i], h)
+		} else if want == ended && time.Until(h.due) < MinTTL {
+			t.Errorf("%s: due in %s", ids[i], time.Until(h.due))
+		}
+	}
+	if last, err := b.Last(t.Context(), tenant.LeaseKey("NEVER-WAS")); err != nil || last.Op != tenant.Purge {
+		t.Errorf("the seal is %+v, %v", last, err)
+	}
+}
