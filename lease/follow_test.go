@@ -18,7 +18,7 @@ func newFollower(slot int32) *Reaper {
 	})
 	r.index, r.proof = newIndex(), proof{gap: echoGap(MinTTL)}
 	r.slot.Store(slot)
-	r.beat, r.begun = 7, time.Now()
+	r.beat, r.begun = "7", time.Now()
 	return r
 }
 
@@ -31,8 +31,8 @@ func (r *Reaper) tell(ch watcher.Change, snapshot *watcher.Snapshot) {
 }
 
 // beat is the value of a slot.
-func beat(owner string, n int) []byte {
-	return fmt.Appendf(nil, `{"format":1,"owner":%q,"beat":%d}`, owner, n)
+func beat(owner, n string) []byte {
+	return fmt.Appendf(nil, `{"format":1,"owner":%q,"beat":%q,"ready":0}`, owner, n)
 }
 
 // A process's own last renewal of its slot that comes by itself is an echo, and nothing else is. Seen to
@@ -44,10 +44,10 @@ func TestEchoes(t *testing.T) {
 		snapshot *watcher.Snapshot
 		echo     bool
 	}{
-		"the last renewal":   {watcher.Change{Key: slot, Value: beat("me", 7)}, nil, true},
-		"one of before":      {watcher.Change{Key: slot, Value: beat("me", 6)}, nil, false},
-		"another owner's":    {watcher.Change{Key: slot, Value: beat("you", 7)}, nil, false},
-		"with a snapshot":    {watcher.Change{Key: slot, Value: beat("me", 7)}, &watcher.Snapshot{}, false},
+		"the last renewal":   {watcher.Change{Key: slot, Value: beat("me", "7")}, nil, true},
+		"one of before":      {watcher.Change{Key: slot, Value: beat("me", "6")}, nil, false},
+		"another owner's":    {watcher.Change{Key: slot, Value: beat("you", "7")}, nil, false},
+		"with a snapshot":    {watcher.Change{Key: slot, Value: beat("me", "7")}, &watcher.Snapshot{}, false},
 		"an end":             {watcher.Change{Key: slot, Op: tenant.Expire}, nil, false},
 		"what can't be read": {watcher.Change{Key: slot, Value: []byte("me")}, nil, false},
 	}
@@ -64,7 +64,7 @@ func TestEchoes(t *testing.T) {
 // a time of grace; not if the server's clock jumped of late. Seen to fail without each of the four.
 func TestWhatEndsAndExtendsAProof(t *testing.T) {
 	hold := holdTime(MinTTL)
-	echo := watcher.Change{Key: tenant.SlotKey(0), Value: beat("me", 7)}
+	echo := watcher.Change{Key: tenant.SlotKey(0), Value: beat("me", "7")}
 	holds := func(r *Reaper, in time.Duration) bool { // with echoes until then
 		r.proof.last = time.Now().Add(in)
 		return r.proof.holds(time.Now().Add(in), hold)
