@@ -7,11 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
 )
 
 // Invariant 10: a process whose wall clock jumps by hours, forward and back, more than once in each interval of a
@@ -55,8 +58,63 @@ func TestClockThatJumps(t *testing.T) {
 	sees(t, observer, time.Second, "web")
 }
 
+// The server's clock jumps forward by a minute and by an hour, and back by an hour: no living instance leaves
+// a cache. A process that dies as it jumps back is removed within three TTLs and a second: its lease outlives
+// its TTL by another one before a reaper ends it. A process that dies later is removed in time. Seen to fail
+// with a reaper that believes markers that come too early, and with one that leaves leases that do not end.
+func TestServerClockThatJumps(t *testing.T) {
+	t.Parallel()
+	program := buildWithClock(t, "./testdata/clockserver", "\tsec += Jump\n", "\n// Jump is by how much the clock is off.\nvar Jump int64\n")
+	srv := begin(t, exec.Command(program, t.TempDir()))
+	url := srv.await("ready", 30*time.Second)
+	var gone atomic.Int64
+	observer := openOn(t, natstest.Connect(t, url), kvregistry.OnEvent(func(e kvregistry.Event) {
+		if e.Kind == kvregistry.Expired {
+			gone.Add(1)
+		}
+	}))
+	for _, id := range []string{"a", "b", "c"} {
+		register(t, openOn(t, natstest.Connect(t, url)), web(id))
+	}
+	dies := start(t, plan{URL: url, Services: []kvService{web("dies")}})
+	late := start(t, plan{URL: url, Services: []kvService{web("late")}})
+	all := []string{"a", "b", "c", "dies", "late"}
+	sees(t, observer, 2*time.Second, "web", all...)
+	time.Sleep(2 * ttl) // until reapers may purge
+	jump := func(d time.Duration) {
+		srv.tell(strconv.Itoa(int(d / time.Second)))
+		srv.await("jumped", 5*time.Second)
+	}
+	for _, d := range []time.Duration{time.Minute, time.Hour} {
+		jump(d)
+		for end := time.Now().Add(4 * ttl); time.Now().Before(end); time.Sleep(time.Millisecond) { // what is lived through
+			if got := ids(t, observer, "web"); len(got) != len(all) {
+				t.Fatalf("after a jump by %s there are %v", d, got)
+			}
+		}
+	}
+	dies.kill()
+	jump(-time.Hour)
+	began := time.Now()
+	sees(t, observer, 3*ttl+time.Second, "web", "a", "b", "c", "late")
+	t.Logf("after a jump back, the dead one is gone in %s", time.Since(began).Round(time.Millisecond))
+	time.Sleep(2 * ttl)
+	late.kill()
+	sees(t, observer, ttl+1500*time.Millisecond, "web", "a", "b", "c")
+	if n := gone.Load(); n != 2 {
+		t.Errorf("%d instances expired, two died", n)
+	}
+}
+
 // buildJumpy builds the program with a package time whose wall clock jumps, and everything else as it is.
 func buildJumpy(t *testing.T) string {
+	t.Helper()
+	return buildWithClock(t, "./jumpy", "\tsec += [...]int64{0, 3600, -86400, 7200}[mono/400_000_000%4]\n", "")
+}
+
+// buildWithClock builds a program with a package time that has some text after each reading of the clock,
+// and some at its end.
+func buildWithClock(t *testing.T, program, after, end string) string {
 	t.Helper()
 	dir := t.TempDir()
 	root, err := exec.Command("go", "env", "GOROOT").Output()
@@ -72,7 +130,7 @@ func buildJumpy(t *testing.T) string {
 	if strings.Count(string(text), reads) == 0 {
 		t.Fatalf("%s reads the clock in another way than this test knows; find how", original)
 	}
-	jumping := strings.ReplaceAll(string(text), reads, reads+"\tsec += [...]int64{0, 3600, -86400, 7200}[mono/400_000_000%4]\n")
+	jumping := strings.ReplaceAll(string(text), reads, reads+after) + end
 	changed, overlay := filepath.Join(dir, "time.go"), filepath.Join(dir, "overlay.json")
 	mapping, err := json.Marshal(map[string]map[string]string{"Replace": {original: changed}})
 	if err != nil {
@@ -81,9 +139,9 @@ func buildJumpy(t *testing.T) string {
 	if err := errors.Join(os.WriteFile(changed, []byte(jumping), 0o600), os.WriteFile(overlay, mapping, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(dir, "jumpy")
-	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", program, "./jumpy").CombinedOutput(); err != nil {
+	built := filepath.Join(dir, filepath.Base(program))
+	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", built, program).CombinedOutput(); err != nil {
 		t.Fatal(fmt.Errorf("build: %w\n%s", err, out))
 	}
-	return program
+	return built
 }

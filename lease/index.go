@@ -60,7 +60,7 @@ func (x *index) renew(id string, rev uint64, ttl time.Duration, now time.Time, e
 // end takes the end of a lease. What it holds may be purged from due on.
 func (x *index) end(id string, due time.Time) {
 	h := x.lease(id)
-	if h.state != ended {
+	if h.state != ended || due.Before(h.due) {
 		h.state, h.due = ended, due
 	}
 	x.settle(id, h)

@@ -114,7 +114,7 @@ func (r *Reaper) endOverdue(ctx context.Context) {
 	var ws []tenant.Write
 	r.mu.Lock()
 	for id, h := range r.index.leases {
-		if h.overdue(now) && r.proof.holds(now, 2*h.ttl) {
+		if h.overdue(now) && r.proof.holds(now, max(h.ttl, holdTime(r.cfg.TTL))) {
 			ids = append(ids, id)
 			ws = append(ws, tenant.Write{Key: tenant.LeaseKey(id), Op: tenant.Purge, If: tenant.At(h.rev)})
 		}
