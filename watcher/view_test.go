@@ -832,6 +832,27 @@ func TestViewOnABusyConnection(t *testing.T) {
 	}
 }
 
+// A restart of the server, which ends the consumer, is noticed by the connection and not by silence alone.
+// Seen to fail with a session that goes on when the connection comes back.
+func TestReconnectIsNoSilence(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	_, _, b := newView(t, s)
+	const beat = 5 * time.Second
+	m := &model{keys: map[string]string{}, last: map[string]uint64{}}
+	v := New(b, Config{Apply: m.apply, Heartbeat: beat})
+	t.Cleanup(v.Close)
+	v.Watch("svc.a.*")
+	v.Start()
+	if err := v.Wait(within(t, 5*time.Second), "svc.a.*"); err != nil {
+		t.Fatal(err)
+	}
+	s.Down()
+	s.Up()
+	put(t, b, "svc.a.1", "x")
+	natstest.Eventually(t, silence(beat)/2, func() error { return m.is(map[string]string{"svc.a.1": "x"}) })
+}
+
 // A filter that is added while the first snapshot is read waits for it: a session that began over with each
 // of many filters would show nothing at all. Seen to fail with sessions that end at once.
 func TestFilterAddedDuringTheFirstSnapshot(t *testing.T) {
