@@ -320,6 +320,7 @@ func TestHolderThatIsCutOff(t *testing.T) {
 			h := exclusive(t, away, how, 5*time.Second)
 			got := make(chan granted, 1)
 			lineUp(t, nc, next, how, 0, got)
+			own := away.Lease()
 			hurt(l)
 			cut := time.Now()
 			for h.Err() == nil {
@@ -329,6 +330,9 @@ func TestHolderThatIsCutOff(t *testing.T) {
 				time.Sleep(time.Millisecond) // between two looks
 			}
 			over := time.Now()
+			if late := over.Sub(own.Until()); late > 100*time.Millisecond {
+				t.Errorf("it held on for %s after its lease's time", late)
+			}
 			isOver(t, h, 100*time.Millisecond, kvregistry.ErrLeaseLost)
 			n := within(t, got, 20*time.Second)
 			t.Logf("over %s after the cut, held by the next one %s after that", over.Sub(cut).Round(time.Millisecond), n.at.Sub(over).Round(time.Millisecond))

@@ -187,18 +187,18 @@ func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
 
 // makeRoom purges what ended leases hold in a bucket that has no room for a slot. Nobody can take a new
 // lease there either, so it waits once for those that may have lost theirs, and no proof is to be had.
-func (r *Reaper) makeRoom() error {
+func (r *Reaper) makeRoom() (purged int, err error) {
 	if _, err := r.readAll(r.ctx); err != nil { // the bucket answers
-		return err
+		return 0, err
 	}
 	sleep(r.ctx, holdTime(r.cfg.TTL), nil)
 	x, err := r.readAll(r.ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	now := time.Now()
 	keys, _, leases, _ := x.due(now, now)
-	purged, err := r.bucket.PurgeAt(r.ctx, keys)
+	purged, err = r.bucket.PurgeAt(r.ctx, keys)
 	r.note(leases, purged)
-	return err
+	return purged, err
 }

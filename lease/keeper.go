@@ -2,6 +2,7 @@ package lease
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	cryptorand "crypto/rand"
 	"errors"
@@ -94,8 +95,9 @@ type Keeper struct {
 	wg     sync.WaitGroup
 	hurry  chan struct{} // the next try need not wait; holds one
 
-	moved time.Time // when another server was last tried, or the keeper began; the keeper's goroutine's own, as is
-	moves int       // how many were tried since the last acknowledged heartbeat
+	moved  time.Time    // when another server was last tried, or the keeper began; the keeper's goroutine's own, as is
+	moves  int          // how many were tried since the last acknowledged heartbeat
+	grants chan attempt // what became of tries to take a lease, late ones too
 
 	mu      sync.Mutex // guards what follows
 	started bool
@@ -104,6 +106,7 @@ type Keeper struct {
 	failure error         // why the last grant failed
 	tries   uint64        // grants that failed so far
 	renewed time.Time     // when the last acknowledged write was begun
+	known   time.Time     // when the last acknowledgement came
 	proof   proof         // by the acknowledged writes
 }
 
@@ -124,7 +127,7 @@ func NewKeeper(b *tenant.Bucket, cfg KeeperConfig) (*Keeper, error) {
 	}
 	k := &Keeper{
 		bucket: b, cfg: cfg, granted: make(chan struct{}), hurry: make(chan struct{}, 1),
-		proof: proof{gap: steadyTime(cfg.TTL)},
+		proof: proof{gap: steadyTime(cfg.TTL)}, grants: make(chan attempt, 1),
 	}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	return k, nil
@@ -306,23 +309,54 @@ func (k *Keeper) rest(d time.Duration, up <-chan nats.Status) {
 	}
 }
 
-// grant takes a new lease. If the answer is lost, the lease that may have been made is left to run out:
-// nothing names it.
+// attempt is what became of one try to take a lease.
+type attempt struct {
+	lease *Lease
+	err   error
+}
+
+// grant takes a new lease. A try that is not answered soon is followed by another one, under another id, and
+// its answer counts all the same when it comes. The leases of the other tries are left to run out: nothing
+// names them.
 func (k *Keeper) grant() (*Lease, error) {
 	l := &Lease{ID: cryptorand.Text(), ttl: k.cfg.TTL, done: make(chan struct{})}
 	began := time.Now()
 	l.begun.Store(&began)
-	rev, err := k.renew(k.ctx, l.ID, 0, 2*answerTime(k.cfg.TTL))
-	if err != nil {
-		return nil, err
+	k.wg.Go(func() { // ends within a TTL, or with k.ctx
+		var err error
+		l.rev, err = k.renew(k.ctx, l.ID, 0, k.cfg.TTL)
+		select {
+		case k.grants <- attempt{l, err}:
+		case <-k.ctx.Done():
+		case <-time.After(k.cfg.TTL):
+		}
+	})
+	late := time.NewTimer(2 * answerTime(k.cfg.TTL))
+	defer late.Stop()
+	for {
+		select {
+		case <-k.ctx.Done():
+			return nil, k.ctx.Err()
+		case <-late.C:
+			return nil, errUnanswered
+		case g := <-k.grants:
+			if begun := *g.lease.begun.Load(); g.err == nil && time.Since(begun) < k.cfg.TTL {
+				k.granting(g.lease, begun)
+				return g.lease, nil
+			} else if g.lease == l {
+				return nil, cmp.Or(g.err, errUnanswered)
+			}
+		}
 	}
-	l.rev = rev
+}
+
+// granting makes a lease the current one.
+func (k *Keeper) granting(l *Lease, begun time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.current, k.failure, k.renewed = l, nil, began
-	k.proof.add(began, time.Now())
+	k.current, k.failure, k.renewed, k.known = l, nil, begun, time.Now()
+	k.proof.add(begun, k.known)
 	close(k.granted)
-	return l, nil
 }
 
 // end marks a lease as over.
@@ -450,7 +484,10 @@ var errUnanswered = fmt.Errorf("no answer to a heartbeat: %w", context.DeadlineE
 // lease has run out.
 func (k *Keeper) fault(l *Lease, why error) error {
 	l.unsure = true
-	if time.Since(k.Renewed()) > k.cfg.TTL {
+	k.mu.Lock()
+	silent := time.Since(k.known)
+	k.mu.Unlock()
+	if silent > k.cfg.TTL {
 		return fmt.Errorf("%w: not renewed for a TTL: %w", ErrLost, why)
 	}
 	if k.bucket.Revive(k.ctx, answerTime(k.cfg.TTL)) {
@@ -501,7 +538,8 @@ func (k *Keeper) acknowledged(l *Lease, began time.Time) {
 	l.unsure = false
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.proof.add(began, time.Now())
+	k.known = time.Now()
+	k.proof.add(began, k.known)
 	if began.After(k.renewed) {
 		k.renewed = began
 	}

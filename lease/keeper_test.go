@@ -77,7 +77,7 @@ func TestLeaseWhoseAnswersComeLate(t *testing.T) {
 	}
 	k := newKeeper(t, b, KeeperConfig{})
 	l := held(t, k)
-	line.by.Store(int64(MinTTL * 3 / 10))
+	line.by.Store(int64(MinTTL * 3 / 4))
 	from, worst := time.Now(), time.Duration(0)
 	natstest.Eventually(t, 5*MinTTL, func() error {
 		if err := l.Err(); err != nil {
@@ -202,7 +202,7 @@ func TestJudge(t *testing.T) {
 	}
 	for _, tt := range tests {
 		k := newKeeper(t, b, KeeperConfig{})
-		k.renewed = began
+		k.renewed, k.known = began, began
 		l := &Lease{ID: id, ttl: MinTTL, rev: tt.rev, unsure: tt.unsure, done: make(chan struct{})}
 		l.begun.Store(&began)
 		tt.answer.began = began.Add(time.Millisecond)

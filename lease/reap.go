@@ -45,11 +45,11 @@ func (r *Reaper) reapOnce(ctx context.Context) (wait time.Duration, err error) {
 	case len(r.index.doomed) == 0:
 		r.mu.Unlock()
 		return wait, nil
+	case !r.proof.holds(now, 0): // an echo is waited for, which wakes this one
+		r.mu.Unlock()
+		return wait, nil
 	case !r.proof.holds(now, hold):
-		wait = max(r.proof.first.Add(hold).Sub(now), 10*time.Millisecond)
-		if r.proof.first.IsZero() { // an echo is waited for, which wakes this one
-			wait = hold
-		}
+		wait = r.proof.first.Add(hold).Sub(now)
 		r.mu.Unlock()
 		return wait, nil
 	}

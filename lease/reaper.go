@@ -112,10 +112,11 @@ func (r *Reaper) run() {
 			r.refuse(err)
 			wait = tenant.DispenseTime
 		case errors.Is(err, tenant.ErrStorageFull):
-			if err := r.makeRoom(); err != nil {
+			if purged, err := r.makeRoom(); err != nil {
 				r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
+			} else if purged > 0 {
+				wait = 0
 			}
-			wait = 0
 		case err != nil:
 			r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
 		case rev > 0:
