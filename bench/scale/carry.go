@@ -74,7 +74,7 @@ func (s settings) churnTime() time.Duration {
 // measured is what was taken while it was measured.
 type measured struct {
 	length time.Duration
-	used   []natsproc.Usage // of each server, and last this process: the difference, and Memory and Peak at the end
+	used   []natsproc.Usage // of each server and each reaper, and last this process: the difference, and Memory and Peak at the end
 	moved  []natsproc.Traffic
 	stored []int64
 	beats  int
@@ -120,13 +120,16 @@ func (b *bench) state() (used []natsproc.Usage, moved []natsproc.Traffic, err er
 		}
 		used, moved = append(used, natsproc.UsageOf(s.PID)), append(moved, traffic)
 	}
+	for _, r := range b.reapers {
+		used = append(used, natsproc.UsageOf(r.cmd.Process.Pid))
+	}
 	return append(used, natsproc.UsageOf(os.Getpid())), moved, nil
 }
 
 func (m *measured) print(b *bench) {
 	seconds := m.length.Seconds()
 	fmt.Printf("%d leases of %s, %d services, %d observers of %d services each, %d reapers, %s\n\n",
-		b.leases, b.ttl, b.services, b.observers, b.observed, b.reapers, m.length.Round(time.Second))
+		b.leases, b.ttl, b.services, b.observers, b.observed, len(b.reapers), m.length.Round(time.Second))
 	fmt.Printf("%.0f heartbeats, %.2f crashes and as many that came, %.1f events in observers a second\n\n",
 		float64(m.beats)/seconds, float64(m.deaths)/seconds, float64(m.events)/seconds)
 	fmt.Print("| process | of a core | memory | at most | written to disk | on disk | messages in | out | bytes in | out |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
@@ -134,6 +137,8 @@ func (m *measured) print(b *bench) {
 		name := "the load"
 		if i < len(m.moved) {
 			name = "server " + b.servers.List[i].Name
+		} else if n := i - len(m.moved); n < len(b.reapers) {
+			name = fmt.Sprint("reaper ", n)
 		}
 		fmt.Printf("| %s | %.1f %% | %d MB | %d MB | %.2f MB/s |", name, 100*u.Processor.Seconds()/seconds, u.Memory>>20, u.Peak>>20, float64(u.Written)/seconds/1e6)
 		if i >= len(m.moved) {

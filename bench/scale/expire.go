@@ -16,7 +16,7 @@ func expireAll(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("leases of %s, %d reapers, one observer of all services\n\n%s", b.ttl, b.reapers, sampleHead)
+	fmt.Printf("leases of %s, %d reapers, one observer of all services\n\n%s", b.ttl, len(b.reapers), sampleHead)
 	for _, n := range b.expire {
 		if err := expire(ctx, b, conns, n); err != nil {
 			return err

@@ -2,7 +2,7 @@
 // clients hear of what happens; docs/scale.md says what follows from it. With -expire it has many leases run out at once.
 //
 // The servers are processes of their own. The load is this process: thousands of simulated processes, each with a lease, its heartbeats and one
-// registration in the wire format, but no registry; and observers and reapers that are registries.
+// registration in the wire format, but no registry; and observers that are registries. Reapers are registries in processes of their own.
 package main
 
 import (
@@ -83,7 +83,9 @@ func main() {
 	natsproc.Main()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, parse()); err != nil {
+	s := parse()
+	reaperMain(s.ttl)
+	if err := run(ctx, s); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -111,6 +113,7 @@ type bench struct {
 	servers    *natsproc.Servers
 	conns      []*nats.Conn
 	registries []*kvregistry.Registry
+	reapers    []*reaper // the first two hold the slots
 	warned     tally
 	profiled   func()
 }
@@ -140,14 +143,12 @@ func (b *bench) begin(ctx context.Context) (err error) {
 	if err := b.provision(ctx, n); err != nil {
 		return err
 	}
-	for range b.reapers {
-		nc, err := b.connect()
+	for range b.settings.reapers {
+		r, err := b.startReaper()
 		if err != nil {
 			return err
 		}
-		if err := b.open(ctx, nc); err != nil {
-			return err
-		}
+		b.reapers = append(b.reapers, r)
 	}
 	return sleep(ctx, max(b.ttl, 3*time.Second)+500*time.Millisecond) // after which a new reaper may purge
 }
@@ -202,6 +203,11 @@ func (b *bench) close() {
 	_ = inParallel(writers, len(b.registries), func(i int) error { return b.registries[i].Close() })
 	for _, nc := range b.conns {
 		nc.Close()
+	}
+	for _, r := range b.reapers {
+		if err := r.stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "a reaper:", err)
+		}
 	}
 	if b.servers != nil {
 		b.servers.Stop()
