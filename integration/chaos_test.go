@@ -18,6 +18,7 @@ var (
 // Faults at random, one after the other or two at once, in an order and with durations that the seed decides; checked
 // like each fault alone. What the processes do meanwhile has seeds of its own, and is not the same twice: time is not.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d servers", size), func(t *testing.T) {
 			t.Parallel()

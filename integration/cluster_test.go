@@ -15,6 +15,7 @@ import (
 // The invariants that replicas put at risk, on a cluster of three on loopback. One cluster serves all of them, in
 // order, for making one takes seconds.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	servers := natstest.Cluster(t)
 	all := natstest.URLs(servers)
 	connect := func(t *testing.T, opts ...kvregistry.Option) *kvregistry.Registry {

@@ -17,6 +17,7 @@ import (
 // Invariant 4, convergence: after a restart of the server an observer sees the next registration within 1 s of its
 // connection's return. Seen to fail with a view that is not made anew when the connection comes back.
 func TestRestartIsOverWithinASecond(t *testing.T) {
+	t.Parallel()
 	for _, down := range []time.Duration{100 * time.Millisecond, time.Second, 6 * time.Second} {
 		t.Run(down.String(), func(t *testing.T) {
 			t.Parallel()
@@ -94,6 +95,7 @@ func TestDeletedReaperConsumers(t *testing.T) {
 // Invariant 4: a bucket that was deleted is made anew, and filled again by the living; caches follow. Seen to fail
 // without the view's check that the stream is the same one.
 func TestDeletedBucketIsMadeAnew(t *testing.T) {
+	t.Parallel()
 	for _, byHand := range []bool{false, true} {
 		t.Run(fmt.Sprintf("by hand %v", byHand), func(t *testing.T) {
 			t.Parallel()

@@ -269,6 +269,7 @@ func (ls *lockers) goesOn() {
 // and a believer who is refused); with seed 2, with a counter that looks at no token: what a frozen holder writes undoes what others wrote; and, on three servers within 80 to 200 s of "quorum lost", "stream leader
 // moved" and "worker killed" in turn, with reapers that purge at the revision that they read alone: the line stood still behind the dead.
 func TestExclusiveUnderFaults(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d servers", size), func(t *testing.T) {
 			t.Parallel()

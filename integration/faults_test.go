@@ -347,6 +347,7 @@ func (a *arena) populate() {
 // Each fault alone, for shorter and for longer than a TTL, on one server and on three: afterwards the bucket holds what the
 // living declared, every cache equals it, and nothing in the history breaks an invariant.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d servers", size), func(t *testing.T) {
 			t.Parallel()

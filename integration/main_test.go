@@ -38,9 +38,9 @@ func TestMain(m *testing.M) {
 		}
 	}
 	flag.Parse()
-	if runtime.GOMAXPROCS(0) < 3 { // most of what they do is wait: three at once leave half of two cores idle
+	if runtime.GOMAXPROCS(0) < 4 { // most of what they do is wait
 		if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-			_ = f.Value.Set("3")
+			_ = f.Value.Set("4")
 		}
 	}
 	os.Exit(m.Run())

@@ -50,12 +50,12 @@ func CheckTTL(ttl time.Duration) error {
 type Lease struct {
 	ID string
 
-	ttl    time.Duration
-	begun  atomic.Pointer[time.Time] // when the last acknowledged heartbeat was
-	rev    uint64                    // of that one; the keeper's goroutine's own, as is
-	unsure bool                      // a heartbeat was not answered since
-	done   chan struct{}
-	err    error // why it ended; set before done is closed
+	ttl   time.Duration
+	begun atomic.Pointer[time.Time] // when the last acknowledged heartbeat was
+	rev   uint64                    // of that one; the keeper's goroutine's own, as is
+	asked time.Time                 // when the first heartbeat after it was begun; zero if none was
+	done  chan struct{}
+	err   error // why it ended; set before done is closed
 }
 
 // Done closes when the lease is over, and so is what lived by it.
@@ -106,7 +106,6 @@ type Keeper struct {
 	failure error         // why the last grant failed
 	tries   uint64        // grants that failed so far
 	renewed time.Time     // when the last acknowledged write was begun
-	known   time.Time     // when the last acknowledgement came
 	proof   proof         // by the acknowledged writes
 }
 
@@ -354,8 +353,8 @@ func (k *Keeper) grant() (*Lease, error) {
 func (k *Keeper) granting(l *Lease, begun time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.current, k.failure, k.renewed, k.known = l, nil, begun, time.Now()
-	k.proof.add(begun, k.known)
+	k.current, k.failure, k.renewed = l, nil, begun
+	k.proof.add(begun, time.Now())
 	close(k.granted)
 }
 
@@ -396,7 +395,7 @@ type answer struct {
 // a connection that is busy an answer may take long, and the server has renewed the lease meanwhile.
 //
 // A lease is lost when the server says that another write is on its key (it ran out, or was sealed), and
-// when no heartbeat was acknowledged for a whole TTL: then it has run out, or is about to.
+// when heartbeats went without an acknowledgement for a whole TTL: then it has run out.
 func (k *Keeper) keep(l *Lease) error {
 	up, stop := k.bucket.Reconnected()
 	defer stop()
@@ -438,9 +437,16 @@ func (k *Keeper) keep(l *Lease) error {
 			if err := k.fault(l, errUnanswered); errors.Is(err, ErrLost) {
 				return err
 			}
+			if !k.bucket.Conn().IsConnected() { // the one that waits is sent when it is
+				timer.Reset(answerTime(k.cfg.TTL))
+				continue
+			}
 		}
 		waiting++
 		on, began := l.rev, time.Now()
+		if l.asked.IsZero() {
+			l.asked = began
+		}
 		senders.Go(func() { // ends within a TTL, or with ctx
 			rev, err := k.renew(ctx, l.ID, on, k.cfg.TTL)
 			select {
@@ -463,10 +469,10 @@ func (k *Keeper) judge(l *Lease, a answer, others bool) (next time.Duration, err
 	case errors.Is(a.err, tenant.ErrConflict) && a.on < l.rev: // an earlier one was acknowledged since
 		return max(0, k.interval()-time.Since(k.Renewed())), nil
 	case errors.Is(a.err, tenant.ErrConflict):
-		if l.unsure || others {
+		if others || l.asked.Before(a.began) { // one of them may be what stands there
 			rev, err := k.adopt(l)
 			if err == nil { // it may be most of a TTL old: the next one is due
-				l.rev, l.unsure = rev, false
+				l.rev, l.asked = rev, time.Time{}
 				return 0, nil
 			}
 			if !errors.Is(err, tenant.ErrConflict) {
@@ -483,11 +489,7 @@ var errUnanswered = fmt.Errorf("no answer to a heartbeat: %w", context.DeadlineE
 // fault takes a heartbeat that was not acknowledged, and passes on why. The error wraps ErrLost if the
 // lease has run out.
 func (k *Keeper) fault(l *Lease, why error) error {
-	l.unsure = true
-	k.mu.Lock()
-	silent := time.Since(k.known)
-	k.mu.Unlock()
-	if silent > k.cfg.TTL {
+	if !l.asked.IsZero() && time.Since(l.asked) > k.cfg.TTL {
 		return fmt.Errorf("%w: not renewed for a TTL: %w", ErrLost, why)
 	}
 	if k.bucket.Revive(k.ctx, answerTime(k.cfg.TTL)) {
@@ -535,11 +537,10 @@ func (k *Keeper) acknowledged(l *Lease, began time.Time) {
 	if began.After(*l.begun.Load()) {
 		l.begun.Store(&began)
 	}
-	l.unsure = false
+	l.asked = time.Time{}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.known = time.Now()
-	k.proof.add(began, k.known)
+	k.proof.add(began, time.Now())
 	if began.After(k.renewed) {
 		k.renewed = began
 	}

@@ -202,10 +202,13 @@ func TestJudge(t *testing.T) {
 	}
 	for _, tt := range tests {
 		k := newKeeper(t, b, KeeperConfig{})
-		k.renewed, k.known = began, began
-		l := &Lease{ID: id, ttl: MinTTL, rev: tt.rev, unsure: tt.unsure, done: make(chan struct{})}
-		l.begun.Store(&began)
+		k.renewed = began
 		tt.answer.began = began.Add(time.Millisecond)
+		l := &Lease{ID: id, ttl: MinTTL, rev: tt.rev, asked: tt.answer.began, done: make(chan struct{})}
+		if tt.unsure {
+			l.asked = began
+		}
+		l.begun.Store(&began)
 		_, err := k.judge(l, tt.answer, tt.others)
 		if l.rev != tt.want || errors.Is(err, ErrLost) != tt.lost || (err == nil) == tt.lost {
 			t.Errorf("%s: revision %d, want %d; %v", tt.name, l.rev, tt.want, err)
@@ -218,7 +221,7 @@ func TestJudge(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := newKeeper(t, b, KeeperConfig{})
-	l := &Lease{ID: id, ttl: MinTTL, rev: beat, unsure: true, done: make(chan struct{})}
+	l := &Lease{ID: id, ttl: MinTTL, rev: beat, done: make(chan struct{})}
 	if _, err := k.judge(l, answer{on: beat, err: tenant.ErrConflict}, true); !errors.Is(err, ErrLost) {
 		t.Errorf("a sealed lease gave %v", err)
 	}

@@ -4,13 +4,24 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
 )
+
+// TestMain lets more tests run at once than there are cores: most of what they do is wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("8")
+	}
+	os.Exit(m.Run())
+}
 
 func newBucket(t *testing.T, s *natstest.Server) *tenant.Bucket {
 	t.Helper()

@@ -53,6 +53,7 @@ type session struct {
 	mu       sync.Mutex // guards what follows, which the subscription's goroutine and run share
 	closed   bool
 	heard    time.Time // when a message or a heartbeat came last
+	came     time.Time // when an entry did, or the answer to what it needs
 	need     uint64    // the revision up to which it must have looked before its snapshot is shown
 	received uint64    // the consumer's messages so far, which it numbers from 1
 	horizon  uint64    // the stream's revision up to which the server says the consumer has looked
@@ -93,7 +94,7 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 	}
 	ctx, cancel := v.bucket.Try(ctx, startTime, subjects...)
 	defer cancel()
-	s := &session{view: v, name: v.cfg.Name + "-" + rand.Text(), filters: fs, ended: make(chan error, 1), whole: make(chan struct{}), heard: time.Now(), began: time.Now()}
+	s := &session{view: v, name: v.cfg.Name + "-" + rand.Text(), filters: fs, ended: make(chan error, 1), whole: make(chan struct{}), heard: time.Now(), came: time.Now(), began: time.Now()}
 	js := v.bucket.JetStream()
 	err := s.locate(ctx)
 	if err != nil {
@@ -226,6 +227,7 @@ func (s *session) receive(msg *nats.Msg) {
 		return
 	}
 	s.received++
+	s.came = s.heard
 	s.horizon = meta.Sequence.Stream
 	if s.horizon >= s.first {
 		s.batch = append(s.batch, s.view.changeOf(msg, meta.Sequence.Stream))
@@ -291,7 +293,7 @@ func (s *session) control(msg *nats.Msg) {
 		s.pending, s.sure = 0, true
 	}
 	s.finishSnapshot()
-	if !s.complete && time.Since(s.began) > lagTime {
+	if !s.complete && s.need < math.MaxUint64 && time.Since(s.came) > lagTime {
 		s.view.distrust()
 		s.end(fmt.Errorf("%w: it is at %d of %d, %d are needed, and %d messages are pending", errBehind, s.horizon, s.origin.last, s.need, s.pending))
 	}
@@ -340,7 +342,7 @@ func (s *session) ask() {
 	case err != nil:
 		s.end(err)
 	default:
-		s.need = rev
+		s.need, s.came = rev, time.Now()
 		s.finishSnapshot()
 	}
 }
