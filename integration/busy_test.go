@@ -10,9 +10,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 12: a connection that is busy with its user's own messages for seconds loses none of them because
-// of the registry: nothing reconnects, no view is made anew, and no lease is lost. Seen to fail with a view
-// that takes silence for a loss, and with heartbeats whose late answers do not count.
+// Invariant 12: a connection that is busy with its user's own messages for seconds loses none of
+// them because of the registry: nothing reconnects, no view is made anew, and no lease is lost.
+// Seen to fail with a view that takes silence for a loss, and with heartbeats whose late answers do
+// not count.
 func TestBusyConnection(t *testing.T) {
 	t.Parallel()
 	const messages, size, rate = 96, 64 << 10, 512 // bytes, KB a second

@@ -58,10 +58,11 @@ func TestClockThatJumps(t *testing.T) {
 	sees(t, observer, time.Second, "web")
 }
 
-// The server's clock jumps forward by a minute and by an hour, and back by an hour: no living instance leaves
-// a cache. A process that dies as it jumps back is removed within three TTLs and a second: its lease outlives
-// its TTL by another one before a reaper ends it. A process that dies later is removed in time. Seen to fail
-// with a reaper that believes markers that come too early, and with one that leaves leases that do not end.
+// The server's clock jumps forward by a minute and by an hour, and back by an hour: no living
+// instance leaves a cache. A process that dies as it jumps back is removed within three TTLs and a
+// second: its lease outlives its TTL by another one before a reaper ends it. A process that dies
+// later is removed in time. Seen to fail with a reaper that believes markers that come too early,
+// and with one that leaves leases that do not end.
 func TestServerClockThatJumps(t *testing.T) {
 	t.Parallel()
 	program := buildWithClock(t, "./testdata/clockserver", "\tsec += Jump\n", "\n// Jump is by how much the clock is off.\nvar Jump int64\n")
@@ -112,8 +113,8 @@ func buildJumpy(t *testing.T) string {
 	return buildWithClock(t, "./jumpy", "\tsec += [...]int64{0, 3600, -86400, 7200}[mono/310_000_000%4]\n", "")
 }
 
-// buildWithClock builds a program with a package time that has some text after each reading of the clock,
-// and some at its end.
+// buildWithClock builds a program with a package time that has some text after each reading of the
+// clock, and some at its end.
 func buildWithClock(t *testing.T, program, after, end string) string {
 	t.Helper()
 	dir := t.TempDir()

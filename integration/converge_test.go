@@ -65,8 +65,8 @@ func TestDeletedConsumerIsMended(t *testing.T) {
 	}
 }
 
-// Invariant 4: dead processes are removed also after the reapers' consumers were deleted. Seen to fail with a
-// follower that does not notice silence.
+// Invariant 4: dead processes are removed also after the reapers' consumers were deleted. Seen to
+// fail with a follower that does not notice silence.
 func TestDeletedReaperConsumers(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -11,8 +11,9 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// A connection of Dial needs no server to begin with, and notices within 10 s that a peer is gone without a
-// word; the caller's options override its own. Seen to fail with nats.Connect in place of Dial.
+// A connection of Dial needs no server to begin with, and notices within 10 s that a peer is gone
+// without a word; the caller's options override its own. Seen to fail with nats.Connect in place of
+// Dial.
 func TestDial(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -112,8 +112,9 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	}
 }
 
-// sentByConsumers has consumers of acme's stream send what stands in it to keys of other: one that an observer made, to whoever subscribes
-// to its deliver_subject. The messages come into the other stream, but with the subjects that they have in acme's, which are no keys there.
+// sentByConsumers has consumers of acme's stream send what stands in it to keys of other: one that
+// an observer made, to whoever subscribes to its deliver_subject. The messages come into the other
+// stream, but with the subjects that they have in acme's, which are no keys there.
 func sentByConsumers(t *testing.T, g *guarded, forged func(string) []byte) {
 	t.Helper()
 	root, service := g.as(t, "root"), g.as(t, string(tenant.RoleService))
@@ -179,10 +180,10 @@ func sendRaw(t *testing.T, g *guarded, headers, subject string, data []byte) {
 	t.Fatal("the server did not answer")
 }
 
-// What one account can't keep apart: the subject of an answer may be a request, which the server then makes
-// of itself, if the answer is empty. No role gets such an answer, but each may fill another's bucket with the
-// ones that it gets. docs/security.md says so; if this test fails, the server has learned to refuse it, or
-// the roles to do more.
+// What one account can't keep apart: the subject of an answer may be a request, which the server
+// then makes of itself, if the answer is empty. No role gets such an answer, but each may fill
+// another's bucket with the ones that it gets. docs/security.md says so; if this test fails, the
+// server has learned to refuse it, or the roles to do more.
 func TestWhatOneAccountCannotKeepApart(t *testing.T) {
 	t.Parallel()
 	g := passwords(t, roles(t))

@@ -241,8 +241,9 @@ func TestMaxConsumersReached(t *testing.T) {
 	})
 }
 
-// Invariant 2: a process that holds the first slot and is frozen keeps nobody's dead: the second slot's holder
-// purges them, and when the first one is thawed it harms nobody. Seen to fail with one slot.
+// Invariant 2: a process that holds the first slot and is frozen keeps nobody's dead: the second
+// slot's holder purges them, and when the first one is thawed it harms nobody. Seen to fail with
+// one slot.
 func TestFrozenReaper(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

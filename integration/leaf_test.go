@@ -189,8 +189,9 @@ func TestFirstLookUpAtALeafIsCurrent(t *testing.T) {
 	sees(t, atLeaf, 0, "web", "a")
 }
 
-// A process at the leaf that is killed is out of all look-ups, and so is one at the hub, with a reaper at the leaf only: it follows
-// the hub's bucket. Seen to fail with a reaper that follows its own JetStream's.
+// A process at the leaf that is killed is out of all look-ups, and so is one at the hub, with a
+// reaper at the leaf only: it follows the hub's bucket. Seen to fail with a reaper that follows its
+// own JetStream's.
 func TestKilledAtALeaf(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -19,9 +19,10 @@ var (
 	quorumSeed  = flag.Uint64("quorum.seed", 1, "what the outages of LostQuorum follow from")
 )
 
-// Invariants 2 and 5: no living instance expires after a cluster lost its quorum, however long for, in tenants
-// with different TTLs. A leader answers state requests before it commits writes again, and an election takes
-// longer than a short TTL. Seen to fail with an echo that is a state request's answer.
+// Invariants 2 and 5: no living instance expires after a cluster lost its quorum, however long for,
+// in tenants with different TTLs. A leader answers state requests before it commits writes again,
+// and an election takes longer than a short TTL. Seen to fail with an echo that is a state
+// request's answer.
 func TestLostQuorum(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3)
@@ -73,7 +74,8 @@ func TestLostQuorum(t *testing.T) {
 	}
 }
 
-// household is a tenant whose processes all live: each has registered something, observes and may reap.
+// household is a tenant whose processes all live: each has registered something, observes and may
+// reap.
 type household struct {
 	ttl     time.Duration
 	members []*kvregistry.Registry

@@ -15,11 +15,12 @@ import (
 // dying is how many processes die together with those that reap.
 const dying = 1000
 
-// Invariant 2: everything that died with the process that holds the first slot, with those that hold both, or
-// with every reaper, leaves. The first is within a TTL and 1.5 s. If both slots are lost, one of those that
-// stand by has to find a slot free first; it waits less than a TTL, for its own heartbeats prove that there was
-// no outage. If nobody is left, the next to come shows none of the dead, and purges them after its wait. Seen to
-// fail with one slot, with a stand-by that never looks again, and with newcomers that hide nothing.
+// Invariant 2: everything that died with the process that holds the first slot, with those that
+// hold both, or with every reaper, leaves. The first is within a TTL and 1.5 s. If both slots are
+// lost, one of those that stand by has to find a slot free first; it waits less than a TTL, for its
+// own heartbeats prove that there was no outage. If nobody is left, the next to come shows none of
+// the dead, and purges them after its wait. Seen to fail with one slot, with a stand-by that never
+// looks again, and with newcomers that hide nothing.
 func TestReapersDieWithACrowd(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -76,7 +77,8 @@ func TestReapersDieWithACrowd(t *testing.T) {
 	}
 }
 
-// newcomersFindNone holds that who comes after everybody died sees none of them, and that they are purged.
+// newcomersFindNone holds that who comes after everybody died sees none of them, and that they are
+// purged.
 func newcomersFindNone(t *testing.T, s *natstest.Server, killed time.Time) {
 	t.Helper()
 	kv := bucket(t, s.Connect(), "default")

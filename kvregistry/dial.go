@@ -7,13 +7,14 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Dial connects to NATS with settings that suit a registry, and is otherwise [nats.Connect]: it retries the
-// first connect, reconnects for ever, and notices within 10 s that the server is gone without a word. Until
-// the server is there the connection is returned all the same, and a registry on it waits.
+// Dial connects to NATS with settings that suit a registry, and is otherwise [nats.Connect]: it
+// retries the first connect, reconnects for ever, and notices within 10 s that the server is gone
+// without a word. Until the server is there the connection is returned all the same, and a registry
+// on it waits.
 //
-// A ping that waits behind other messages for as long counts as unanswered. If the link may be busy for more
-// than 9 s at a time, pass a longer [nats.PingInterval]. opts come after Dial's own and override them. The
-// connection is the caller's, to be closed after the registries on it.
+// A ping that waits behind other messages for as long counts as unanswered. If the link may be busy
+// for more than 9 s at a time, pass a longer [nats.PingInterval]. opts come after Dial's own and
+// override them. The connection is the caller's, to be closed after the registries on it.
 func Dial(url string, opts ...nats.Option) (*nats.Conn, error) {
 	nc, err := nats.Connect(url, append([]nats.Option{
 		nats.RetryOnFailedConnect(true),

@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// DefaultSettle is the settle time of [Registry.Drain]. A change reaches an observer within milliseconds; the
-// rest is for calls that begin a while after their look-up. An observer that just lost its consumer without
-// a word from the server notices within half a TTL: set more if its calls must not fail either.
+// DefaultSettle is the settle time of [Registry.Drain]. A change reaches an observer within
+// milliseconds; the rest is for calls that begin a while after their look-up. An observer that just
+// lost its consumer without a word from the server notices within half a TTL: set more if its calls
+// must not fail either.
 const DefaultSettle = 2500 * time.Millisecond
 
 // lastTime is what Drain takes to unregister when its own time is over.

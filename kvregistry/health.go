@@ -46,9 +46,9 @@ type HoldHealth struct {
 	Since time.Time // when its turn came, or, while it waits, when it took its place
 }
 
-// OK reports whether nothing is wrong: the connection is up, every observed service was read and was
-// confirmed to be current within two heartbeats of the view's consumer and 1.5 s, and what was registered
-// is in the bucket under a lease.
+// OK reports whether nothing is wrong: the connection is up, every observed service was read and
+// was confirmed to be current within two heartbeats of the view's consumer and 1.5 s, and what was
+// registered is in the bucket under a lease.
 func (h Health) OK() bool {
 	return h.Connected && h.Err == nil && len(h.Unread) == 0 && (len(h.Observed) == 0 || h.Age < h.current) &&
 		h.Lease != LeaseGone && h.Unwritten == 0

@@ -59,8 +59,8 @@ const largestRecord = 1 << 20
 // checkTime is the time between two looks at whether something happened that nothing told of.
 func (o *options) checkTime() time.Duration { return min(o.ttl, DefaultTTL) }
 
-// heartbeat is how often the view's idle consumer says that it is there. A registry that refuses stale
-// answers hears of it often enough to know that one is not.
+// heartbeat is how often the view's idle consumer says that it is there. A registry that refuses
+// stale answers hears of it often enough to know that one is not.
 func (o *options) heartbeat() time.Duration {
 	beat := lease.ViewHeartbeat(o.ttl)
 	if o.maxStale > 0 {
@@ -69,7 +69,8 @@ func (o *options) heartbeat() time.Duration {
 	return beat
 }
 
-// currentAge is how old a view is at the most that is current: a heartbeat of its consumer, and some.
+// currentAge is how old a view is at the most that is current: a heartbeat of its consumer, and
+// some.
 func (o *options) currentAge() time.Duration { return o.heartbeat() + time.Second/4 }
 
 // writeTime bounds the writes of the methods that take no context.
@@ -229,10 +230,10 @@ func MaxKeys(n int64) Option {
 	}
 }
 
-// MaxStale makes look-ups fail with [ErrStale] if the server last confirmed longer ago than d that what
-// they would show is current: 2 s or more. The view's consumer then says at least every 3/8 of d that it
-// is there. By default a look-up answers however long the server has been away. [Registry.Snapshot] always
-// answers: it tells its age.
+// MaxStale makes look-ups fail with [ErrStale] if the server last confirmed longer ago than d that
+// what they would show is current: 2 s or more. The view's consumer then says at least every 3/8 of
+// d that it is there. By default a look-up answers however long the server has been away.
+// [Registry.Snapshot] always answers: it tells its age.
 func MaxStale(d time.Duration) Option {
 	return func(o *options) error {
 		if d < 2*time.Second {
@@ -282,10 +283,10 @@ func MaxRecord(bytes int) Option {
 	}
 }
 
-// ForceReconnect lets the registry force a reconnect of the connection if a heartbeat, or the view's
-// consumer, went unanswered and so did a ping, and have it made to another server of the cluster if
-// pings are answered and heartbeats are not. By default the connection is left to its owner and to
-// NATS's own pings: see [Dial].
+// ForceReconnect lets the registry force a reconnect of the connection if a heartbeat, or the
+// view's consumer, went unanswered and so did a ping, and have it made to another server of the
+// cluster if pings are answered and heartbeats are not. By default the connection is left to its
+// owner and to NATS's own pings: see [Dial].
 func ForceReconnect() Option {
 	return func(o *options) error {
 		o.bucket.ForceReconnect = true

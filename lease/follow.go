@@ -37,13 +37,15 @@ func (r *Reaper) view(apply func([]watcher.Change, *watcher.Snapshot)) *watcher.
 	return v
 }
 
-// ViewHeartbeat is how often a view's idle consumer says that it is there, in a bucket whose leases have
-// a TTL. A consumer that falls silent is then noticed within half a TTL, and an idle process stays quiet.
+// ViewHeartbeat is how often a view's idle consumer says that it is there, in a bucket whose leases
+// have a TTL. A consumer that falls silent is then noticed within half a TTL, and an idle process
+// stays quiet.
 func ViewHeartbeat(ttl time.Duration) time.Duration {
 	return min(max(ttl/6, time.Second*2/5), 5*time.Second)
 }
 
-// read is what a reaper keeps of a value: a slot's value, or the id of the lease that a key lives by.
+// read is what a reaper keeps of a value: a slot's value, or the id of the lease that a key lives
+// by.
 func (r *Reaper) read(ch watcher.Change) any {
 	if isSlot(ch.Key) {
 		var v slotValue
@@ -56,8 +58,8 @@ func (r *Reaper) read(ch watcher.Change) any {
 
 func isSlot(key string) bool { return strings.HasPrefix(key, "reaper.") }
 
-// apply takes what the stream brought. With a snapshot the consumer is another one than before: there may
-// have been an outage.
+// apply takes what the stream brought. With a snapshot the consumer is another one than before:
+// there may have been an outage.
 func (r *Reaper) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	now := time.Now()
 	r.mu.Lock()
@@ -88,8 +90,8 @@ func ring(bell chan<- struct{}) {
 	}
 }
 
-// seeSlot takes a change of a slot. This process's own last renewal is an echo: the server makes progress,
-// and the consumer has come so far.
+// seeSlot takes a change of a slot. This process's own last renewal is an echo: the server makes
+// progress, and the consumer has come so far.
 func (r *Reaper) seeSlot(ch watcher.Change, now time.Time, snapshot bool) {
 	if ch.Key == tenant.SlotKey(0) {
 		r.free = ch.Op != tenant.Put
@@ -105,8 +107,8 @@ func (r *Reaper) seeSlot(ch watcher.Change, now time.Time, snapshot bool) {
 	}
 }
 
-// seeLease takes a change of a lease. A marker ends it at once; another end may be somebody's by hand, of
-// which the lease's owner does not know yet.
+// seeLease takes a change of a lease. A marker ends it at once; another end may be somebody's by
+// hand, of which the lease's owner does not know yet.
 func (r *Reaper) seeLease(id string, ch watcher.Change, now time.Time, snapshot bool) {
 	switch ch.Op {
 	case tenant.Put:
@@ -160,9 +162,9 @@ func (r *Reaper) readAll(ctx context.Context) (*index, error) {
 	return x, err
 }
 
-// Dead finds the leases that keys name and that are over, for a process that has just come and finds no
-// reaper that is ready: the bucket may be full of the dead. It deletes nothing, for this process can't know
-// of an outage yet. It is nil if a reaper is ready.
+// Dead finds the leases that keys name and that are over, for a process that has just come and
+// finds no reaper that is ready: the bucket may be full of the dead. It deletes nothing, for this
+// process can't know of an outage yet. It is nil if a reaper is ready.
 func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
 	for slot := range tenant.Slots {
 		e, taken, err := r.bucket.Get(ctx, tenant.SlotKey(slot))
@@ -185,8 +187,9 @@ func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
 	return dead, nil
 }
 
-// makeRoom purges what ended leases hold in a bucket that has no room for a slot. Nobody can take a new
-// lease there either, so it waits once for those that may have lost theirs, and no proof is to be had.
+// makeRoom purges what ended leases hold in a bucket that has no room for a slot. Nobody can take a
+// new lease there either, so it waits once for those that may have lost theirs, and no proof is to
+// be had.
 func (r *Reaper) makeRoom() (purged int, err error) {
 	if _, err := r.readAll(r.ctx); err != nil { // the bucket answers
 		return 0, err

@@ -35,8 +35,8 @@ func beat(owner, n string) []byte {
 	return fmt.Appendf(nil, `{"format":1,"owner":%q,"beat":%q,"ready":0}`, owner, n)
 }
 
-// A process's own last renewal of its slot that comes by itself is an echo, and nothing else is. Seen to
-// fail with echoes of another owner's, of a beat of before, and of a snapshot.
+// A process's own last renewal of its slot that comes by itself is an echo, and nothing else is.
+// Seen to fail with echoes of another owner's, of a beat of before, and of a snapshot.
 func TestEchoes(t *testing.T) {
 	slot := tenant.SlotKey(1)
 	tests := map[string]struct {
@@ -60,8 +60,9 @@ func TestEchoes(t *testing.T) {
 	}
 }
 
-// With a snapshot the proof is over. A first echo brings back what the process's own heartbeats prove, less
-// a time of grace; not if the server's clock jumped of late. Seen to fail without each of the four.
+// With a snapshot the proof is over. A first echo brings back what the process's own heartbeats
+// prove, less a time of grace; not if the server's clock jumped of late. Seen to fail without each
+// of the four.
 func TestWhatEndsAndExtendsAProof(t *testing.T) {
 	hold := holdTime(MinTTL)
 	echo := watcher.Change{Key: tenant.SlotKey(0), Value: beat("me", "7")}
@@ -96,9 +97,9 @@ func TestWhatEndsAndExtendsAProof(t *testing.T) {
 	}
 }
 
-// When a lease has ended, the first slot's holder may purge at once, and the second one's a little later. An
-// end by hand leaves a TTL. Seen to fail with a second holder that does not wait, and with ends by hand that
-// are due at once.
+// When a lease has ended, the first slot's holder may purge at once, and the second one's a little
+// later. An end by hand leaves a TTL. Seen to fail with a second holder that does not wait, and
+// with ends by hand that are due at once.
 func TestWhenAnEndIsDue(t *testing.T) {
 	tests := map[string]struct {
 		slot int32
@@ -128,8 +129,8 @@ func TestWhenAnEndIsDue(t *testing.T) {
 	}
 }
 
-// A marker that comes before half of a lease's TTL is over puts the proof in doubt, and a later one does
-// not. Seen to fail with a marker that is always believed.
+// A marker that comes before half of a lease's TTL is over puts the proof in doubt, and a later one
+// does not. Seen to fail with a marker that is always believed.
 func TestMarkerBeforeItsTime(t *testing.T) {
 	for ttl, early := range map[time.Duration]bool{MinTTL: true, 0: false} {
 		r := newFollower(1)

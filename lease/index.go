@@ -6,8 +6,8 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// index knows which keys live by which lease. It is fed with the bucket's changes in stream order, so
-// when a lease's end comes, it has every key that was written under that lease before.
+// index knows which keys live by which lease. It is fed with the bucket's changes in stream order,
+// so when a lease's end comes, it has every key that was written under that lease before.
 type index struct {
 	leases map[string]*holding
 	of     map[string]string // the lease that a key lives by
@@ -66,7 +66,8 @@ func (x *index) end(id string, due time.Time) {
 	x.settle(id, h)
 }
 
-// put takes a key that names a lease. If that one is not known to live, the key is doomed from late on.
+// put takes a key that names a lease. If that one is not known to live, the key is doomed from late
+// on.
 func (x *index) put(key, id string, rev uint64, late time.Time) {
 	if x.of[key] != id {
 		x.drop(key)
@@ -106,20 +107,21 @@ func (x *index) settle(id string, h *holding) {
 	}
 }
 
-// premature reports whether a lease has ended long before its time by this process's clock, as when the
-// server's clock jumped forward.
+// premature reports whether a lease has ended long before its time by this process's clock, as when
+// the server's clock jumped forward.
 func (h *holding) premature(now time.Time) bool {
 	return h.state == live && h.exact && h.ttl > 0 && now.Sub(h.renewed) < h.ttl/2
 }
 
-// overdue reports whether a lease outlived its TTL by another one, as when the server's clock jumped back.
+// overdue reports whether a lease outlived its TTL by another one, as when the server's clock
+// jumped back.
 func (h *holding) overdue(now time.Time) bool {
 	return h.state == live && h.ttl > 0 && now.Sub(h.renewed) > 2*h.ttl
 }
 
-// due are the keys of ended leases that may be purged, the leases of which no key was ever seen, and when
-// the next ones are due; zero if there are none. Each is due again after purgeRetry, or at late, unless
-// the stream tells that it is gone.
+// due are the keys of ended leases that may be purged, the leases of which no key was ever seen,
+// and when the next ones are due; zero if there are none. Each is due again after purgeRetry, or at
+// late, unless the stream tells that it is gone.
 func (x *index) due(now, late time.Time) (keys []tenant.Entry, unseen []string, leases int, next time.Time) {
 	for id, h := range x.doomed {
 		if h.due.After(now) {

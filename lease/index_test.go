@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// The index knows at a lease's end what the lease holds, whatever came before in the stream. Seen to fail
-// with a put that leaves the key with the lease of before, with an end that a later renewal takes back, with
-// a late key that is due at once, and with a purge that is not tried again.
+// The index knows at a lease's end what the lease holds, whatever came before in the stream. Seen
+// to fail with a put that leaves the key with the lease of before, with an end that a later renewal
+// takes back, with a late key that is due at once, and with a purge that is not tried again.
 func TestIndex(t *testing.T) {
 	now := time.Now()
 	late := now.Add(time.Minute)
@@ -87,8 +87,9 @@ func TestIndex(t *testing.T) {
 	}
 }
 
-// A lease that ends before half of its TTL tells of a clock that jumped forward, and one that outlives it
-// by another of one that jumped back. A renewal that came with a snapshot may be older, and tells nothing.
+// A lease that ends before half of its TTL tells of a clock that jumped forward, and one that
+// outlives it by another of one that jumped back. A renewal that came with a snapshot may be older,
+// and tells nothing.
 func TestLeaseAndClock(t *testing.T) {
 	now := time.Now()
 	ago := func(d time.Duration, exact bool) *holding {

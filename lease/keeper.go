@@ -210,8 +210,8 @@ func (k *Keeper) Started() bool {
 	return k.started
 }
 
-// Steady reports whether the heartbeats prove that no outage kept a living process from renewing its lease
-// of late. A keeper without a lease proves nothing.
+// Steady reports whether the heartbeats prove that no outage kept a living process from renewing
+// its lease of late. A keeper without a lease proves nothing.
 func (k *Keeper) Steady() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -314,9 +314,9 @@ type attempt struct {
 	err   error
 }
 
-// grant takes a new lease. A try that is not answered soon is followed by another one, under another id, and
-// its answer counts all the same when it comes. The leases of the other tries are left to run out: nothing
-// names them.
+// grant takes a new lease. A try that is not answered soon is followed by another one, under
+// another id, and its answer counts all the same when it comes. The leases of the other tries are
+// left to run out: nothing names them.
 func (k *Keeper) grant() (*Lease, error) {
 	l := &Lease{ID: cryptorand.Text(), ttl: k.cfg.TTL, done: make(chan struct{})}
 	began := time.Now()
@@ -374,8 +374,8 @@ func (k *Keeper) renew(ctx context.Context, id string, on uint64, limit time.Dur
 	})
 }
 
-// padded is a value with spaces behind it that make up for the digits of the revision that its message
-// names: a full bucket takes what is no longer than what it replaces.
+// padded is a value with spaces behind it that make up for the digits of the revision that its
+// message names: a full bucket takes what is no longer than what it replaces.
 func padded(value []byte, on uint64) []byte {
 	const digits = 20 // of the largest revision
 	return append(slices.Clone(value), bytes.Repeat([]byte(" "), digits-len(strconv.FormatUint(on, 10)))...)
@@ -458,8 +458,8 @@ func (k *Keeper) keep(l *Lease) error {
 	}
 }
 
-// judge takes the answer to a heartbeat, and returns the time until the next one. With others it is not
-// the only one under way. The error wraps ErrLost if the lease is lost.
+// judge takes the answer to a heartbeat, and returns the time until the next one. With others it is
+// not the only one under way. The error wraps ErrLost if the lease is lost.
 func (k *Keeper) judge(l *Lease, a answer, others bool) (next time.Duration, err error) {
 	switch {
 	case a.err == nil:
@@ -486,8 +486,8 @@ func (k *Keeper) judge(l *Lease, a answer, others bool) (next time.Duration, err
 
 var errUnanswered = fmt.Errorf("no answer to a heartbeat: %w", context.DeadlineExceeded)
 
-// fault takes a heartbeat that was not acknowledged, and passes on why. The error wraps ErrLost if the
-// lease has run out.
+// fault takes a heartbeat that was not acknowledged, and passes on why. The error wraps ErrLost if
+// the lease has run out.
 func (k *Keeper) fault(l *Lease, why error) error {
 	if !l.asked.IsZero() && time.Since(l.asked) > k.cfg.TTL {
 		return fmt.Errorf("%w: not renewed for a TTL: %w", ErrLost, why)
@@ -515,8 +515,9 @@ func (k *Keeper) move(why error) {
 	k.cfg.Logger.Warn("kvregistry: no heartbeat is acknowledged, trying another server", "cause", why)
 }
 
-// adopt finds out what became of a heartbeat whose answer was lost. Only the owner puts a value on a
-// lease's key, so a later one there is that heartbeat. If the old one is there, it may be under way.
+// adopt finds out what became of a heartbeat whose answer was lost. Only the owner puts a value on
+// a lease's key, so a later one there is that heartbeat. If the old one is there, it may be under
+// way.
 func (k *Keeper) adopt(l *Lease) (uint64, error) {
 	ctx, cancel := context.WithTimeout(k.ctx, 2*answerTime(k.cfg.TTL))
 	defer cancel()

@@ -14,8 +14,8 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// lateLine makes connections on which everything that comes in comes late, in order and with no bound on
-// how much is under way.
+// lateLine makes connections on which everything that comes in comes late, in order and with no
+// bound on how much is under way.
 type lateLine struct{ by atomic.Int64 } // nanoseconds
 
 func (l *lateLine) Dial(network, address string) (net.Conn, error) {
@@ -62,8 +62,9 @@ func (c *lateConn) Read(p []byte) (int, error) {
 	return n, c.part.err
 }
 
-// A lease is kept on a connection whose answers come later than a heartbeat waits before it is sent again,
-// for the server has renewed it meanwhile. Seen to fail with heartbeats that are given up after that time.
+// A lease is kept on a connection whose answers come later than a heartbeat waits before it is sent
+// again, for the server has renewed it meanwhile. Seen to fail with heartbeats that are given up
+// after that time.
 func TestLeaseWhoseAnswersComeLate(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -96,9 +97,10 @@ func TestLeaseWhoseAnswersComeLate(t *testing.T) {
 	line.by.Store(0) // so that Close need not wait
 }
 
-// A keeper with no answer to several heartbeats gives the lease up after a TTL, and takes the next one when
-// the server answers again. The fault is one that no connection tells of. Seen to fail with heartbeats that
-// are waited for when the lease is lost, and with a lease that is never given up.
+// A keeper with no answer to several heartbeats gives the lease up after a TTL, and takes the next
+// one when the server answers again. The fault is one that no connection tells of. Seen to fail
+// with heartbeats that are waited for when the lease is lost, and with a lease that is never given
+// up.
 func TestLeaseThatIsNotAnsweredIsLost(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -147,8 +149,8 @@ func (c lossyConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// A heartbeat that was lost is sent again in time, on a connection that is well. Seen to fail with a keeper
-// that waits for its answer.
+// A heartbeat that was lost is sent again in time, on a connection that is well. Seen to fail with
+// a keeper that waits for its answer.
 func TestLostHeartbeatIsSentAgain(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -174,9 +176,9 @@ func TestLostHeartbeatIsSentAgain(t *testing.T) {
 	})
 }
 
-// What an answer to a heartbeat says of the lease. Seen to fail with a conflict of an earlier heartbeat that
-// loses the lease, with one that is not looked into if an answer is missing, and with a lease that counts
-// from when the answer came.
+// What an answer to a heartbeat says of the lease. Seen to fail with a conflict of an earlier
+// heartbeat that loses the lease, with one that is not looked into if an answer is missing, and
+// with a lease that counts from when the answer came.
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))

@@ -198,8 +198,8 @@ func fullBucket(t *testing.T, s *natstest.Server, first func(*tenant.Bucket)) *t
 	return b
 }
 
-// Heartbeats prove that there was no outage once they have been acknowledged in time for a TTL, and not
-// right after an outage. Seen to fail with a keeper that is steady from the start.
+// Heartbeats prove that there was no outage once they have been acknowledged in time for a TTL, and
+// not right after an outage. Seen to fail with a keeper that is steady from the start.
 func TestKeeperIsNotSteadyAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

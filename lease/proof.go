@@ -2,9 +2,9 @@ package lease
 
 import "time"
 
-// proof is what a process knows of the server's progress: an unbroken chain of its own writes that were
-// committed, none of them longer than gap after the one before. While there is a chain, every process
-// that was connected could renew its lease. The zero time is no write.
+// proof is what a process knows of the server's progress: an unbroken chain of its own writes that
+// were committed, none of them longer than gap after the one before. While there is a chain, every
+// process that was connected could renew its lease. The zero time is no write.
 type proof struct {
 	gap   time.Duration
 	first time.Time // when the chain's first write was known to be committed

@@ -75,9 +75,9 @@ func (r *Reaper) note(leases, purged int) {
 	}
 }
 
-// seal makes sure that leases without a key are over, by a purge that succeeds only if the key has no
-// revision: a living owner's next heartbeat is refused then, and it takes a new lease. In a full bucket,
-// which has no room for the seal, a lease is given the benefit of the doubt.
+// seal makes sure that leases without a key are over, by a purge that succeeds only if the key has
+// no revision: a living owner's next heartbeat is refused then, and it takes a new lease. In a full
+// bucket, which has no room for the seal, a lease is given the benefit of the doubt.
 func (r *Reaper) seal(ctx context.Context, ids []string) (err error) {
 	ws := make([]tenant.Write, len(ids))
 	for i, id := range ids {
@@ -106,8 +106,8 @@ func (r *Reaper) seal(ctx context.Context, ids []string) (err error) {
 	return err
 }
 
-// endOverdue ends leases that outlived their TTL by another one, while there was no outage: the server's
-// clock jumped back, or their keys were written again without a TTL.
+// endOverdue ends leases that outlived their TTL by another one, while there was no outage: the
+// server's clock jumped back, or their keys were written again without a TTL.
 func (r *Reaper) endOverdue(ctx context.Context) {
 	now := time.Now()
 	var ids []string

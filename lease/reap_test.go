@@ -18,8 +18,8 @@ func newReapingFollower(t *testing.T) (*Reaper, *tenant.Bucket) {
 	return r, b
 }
 
-// A purge leaves what has moved on, and is tried again soon, for it may have been lost. Seen to fail with
-// purges at any revision, and with a round that waits for the next end.
+// A purge leaves what has moved on, and is tried again soon, for it may have been lost. Seen to
+// fail with purges at any revision, and with a round that waits for the next end.
 func TestPurgeLeavesWhatMovedOn(t *testing.T) {
 	t.Parallel()
 	r, b := newReapingFollower(t)
@@ -41,9 +41,9 @@ func TestPurgeLeavesWhatMovedOn(t *testing.T) {
 	}
 }
 
-// A lease that is named and was not seen is sealed if it is over, and left alone if it lives. One whose end
-// stands there has ended. Seen to fail with seals on top of any revision, and with conflicts that are all
-// taken for a living lease's.
+// A lease that is named and was not seen is sealed if it is over, and left alone if it lives. One
+// whose end stands there has ended. Seen to fail with seals on top of any revision, and with
+// conflicts that are all taken for a living lease's.
 func TestSeal(t *testing.T) {
 	t.Parallel()
 	r, b := newReapingFollower(t)

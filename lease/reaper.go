@@ -140,8 +140,8 @@ func (r *Reaper) refuse(why error) {
 	})
 }
 
-// take looks at a slot, or at all of them, and takes one that is free. It returns the revision of its
-// write, 0 if none is free.
+// take looks at a slot, or at all of them, and takes one that is free. It returns the revision of
+// its write, 0 if none is free.
 func (r *Reaper) take(all bool) (slot int, rev uint64, err error) {
 	from := rand.N(tenant.Slots)
 	if all {
@@ -155,8 +155,8 @@ func (r *Reaper) take(all bool) (slot int, rev uint64, err error) {
 	return slot, rev, err
 }
 
-// slotValue is the value of a slot's key. docs/wire-format.md describes it. All values of an owner have
-// the same length: see padded.
+// slotValue is the value of a slot's key. docs/wire-format.md describes it. All values of an owner
+// have the same length: see padded.
 type slotValue struct {
 	Format int    `json:"format"`
 	Owner  string `json:"owner"`
@@ -164,8 +164,9 @@ type slotValue struct {
 	Ready  int    `json:"ready"` // 1 if the owner purges what is dead, 0 while it waits
 }
 
-// claim writes a slot that is free or this process's own, and returns the revision; 0 if another process
-// holds it. A value that stands for longer than a slot's TTL is nobody's: it was written without one.
+// claim writes a slot that is free or this process's own, and returns the revision; 0 if another
+// process holds it. A value that stands for longer than a slot's TTL is nobody's: it was written
+// without one.
 func (r *Reaper) claim(ctx context.Context, slot int) (rev uint64, err error) {
 	last, err := r.bucket.Last(ctx, tenant.SlotKey(slot))
 	if err != nil {
@@ -206,7 +207,8 @@ func (r *Reaper) renew(ctx context.Context, slot int, on uint64) (rev uint64, er
 	})
 }
 
-// serve follows the bucket and purges what the dead left, until the slot is lost or the reaper closed.
+// serve follows the bucket and purges what the dead left, until the slot is lost or the reaper
+// closed.
 func (r *Reaper) serve(slot int, rev uint64) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	var wg sync.WaitGroup

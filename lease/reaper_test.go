@@ -67,8 +67,8 @@ func slots(t *testing.T, within time.Duration, reapers []*Reaper, want ...int) {
 	})
 }
 
-// What names a lease that is over goes, with no marker of it there; what names a living one stays. A
-// newcomer hides it and deletes nothing. Seen to fail without seal.
+// What names a lease that is over goes, with no marker of it there; what names a living one stays.
+// A newcomer hides it and deletes nothing. Seen to fail without seal.
 func TestLeaseWithoutAKey(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -96,8 +96,8 @@ func TestLeaseWithoutAKey(t *testing.T) {
 	})
 }
 
-// A lease whose key was purged by hand ends, and its owner has a TTL to take a new one. Seen to fail with
-// ends that are all due at once.
+// A lease whose key was purged by hand ends, and its owner has a TTL to take a new one. Seen to
+// fail with ends that are all due at once.
 func TestLeaseThatWasPurgedByHand(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -115,8 +115,8 @@ func TestLeaseThatWasPurgedByHand(t *testing.T) {
 	}
 }
 
-// What a replica alone shows, as one does whose server was killed, is ended though its leader has nothing of
-// it. Seen to fail with purges at the revision that was read alone.
+// What a replica alone shows, as one does whose server was killed, is ended though its leader has
+// nothing of it. Seen to fail with purges at the revision that was read alone.
 func TestPurgeOfWhatTheLeaderDoesNotHave(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -129,9 +129,10 @@ func TestPurgeOfWhatTheLeaderDoesNotHave(t *testing.T) {
 	}
 }
 
-// Two reapers have the slots and a third stands by. Many leases that run out at once are purged, each key
-// once; when the holder of the first slot closes, the second moves up and the third takes its place; and no
-// slot is held after all have closed. Seen to fail with a holder that does not give its slot back.
+// Two reapers have the slots and a third stands by. Many leases that run out at once are purged,
+// each key once; when the holder of the first slot closes, the second moves up and the third takes
+// its place; and no slot is held after all have closed. Seen to fail with a holder that does not
+// give its slot back.
 func TestSlots(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -207,8 +208,8 @@ func TestSecondSlot(t *testing.T) {
 	})
 }
 
-// While the first slot's holder lives and may not purge, as after a reconnect, the second one purges from
-// its own slot. Seen to fail with a second holder that leaves all to the first.
+// While the first slot's holder lives and may not purge, as after a reconnect, the second one
+// purges from its own slot. Seen to fail with a second holder that leaves all to the first.
 func TestSecondSlotWhileTheFirstWaits(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -240,7 +241,8 @@ func TestSecondSlotWhileTheFirstWaits(t *testing.T) {
 	})
 }
 
-// Each lease's end is dealt with when it comes. Seen to fail with a reaper that looks once in a while.
+// Each lease's end is dealt with when it comes. Seen to fail with a reaper that looks once in a
+// while.
 func TestEachEndIsReapedAtOnce(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -274,9 +276,9 @@ func TestEachEndIsReapedAtOnce(t *testing.T) {
 	}
 }
 
-// After an outage a reaper leaves the living a whole TTL, counted from the first write that comes back to it
-// through the stream. The fault is one that no connection tells of. Seen to fail with a proof that outlives
-// the gap.
+// After an outage a reaper leaves the living a whole TTL, counted from the first write that comes
+// back to it through the stream. The fault is one that no connection tells of. Seen to fail with a
+// proof that outlives the gap.
 func TestOutageEndsTheProof(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -308,8 +310,8 @@ func TestOutageEndsTheProof(t *testing.T) {
 	}
 }
 
-// A reaper leaves the living its whole wait after a reconnect, however short its own outage was: another's
-// connection may need 2 s more. Seen to fail with a snapshot that does not end the proof.
+// A reaper leaves the living its whole wait after a reconnect, however short its own outage was:
+// another's connection may need 2 s more. Seen to fail with a snapshot that does not end the proof.
 func TestReaperWaitsAfterAReconnect(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -330,8 +332,9 @@ func TestReaperWaitsAfterAReconnect(t *testing.T) {
 	}
 }
 
-// A reaper whose own heartbeats prove that there was no outage need not wait as long when it takes a slot.
-// Seen to fail with a proof that is not extended, and with one that is extended without grace.
+// A reaper whose own heartbeats prove that there was no outage need not wait as long when it takes
+// a slot. Seen to fail with a proof that is not extended, and with one that is extended without
+// grace.
 func TestSteadyReaperTakesOver(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -354,8 +357,8 @@ func TestSteadyReaperTakesOver(t *testing.T) {
 	}
 }
 
-// A lease that ends before its time says that the server's clock jumped: the living have a TTL to take new
-// ones. Seen to fail with premature returning false.
+// A lease that ends before its time says that the server's clock jumped: the living have a TTL to
+// take new ones. Seen to fail with premature returning false.
 func TestLeaseThatEndsBeforeItsTime(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -375,8 +378,8 @@ func TestLeaseThatEndsBeforeItsTime(t *testing.T) {
 	}
 }
 
-// A lease that outlives its TTL by another one, while the server makes progress, is ended by the reaper: the
-// server's clock jumped back. Seen to fail without endOverdue.
+// A lease that outlives its TTL by another one, while the server makes progress, is ended by the
+// reaper: the server's clock jumped back. Seen to fail without endOverdue.
 func TestLeaseThatDoesNotEnd(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -418,8 +421,8 @@ func (c valveConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// In a full bucket, which has no room for a slot, the dead are purged all the same, and make room. Seen to
-// fail with a reaper that gives up.
+// In a full bucket, which has no room for a slot, the dead are purged all the same, and make room.
+// Seen to fail with a reaper that gives up.
 func TestReapingInAFullBucket(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -439,8 +442,8 @@ func TestReapingInAFullBucket(t *testing.T) {
 	isReaped(t, b, "svc.web.a", 4*holdTime(MinTTL))
 }
 
-// Invariant 9: an entry at a lease's or a slot's key whose headers say that it is a word of the server's is
-// an entry like any other. Seen to fail with a follower that goes by the headers.
+// Invariant 9: an entry at a lease's or a slot's key whose headers say that it is a word of the
+// server's is an entry like any other. Seen to fail with a follower that goes by the headers.
 func TestEntriesThatLookLikeTheServersWords(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -467,7 +470,8 @@ func TestEntriesThatLookLikeTheServersWords(t *testing.T) {
 	isReaped(t, b, "svc.web.a", 2*MinTTL)
 }
 
-// A slot that somebody wrote without a TTL is taken over. Seen to fail with any value taken for a holder's.
+// A slot that somebody wrote without a TTL is taken over. Seen to fail with any value taken for a
+// holder's.
 func TestSlotThatIsNobodys(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))

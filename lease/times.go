@@ -8,8 +8,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// The times of a lease with a TTL. TestTimesFit holds what they must be to each other: a process that
-// lives renews its lease, or takes a new one, before a reaper that proved progress purges what it left.
+// The times of a lease with a TTL. TestTimesFit holds what they must be to each other: a process
+// that lives renews its lease, or takes a new one, before a reaper that proved progress purges what
+// it left.
 
 // beatTime is the time between two heartbeats.
 func beatTime(ttl time.Duration) time.Duration { return ttl / 3 }
@@ -23,8 +24,8 @@ func retryTime(ttl time.Duration) time.Duration { return min(ttl/24, time.Second
 // steadyTime is the longest time between two heartbeats that prove that no outage was in between.
 func steadyTime(ttl time.Duration) time.Duration { return ttl * 5 / 12 }
 
-// slotTTL is the TTL of a reaper slot: shorter than a lease's, so that a slot whose holder died is free
-// before the leases that ended with it. A TTL is in whole seconds.
+// slotTTL is the TTL of a reaper slot: shorter than a lease's, so that a slot whose holder died is
+// free before the leases that ended with it. A TTL is in whole seconds.
 func slotTTL(ttl time.Duration) time.Duration {
 	return max(time.Second, (ttl / 2).Truncate(time.Second))
 }
@@ -39,8 +40,9 @@ func echoGap(ttl time.Duration) time.Duration { return ttl * 3 / 8 }
 // leases. nats.go waits 2 s between two attempts to connect.
 func holdTime(ttl time.Duration) time.Duration { return max(ttl, 3*time.Second) }
 
-// graceTime is how long a reaper that has just come leaves the dead alone if its own heartbeats prove that
-// there was no outage: the server's clock may have jumped, and the living find out by a heartbeat.
+// graceTime is how long a reaper that has just come leaves the dead alone if its own heartbeats
+// prove that there was no outage: the server's clock may have jumped, and the living find out by a
+// heartbeat.
 func graceTime(ttl time.Duration) time.Duration { return max(ttl/2, 1500*time.Millisecond) }
 
 // standbyTime is the longest time between two looks for a free slot.

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A process that lives renews its lease in time after the longest outage that a proof does not notice, and
-// takes a new one within half a TTL after a longer one. Seen to fail with answers that are waited for half
-// a TTL.
+// A process that lives renews its lease in time after the longest outage that a proof does not
+// notice, and takes a new one within half a TTL after a longer one. Seen to fail with answers that
+// are waited for half a TTL.
 func TestTimesFit(t *testing.T) {
 	for ttl := MinTTL; ttl <= MaxTTL; ttl += max(time.Second, ttl/10).Truncate(time.Second) {
 		try := answerTime(ttl) + retryTime(ttl)

@@ -300,12 +300,13 @@ func (s *session) control(msg *nats.Msg) {
 	s.flush()
 }
 
-// finishSnapshot hands over the snapshot, if it is complete. A key that is written while the snapshot
-// is read comes behind it, and the server may then count nothing as pending before it has come. So if a
-// key has not come in its place, or one is missing that the view knows, the leader is asked for the last
-// revision under the filters: the snapshot is complete when the consumer has come so far. A heartbeat that
-// says that nothing is on its way answers the same. With several replicas the one that is read may lag
-// behind: the next message or heartbeat says how far it has come since.
+// finishSnapshot hands over the snapshot, if it is complete. A key that is written while the
+// snapshot is read comes behind it, and the server may then count nothing as pending before it has
+// come. So if a key has not come in its place, or one is missing that the view knows, the leader is
+// asked for the last revision under the filters: the snapshot is complete when the consumer has
+// come so far. A heartbeat that says that nothing is on its way answers the same. With several
+// replicas the one that is read may lag behind: the next message or heartbeat says how far it has
+// come since.
 func (s *session) finishSnapshot() {
 	if s.complete || s.pending > 0 || s.horizon < s.need {
 		return
@@ -426,8 +427,8 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 	}
 }
 
-// probe waits until the server has sent what it had for the connection. A heartbeat may wait behind a
-// long queue of other messages: a consumer is silent only if its heartbeat is not among them.
+// probe waits until the server has sent what it had for the connection. A heartbeat may wait behind
+// a long queue of other messages: a consumer is silent only if its heartbeat is not among them.
 func (s *session) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.view.cfg.Patience)
 	defer cancel()

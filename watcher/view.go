@@ -65,18 +65,18 @@ type Config struct {
 	Read func(Change) any
 	// Missing is called when the bucket is not there; where it makes the bucket, the view goes on at once.
 	Missing func(context.Context) error
-	// Ends says that Apply is told of the end of a key, as by a delete or a marker, also if the view
-	// never saw the key's value.
+	// Ends says that Apply is told of the end of a key, as by a delete or a marker, also if the
+	// view never saw the key's value.
 	Ends bool
 	// Name is how the names of its consumers begin, followed by a dash; "view" if it is empty.
 	Name string
 	// Leader says that a mirror is not read, however near it is.
 	Leader bool
-	// Heartbeat is how often an idle consumer says that it is there; a consumer that falls silent is
-	// noticed after 2.25 of these. 750 ms if it is 0.
+	// Heartbeat is how often an idle consumer says that it is there; a consumer that falls silent
+	// is noticed after 2.25 of these. 750 ms if it is 0.
 	Heartbeat time.Duration
-	// Patience is how long an answer may take on a connection that is busy with other traffic before
-	// the connection is in doubt. 15 s if it is 0.
+	// Patience is how long an answer may take on a connection that is busy with other traffic
+	// before the connection is in doubt. 15 s if it is 0.
 	Patience time.Duration
 	// MaxValue is the longest value that is kept, in bytes: of one that is longer nothing is, from when it is received. 0 is no bound.
 	MaxValue int
@@ -159,9 +159,9 @@ func (v *View) Watch(filter string) {
 	}
 }
 
-// WatchSoon adds a key for a caller that is about to write it. Keys that are added within a moment share
-// one new consumer. If the consumer reads the key already, as one of many filters does, none is made:
-// what the key held before is shown with the next snapshot.
+// WatchSoon adds a key for a caller that is about to write it. Keys that are added within a moment
+// share one new consumer. If the consumer reads the key already, as one of many filters does, none
+// is made: what the key held before is shown with the next snapshot.
 func (v *View) WatchSoon(key string) {
 	if first, covered := v.add(key); first {
 		ring(v.widen) // there is no session to look for it

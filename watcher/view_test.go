@@ -683,9 +683,10 @@ func TestServerThatLostItsLastWrites(t *testing.T) {
 	}
 }
 
-// A key that ended by itself between the making of a consumer and its sending never comes, and under
-// constant changes no heartbeat says so: the snapshot does without it once the consumer has come as far as
-// the leader. Seen to fail with snapshots that wait for as many keys as were counted.
+// A key that ended by itself between the making of a consumer and its sending never comes, and
+// under constant changes no heartbeat says so: the snapshot does without it once the consumer has
+// come as far as the leader. Seen to fail with snapshots that wait for as many keys as were
+// counted.
 func TestSnapshotOfAKeyThatEnded(t *testing.T) {
 	t.Parallel()
 	v, _, b := newView(t, natstest.Start(t))
@@ -774,8 +775,9 @@ func (c slowConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A consumer whose heartbeats wait behind other messages of the same connection is not silent: the view asks
-// the connection, and goes on. Seen to fail with a view that is made anew as soon as it hears nothing.
+// A consumer whose heartbeats wait behind other messages of the same connection is not silent: the
+// view asks the connection, and goes on. Seen to fail with a view that is made anew as soon as it
+// hears nothing.
 func TestViewOnABusyConnection(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -832,8 +834,8 @@ func TestViewOnABusyConnection(t *testing.T) {
 	}
 }
 
-// A restart of the server, which ends the consumer, is noticed by the connection and not by silence alone.
-// Seen to fail with a session that goes on when the connection comes back.
+// A restart of the server, which ends the consumer, is noticed by the connection and not by silence
+// alone. Seen to fail with a session that goes on when the connection comes back.
 func TestReconnectIsNoSilence(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -853,8 +855,8 @@ func TestReconnectIsNoSilence(t *testing.T) {
 	natstest.Eventually(t, silence(beat)/2, func() error { return m.is(map[string]string{"svc.a.1": "x"}) })
 }
 
-// A filter that is added while the first snapshot is read waits for it: a session that began over with each
-// of many filters would show nothing at all. Seen to fail with sessions that end at once.
+// A filter that is added while the first snapshot is read waits for it: a session that began over
+// with each of many filters would show nothing at all. Seen to fail with sessions that end at once.
 func TestFilterAddedDuringTheFirstSnapshot(t *testing.T) {
 	t.Parallel()
 	_, _, b := newView(t, natstest.Start(t))

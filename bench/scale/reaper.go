@@ -19,7 +19,8 @@ import (
 // reaperVariable tells a process that it is to reap, and where.
 const reaperVariable = "KVREGISTRY_BENCH_REAPER"
 
-// reaper is a registry in a process of its own, so that the cost of holding a slot can be told apart.
+// reaper is a registry in a process of its own, so that the cost of holding a slot can be told
+// apart.
 type reaper struct {
 	cmd *exec.Cmd
 	in  io.Closer // whose end ends it

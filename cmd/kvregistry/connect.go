@@ -24,6 +24,8 @@ func lasting(name string, log *slog.Logger) []nats.Option {
 		nats.Name(name),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(100 * time.Millisecond),
+		nats.PingInterval(3 * time.Second), // as kvregistry.Dial
+		nats.MaxPingsOutstanding(2),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { // the default one prints
 			log.Warn("nats", "error", err)
 		}),

@@ -11,8 +11,8 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// The command purges what a dead process left in a tenant whose other processes do not reap, and gives its
-// slot back when it is stopped. Seen to fail with a registry WithoutReaping.
+// The command purges what a dead process left in a tenant whose other processes do not reap, and
+// gives its slot back when it is stopped. Seen to fail with a registry WithoutReaping.
 func TestReaper(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -1,10 +1,10 @@
-// Program clockserver is a nats-server for a test of the clock: it is built with a standard library whose
-// wall clock is off by time.Jump seconds.
+// Program clockserver is a nats-server for a test of the clock: it is built with a standard library
+// whose wall clock is off by time.Jump seconds.
 //
 //	clockserver a-folder
 //
-// It prints its URL. Each number that it reads on its standard input is how many seconds its clock jumps by.
-// It ends with its standard input.
+// It prints its URL. Each number that it reads on its standard input is how many seconds its clock
+// jumps by. It ends with its standard input.
 package main
 
 import (
