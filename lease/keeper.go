@@ -106,7 +106,8 @@ type Keeper struct {
 	failure error         // why the last grant failed
 	tries   uint64        // grants that failed so far
 	renewed time.Time     // when the last acknowledged write was begun
-	proof   proof         // by the acknowledged writes
+	proof   proof         // by the acknowledged writes on one connection
+	lives   uint64        // the connection's number of reconnects then
 }
 
 // NewKeeper makes a keeper. It takes a lease when it is first asked for one; [Keeper.Close] ends it. The
@@ -215,7 +216,18 @@ func (k *Keeper) Started() bool {
 func (k *Keeper) Steady() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.current != nil && k.proof.holds(time.Now(), holdTime(k.cfg.TTL))
+	return k.current != nil && k.lives == k.bucket.Conn().Stats().Reconnects &&
+		k.proof.holds(time.Now(), holdTime(k.cfg.TTL))
+}
+
+// prove takes an acknowledged write. After a reconnect the proof begins again: the server may have been
+// restarted, and another process's connection may take longer to come back. The caller holds k.mu.
+func (k *Keeper) prove(begun time.Time) {
+	if lives := k.bucket.Conn().Stats().Reconnects; k.lives != lives {
+		k.lives = lives
+		k.proof.lose()
+	}
+	k.proof.add(begun, time.Now())
 }
 
 // Renewed is when the last acknowledged heartbeat was begun, or zero.
@@ -354,7 +366,7 @@ func (k *Keeper) granting(l *Lease, begun time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.current, k.failure, k.renewed = l, nil, begun
-	k.proof.add(begun, time.Now())
+	k.prove(begun)
 	close(k.granted)
 }
 
@@ -541,7 +553,7 @@ func (k *Keeper) acknowledged(l *Lease, began time.Time) {
 	l.asked = time.Time{}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.proof.add(began, time.Now())
+	k.prove(began)
 	if began.After(k.renewed) {
 		k.renewed = began
 	}

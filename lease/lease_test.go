@@ -199,7 +199,7 @@ func fullBucket(t *testing.T, s *natstest.Server, first func(*tenant.Bucket)) *t
 }
 
 // Heartbeats prove that there was no outage once they have been acknowledged in time for a TTL, and
-// not right after an outage. Seen to fail with a keeper that is steady from the start.
+// not right after an outage or a reconnect. Seen to fail with a keeper that is steady from the start.
 func TestKeeperIsNotSteadyAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -213,6 +213,20 @@ func TestKeeperIsNotSteadyAfterAnOutage(t *testing.T) {
 			return errors.New("not steady")
 		}
 		return nil
+	}
+	natstest.Eventually(t, 3*holdTime(MinTTL), steady)
+	if err := k.bucket.Conn().ForceReconnect(); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, MinTTL, func() error {
+		if k.Steady() {
+			return errors.New("steady in spite of a reconnect")
+		}
+		return nil
+	})
+	held(t, k)
+	if k.Steady() {
+		t.Error("steady right after a reconnect")
 	}
 	natstest.Eventually(t, 3*holdTime(MinTTL), steady)
 	s.Outage(MinTTL + time.Second)
