@@ -396,7 +396,9 @@ func (c *cache) skip(s sighting) {
 	n := c.skipped.Add(1)
 	if n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th …: a flood of them is no flood of log lines
 		_, id, _ := tenant.ParseServiceKey(s.Key)
-		c.log.Warn("kvregistry: skipped a record that can't be read", "key", plain(s.Key), "service", plain(s.name), "instance", plain(id), "revision", s.Revision, "cause", plain(s.err.Error()), "skipped", n)
+		log := c.log.With("key", plain(s.Key), "service", plain(s.name), "instance", plain(id), "revision", s.Revision,
+			"cause", plain(s.err.Error()), "skipped", n)
+		go log.Warn("kvregistry: skipped a record that can't be read") // ends with the handler, which may call back
 	}
 	if svc := c.find(s.name); svc != nil && !errors.Is(s.err, errNotKey) {
 		c.doubt(svc, s)

@@ -294,8 +294,9 @@ func (r *Registry) leaseLost(_ *lease.Lease, err error) {
 
 func (r *Registry) tellFenced(s Service) {
 	err := fmt.Errorf("%w: %q of service %q", ErrFenced, s.ID, s.Name)
-	r.opt.logger.Warn("kvregistry: a newer registration of the same id took over", "service", plain(s.Name), "instance", plain(s.ID))
 	r.tellOwn(Event{Kind: Fenced, Service: s, Err: err}, func() {
+		r.opt.logger.Warn("kvregistry: a newer registration of the same id took over",
+			"service", plain(s.Name), "instance", plain(s.ID))
 		for _, f := range r.opt.onFenced {
 			f(s)
 		}
@@ -403,9 +404,11 @@ func (r *Registry) stop(ctx context.Context) error {
 	r.life.Lock()
 	r.cancel()
 	r.life.Unlock()
-	r.reaper.Close()
-	r.view.Close()
-	r.lines.view.Close()
+	var parts sync.WaitGroup
+	for _, end := range []func(){r.reaper.Close, r.view.Close, r.lines.view.Close} {
+		parts.Go(end)
+	}
+	parts.Wait()
 	r.wg.Wait()
 	if r.file != nil {
 		r.saveFile()

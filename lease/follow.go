@@ -1,8 +1,10 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -13,7 +15,7 @@ import (
 // follow begins to follow the bucket with a new index.
 func (r *Reaper) follow() *watcher.View {
 	r.mu.Lock()
-	r.index, r.proof, r.free = newIndex(), proof{gap: echoGap(r.cfg.TTL)}, false
+	r.index, r.proof, r.free = newIndex(), proof{gap: echoGap(r.cfg.TTL)}, true
 	r.mu.Unlock()
 	return r.view(r.apply)
 }
@@ -67,7 +69,11 @@ func (r *Reaper) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	if snapshot != nil {
 		r.proof.lose()
 		ring(r.renews)
+		if snapshot.Reset { // every key comes again
+			r.index = newIndex()
+		}
 	}
+	chain := r.proof.first
 	for _, ch := range changes {
 		if isSlot(ch.Key) {
 			r.seeSlot(ch, now, snapshot != nil)
@@ -77,7 +83,8 @@ func (r *Reaper) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 			see(r.index, ch, now.Add(holdTime(r.cfg.TTL)))
 		}
 	}
-	if len(r.index.doomed) > 0 {
+	if r.index.news || r.proof.first != chain {
+		r.index.news = false
 		ring(r.work)
 	}
 }
@@ -112,11 +119,11 @@ func (r *Reaper) seeSlot(ch watcher.Change, now time.Time, snapshot bool) {
 func (r *Reaper) seeLease(id string, ch watcher.Change, now time.Time, snapshot bool) {
 	switch ch.Op {
 	case tenant.Put:
-		r.index.renew(id, ch.Revision, ch.TTL, now, !snapshot)
+		r.index.renew(id, ch.Revision, cmp.Or(ch.TTL, r.cfg.TTL), now, !snapshot)
 	case tenant.Expire:
 		if h := r.index.leases[id]; h != nil && h.premature(now) {
 			r.proof.lose()
-			r.doubt = now
+			r.doubt, r.most = now, max(r.most, h.ttl)
 		}
 		due := now
 		if r.slot.Load() > 1 {
@@ -124,7 +131,11 @@ func (r *Reaper) seeLease(id string, ch watcher.Change, now time.Time, snapshot 
 		}
 		r.index.end(id, due)
 	default:
-		r.index.end(id, now.Add(holdTime(r.cfg.TTL)))
+		ttl := r.cfg.TTL
+		if h := r.index.leases[id]; h != nil { // its owner finds out by its next heartbeat
+			ttl = max(ttl, h.ttl)
+		}
+		r.index.end(id, now.Add(holdTime(ttl)))
 	}
 }
 
@@ -177,6 +188,9 @@ func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
 		}
 	}
 	x, err := r.readAll(ctx)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil, nil // a bucket that takes so long to read is not read in vain again and again
+	}
 	if err != nil {
 		return nil, err
 	}

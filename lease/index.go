@@ -10,8 +10,9 @@ import (
 // so when a lease's end comes, it has every key that was written under that lease before.
 type index struct {
 	leases map[string]*holding
-	of     map[string]string // the lease that a key lives by
-	doomed map[string]*holding
+	of     map[string]string   // the lease that a key lives by
+	doomed map[string]*holding // those that do not live and hold keys
+	news   bool                // a lease was doomed; its reader clears it
 }
 
 // holding is what is known of one lease.
@@ -64,6 +65,7 @@ func (x *index) end(id string, due time.Time) {
 		h.state, h.due = ended, due
 	}
 	x.settle(id, h)
+	x.news = true
 }
 
 // put takes a key that names a lease. If that one is not known to live, the key is doomed from late
@@ -77,9 +79,9 @@ func (x *index) put(key, id string, rev uint64, late time.Time) {
 		h.keys = map[string]uint64{}
 	}
 	h.keys[key], x.of[key] = rev, id
-	if h.state != live {
+	if _, waits := x.doomed[id]; h.state != live && !waits {
 		h.due = late
-		x.doomed[id] = h
+		x.doomed[id], x.news = h, true
 	}
 }
 
@@ -107,6 +109,14 @@ func (x *index) settle(id string, h *holding) {
 	}
 }
 
+// forget makes a lease one whose key was never seen. If no renewal comes, it is to be sealed from late on.
+func (x *index) forget(id string, late time.Time) {
+	if h := x.leases[id]; h != nil && h.state == live {
+		h.state, h.due = unknown, late
+		x.settle(id, h)
+	}
+}
+
 // premature reports whether a lease has ended long before its time by this process's clock, as when
 // the server's clock jumped forward.
 func (h *holding) premature(now time.Time) bool {
@@ -118,6 +128,9 @@ func (h *holding) premature(now time.Time) bool {
 func (h *holding) overdue(now time.Time) bool {
 	return h.state == live && h.ttl > 0 && now.Sub(h.renewed) > 2*h.ttl
 }
+
+// sealMost is how many leases are sealed in one round.
+const sealMost = 512
 
 // due are the keys of ended leases that may be purged, the leases of which no key was ever seen,
 // and when the next ones are due; zero if there are none. Each is due again after purgeRetry, or at
@@ -131,6 +144,10 @@ func (x *index) due(now, late time.Time) (keys []tenant.Entry, unseen []string, 
 			continue
 		}
 		if h.state == unknown {
+			if len(unseen) == sealMost {
+				next = now
+				continue
+			}
 			h.due = late
 			unseen = append(unseen, id)
 			continue

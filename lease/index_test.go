@@ -42,6 +42,16 @@ func TestIndex(t *testing.T) {
 			x.drop("a")
 			x.end("L", now)
 		}, nil, nil, 0},
+		"an end comes twice": {func(x *index) {
+			x.renew("L", 1, time.Second, now, true)
+			x.put("a", "L", 2, late)
+			x.end("L", late)
+			x.end("L", now)
+		}, []string{"a"}, nil, 1},
+		"many late keys": {func(x *index) {
+			x.put("a", "L", 2, now)
+			x.put("b", "L", 3, late)
+		}, nil, []string{"L"}, 1},
 		"an end is final": {func(x *index) {
 			x.renew("L", 1, time.Second, now, true)
 			x.put("a", "L", 2, late)

@@ -39,7 +39,7 @@ func (r *Reaper) reap(ctx context.Context) {
 func (r *Reaper) reapOnce(ctx context.Context) (wait time.Duration, err error) {
 	now := time.Now()
 	r.mu.Lock()
-	hold := holdTime(r.cfg.TTL)
+	hold := holdTime(max(r.cfg.TTL, r.most))
 	wait = hold
 	switch {
 	case len(r.index.doomed) == 0:
@@ -53,6 +53,7 @@ func (r *Reaper) reapOnce(ctx context.Context) (wait time.Duration, err error) {
 		r.mu.Unlock()
 		return wait, nil
 	}
+	r.most = 0
 	keys, unseen, leases, next := r.index.due(now, now.Add(hold))
 	r.mu.Unlock()
 	if !next.IsZero() {
@@ -61,10 +62,9 @@ func (r *Reaper) reapOnce(ctx context.Context) (wait time.Duration, err error) {
 	if len(keys) > 0 {
 		wait = min(wait, purgeRetry)
 	}
-	err = r.seal(ctx, unseen)
-	purged, purgeErr := r.bucket.PurgeAt(ctx, keys)
+	purged, err := r.bucket.PurgeAt(ctx, keys)
 	r.note(leases, purged)
-	return wait, errors.Join(err, purgeErr)
+	return wait, errors.Join(err, r.seal(ctx, unseen))
 }
 
 // note counts and logs what was purged.
@@ -127,8 +127,11 @@ func (r *Reaper) endOverdue(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, err := range errs {
-		if err == nil {
+		switch {
+		case err == nil:
 			r.index.end(ids[i], now)
+		case errors.Is(err, tenant.ErrConflict): // renewed a moment ago, or its key is gone without a trace
+			r.index.forget(ids[i], now.Add(holdTime(r.cfg.TTL)))
 		}
 	}
 }

@@ -46,10 +46,11 @@ type Reaper struct {
 	mu    sync.Mutex // guards what follows
 	index *index     // nil while it stands by
 	proof proof
-	doubt time.Time // when the server's clock was last seen to jump
-	beat  string    // what the last renewal of the slot says
-	begun time.Time // when that one was begun
-	free  bool      // the first slot is free, as far as the stream says
+	doubt time.Time     // when the server's clock was last seen to jump
+	most  time.Duration // the longest TTL of a lease that ended by such a jump, until a proof outlasts it
+	beat  string        // what the last renewal of the slot says
+	begun time.Time     // when that one was begun
+	free  bool          // the first slot is free, as far as the stream has said
 }
 
 // sight is a slot's value as it was last looked at.
@@ -116,6 +117,8 @@ func (r *Reaper) run() {
 				r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
 			} else if purged > 0 {
 				wait = 0
+			} else { // each of those that stand by reads the bucket
+				wait *= 4
 			}
 		case err != nil:
 			r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
@@ -251,15 +254,18 @@ func (r *Reaper) keep(slot int, rev uint64) {
 		switch {
 		case err == nil:
 			rev = next
-		case errors.Is(err, tenant.ErrPermission):
+		case errors.Is(err, tenant.ErrPermission), errors.Is(err, tenant.ErrStorageFull):
 			return
 		}
 	}
 }
 
+// giveTime bounds the end of a slot's key, which ends by its TTL otherwise.
+const giveTime = 500 * time.Millisecond
+
 // give ends a slot's key, so that another process finds it free.
 func (r *Reaper) give(slot int, rev uint64) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), answerTime(r.cfg.TTL))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), giveTime)
 	defer cancel()
 	_, _ = r.bucket.Write(ctx, tenant.Write{Key: tenant.SlotKey(slot), Op: tenant.Purge, If: tenant.At(rev)})
 }

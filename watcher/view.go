@@ -642,7 +642,7 @@ func (v *View) usable(mirror *tenant.Mirror, info *jetstream.StreamInfo) bool {
 	defer v.mu.Unlock()
 	strayed := !mirror.Of.Equal(info.Created) || mirror.Last > info.State.LastSeq
 	if strayed && !v.strayed {
-		v.cfg.Logger.Warn("kvregistry: the mirror is of a bucket that is no more, reading from the hub; make it anew")
+		v.log(slog.LevelWarn, "kvregistry: the mirror is of a bucket that is no more, reading from the hub; make it anew")
 	}
 	v.strayed = strayed
 	return !strayed && !v.doubted && mirror.Fresh()
@@ -656,12 +656,17 @@ func (v *View) show(fs filters) {
 	maps.DeleteFunc(v.shown, func(f string, _ struct{}) bool { return !v.wanted.covers(f) }) // taken back meanwhile
 }
 
+// log logs a line while locks are held: a handler may call back.
+func (v *View) log(level slog.Level, line string) {
+	v.wg.Go(func() { v.cfg.Logger.Log(context.WithoutCancel(v.ctx), level, line) })
+}
+
 // advanced wakes who waits for a snapshot.
 func (v *View) advanced() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.failure != nil {
-		v.cfg.Logger.Info("kvregistry: view is current again")
+		v.log(slog.LevelInfo, "kvregistry: view is current again")
 	}
 	v.failure, v.doubted = nil, false
 	v.applied = maps.Clone(v.shown)
