@@ -138,8 +138,10 @@ func heap() uint64 {
 // look looks the service up.
 func look(b *testing.B, reg *kvregistry.Registry) {
 	b.Helper()
-	if snap, err := reg.SnapshotContext(b.Context(), "web"); err != nil || snap.Len() != many {
-		b.Fatal("not all instances:", snap.Len(), err)
+	snap, err := reg.SnapshotContext(b.Context(), "web")
+	try(b, err)
+	if snap.Len() != many {
+		b.Fatal("not all instances:", snap.Len())
 	}
 }
 
