@@ -63,6 +63,7 @@ type Bucket struct {
 	own     domain                 // the connection's JetStream
 	leads   atomic.Pointer[domain] // where the bucket's leader is: own, or the hub's where own has a mirror only
 	name    string
+	subject string // what the subjects of its keys begin with
 	cfg     Config
 	reached atomic.Bool // by the first Ensure that succeeds
 
@@ -92,7 +93,7 @@ func New(nc *nats.Conn, tenant string, cfg Config) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tenant: %w", err)
 	}
-	b := &Bucket{nc: nc, own: domain{ownAPI, js}, name: name, cfg: cfg, tries: tries{all: map[*try]struct{}{}}}
+	b := &Bucket{nc: nc, own: domain{ownAPI, js}, name: name, subject: "$KV." + name + ".", cfg: cfg, tries: tries{all: map[*try]struct{}{}}}
 	b.leads.Store(&b.own)
 	b.room.turn = make(chan struct{}, 1)
 	b.room.turn <- struct{}{}
@@ -106,11 +107,11 @@ func (b *Bucket) Name() string { return b.name }
 func (b *Bucket) Stream() string { return "KV_" + b.name }
 
 // Subject is the subject that a key, or a filter of keys, has in the stream.
-func (b *Bucket) Subject(key string) string { return "$KV." + b.name + "." + key }
+func (b *Bucket) Subject(key string) string { return b.subject + key }
 
 // Key is the inverse of [Bucket.Subject].
 func (b *Bucket) Key(subject string) string {
-	return strings.TrimPrefix(subject, "$KV."+b.name+".")
+	return strings.TrimPrefix(subject, b.subject)
 }
 
 // JetStream asks the bucket's leader: that of the hub, where the connection's own JetStream has a mirror.

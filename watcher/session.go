@@ -136,8 +136,9 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 		return nil, nil, v.bucket.Explain(ctx, err)
 	}
 	made := consumer.CachedInfo()
-	s.pending, s.keys = made.NumPending, map[string]struct{}{}
+	s.pending = made.NumPending
 	s.expected = int(made.NumPending + made.Delivered.Consumer) // what was sent already waits for s.mu
+	s.keys, s.batch = make(map[string]struct{}, s.expected), make([]Change, 0, s.expected)
 	s.finishSnapshot()
 	return s, sub, nil
 }
@@ -230,7 +231,7 @@ func (s *session) receive(msg *nats.Msg) {
 	s.came = s.heard
 	s.horizon = meta.Sequence.Stream
 	if s.horizon >= s.first {
-		s.batch = append(s.batch, s.view.changeOf(msg, meta.Sequence.Stream))
+		s.batch = append(s.batch, s.view.changeOf(msg, s.horizon))
 	}
 	switch {
 	case !s.complete:

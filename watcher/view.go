@@ -491,9 +491,9 @@ func (v *View) outdated(from origin) bool {
 func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
 	v.keys.Lock()
 	defer v.keys.Unlock()
-	last := make(map[string]Change, len(entries))
-	for _, e := range entries { // a key may be there twice, where it changed while it was read
-		last[e.Key] = e
+	last := make(map[string]*Change, len(entries))
+	for i := range entries { // a key may be there twice, where it changed while it was read
+		last[entries[i].Key] = &entries[i]
 	}
 	reset := v.restarted(from) || !from.lags() && v.wentBack(last)
 	if reset {
@@ -503,35 +503,44 @@ func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
 	}
 	v.origin = from
 	v.note(entries, reset)
-	var gone []Change
-	for key := range v.revs {
-		if e, ok := last[key]; !ok {
-			gone = append(gone, Change{Key: key, Op: tenant.Purge})
-		} else if e.Op != tenant.Put {
-			gone = append(gone, e)
-		}
-	}
-	slices.SortFunc(gone, func(a, b Change) int { return int(a.Revision) - int(b.Revision) })
-	var changes []Change
-	for _, e := range entries {
-		if last[e.Key].Revision != e.Revision {
+	changes := v.gone(last)
+	changes = slices.Grow(changes, len(entries))
+	for i := range entries {
+		e := &entries[i]
+		if last[e.Key] != e {
 			continue
 		}
 		if _, known := v.revs[e.Key]; e.Op == tenant.Put || !known {
-			changes = append(changes, e)
+			changes = append(changes, *e)
 		}
+	}
+	if len(v.revs) == 0 {
+		v.revs = make(map[string]uint64, len(changes))
 	}
 	if !from.mirror {
 		v.confirm(time.Now())
 	}
 	v.show(fs)
-	v.apply(append(gone, changes...), &Snapshot{UpTo: upTo, Reset: reset})
+	v.apply(changes, &Snapshot{UpTo: upTo, Reset: reset})
 	v.advanced()
+}
+
+// gone are the ends, in order, of the known keys that have no value in a snapshot, of which last has the last change of each key. The caller holds v.keys.
+func (v *View) gone(last map[string]*Change) (gone []Change) {
+	for key := range v.revs {
+		if e, ok := last[key]; !ok {
+			gone = append(gone, Change{Key: key, Op: tenant.Purge})
+		} else if e.Op != tenant.Put {
+			gone = append(gone, *e)
+		}
+	}
+	slices.SortFunc(gone, func(a, b Change) int { return cmp.Compare(a.Revision, b.Revision) })
+	return gone
 }
 
 // wentBack reports whether a key is at a revision below the one that was seen of it: the server lost its last writes, as a power cut
 // can make it, and has written others since. The caller holds v.keys.
-func (v *View) wentBack(last map[string]Change) bool {
+func (v *View) wentBack(last map[string]*Change) bool {
 	for key, rev := range v.revs {
 		if e, ok := last[key]; ok && e.Revision < rev {
 			return true
@@ -555,12 +564,24 @@ func (v *View) note(changes []Change, reset bool) {
 	if reset {
 		clear(v.seen)
 	}
-	for _, c := range changes {
-		for _, f := range [...]string{c.Key, parent(c.Key), root(c.Key), tenant.AllKeys} {
-			if _, ok := v.wanted[f]; ok {
-				v.seen[f] = max(v.seen[f], c.Revision)
-			}
+	siblings := map[string]uint64{} // the highest of those that have all but the last token in common
+	for i := range changes {
+		key, rev := changes[i].Key, changes[i].Revision
+		v.noteUnder(key, rev)
+		common := key[:strings.LastIndexByte(key, '.')+1]
+		siblings[common] = max(siblings[common], rev)
+	}
+	for common, rev := range siblings {
+		for _, f := range [...]string{parent(common), root(common), tenant.AllKeys} {
+			v.noteUnder(f, rev)
 		}
+	}
+}
+
+// noteUnder is note for one filter. The caller holds v.mu.
+func (v *View) noteUnder(f string, rev uint64) {
+	if _, ok := v.wanted[f]; ok {
+		v.seen[f] = max(v.seen[f], rev)
 	}
 }
 
