@@ -30,7 +30,7 @@ func smallCache(t *testing.T) (c *cache, see func(service string, id int, op ten
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.apply([]sighting{sight(watcher.Change{Key: key, Value: value, Revision: rev, Op: op}, DefaultMaxRecord)}, nil)
+		c.apply([]*sighting{sight(watcher.Change{Key: key, Value: value, Revision: rev, Op: op}, DefaultMaxRecord)}, nil)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestDoubtKeepsNoValue(t *testing.T) {
 	before := heap()
 	for i := range 100 {
 		value := fmt.Appendf(nil, `{"format":2,"lease":"L","instance":{"id":"0","name":"a","version":%q}}`, strings.Repeat("x", 60_000))
-		c.apply([]sighting{sight(watcher.Change{Key: "svc.a.0", Value: value, Revision: uint64(10 + i)}, DefaultMaxRecord)}, nil)
+		c.apply([]*sighting{sight(watcher.Change{Key: "svc.a.0", Value: value, Revision: uint64(10 + i)}, DefaultMaxRecord)}, nil)
 	}
 	if grown := heap() - before; grown > 2<<20 {
 		t.Errorf("the process grew by %d MB", grown>>20)

@@ -179,16 +179,16 @@ func (c *cache) tell(e Event) {
 // sighting is a change together with what its value says.
 type sighting struct {
 	watcher.Change
-	name string
-	rec  record
-	err  error // why a put's value can't be read
+	name, id string // as the key says
+	rec      record
+	err      error // why a put's value can't be read
 }
 
 // sight reads a change. A value that is longer than a record may be is not even looked at.
-func sight(ch watcher.Change, most int) sighting {
-	s := sighting{Change: ch}
+func sight(ch watcher.Change, most int) *sighting {
+	s := &sighting{Change: ch}
 	var ok bool
-	if s.name, _, ok = tenant.ParseServiceKey(ch.Key); !ok {
+	if s.name, s.id, ok = tenant.ParseServiceKey(ch.Key); !ok {
 		s.err = errNotKey
 	} else if ch.Op == tenant.Put && max(ch.Long, len(ch.Value)) > most {
 		s.err = errLong
@@ -200,7 +200,7 @@ func sight(ch watcher.Change, most int) sighting {
 
 // apply brings a batch of changes into the snapshots, one new snapshot per service that changed, and tells
 // the readers. With a whole snapshot, the services that it covers are there from now on.
-func (c *cache) apply(seen []sighting, snapshot *watcher.Snapshot) {
+func (c *cache) apply(seen []*sighting, snapshot *watcher.Snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if snapshot != nil && snapshot.Reset {
@@ -214,12 +214,12 @@ func (c *cache) apply(seen []sighting, snapshot *watcher.Snapshot) {
 	var events []Event
 	for _, s := range seen {
 		if s.err != nil {
-			c.skip(s)
+			c.skip(s, s.err)
 			continue
 		}
 		svc := c.find(s.name)
-		if s.err = c.overflows(svc, s); s.err != nil {
-			c.skip(s)
+		if err := c.overflows(svc, s); err != nil {
+			c.skip(s, err)
 			c.view.Again(s.Key)
 			continue
 		}
@@ -278,7 +278,7 @@ func (c *cache) publish(svc *service) {
 
 // addSeen makes the services that nobody asked for by name, where everything is observed. The caller holds
 // c.mu.
-func (c *cache) addSeen(seen []sighting) {
+func (c *cache) addSeen(seen []*sighting) {
 	if _, all := c.observed[Everything]; !all {
 		return
 	}
@@ -293,7 +293,7 @@ func (c *cache) addSeen(seen []sighting) {
 }
 
 // overflows says why an instance is not kept, nil where it is. The caller holds c.mu.
-func (c *cache) overflows(svc *service, s sighting) error {
+func (c *cache) overflows(svc *service, s *sighting) error {
 	if s.Op != tenant.Put {
 		return nil
 	}
@@ -304,8 +304,7 @@ func (c *cache) overflows(svc *service, s sighting) error {
 		}
 		return nil
 	}
-	_, id, _ := tenant.ParseServiceKey(s.Key)
-	if svc.count < c.most.instances || svc.list.find(id) != nil {
+	if svc.count < c.most.instances || svc.list.find(s.id) != nil {
 		return nil
 	}
 	return errMany
@@ -342,12 +341,11 @@ func (c *cache) sync() (events []Event) {
 }
 
 // change brings one change into a service's list, and says what there is to tell of it. The caller holds c.mu.
-func (c *cache) change(svc *service, s sighting) (Event, bool) {
+func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 	svc.revision = max(svc.revision, s.Revision)
 	delete(c.suspect, s.Key)
-	_, id, _ := tenant.ParseServiceKey(s.Key)
 	_, dead := c.dead[s.rec.Lease]
-	switch was := svc.list.find(id); {
+	switch was := svc.list.find(s.id); {
 	case s.Op == tenant.Put && !dead:
 		now := s.rec.Instance.compact(svc.name)
 		svc.list = svc.list.with(c.batch, now)
@@ -357,7 +355,7 @@ func (c *cache) change(svc *service, s sighting) (Event, bool) {
 		}
 		return Event{Kind: Updated, Service: *now}, !was.same(now)
 	case was != nil:
-		svc.list = svc.list.without(c.batch, id)
+		svc.list = svc.list.without(c.batch, s.id)
 		svc.count--
 		kind := Expired
 		if s.Op == tenant.Delete {
@@ -377,36 +375,34 @@ const amends = time.Second
 func (s *sighting) traceless() bool { return s.Op == tenant.Purge && s.Revision == 0 }
 
 // doubt leaves an instance to its owner's amends, and reports whether it is one that is there. The caller holds c.mu.
-func (c *cache) doubt(svc *service, s sighting) bool {
-	_, id, _ := tenant.ParseServiceKey(s.Key)
-	if svc.list.find(id) == nil {
+func (c *cache) doubt(svc *service, s *sighting) bool {
+	if svc.list.find(s.id) == nil {
 		return false
 	}
 	c.doubts++
 	doubt := c.doubts
 	c.suspect[s.Key] = doubt
-	gone := sighting{Change: watcher.Change{Key: s.Key, Revision: s.Revision, Op: tenant.Purge}, name: s.name} // what the value says is not kept until then
+	gone := &sighting{Change: watcher.Change{Key: s.Key, Revision: s.Revision, Op: tenant.Purge}, name: s.name, id: s.id} // what the value says is not kept until then
 	time.AfterFunc(amends, func() { c.drop(gone, doubt) })
 	return true
 }
 
-// skip counts a record that can't be read. It changes no look-up; only where it took the place of an instance
+// skip counts a record that can't be read, or is not kept, and why. It changes no look-up; only where it took the place of an instance
 // whose owner does not write it again, that instance goes. The caller holds c.mu.
-func (c *cache) skip(s sighting) {
+func (c *cache) skip(s *sighting, why error) {
 	n := c.skipped.Add(1)
 	if n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th …: a flood of them is no flood of log lines
-		_, id, _ := tenant.ParseServiceKey(s.Key)
-		log := c.log.With("key", plain(s.Key), "service", plain(s.name), "instance", plain(id), "revision", s.Revision,
-			"cause", plain(s.err.Error()), "skipped", n)
-		go log.Warn("kvregistry: skipped a record that can't be read") // ends with the handler, which may call back
+		said := []any{"key", plain(s.Key), "service", plain(s.name), "instance", plain(s.id),
+			"revision", s.Revision, "cause", plain(why.Error()), "skipped", n}
+		go c.log.Warn("kvregistry: skipped a record that can't be read", said...) // a handler may call back
 	}
-	if svc := c.find(s.name); svc != nil && !errors.Is(s.err, errNotKey) {
+	if svc := c.find(s.name); svc != nil && !errors.Is(why, errNotKey) {
 		c.doubt(svc, s)
 	}
 }
 
 // drop ends an instance whose key still holds what can't be read: s is its end.
-func (c *cache) drop(s sighting, doubt uint64) {
+func (c *cache) drop(s *sighting, doubt uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	svc := c.find(s.name)

@@ -43,7 +43,7 @@ func TestCacheKeepsLittle(t *testing.T) {
 	c.synced[Everything] = struct{}{}
 	c.observe("web")
 	for batch := range slices.Chunk(changes, 256) {
-		var seen []sighting
+		var seen []*sighting
 		for _, ch := range batch {
 			ch.Value = slices.Clone(ch.Value) // as it comes from the connection
 			seen = append(seen, sight(ch, 1<<20))

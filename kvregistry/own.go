@@ -62,7 +62,7 @@ func (o *owner) wakeUp() {
 }
 
 // see takes what the view saw of own keys. It returns the instances that were fenced by it.
-func (o *owner) see(id string, seen []sighting, snapshot *watcher.Snapshot, view *watcher.View) (fenced []Service) {
+func (o *owner) see(id string, seen []*sighting, snapshot *watcher.Snapshot, view *watcher.View) (fenced []Service) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if snapshot != nil {
@@ -86,10 +86,9 @@ func (o *owner) see(id string, seen []sighting, snapshot *watcher.Snapshot, view
 		return nil
 	}
 	own, due := false, snapshot != nil
-	for i := range seen {
-		if g := o.byKey[seen[i].Key]; g != nil {
-			s := seen[i]
-			g.seen, own = &s, true
+	for _, s := range seen {
+		if g := o.byKey[s.Key]; g != nil {
+			g.seen, own = s, true
 			fenced = append(fenced, o.judge(id, g)...)
 			due = due || g.due(g.lease)
 		}
@@ -432,7 +431,7 @@ func (o *owner) failed(g *registration) {
 }
 
 // met takes what stands in the way of a write.
-func (o *owner) met(id string, g *registration, s sighting) (fenced *Service, err error) {
+func (o *owner) met(id string, g *registration, s *sighting) (fenced *Service, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {

@@ -16,8 +16,8 @@ import (
 // fenced, and its key stayed for as long as its lease did, which chaos found.
 func TestWriteThatOutrunsTheView(t *testing.T) {
 	view := watcher.New(nil, watcher.Config{Apply: func([]watcher.Change, *watcher.Snapshot) {}})
-	other := func(rev uint64) []sighting {
-		return []sighting{{Change: watcher.Change{Key: "svc.web.a", Op: tenant.Put, Revision: rev}, name: "web", rec: record{Owner: "other"}}}
+	other := func(rev uint64) []*sighting {
+		return []*sighting{{Change: watcher.Change{Key: "svc.web.a", Op: tenant.Put, Revision: rev}, name: "web", rec: record{Owner: "other"}}}
 	}
 	for name, seenWhen := range map[string]func(o *owner, g *registration, see func(rev uint64)){
 		"seen before the write": func(o *owner, g *registration, see func(uint64)) { see(5000); write(o, g, 2) },
@@ -75,7 +75,7 @@ func TestKeyGoneWithoutATraceIsWrittenOnce(t *testing.T) {
 	g := &registration{key: "svc.web.a", name: "web", id: "a", turn: make(chan struct{}, 1)}
 	o.add(g)
 	write(o, g, 5)
-	o.see("own", []sighting{{Change: watcher.Change{Key: g.key, Op: tenant.Purge}, name: "web"}}, &watcher.Snapshot{UpTo: 6}, view)
+	o.see("own", []*sighting{{Change: watcher.Change{Key: g.key, Op: tenant.Purge}, name: "web"}}, &watcher.Snapshot{UpTo: 6}, view)
 	writes := 0
 	for range 5 {
 		g.turn <- struct{}{}

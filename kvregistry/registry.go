@@ -238,18 +238,18 @@ func (r *Registry) awaitReady(ctx context.Context) error {
 func (r *Registry) read(ch watcher.Change) *sighting {
 	s := r.sight(ch)
 	s.Value = nil
-	return &s
+	return s
 }
 
 // sightings are what read made of changes.
-func (r *Registry) sightings(changes []watcher.Change) []sighting {
-	seen := make([]sighting, len(changes))
+func (r *Registry) sightings(changes []watcher.Change) []*sighting {
+	seen := make([]*sighting, len(changes))
 	for i, ch := range changes {
 		s, ok := ch.Read.(*sighting)
 		if !ok {
 			s = r.read(ch)
 		}
-		seen[i] = *s
+		seen[i] = s
 	}
 	return seen
 }

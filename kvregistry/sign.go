@@ -95,10 +95,10 @@ func signed(bucket, key, lease, owner string, instance []byte) []byte {
 }
 
 // sight reads a change, and believes it if it is signed as it has to be.
-func (r *Registry) sight(ch watcher.Change) sighting { return r.sightUpTo(ch, r.opt.bounds.record) }
+func (r *Registry) sight(ch watcher.Change) *sighting { return r.sightUpTo(ch, r.opt.bounds.record) }
 
 // sightUpTo is sight for a record of up to a length.
-func (r *Registry) sightUpTo(ch watcher.Change, most int) sighting {
+func (r *Registry) sightUpTo(ch watcher.Change, most int) *sighting {
 	s := sight(ch, most)
 	trusted := r.opt.signersOf(s.name)
 	if trusted == nil || s.err != nil && !errors.Is(s.err, errNewer) || ch.Op != tenant.Put {
@@ -123,7 +123,7 @@ func (o *options) signersOf(name string) []string {
 
 // believe says why a registration is not believed, nil where it is. The instance is what was signed and nothing else: a document may have a
 // member twice, of which a reader takes some of each.
-func believe(trusted []string, bucket string, s sighting) error {
+func believe(trusted []string, bucket string, s *sighting) error {
 	switch {
 	case s.rec.Signer == "":
 		return errUnsigned
