@@ -105,8 +105,8 @@ func (r *Reaper) Waiting() int {
 
 // run stands by until a slot is free, and serves until it is lost, in turns.
 func (r *Reaper) run() {
-	for first := true; r.bucket.AwaitConnected(r.ctx) == nil; first = false {
-		slot, rev, err := r.take(first)
+	for look := 0; r.bucket.AwaitConnected(r.ctx) == nil; look++ {
+		slot, rev, err := r.take(look)
 		wait := jitter(standbyTime(r.cfg.TTL))
 		switch {
 		case errors.Is(err, tenant.ErrPermission):
@@ -124,6 +124,8 @@ func (r *Reaper) run() {
 			r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
 		case rev > 0:
 			r.serve(slot, rev)
+		case look == 0:
+			wait = jitter(secondLook)
 		}
 		r.rest(wait)
 	}
@@ -143,18 +145,14 @@ func (r *Reaper) refuse(why error) {
 	})
 }
 
-// take looks at a slot, or at all of them, and takes one that is free. It returns the revision of
-// its write, 0 if none is free.
-func (r *Reaper) take(all bool) (slot int, rev uint64, err error) {
-	from := rand.N(tenant.Slots)
-	if all {
-		from = 0
+// take looks at a slot, and takes it if it is free: a process looks at the first slot, then at the
+// second, then at either. It returns the revision of its write, 0 if the slot is not free.
+func (r *Reaper) take(look int) (slot int, rev uint64, err error) {
+	slot = look
+	if look >= tenant.Slots {
+		slot = rand.N(tenant.Slots)
 	}
-	for slot = from; slot < tenant.Slots; slot++ {
-		if rev, err = r.claim(r.ctx, slot); rev > 0 || err != nil || !all {
-			break
-		}
-	}
+	rev, err = r.claim(r.ctx, slot)
 	return slot, rev, err
 }
 

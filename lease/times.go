@@ -48,6 +48,10 @@ func graceTime(ttl time.Duration) time.Duration { return max(ttl/2, 1500*time.Mi
 // standbyTime is the longest time between two looks for a free slot.
 func standbyTime(ttl time.Duration) time.Duration { return ttl * 3 / 2 }
 
+// secondLook is how long a process that starts leaves the second slot alone. Its holder reads the whole bucket, and begins with a wait of its own that
+// is longer; the process's first look-ups wait for nothing else.
+const secondLook = 500 * time.Millisecond
+
 // secondDelay is how long the holder of the second slot leaves an ended lease to that of the first.
 const secondDelay = 500 * time.Millisecond
 
