@@ -193,7 +193,7 @@ func sight(ch watcher.Change, most int) *sighting {
 	} else if ch.Op == tenant.Put && max(ch.Long, len(ch.Value)) > most {
 		s.err = errLong
 	} else if ch.Op == tenant.Put {
-		s.rec, s.err = decode(ch.Key, ch.Value, ch.Revision)
+		s.err = s.rec.decode(s.name, s.id, ch.Value, ch.Revision)
 	}
 	return s
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/watcher"
 )
 
 // discard keeps the library's log out of the test's output.
@@ -29,4 +30,10 @@ func mustRegister(t testing.TB, r *Registry, list ...Service) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// decode reads a record as one of the bucket.
+func decode(key string, value []byte, revision uint64) (record, error) {
+	s := sight(watcher.Change{Key: key, Value: value, Revision: revision}, largestRecord)
+	return s.rec, s.err
 }

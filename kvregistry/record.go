@@ -51,40 +51,55 @@ func encode(rec record, s Service, most int) ([]byte, error) {
 	return data, nil
 }
 
-// decode reads a registration. Unknown fields are passed over. Where the record can't be read, newer says
-// whether that is because its format is a higher one.
-func decode(key string, value []byte, revision uint64) (rec record, err error) {
-	name, id, ok := tenant.ParseServiceKey(key)
-	if !ok {
-		return record{}, errNotKey
+// decode reads the registration of a name and an id. Unknown fields are passed over. A record that can't be read is left empty, but for a format that is
+// a higher one: the error is errNewer then.
+func (rec *record) decode(name, id string, value []byte, revision uint64) error {
+	err := json.Unmarshal(value, rec)
+	if err != nil {
+		*rec = record{Format: formatOf(value)} // what else it says is not for us to judge
 	}
-	var head struct {
-		Format int `json:"format"`
+	if rec.Format > format {
+		return errNewer
 	}
-	if err := json.Unmarshal(value, &rec); err != nil {
-		if json.Unmarshal(value, &head) == nil && head.Format > format {
-			return record{Format: head.Format}, errNewer // what else it says is not for us to judge
-		}
-		return record{}, err
+	if err == nil {
+		err = rec.complete(name, id)
 	}
+	if err != nil {
+		*rec = record{}
+		return err
+	}
+	rec.Instance.Revision = revision
+	return nil
+}
+
+// complete fills in what a record leaves out, and says what is wrong with it.
+func (rec *record) complete(name, id string) error {
 	switch s := &rec.Instance; {
-	case rec.Format > format:
-		return rec, errNewer
 	case rec.Format < 1:
-		return record{}, fmt.Errorf("its format is %d", rec.Format)
+		return fmt.Errorf("its format is %d", rec.Format)
 	case !leaseID(rec.Lease):
-		return record{}, errNoLease
+		return errNoLease
 	case s.Name != name || s.ID != id:
-		return record{}, errForeign
+		return errForeign
 	case s.Weight < 0:
-		return record{}, errWeight
+		return errWeight
 	case s.Status == "":
 		s.Status = Passing
 	case !s.Status.valid():
-		return record{}, errStatus
+		return errStatus
 	}
-	rec.Instance.Revision = revision
-	return rec, nil
+	return nil
+}
+
+// formatOf is the format of a record of which nothing else can be read; 0 where it can't be either.
+func formatOf(value []byte) int {
+	var head struct {
+		Format int `json:"format"`
+	}
+	if json.Unmarshal(value, &head) != nil {
+		return 0
+	}
+	return head.Format
 }
 
 // lifeOf is the lease that a key lives by, a registration's or a ticket's.
