@@ -154,7 +154,7 @@ func (v *View) Close() {
 // Watch adds a filter: a key, "<parent>.*", "<root>.>" or [tenant.AllKeys]. It does not wait. The
 // consumer is replaced by one that has the filter too as soon as its snapshot has been read.
 func (v *View) Watch(filter string) {
-	if _, covered := v.add(filter); !covered {
+	if _, _, covered := v.add(filter); !covered {
 		ring(v.widen)
 	}
 }
@@ -163,22 +163,24 @@ func (v *View) Watch(filter string) {
 // share one new consumer. If the consumer reads the key already, as one of many filters does, none
 // is made: what the key held before is shown with the next snapshot.
 func (v *View) WatchSoon(key string) {
-	if first, covered := v.add(key); first {
+	switch first, waiting, covered := v.add(key); {
+	case first:
 		ring(v.widen) // there is no session to look for it
-	} else if !covered {
+	case !covered && !waiting: // another that waits has rung
 		ring(v.soon)
 	}
 }
 
-func (v *View) add(filter string) (first, covered bool) {
+// add adds a filter, and reports whether it is the first one at all, whether others wait for the next consumer, and whether another covers it.
+func (v *View) add(filter string) (first, waiting, covered bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	first, covered = len(v.wanted) == 0, v.wanted.covers(filter)
+	first, waiting, covered = len(v.wanted) == 0, len(v.added) > 0, v.wanted.covers(filter)
 	v.wanted[filter] = struct{}{}
 	if !covered {
 		v.added[filter] = struct{}{}
 	}
-	return first, covered
+	return first, waiting, covered
 }
 
 // ring puts a token into a channel that holds one.
