@@ -232,7 +232,6 @@ func (c *cache) apply(seen []*sighting, snapshot *watcher.Snapshot) {
 		}
 	}
 	for svc := range changed {
-		svc.list.seal(c.batch)
 		if c.shows(svc) {
 			c.publish(svc)
 		}
@@ -272,7 +271,23 @@ func (c *cache) shows(svc *service) bool {
 	return all || svc.snap.Load() != nil
 }
 
+// unshown is the batch of all changes of a list that nobody was shown yet, as that of a service which this process registers and does not observe.
+const unshown = 0
+
+// batchOf is the batch of a service's next change. The caller holds c.mu.
+func (c *cache) batchOf(svc *service) uint64 {
+	if c.shows(svc) {
+		return c.batch
+	}
+	return unshown
+}
+
+// publish shows a service's list as it is now. The caller holds c.mu.
 func (c *cache) publish(svc *service) {
+	if svc.snap.Load() == nil {
+		svc.list.seal(unshown)
+	}
+	svc.list.seal(c.batch)
 	svc.snap.Store(newSnapshot(svc.name, svc.list, svc.revision, c.view))
 }
 
@@ -348,14 +363,14 @@ func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 	switch was := svc.list.find(s.id); {
 	case s.Op == tenant.Put && !dead:
 		now := s.rec.Instance.compact(svc.name)
-		svc.list = svc.list.with(c.batch, now)
+		svc.list = svc.list.with(c.batchOf(svc), now)
 		if was == nil {
 			svc.count++
 			return Event{Kind: Registered, Service: *now}, true
 		}
 		return Event{Kind: Updated, Service: *now}, !was.same(now)
 	case was != nil:
-		svc.list = svc.list.without(c.batch, s.id)
+		svc.list = svc.list.without(c.batchOf(svc), s.id)
 		svc.count--
 		kind := Expired
 		if s.Op == tenant.Delete {
@@ -411,7 +426,6 @@ func (c *cache) drop(s *sighting, doubt uint64) {
 	}
 	c.batch++
 	event, ok := c.change(svc, s)
-	svc.list.seal(c.batch)
 	if ok && c.shows(svc) {
 		c.publish(svc)
 		c.tell(event)
