@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
 )
@@ -178,24 +180,38 @@ func TestLostAnswerIsAdopted(t *testing.T) {
 // fullBucket makes a bucket that has what first puts there, and no room for more.
 func fullBucket(t *testing.T, s *natstest.Server, first func(*tenant.Bucket)) *tenant.Bucket {
 	t.Helper()
-	b, err := tenant.New(s.Connect(), "test", tenant.Config{MaxBytes: 8 << 10})
+	b := limited(t, s)
+	first(b)
+	fill(t, b)
+	return b
+}
+
+// limited makes a small bucket, or takes the one that is there.
+func limited(t *testing.T, s *natstest.Server, opts ...nats.Option) *tenant.Bucket {
+	t.Helper()
+	b, err := tenant.New(s.Connect(opts...), "test", tenant.Config{MaxBytes: 8 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	first(b)
+	return b
+}
+
+// fill takes what room a bucket has.
+func fill(t *testing.T, b *tenant.Bucket) {
+	t.Helper()
 	for size := 100; size >= 0; size -= 50 {
+		var err error
 		for i := 0; err == nil; i++ {
-			_, err = b.Write(t.Context(), tenant.Write{Key: fmt.Sprintf("junk.%d.%d", size, i), Value: make([]byte, size)})
+			w := tenant.Write{Key: fmt.Sprintf("junk.%d.%d", size, i), Value: make([]byte, size)}
+			_, err = b.Write(t.Context(), w)
 		}
 		if !errors.Is(err, tenant.ErrStorageFull) {
 			t.Fatal(err)
 		}
-		err = nil
 	}
-	return b
 }
 
 // Heartbeats prove that there was no outage once they have been acknowledged in time for a TTL, and
