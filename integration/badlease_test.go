@@ -8,8 +8,9 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 9: a record whose lease can be no key is one that can't be read. It keeps nobody from starting, and no sweep from removing
-// the dead. Seen to fail with records that may name any lease: New failed for everybody, and no sweep ended.
+// Invariant 9: a record whose lease can be no key is one that can't be read. It keeps nobody from
+// starting, and no reaper from removing the dead. Seen to fail with records that may name any
+// lease: New failed for everybody, and no reaping ended.
 func TestLeaseThatCanBeNoKey(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -212,7 +212,7 @@ func TestHoldEnds(t *testing.T) {
 		"registry-closed": {func(r *kvregistry.Registry, _ *kvregistry.Hold) error { return r.Close() }, kvregistry.ErrClosed},
 		"lease-sealed": {func(r *kvregistry.Registry, _ *kvregistry.Hold) error {
 			return bucket(t, nc, kvregistry.DefaultTenant).Purge(t.Context(), "lease."+r.Lease().ID)
-		}, kvregistry.ErrNotHeld}, // its lease is lost, or a sweep removed its key first
+		}, kvregistry.ErrNotHeld}, // its lease is lost, or a reaper purged its key first
 		"key-removed": {func(*kvregistry.Registry, *kvregistry.Hold) error {
 			kv := bucket(t, nc, kvregistry.DefaultTenant)
 			return kv.Delete(t.Context(), ticketOf(t, nc, "key-removed"))

@@ -323,7 +323,7 @@ func TestLaggingMirrorReapsNobody(t *testing.T) {
 	leases := []<-chan struct{}{atHub.Lease().Done(), late.Lease().Done()}
 	sees(t, atLeaf, 0, "web", "dies", "early", "late") // from the hub
 	dies.kill()
-	hc, end := s.hub.Connect(), time.Now().Add(5*ttl) // sweeps come every second
+	hc, end := s.hub.Connect(), time.Now().Add(5*ttl) // what the reapers do included
 	natstest.Eventually(t, time.Minute, func() error {
 		for _, over := range leases {
 			select {
@@ -337,7 +337,7 @@ func TestLaggingMirrorReapsNobody(t *testing.T) {
 			t.Fatalf("the bucket has %v", got)
 		}
 		if len(got) > 2 || time.Now().Before(end) {
-			return fmt.Errorf("the bucket has %v, and a sweep may come yet", got)
+			return fmt.Errorf("the bucket has %v, and a purge may come yet", got)
 		}
 		return nil
 	})

@@ -131,7 +131,7 @@ func refusedNewcomers(t *testing.T, nc *nats.Conn, pad int) {
 		}
 		must(t, r.Close())
 	}
-	if after := messages(t, nc); after > before+1 { // a sweep's
+	if after := messages(t, nc); after > before+1 { // a slot's renewal
 		t.Errorf("%d keys, %d before", after, before)
 	}
 }

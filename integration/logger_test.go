@@ -28,8 +28,8 @@ func (a *asker) Handle(context.Context, slog.Record) error {
 
 func (a *asker) WithAttrs([]slog.Attr) slog.Handler { return a }
 
-// Invariant 12: a log handler may call the registry that it logs for: no lock is held while it runs. Seen
-// to fail with a view that says under its locks that it is current again.
+// Invariant 12: a log handler may call the registry that it logs for: no lock is held while it
+// runs. Seen to fail with a view that says under its locks that it is current again.
 func TestLogHandlerThatCallsBack(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

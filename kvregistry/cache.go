@@ -42,13 +42,14 @@ type cache struct {
 	more     bool              // some services did not fit: one that is not there is not known
 	view     *watcher.View
 	log      *slog.Logger
-	most     bounds // never changes
+	most     bounds       // never changes
+	spawn    func(func()) // starts a goroutine that Close waits for
 }
 
 func newCache(log *slog.Logger, most bounds) *cache {
 	c := &cache{
 		observed: map[string]struct{}{}, synced: map[string]struct{}{}, readers: map[string]map[*queue]struct{}{},
-		suspect: map[string]uint64{}, log: log, most: most,
+		suspect: map[string]uint64{}, log: log, most: most, spawn: func(f func()) { f() },
 	}
 	c.services.Store(&map[string]*service{})
 	return c
@@ -271,7 +272,8 @@ func (c *cache) shows(svc *service) bool {
 	return all || svc.snap.Load() != nil
 }
 
-// unshown is the batch of all changes of a list that nobody was shown yet, as that of a service which this process registers and does not observe.
+// unshown is the batch of all changes of a list that nobody was shown yet, as that of a service
+// which this process registers and does not observe.
 const unshown = 0
 
 // batchOf is the batch of a service's next change. The caller holds c.mu.
@@ -409,7 +411,7 @@ func (c *cache) skip(s *sighting, why error) {
 	if n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th …: a flood of them is no flood of log lines
 		said := []any{"key", plain(s.Key), "service", plain(s.name), "instance", plain(s.id),
 			"revision", s.Revision, "cause", plain(why.Error()), "skipped", n}
-		go c.log.Warn("kvregistry: skipped a record that can't be read", said...) // a handler may call back
+		c.spawn(func() { c.log.Warn("kvregistry: skipped a record that can't be read", said...) }) // it may call back
 	}
 	if svc := c.find(s.name); svc != nil && !errors.Is(why, errNotKey) {
 		c.doubt(svc, s)

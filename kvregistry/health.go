@@ -1,6 +1,7 @@
 package kvregistry
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -50,7 +51,7 @@ type HoldHealth struct {
 // was confirmed to be current within two heartbeats of the view's consumer and 1.5 s, and what was
 // registered is in the bucket under a lease.
 func (h Health) OK() bool {
-	return h.Connected && h.Err == nil && len(h.Unread) == 0 && (len(h.Observed) == 0 || h.Age < h.current) &&
+	return h.Connected && h.Err == nil && len(h.Unread) == 0 && (len(h.Observed) == 0 || h.Age < cmp.Or(h.current, 3*time.Second)) &&
 		h.Lease != LeaseGone && h.Unwritten == 0
 }
 

@@ -118,8 +118,8 @@ func TestChangeOfAListCopiesLittle(t *testing.T) {
 	}
 }
 
-// A list that nobody was shown is changed in place, and what was shown of it once stays as it was. Seen to fail with a list that is sealed only by
-// the batch that changes it.
+// A list that nobody was shown is changed in place, and what was shown of it once stays as it was.
+// Seen to fail with a list that is sealed only by the batch that changes it.
 func TestListThatNobodyWasShown(t *testing.T) {
 	c := newCache(slog.New(slog.DiscardHandler), bounds{instances: 1000, services: 10, record: 1 << 20})
 	c.track("web")

@@ -51,8 +51,8 @@ func encode(rec record, s Service, most int) ([]byte, error) {
 	return data, nil
 }
 
-// decode reads the registration of a name and an id. Unknown fields are passed over. A record that can't be read is left empty, but for a format that is
-// a higher one: the error is errNewer then.
+// decode reads the registration of a name and an id. Unknown fields are passed over. A record that
+// can't be read is left empty, but for a format that is a higher one: the error is errNewer then.
 func (rec *record) decode(name, id string, value []byte, revision uint64) error {
 	err := json.Unmarshal(value, rec)
 	if err != nil {
@@ -123,7 +123,7 @@ func leaseOf(value []byte) (string, bool) {
 }
 
 // leaseID reports whether a lease may have this id: letters and digits. Another is no key that could ever be asked for, and so none
-// that a sweep could find out about.
+// that a reaper could seal.
 func leaseID(id string) bool {
 	const most = 64
 	return id != "" && len(id) <= most && strings.IndexFunc(id, func(r rune) bool {

@@ -129,6 +129,7 @@ func build(o options) (*Registry, error) {
 		Apply: r.apply, Read: func(ch watcher.Change) any { return r.read(ch) }, MaxValue: o.bounds.record,
 	})
 	r.cache.view = r.view
+	r.cache.spawn = func(f func()) { r.goUnlessClosed(&r.calls, f) }
 	r.lines.view = watch(watcher.Config{Apply: r.applyLines, Read: readTicket, MaxValue: longestTicket})
 	r.goUnlessClosed(&r.wg, r.reconcile) // ends with r.ctx; Close waits
 	if r.file != nil {

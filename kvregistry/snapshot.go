@@ -54,7 +54,8 @@ func (s *Snapshot) All() iter.Seq[Service] {
 func (s *Snapshot) Revision() uint64 { return s.revision }
 
 // Age is how long ago the server last confirmed, by this process's clock, that the registry's view is
-// current. It is below a second in quiet times, and grows while the server is away.
+// current. It is below a heartbeat of the view in quiet times (2.5 s at a TTL of 15 s), and grows while
+// the server is away.
 func (s *Snapshot) Age() time.Duration {
 	if s.Stale() {
 		return time.Since(s.saved)

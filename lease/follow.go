@@ -15,7 +15,7 @@ import (
 // follow begins to follow the bucket with a new index.
 func (r *Reaper) follow() *watcher.View {
 	r.mu.Lock()
-	r.index, r.proof, r.free = newIndex(), proof{gap: echoGap(r.cfg.TTL)}, true
+	r.index, r.since, r.free = newIndex(), time.Now(), true
 	r.mu.Unlock()
 	return r.view(r.apply)
 }
@@ -25,13 +25,13 @@ func (r *Reaper) unfollow() {
 	r.slot.Store(0)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.index = nil
+	r.index, r.proof = nil, proof{gap: echoGap(r.cfg.TTL)}
 }
 
 // view is a view of the whole bucket that reads of each value what a reaper needs.
 func (r *Reaper) view(apply func([]watcher.Change, *watcher.Snapshot)) *watcher.View {
 	v := watcher.New(r.bucket, watcher.Config{
-		Name: "reaper", Apply: apply, Read: r.read, Ends: true, Leader: true,
+		Follow: true, Apply: apply, Read: r.read,
 		Heartbeat: ViewHeartbeat(r.cfg.TTL), Patience: r.cfg.TTL, Check: r.cfg.Check,
 	})
 	v.Watch(tenant.AllKeys)
@@ -63,11 +63,12 @@ func isSlot(key string) bool { return strings.HasPrefix(key, "reaper.") }
 // apply takes what the stream brought. With a snapshot the consumer is another one than before:
 // there may have been an outage.
 func (r *Reaper) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
-	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now := time.Now()
 	if snapshot != nil {
 		r.proof.lose()
+		r.since = now
 		ring(r.renews)
 		if snapshot.Reset { // every key comes again
 			r.index = newIndex()

@@ -129,8 +129,8 @@ func TestWhenAnEndIsDue(t *testing.T) {
 	}
 }
 
-// A marker that comes before half of a lease's TTL is over puts the proof in doubt; a lease without a
-// TTL counts by the reaper's own. A later one does not. Seen to fail with a marker that is always
+// A marker that comes before half of a lease's TTL is over puts the proof in doubt; a lease without
+// a TTL counts by the reaper's own. A later one does not. Seen to fail with a marker that is always
 // believed.
 func TestMarkerBeforeItsTime(t *testing.T) {
 	for ttl, early := range map[time.Duration]bool{MinTTL: true, 0: true, time.Nanosecond: false} {

@@ -19,7 +19,7 @@ type index struct {
 type holding struct {
 	state   state
 	rev     uint64            // of the lease's key while it lives
-	ttl     time.Duration     // of the lease's key; 0 if it has none
+	ttl     time.Duration     // of the lease's key, or the reaper's own if it has none
 	renewed time.Time         // when its last renewal came
 	exact   bool              // that one came as it was written, and not with a snapshot
 	keys    map[string]uint64 // what lives by it, and the revisions
@@ -109,7 +109,8 @@ func (x *index) settle(id string, h *holding) {
 	}
 }
 
-// forget makes a lease one whose key was never seen. If no renewal comes, it is to be sealed from late on.
+// forget makes a lease one whose key was never seen. If no renewal comes, it is to be sealed from
+// late on.
 func (x *index) forget(id string, late time.Time) {
 	if h := x.leases[id]; h != nil && h.state == live {
 		h.state, h.due = unknown, late
@@ -120,13 +121,13 @@ func (x *index) forget(id string, late time.Time) {
 // premature reports whether a lease has ended long before its time by this process's clock, as when
 // the server's clock jumped forward.
 func (h *holding) premature(now time.Time) bool {
-	return h.state == live && h.exact && h.ttl > 0 && now.Sub(h.renewed) < h.ttl/2
+	return h.state == live && h.exact && now.Sub(h.renewed) < h.ttl/2
 }
 
 // overdue reports whether a lease outlived its TTL by another one, as when the server's clock
 // jumped back.
 func (h *holding) overdue(now time.Time) bool {
-	return h.state == live && h.ttl > 0 && now.Sub(h.renewed) > 2*h.ttl
+	return h.state == live && now.Sub(h.renewed) > 2*h.ttl
 }
 
 // sealMost is how many leases are sealed in one round.

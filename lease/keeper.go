@@ -51,7 +51,7 @@ type Lease struct {
 	ID string
 
 	ttl   time.Duration
-	begun atomic.Pointer[time.Time] // when the last acknowledged heartbeat was
+	begun atomic.Pointer[time.Time] // when the last acknowledged heartbeat was begun
 	rev   uint64                    // of that one; the keeper's goroutine's own, as is
 	asked time.Time                 // when the first heartbeat after it was begun; zero if none was
 	done  chan struct{}
@@ -189,13 +189,9 @@ func (k *Keeper) Lease(ctx context.Context) (*Lease, error) {
 	}
 }
 
-// Check has the next heartbeat sent at once, for who has reason to think that the lease is gone: a bucket that was made anew does not have it.
-func (k *Keeper) Check() {
-	select {
-	case k.hurry <- struct{}{}:
-	default:
-	}
-}
+// Check makes the keeper send the next heartbeat at once. Call it if the lease may be gone, as in a
+// bucket that was recreated.
+func (k *Keeper) Check() { ring(k.hurry) }
 
 // Current is the lease that is held now, or nil.
 func (k *Keeper) Current() *Lease {
@@ -220,8 +216,9 @@ func (k *Keeper) Steady() bool {
 		k.proof.holds(time.Now(), holdTime(k.cfg.TTL))
 }
 
-// prove takes an acknowledged write. After a reconnect the proof begins again: the server may have been
-// restarted, and another process's connection may take longer to come back. The caller holds k.mu.
+// prove takes an acknowledged write. After a reconnect the proof begins again: the server may have
+// been restarted, and another process's connection may take longer to come back. The caller holds
+// k.mu.
 func (k *Keeper) prove(begun time.Time) {
 	if lives := k.bucket.Conn().Stats().Reconnects; k.lives != lives {
 		k.lives = lives
@@ -330,10 +327,15 @@ type attempt struct {
 // another id, and its answer counts all the same when it comes. The leases of the other tries are
 // left to run out: nothing names them.
 func (k *Keeper) grant() (*Lease, error) {
+	ctx, cancel := context.WithTimeout(k.ctx, tryTime(k.cfg.TTL))
+	defer cancel()
+	if err := k.bucket.AwaitConnected(ctx); err != nil {
+		return nil, err
+	}
 	l := &Lease{ID: cryptorand.Text(), ttl: k.cfg.TTL, done: make(chan struct{})}
 	began := time.Now()
 	l.begun.Store(&began)
-	k.wg.Go(func() { // ends within a TTL, or with k.ctx
+	k.wg.Go(func() { // ends within two TTLs, or with k.ctx
 		var err error
 		l.rev, err = k.renew(k.ctx, l.ID, 0, k.cfg.TTL)
 		select {
@@ -342,17 +344,13 @@ func (k *Keeper) grant() (*Lease, error) {
 		case <-time.After(k.cfg.TTL):
 		}
 	})
-	late := time.NewTimer(2 * answerTime(k.cfg.TTL))
-	defer late.Stop()
 	for {
 		select {
-		case <-k.ctx.Done():
-			return nil, k.ctx.Err()
-		case <-late.C:
+		case <-ctx.Done():
 			return nil, errUnanswered
 		case g := <-k.grants:
-			if begun := *g.lease.begun.Load(); g.err == nil && time.Since(begun) < k.cfg.TTL {
-				k.granting(g.lease, begun)
+			if g.err == nil && time.Since(*g.lease.begun.Load()) < k.cfg.TTL {
+				k.granting(g.lease)
 				return g.lease, nil
 			} else if g.lease == l {
 				return nil, cmp.Or(g.err, errUnanswered)
@@ -362,7 +360,8 @@ func (k *Keeper) grant() (*Lease, error) {
 }
 
 // granting makes a lease the current one.
-func (k *Keeper) granting(l *Lease, begun time.Time) {
+func (k *Keeper) granting(l *Lease) {
+	begun := *l.begun.Load()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.current, k.failure, k.renewed = l, nil, begun
@@ -401,6 +400,9 @@ type answer struct {
 	err   error
 }
 
+// mostWaiting is how many heartbeats may be under way.
+const mostWaiting = 8
+
 // keep renews a lease until it is lost, and says how; or until the keeper is closed, and returns nil.
 //
 // A heartbeat that is not answered soon is sent again, and its answer counts all the same when it comes: on
@@ -418,7 +420,7 @@ func (k *Keeper) keep(l *Lease) error {
 	defer cancel()
 	waiting := 0 // heartbeats without an answer
 	var retry time.Duration
-	timer := time.NewTimer(k.interval())
+	timer := time.NewTimer(max(0, k.interval()-time.Since(*l.begun.Load())))
 	defer timer.Stop()
 	for {
 		select {
@@ -449,7 +451,7 @@ func (k *Keeper) keep(l *Lease) error {
 			if err := k.fault(l, errUnanswered); errors.Is(err, ErrLost) {
 				return err
 			}
-			if !k.bucket.Conn().IsConnected() { // the one that waits is sent when it is
+			if waiting >= mostWaiting || !k.bucket.Conn().IsConnected() { // one that waits is sent when it is
 				timer.Reset(answerTime(k.cfg.TTL))
 				continue
 			}
@@ -512,8 +514,8 @@ func (k *Keeper) fault(l *Lease, why error) error {
 	return why
 }
 
-// move has the connection made to another server, where none was acknowledged for so long that the lease is in danger: this
-// one may be cut off from its cluster.
+// move connects to another server if no heartbeat was acknowledged for so long that the lease is in
+// danger: this one may be cut off from its cluster.
 func (k *Keeper) move(why error) {
 	last := k.moved
 	if renewed := k.Renewed(); renewed.After(last) {
@@ -531,7 +533,7 @@ func (k *Keeper) move(why error) {
 // a lease's key, so a later one there is that heartbeat. If the old one is there, it may be under
 // way.
 func (k *Keeper) adopt(l *Lease) (uint64, error) {
-	ctx, cancel := context.WithTimeout(k.ctx, 2*answerTime(k.cfg.TTL))
+	ctx, cancel := context.WithTimeout(k.ctx, tryTime(k.cfg.TTL))
 	defer cancel()
 	e, found, err := k.bucket.Get(ctx, tenant.LeaseKey(l.ID))
 	switch {

@@ -215,7 +215,8 @@ func fill(t *testing.T, b *tenant.Bucket) {
 }
 
 // Heartbeats prove that there was no outage once they have been acknowledged in time for a TTL, and
-// not right after an outage or a reconnect. Seen to fail with a keeper that is steady from the start.
+// not right after an outage or a reconnect. Seen to fail with a keeper that is steady from the
+// start.
 func TestKeeperIsNotSteadyAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -17,8 +17,8 @@ func (r *Reaper) reap(ctx context.Context) {
 	defer overdue.Stop()
 	failing := false // the last round failed, and the log says so
 	for ctx.Err() == nil {
-		wait, err := r.reapOnce(ctx)
-		if failed := err != nil && ctx.Err() == nil; failed != failing {
+		wait, tried, err := r.reapOnce(ctx)
+		if failed := err != nil; tried && failed != failing && ctx.Err() == nil {
 			if failing = failed; failed {
 				r.cfg.Logger.Warn("kvregistry: could not reap, trying again", "cause", err)
 			}
@@ -35,23 +35,24 @@ func (r *Reaper) reap(ctx context.Context) {
 	}
 }
 
-// reapOnce purges what is due, and returns the time until there may be more.
-func (r *Reaper) reapOnce(ctx context.Context) (wait time.Duration, err error) {
+// reapOnce purges what is due, and returns the time until there may be more, and whether anything
+// was.
+func (r *Reaper) reapOnce(ctx context.Context) (wait time.Duration, tried bool, err error) {
 	now := time.Now()
 	r.mu.Lock()
-	hold := holdTime(max(r.cfg.TTL, r.most))
+	hold := r.hold()
 	wait = hold
 	switch {
 	case len(r.index.doomed) == 0:
 		r.mu.Unlock()
-		return wait, nil
+		return wait, false, nil
 	case !r.proof.holds(now, 0): // an echo is waited for, which wakes this one
 		r.mu.Unlock()
-		return wait, nil
+		return wait, false, nil
 	case !r.proof.holds(now, hold):
 		wait = r.proof.first.Add(hold).Sub(now)
 		r.mu.Unlock()
-		return wait, nil
+		return wait, false, nil
 	}
 	r.most = 0
 	keys, unseen, leases, next := r.index.due(now, now.Add(hold))
@@ -64,7 +65,7 @@ func (r *Reaper) reapOnce(ctx context.Context) (wait time.Duration, err error) {
 	}
 	purged, err := r.bucket.PurgeAt(ctx, keys)
 	r.note(leases, purged)
-	return wait, errors.Join(err, r.seal(ctx, unseen))
+	return wait, len(keys)+len(unseen) > 0, errors.Join(err, r.seal(ctx, unseen))
 }
 
 // note counts and logs what was purged.

@@ -29,7 +29,7 @@ func TestPurgeLeavesWhatMovedOn(t *testing.T) {
 	}
 	put(t, b, "svc.web.moved", "M") // the stream has not told of it yet
 	r.index.end("L", now)
-	wait, err := r.reapOnce(t.Context())
+	wait, _, err := r.reapOnce(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,7 @@ type Reaper struct {
 	mu    sync.Mutex // guards what follows
 	index *index     // nil while it stands by
 	proof proof
+	since time.Time     // when the consumer was last asked for, or was another one
 	doubt time.Time     // when the server's clock was last seen to jump
 	most  time.Duration // the longest TTL of a lease that ended by such a jump, until a proof outlasts it
 	beat  string        // what the last renewal of the slot says
@@ -67,7 +68,8 @@ func NewReaper(b *tenant.Bucket, cfg ReaperConfig) *Reaper {
 	if cfg.Steady == nil {
 		cfg.Steady = func() bool { return false }
 	}
-	r := &Reaper{bucket: b, cfg: cfg, work: make(chan struct{}, 1), renews: make(chan struct{}, 1)}
+	r := &Reaper{bucket: b, cfg: cfg, work: make(chan struct{}, 1), renews: make(chan struct{}, 1),
+		proof: proof{gap: echoGap(cfg.TTL)}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -195,7 +197,7 @@ func (r *Reaper) renew(ctx context.Context, slot int, on uint64) (rev uint64, er
 	v := slotValue{Format: 1, Owner: r.cfg.Owner, Beat: cryptorand.Text()[:8]}
 	r.mu.Lock()
 	r.beat, r.begun = v.Beat, time.Now()
-	if r.proof.holds(r.begun, holdTime(r.cfg.TTL)) {
+	if r.proof.holds(r.begun, r.hold()) {
 		v.Ready = 1
 	}
 	r.mu.Unlock()
@@ -203,10 +205,13 @@ func (r *Reaper) renew(ctx context.Context, slot int, on uint64) (rev uint64, er
 	if err != nil {
 		return 0, err
 	}
-	return r.bucket.WriteWithin(ctx, answerTime(r.cfg.TTL)*2, tenant.Write{
+	return r.bucket.WriteWithin(ctx, tryTime(r.cfg.TTL), tenant.Write{
 		Key: tenant.SlotKey(slot), Value: padded(value, on), TTL: slotTTL(r.cfg.TTL), If: tenant.At(on),
 	})
 }
+
+// hold is how long a proof must have lasted. The caller holds r.mu.
+func (r *Reaper) hold() time.Duration { return holdTime(max(r.cfg.TTL, r.most)) }
 
 // serve follows the bucket and purges what the dead left, until the slot is lost or the reaper
 // closed.
@@ -232,6 +237,11 @@ func (r *Reaper) keep(slot int, rev uint64) {
 		case <-time.After(echoTime(r.cfg.TTL)):
 		}
 		if r.ctx.Err() != nil {
+			r.give(slot, rev)
+			return
+		}
+		if r.bucket.Conn().IsConnected() && r.isDeaf() {
+			r.cfg.Logger.Warn("kvregistry: reaper slot given up, its consumer brings nothing", "slot", slot)
 			r.give(slot, rev)
 			return
 		}
@@ -266,6 +276,17 @@ func (r *Reaper) give(slot int, rev uint64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), giveTime)
 	defer cancel()
 	_, _ = r.bucket.Write(ctx, tenant.Write{Key: tenant.SlotKey(slot), Op: tenant.Purge, If: tenant.At(rev)})
+}
+
+// isDeaf reports whether no echo came for so long that another process should have the slot.
+func (r *Reaper) isDeaf() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := r.proof.last
+	if last.IsZero() {
+		last = r.since
+	}
+	return time.Since(last) > deafTime(r.cfg.TTL)
 }
 
 func (r *Reaper) isFree() bool {

@@ -131,9 +131,9 @@ func TestPurgeOfWhatTheLeaderDoesNotHave(t *testing.T) {
 	}
 }
 
-// Two reapers have the slots and a third stands by. Many leases that run out at once are purged, each
-// key once. When the holder of the first slot closes, the other two hold both slots, and no slot is held
-// after all have closed. Seen to fail with a holder that does not give its slot back.
+// Two reapers have the slots and a third stands by. Many leases that run out at once are purged,
+// each key once. When the holder of the first slot closes, the other two hold both slots, and no
+// slot is held after all have closed. Seen to fail with a holder that does not give its slot back.
 func TestSlots(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -182,8 +182,8 @@ func TestSlots(t *testing.T) {
 	}
 }
 
-// The second slot's holder purges alone what the first one's leaves. Seen to fail with one slot. It is not taken in the moment in which a process
-// starts and looks up what it needs.
+// The second slot's holder purges alone what the first one's leaves. Seen to fail with one slot. It
+// is not taken in the moment in which a process starts and looks up what it needs.
 func TestSecondSlot(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -499,8 +499,9 @@ func TestSlotThatIsNobodys(t *testing.T) {
 	})
 }
 
-// A holder whose slot ended in a bucket that has no room for another one stands by, and purges what the
-// dead hold as any process does there. Seen to fail with a holder that tries for ever to write its slot.
+// A holder whose slot ended in a bucket that has no room for another one stands by, and purges what
+// the dead hold as any process does there. Seen to fail with a holder that tries for ever to write
+// its slot.
 func TestHolderInABucketThatFillsUp(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -526,9 +527,9 @@ func TestHolderInABucketThatFillsUp(t *testing.T) {
 	isReaped(t, b, "svc.web.a", 5*holdTime(MinTTL))
 }
 
-// A lease whose key is gone without a trace is over as soon as it is overdue, and so is one whose key has
-// no TTL. Seen to fail with an overdue lease that is left alone if its revision is not there, and with one
-// without a TTL that never is overdue.
+// A lease whose key is gone without a trace is over as soon as it is overdue, and so is one whose
+// key has no TTL. Seen to fail with an overdue lease that is left alone if its revision is not
+// there, and with one without a TTL that never is overdue.
 func TestLeaseWhoseKeyIsNotAsItShouldBe(t *testing.T) {
 	t.Parallel()
 	for name, hurt := range map[string]func(*testing.T, *tenant.Bucket){
@@ -557,8 +558,8 @@ func TestLeaseWhoseKeyIsNotAsItShouldBe(t *testing.T) {
 	}
 }
 
-// The holder of the second slot moves up if nobody ever had the first one. Seen to fail with a slot that
-// is free only after its end was seen.
+// The holder of the second slot moves up if nobody ever had the first one. Seen to fail with a slot
+// that is free only after its end was seen.
 func TestSecondHolderAlone(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -571,8 +572,8 @@ func TestSecondHolderAlone(t *testing.T) {
 	slots(t, 5*time.Second, []*Reaper{r}, 0)
 }
 
-// A lease with a longer TTL than the reaper's has that long to find out that it was ended. Seen to fail
-// with waits that go by the reaper's TTL alone.
+// A lease with a longer TTL than the reaper's has that long to find out that it was ended. Seen to
+// fail with waits that go by the reaper's TTL alone.
 func TestLongerTTLThanTheReapers(t *testing.T) {
 	r := newFollower(1)
 	const ttl = 10 * MinTTL
@@ -585,7 +586,7 @@ func TestLongerTTLThanTheReapers(t *testing.T) {
 	r.tell(watcher.Change{Key: tenant.LeaseKey("M"), Value: []byte("x"), Revision: 4, TTL: ttl}, nil)
 	r.tell(watcher.Change{Key: tenant.LeaseKey("M"), Op: tenant.Expire, Revision: 5}, nil)
 	r.proof.first, r.proof.last = time.Now().Add(-2*holdTime(MinTTL)), time.Now() // enough for the reaper's
-	if _, err := r.reapOnce(t.Context()); err != nil || r.most != ttl {
+	if _, _, err := r.reapOnce(t.Context()); err != nil || r.most != ttl {
 		t.Errorf("after a jump of the clock it waits as long as for a TTL of %s, %v", r.most, err)
 	}
 }

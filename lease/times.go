@@ -18,6 +18,9 @@ func beatTime(ttl time.Duration) time.Duration { return ttl / 3 }
 // answerTime is how long one heartbeat waits for its answer before another is sent.
 func answerTime(ttl time.Duration) time.Duration { return min(ttl/6, 2*time.Second) }
 
+// tryTime is how long one of the other writes and reads waits for its answer.
+func tryTime(ttl time.Duration) time.Duration { return 2 * answerTime(ttl) }
+
 // retryTime is the longest back-off between two tries.
 func retryTime(ttl time.Duration) time.Duration { return min(ttl/24, time.Second/2) }
 
@@ -40,6 +43,9 @@ func echoGap(ttl time.Duration) time.Duration { return ttl * 3 / 8 }
 // leases. nats.go waits 2 s between two attempts to connect.
 func holdTime(ttl time.Duration) time.Duration { return max(ttl, 3*time.Second) }
 
+// deafTime is how long a slot's holder waits for an echo before it gives the slot up.
+func deafTime(ttl time.Duration) time.Duration { return 4 * holdTime(ttl) }
+
 // graceTime is how long a reaper that has just come leaves the dead alone if its own heartbeats
 // prove that there was no outage: the server's clock may have jumped, and the living find out by a
 // heartbeat.
@@ -48,8 +54,9 @@ func graceTime(ttl time.Duration) time.Duration { return max(ttl/2, 1500*time.Mi
 // standbyTime is the longest time between two looks for a free slot.
 func standbyTime(ttl time.Duration) time.Duration { return ttl * 3 / 2 }
 
-// secondLook is how long a process that starts leaves the second slot alone. Its holder reads the whole bucket, and begins with a wait of its own that
-// is longer; the process's first look-ups wait for nothing else.
+// secondLook is how long a process that starts leaves the second slot alone. Its holder reads the
+// whole bucket, and begins with a wait of its own that is longer; the process's first look-ups wait
+// for nothing else.
 const secondLook = 500 * time.Millisecond
 
 // secondDelay is how long the holder of the second slot leaves an ended lease to that of the first.

@@ -16,7 +16,7 @@ type AccountLimits struct {
 // What every tenant's account is limited to.
 const (
 	viewMemory    = 64 << 20 // bytes of the server's memory that its consumers may take for their state, of which a view's has little
-	consumersEach = 4        // consumers of a process at the most: its view's, the one before, and those of a scan. The reapers' queue is one more
+	consumersEach = 4        // consumers of a process at the most: its two views' and the ones before
 	subsEach      = 1000     // subscriptions of a connection; a registry has a handful
 	maxPayload    = 1 << 20  // bytes of a message
 )
@@ -35,7 +35,7 @@ func (l AccountLimits) check(tenant string) error {
 }
 
 func (l AccountLimits) storage() int64   { return l.MaxBytes * int64(l.Replicas) }
-func (l AccountLimits) consumers() int64 { return consumersEach*int64(l.Connections) + 1 }
+func (l AccountLimits) consumers() int64 { return consumersEach*int64(l.Connections) + 2*Slots }
 
 // AccountConfig is a NATS account for one tenant alone, as the text of an entry of "accounts" in a nats-server's configuration file: its
 // JetStream may hold the tenant's bucket and no other stream, and no leaf node may join it. users are entries of

@@ -89,12 +89,12 @@ func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscript
 	subjects := v.bucket.Asks("STREAM.INFO", "CONSUMER.CREATE")
 	for i, subject := range subjects {
 		if strings.Contains(subject, ".CONSUMER.") {
-			subjects[i] = subject + "." + v.cfg.Name + "-*"
+			subjects[i] = subject + "." + v.name() + "*"
 		}
 	}
 	ctx, cancel := v.bucket.Try(ctx, startTime, subjects...)
 	defer cancel()
-	s := &session{view: v, name: v.cfg.Name + "-" + rand.Text(), filters: fs, ended: make(chan error, 1), whole: make(chan struct{}), heard: time.Now(), came: time.Now(), began: time.Now()}
+	s := &session{view: v, name: v.name() + rand.Text(), filters: fs, ended: make(chan error, 1), whole: make(chan struct{}), heard: time.Now(), came: time.Now(), began: time.Now()}
 	js := v.bucket.JetStream()
 	err := s.locate(ctx)
 	if err != nil {
@@ -151,7 +151,7 @@ const mirrorView = "view-near-"
 func (s *session) locate(ctx context.Context) (err error) {
 	v := s.view
 	var mirror *tenant.Mirror
-	if !v.cfg.Leader {
+	if !v.cfg.Follow {
 		mirror = v.bucket.Mirror(ctx) // asked first: what it has, the leader has
 	}
 	ask, cancel := ctx, context.CancelFunc(func() {})
@@ -257,7 +257,7 @@ func (v *View) changeOf(msg *nats.Msg, revision uint64) Change {
 	switch most := v.cfg.MaxValue; {
 	case most > 0 && len(value) > most:
 		c.Value, c.Long = nil, len(value)
-	case v.cfg.Read != nil && op == tenant.Put && (most == 0 || !v.has(c.Key, revision)):
+	case v.cfg.Read != nil && op == tenant.Put && (v.cfg.Follow || !v.has(c.Key, revision)):
 		c.Read, c.Value = v.cfg.Read(c), nil
 	case msg.Header != nil:
 		c.Value = bytes.Clone(value)
@@ -443,7 +443,7 @@ func (s *session) check(ctx context.Context) {
 		s.view.deleteLeftovers()
 		ask, cancel := context.WithTimeout(ctx, startTime)
 		var mirror *tenant.Mirror
-		if !first && !s.origin.mirror && !s.view.cfg.Leader { // which the session left a moment ago
+		if !first && !s.origin.mirror && !s.view.cfg.Follow { // which the session left a moment ago
 			mirror = s.view.bucket.Mirror(ask)
 		}
 		stream, err := s.view.bucket.JetStream().Stream(ask, s.view.bucket.Stream())

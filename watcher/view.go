@@ -61,17 +61,14 @@ type Config struct {
 	// snapshot it is called also when nothing changed; otherwise snapshot is nil.
 	Apply func(changes []Change, snapshot *Snapshot)
 	// Read makes of a put what Apply wants to know of it, while others are on their way: a snapshot is applied as a whole, when all of it has come.
-	// It must not keep the value. If MaxValue is set, it is not called for what the view knows already: the value itself is there then. May be nil.
+	// It must not keep the value. It is not called for what the view knows already. May be nil.
 	Read func(Change) any
 	// Missing is called when the bucket is not there; where it makes the bucket, the view goes on at once.
 	Missing func(context.Context) error
-	// Ends says that Apply is told of the end of a key, as by a delete or a marker, also if the
-	// view never saw the key's value.
-	Ends bool
-	// Name is how the names of its consumers begin, followed by a dash; "view" if it is empty.
-	Name string
-	// Leader says that a mirror is not read, however near it is.
-	Leader bool
+	// Follow says that the view is a reaper's: its consumers are named so, a mirror is not read
+	// however near it is, Apply is told of the end of a key also if the view never saw the key's
+	// value, and Read is called for each value.
+	Follow bool
 	// Heartbeat is how often an idle consumer says that it is there; a consumer that falls silent
 	// is noticed after 2.25 of these. 750 ms if it is 0.
 	Heartbeat time.Duration
@@ -128,7 +125,6 @@ func New(b *tenant.Bucket, cfg Config) *View {
 	}
 	cfg.Check = cmp.Or(cfg.Check, 15*time.Second)
 	cfg.Patience = cmp.Or(cfg.Patience, patience)
-	cfg.Name = cmp.Or(cfg.Name, "view")
 	v := &View{
 		bucket: b, cfg: cfg, heartbeat: cmp.Or(cfg.Heartbeat, heartbeat), born: time.Now(),
 		widen: make(chan struct{}, 1), soon: make(chan struct{}, 1), advance: make(chan struct{}),
@@ -171,7 +167,16 @@ func (v *View) WatchSoon(key string) {
 	}
 }
 
-// add adds a filter, and reports whether it is the first one at all, whether others wait for the next consumer, and whether another covers it.
+// add adds a filter, and reports whether it is the first one at all, whether others wait for the
+// next consumer, and whether another covers it. name is how the names of the view's consumers
+// begin.
+func (v *View) name() string {
+	if v.cfg.Follow {
+		return "reaper-"
+	}
+	return "view-"
+}
+
 func (v *View) add(filter string) (first, waiting, covered bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -292,8 +297,8 @@ func (v *View) Again(key string) {
 	}
 }
 
-// Heard is when, by this process's clock, the server last confirmed that the view is current: no longer ago
-// than a second in quiet times. It is zero before the first snapshot.
+// Heard is when, by this process's clock, the server last confirmed that the view is current: no
+// longer ago than an idle heartbeat in quiet times. It is zero before the first snapshot.
 func (v *View) Heard() time.Time {
 	if ns := v.heard.Load(); ns != 0 {
 		return v.born.Add(time.Duration(ns))
@@ -527,7 +532,8 @@ func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
 	v.advanced()
 }
 
-// gone are the ends, in order, of the known keys that have no value in a snapshot, of which last has the last change of each key. The caller holds v.keys.
+// gone are the ends, in order, of the known keys that have no value in a snapshot, of which last
+// has the last change of each key. The caller holds v.keys.
 func (v *View) gone(last map[string]*Change) (gone []Change) {
 	for key := range v.revs {
 		if e, ok := last[key]; !ok {
@@ -593,7 +599,7 @@ func (v *View) apply(changes []Change, snapshot *Snapshot) {
 	for _, c := range changes {
 		rev, known := v.revs[c.Key]
 		switch {
-		case c.Op != tenant.Put && !known && !v.cfg.Ends:
+		case c.Op != tenant.Put && !known && !v.cfg.Follow:
 		case c.Op != tenant.Put:
 			delete(v.revs, c.Key)
 			news = append(news, c)

@@ -50,7 +50,8 @@ func Start(ctx context.Context, n int, ttl time.Duration) (*Fleet, error) {
 }
 
 // open brings one registry after the other, so that their heartbeats do not come all at once. The
-// first is alone for a TTL: it sweeps, and the others need not look for the dead themselves.
+// first is alone for a while: it takes a slot and is ready, and the others need not look for the
+// dead themselves.
 func (f *Fleet) open(ctx context.Context, ttl time.Duration) error {
 	for i := range f.regs {
 		if i%perConnection == 0 {
@@ -65,7 +66,7 @@ func (f *Fleet) open(ctx context.Context, ttl time.Duration) error {
 		}
 		wait := pace
 		if i == 0 {
-			wait = ttl
+			wait = max(ttl, 3*time.Second) + ttl/4
 		}
 		if err := sleep(ctx, wait); err != nil {
 			return err
