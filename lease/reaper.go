@@ -38,10 +38,11 @@ type Reaper struct {
 	refused sync.Once           // says that this process may not reap
 	seen    [tenant.Slots]sight // the standing-by goroutine's own
 
-	slot   atomic.Int32 // that it holds, counted from 1; 0 while it stands by
-	reaped atomic.Uint64
-	work   chan struct{} // there may be something to purge; holds one
-	renews chan struct{} // the slot is to be renewed at once; holds one
+	slot    atomic.Int32              // that it holds, counted from 1; 0 while it stands by
+	renewed atomic.Pointer[time.Time] // when the slot was last written
+	reaped  atomic.Uint64
+	work    chan struct{} // there may be something to purge; holds one
+	renews  chan struct{} // the slot is to be renewed at once; holds one
 
 	mu    sync.Mutex // guards what follows
 	index *index     // nil while it stands by
@@ -88,10 +89,11 @@ func (r *Reaper) Close() {
 // Reaped is how many keys this reaper has purged.
 func (r *Reaper) Reaped() uint64 { return r.reaped.Load() }
 
-// Slot is the slot that this reaper holds; ok is false while it stands by.
+// Slot is the slot that this reaper holds; ok is false while it stands by, and while its renewals go
+// unacknowledged for longer than the slot lives.
 func (r *Reaper) Slot() (slot int, ok bool) {
 	n := int(r.slot.Load())
-	return n - 1, n > 0
+	return n - 1, n > 0 && time.Since(*r.renewed.Load()) < slotTTL(r.cfg.TTL)
 }
 
 // Waiting is how many leases have ended whose keys are not purged yet, as far as this reaper knows. It is
@@ -200,14 +202,19 @@ func (r *Reaper) renew(ctx context.Context, slot int, on uint64) (rev uint64, er
 	if r.proof.holds(r.begun, r.hold()) {
 		v.Ready = 1
 	}
+	begun := r.begun
 	r.mu.Unlock()
 	value, err := json.Marshal(v)
 	if err != nil {
 		return 0, err
 	}
-	return r.bucket.WriteWithin(ctx, tryTime(r.cfg.TTL), tenant.Write{
+	rev, err = r.bucket.WriteWithin(ctx, tryTime(r.cfg.TTL), tenant.Write{
 		Key: tenant.SlotKey(slot), Value: padded(value, on), TTL: slotTTL(r.cfg.TTL), If: tenant.At(on),
 	})
+	if err == nil {
+		r.renewed.Store(&begun)
+	}
+	return rev, err
 }
 
 // hold is how long a proof must have lasted. The caller holds r.mu.

@@ -45,13 +45,14 @@ func reap(args []string, std streams) error {
 		return err
 	}
 	_, _ = fmt.Fprintf(std.out, "ready: tenant %s\n", tenant)
-	for said := false; ctx.Err() == nil; {
-		if reaps := reg.Health().Reaps; reaps != said {
-			if said = reaps; reaps {
-				_, _ = fmt.Fprintln(std.out, "reaps: it holds a slot")
-			} else {
-				_, _ = fmt.Fprintln(std.out, "stands by")
-			}
+	for said := ""; ctx.Err() == nil; {
+		state := "stands by"
+		if reg.Health().Reaps {
+			state = "reaps: it holds a slot"
+		}
+		if state != said {
+			said = state
+			_, _ = fmt.Fprintln(std.out, state)
 		}
 		select {
 		case <-ctx.Done():

@@ -23,7 +23,8 @@ func TestReaper(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = reg.Close() })
 	p := start(t, "reaper", "--server", s.URL(), "--tenant", "acme", "--ttl", "2s")
-	p.says("ready: tenant acme\nreaps: it holds a slot\n", 10*time.Second)
+	p.says("ready: tenant acme\n", 10*time.Second)
+	p.says("reaps: it holds a slot\n", 10*time.Second)
 	dead, err := kvregistry.New(t.Context(), s.Connect(), kvregistry.Tenant("acme"), kvregistry.TTL(2*time.Second))
 	if err != nil {
 		t.Fatal(err)
