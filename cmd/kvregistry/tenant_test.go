@@ -131,7 +131,7 @@ func TestTenantAccount(t *testing.T) {
 	}
 	code, claims, text := called("tenant", "account", "acme", "--max-bytes", "1048576", "--connections", "3", "--format", "jwt")
 	var limits jwt.OperatorLimits
-	if err := json.Unmarshal([]byte(claims), &limits); code != 0 || err != nil || limits.DiskStorage != 1<<20 || limits.Conn != 3 || limits.Streams != 1 || limits.LeafNodeConn != 0 || limits.Consumer != 13 {
+	if err := json.Unmarshal([]byte(claims), &limits); code != 0 || err != nil || limits.DiskStorage != 1<<20 || limits.Conn != 3 || limits.Streams != 1 || limits.LeafNodeConn != 0 || limits.Consumer != 16 {
 		t.Errorf("%d %s %v %+v", code, text, err, limits)
 	}
 	opts := natstest.Configured(t, "accounts: {\n"+out+"}\n")
