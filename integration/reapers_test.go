@@ -28,7 +28,7 @@ func TestReapersDieWithACrowd(t *testing.T) {
 		within          time.Duration
 	}{
 		"the first slot's": {1, 0, ttl + 1500*time.Millisecond},
-		"both slots'":      {2, 8, 2*ttl + 2500*time.Millisecond},
+		"both slots'":      {2, 8, 5 * ttl},
 		"all":              {2, 0, 0},
 	}
 	for name, tt := range tests {
@@ -65,13 +65,19 @@ func TestReapersDieWithACrowd(t *testing.T) {
 			for i := tt.killed; i < tenant.Slots; i++ {
 				alive = append(alive, fmt.Sprintf("holder-%d", i))
 			}
-			natstest.Eventually(t, tt.within, func() error {
-				if n := len(ids(t, observer, "crowd")); n > 0 {
+			doubted := false // on a busy machine a holder may doubt, and then waits once more
+			natstest.Eventually(t, tt.within+doubtTime, func() error {
+				doubted = doubted || tt.killed == 1 && !ready(t, s, 1)
+				n := len(ids(t, observer, "crowd"))
+				if n > 0 && !doubted && time.Since(killed) > tt.within {
+					t.Fatalf("%d are left after %s, and no reaper doubts", n, tt.within)
+				}
+				if n > 0 {
 					return fmt.Errorf("%d are left", n)
 				}
 				return nil
 			})
-			sees(t, observer, max(0, tt.within-time.Since(killed)), "web", alive...)
+			sees(t, observer, 2*time.Second, "web", alive...)
 			t.Logf("all gone %s after the kill", time.Since(killed).Round(time.Millisecond))
 		})
 	}
@@ -108,21 +114,30 @@ func newcomersFindNone(t *testing.T, s *natstest.Server, killed time.Time) {
 		time.Since(killed).Round(time.Millisecond))
 }
 
+// doubtTime is a reaper's wait after an outage, and some.
+const doubtTime = 4 * time.Second
+
 // isReady waits until the holder of a slot purges what is dead.
 func isReady(t *testing.T, s *natstest.Server, slot int) {
 	t.Helper()
-	kv := bucket(t, s.Connect(), "default")
-	natstest.Eventually(t, 10*time.Second, func() error {
-		e, err := kv.Get(t.Context(), tenant.SlotKey(slot))
-		if err != nil {
-			return err
-		}
-		var v struct{ Ready int }
-		if err := json.Unmarshal(e.Value(), &v); err != nil || v.Ready != 1 {
-			return errors.Join(fmt.Errorf("slot %d is not ready: %s", slot, e.Value()), err)
+	natstest.Eventually(t, 20*time.Second, func() error {
+		if !ready(t, s, slot) {
+			return fmt.Errorf("the holder of slot %d is not ready", slot)
 		}
 		return nil
 	})
+}
+
+// ready reports whether the holder of a slot says that it purges what is dead.
+func ready(t *testing.T, s *natstest.Server, slot int) bool {
+	t.Helper()
+	b, err := tenant.New(s.Connect(), "default", tenant.Config{})
+	must(t, err)
+	defer b.Conn().Close()
+	e, found, err := b.Get(t.Context(), tenant.SlotKey(slot))
+	must(t, err)
+	var v struct{ Ready int }
+	return found && json.Unmarshal(e.Value, &v) == nil && v.Ready == 1
 }
 
 // dieTogether writes the leases and the registrations of a crowd that sends no heartbeat.
