@@ -15,12 +15,11 @@ import (
 // dying is how many processes die together with those that reap.
 const dying = 1000
 
-// Invariant 2: everything that died with the process that holds the first slot, with those that
-// hold both, or with every reaper, leaves. The first is within a TTL and 1.5 s. If both slots are
-// lost, one of those that stand by has to find a slot free first; it waits less than a TTL, for its
-// own heartbeats prove that there was no outage. If nobody is left, the next to come shows none of
-// the dead, and purges them after its wait. Seen to fail with one slot, with a stand-by that never
-// looks again, and with newcomers that hide nothing.
+// Invariant 2: everything leaves that died with the process that holds the first slot, with those that
+// hold both, or with every reaper. The first is within a TTL and 1.5 s, unless the machine is so busy
+// that the other holder doubts. If both slots are lost, one of those that stand by has to find a slot free
+// first. If nobody is left, the next to come shows none of the dead, and purges them after its wait. Seen
+// to fail with one slot, with a stand-by that never looks again, and with newcomers that hide nothing.
 func TestReapersDieWithACrowd(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
