@@ -69,13 +69,7 @@ func TestLeaseWhoseAnswersComeLate(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	line := &lateLine{}
-	b, err := tenant.New(s.Connect(nats.SetCustomDialer(line)), "test", tenant.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Ensure(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	b := newBucket(t, s, nats.SetCustomDialer(line))
 	k := newKeeper(t, b, KeeperConfig{})
 	l := held(t, k)
 	line.by.Store(int64(MinTTL * 3 / 4))
@@ -105,13 +99,7 @@ func TestLeaseThatIsNotAnsweredIsLost(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	valve := &valve{}
-	b, err := tenant.New(s.Connect(nats.SetCustomDialer(valve)), "test", tenant.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Ensure(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	b := newBucket(t, s, nats.SetCustomDialer(valve))
 	k := newKeeper(t, b, KeeperConfig{})
 	l := held(t, k)
 	valve.Lock()
@@ -155,13 +143,7 @@ func TestLostHeartbeatIsSentAgain(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	line := &lossyLine{}
-	b, err := tenant.New(s.Connect(nats.SetCustomDialer(line)), "test", tenant.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Ensure(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	b := newBucket(t, s, nats.SetCustomDialer(line))
 	l := held(t, newKeeper(t, b, KeeperConfig{}))
 	granted := l.Until()
 	line.armed.Store(true)

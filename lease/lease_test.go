@@ -25,9 +25,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func newBucket(t *testing.T, s *natstest.Server) *tenant.Bucket {
+func newBucket(t *testing.T, s *natstest.Server, opts ...nats.Option) *tenant.Bucket {
 	t.Helper()
-	b, err := tenant.New(s.Connect(), "test", tenant.Config{})
+	return bucketOf(t, s, tenant.Config{}, opts...)
+}
+
+func bucketOf(t *testing.T, s *natstest.Server, cfg tenant.Config, opts ...nats.Option) *tenant.Bucket {
+	t.Helper()
+	b, err := tenant.New(s.Connect(opts...), "test", cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,14 +194,7 @@ func fullBucket(t *testing.T, s *natstest.Server, first func(*tenant.Bucket)) *t
 // limited makes a small bucket, or takes the one that is there.
 func limited(t *testing.T, s *natstest.Server, opts ...nats.Option) *tenant.Bucket {
 	t.Helper()
-	b, err := tenant.New(s.Connect(opts...), "test", tenant.Config{MaxBytes: 8 << 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Ensure(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return bucketOf(t, s, tenant.Config{MaxBytes: 8 << 10}, opts...)
 }
 
 // fill takes what room a bucket has.

@@ -189,13 +189,7 @@ func TestSecondSlot(t *testing.T) {
 	s := natstest.Start(t)
 	b := newBucket(t, s)
 	valve := &valve{}
-	frozen, err := tenant.New(s.Connect(nats.SetCustomDialer(valve)), "test", tenant.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := frozen.Ensure(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	frozen := newBucket(t, s, nats.SetCustomDialer(valve))
 	first, second := newReaper(t, frozen), newReaper(t, newBucket(t, s))
 	for i, r := range []*Reaper{first, second} {
 		began := time.Now()
@@ -296,13 +290,7 @@ func TestOutageEndsTheProof(t *testing.T) {
 	s := natstest.Start(t)
 	b := newBucket(t, s)
 	valve := &valve{}
-	far, err := tenant.New(s.Connect(nats.SetCustomDialer(valve)), "test", tenant.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := far.Ensure(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	far := newBucket(t, s, nats.SetCustomDialer(valve))
 	r := newReaper(t, far)
 	r.Start()
 	serves(t, r)
