@@ -130,7 +130,7 @@ func TestOneConsumerPerRegistry(t *testing.T) {
 	for i := range 300 {
 		register(t, owner, kvregistry.Service{Name: fmt.Sprintf("s%03d", i), ID: "1", Address: "127.0.0.1:1"})
 	}
-	observer := open(t, s)
+	observer := open(t, s, kvregistry.Timeout(20*time.Second))
 	for i := range 300 { // more than one consumer may have filters
 		if _, err := observer.GetService(fmt.Sprintf("s%03d", i)); err != nil {
 			t.Fatal(i, err)

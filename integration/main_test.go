@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	if runtime.GOMAXPROCS(0) < 4 { // most of what they do is wait
 		if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-			_ = f.Value.Set("4")
+			_ = f.Value.Set("3")
 		}
 	}
 	os.Exit(m.Run())

@@ -346,7 +346,7 @@ func (r *Registry) admitLease(ctx context.Context, g *registration) error {
 }
 
 // seenTime bounds the wait for this process's own view to show what it wrote.
-const seenTime = 100 * time.Millisecond
+const seenTime = 250 * time.Millisecond
 
 // awaitSeen lets a registry see its own writes: where the service is observed, it waits until the cache shows
 // the last one. It is a courtesy, and bounded.
