@@ -37,7 +37,7 @@ func (r *Registry) ServiceNamesContext(ctx context.Context) ([]string, error) {
 	names := map[string]struct{}{}
 	err := r.awaitReady(ctx)
 	if err == nil {
-		view := watcher.New(r.bucket, watcher.Config{
+		err = watcher.Read(ctx, r.bucket, tenant.AllServices, watcher.Config{
 			Read: func(ch watcher.Change) any { return r.read(ch) }, MaxValue: r.opt.bounds.record,
 			Apply: func(changes []watcher.Change, _ *watcher.Snapshot) {
 				for _, s := range r.sightings(changes) {
@@ -47,10 +47,6 @@ func (r *Registry) ServiceNamesContext(ctx context.Context) ([]string, error) {
 				}
 			},
 		})
-		view.Watch(tenant.AllServices)
-		view.Start()
-		err = view.Wait(ctx, tenant.AllServices)
-		view.Close() // names is not written any more
 	}
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: service names: %w: %w", ErrUnavailable, err)

@@ -17,7 +17,10 @@ func (r *Reaper) follow() *watcher.View {
 	r.mu.Lock()
 	r.index, r.since, r.free = newIndex(), time.Now(), true
 	r.mu.Unlock()
-	return r.view(r.apply)
+	view := watcher.New(r.bucket, r.config(r.apply))
+	view.Watch(tenant.AllKeys)
+	view.Start()
+	return view
 }
 
 // unfollow forgets the index.
@@ -28,15 +31,12 @@ func (r *Reaper) unfollow() {
 	r.index, r.proof = nil, proof{gap: echoGap(r.cfg.TTL)}
 }
 
-// view is a view of the whole bucket that reads of each value what a reaper needs.
-func (r *Reaper) view(apply func([]watcher.Change, *watcher.Snapshot)) *watcher.View {
-	v := watcher.New(r.bucket, watcher.Config{
+// config is that of a view of the whole bucket that reads of each value what a reaper needs.
+func (r *Reaper) config(apply func([]watcher.Change, *watcher.Snapshot)) watcher.Config {
+	return watcher.Config{
 		Follow: true, Apply: apply, Read: r.read,
 		Heartbeat: ViewHeartbeat(r.cfg.TTL), Patience: r.cfg.TTL, Check: r.cfg.Check,
-	})
-	v.Watch(tenant.AllKeys)
-	v.Start()
-	return v
+	}
 }
 
 // ViewHeartbeat is how often a view's idle consumer says that it is there, in a bucket whose leases
@@ -155,7 +155,9 @@ const readTime = 10 * time.Second
 // readAll reads the whole bucket once.
 func (r *Reaper) readAll(ctx context.Context) (*index, error) {
 	x := newIndex()
-	view := r.view(func(changes []watcher.Change, _ *watcher.Snapshot) {
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	err := watcher.Read(ctx, r.bucket, tenant.AllKeys, r.config(func(changes []watcher.Change, _ *watcher.Snapshot) {
 		now := time.Now()
 		for _, ch := range changes {
 			if id, ok := tenant.ParseLeaseKey(ch.Key); !ok {
@@ -166,11 +168,7 @@ func (r *Reaper) readAll(ctx context.Context) (*index, error) {
 				x.end(id, now)
 			}
 		}
-	})
-	ctx, cancel := context.WithTimeout(ctx, readTime)
-	defer cancel()
-	err := view.Wait(ctx, tenant.AllKeys)
-	view.Close() // x is not written any more
+	}))
 	return x, err
 }
 

@@ -251,7 +251,7 @@ func (s *session) receive(msg *nats.Msg) {
 func (v *View) changeOf(msg *nats.Msg, revision uint64) Change {
 	value, op := tenant.ContentOf(msg)
 	c := Change{Key: v.bucket.Key(msg.Subject), Value: value, Revision: revision, Op: op}
-	if msg.Header != nil {
+	if v.cfg.Follow && msg.Header != nil {
 		c.TTL = tenant.TTLOf(msg)
 	}
 	switch most := v.cfg.MaxValue; {

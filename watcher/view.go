@@ -44,7 +44,7 @@ type Change struct {
 	Value    []byte // of a put
 	Revision uint64
 	Op       tenant.Op
-	TTL      time.Duration // that the message gives the key; 0 if it gives none
+	TTL      time.Duration // that the message gives the key, in a view that follows; 0 if it gives none
 	Long     int           // how many bytes the value has, where it has more than Config.MaxValue and is left out
 	Read     any           // what Config.Read made of the value, which is left out then
 }
@@ -132,6 +132,16 @@ func New(b *tenant.Bucket, cfg Config) *View {
 	}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	return v
+}
+
+// Read reads the keys under a filter once. When it returns, cfg.Apply runs no more. The error is that of
+// [View.Wait].
+func Read(ctx context.Context, b *tenant.Bucket, filter string, cfg Config) error {
+	v := New(b, cfg)
+	v.Watch(filter)
+	v.Start()
+	defer v.Close()
+	return v.Wait(ctx, filter)
 }
 
 // Start begins to watch, once there is a filter.
