@@ -387,14 +387,16 @@ func TestLeaseThatDoesNotEnd(t *testing.T) {
 	r.Start()
 	serves(t, r)
 	grant(t, b, "L", "svc.web.a", 10*MinTTL)
-	r.mu.Lock()
-	h := r.index.leases["L"]
-	if h == nil {
-		r.mu.Unlock()
-		t.Fatal("the lease is not in the index")
-	}
-	h.ttl = MinTTL // as if it were one of those whose time has come
-	r.mu.Unlock()
+	natstest.Eventually(t, 5*time.Second, func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		h := r.index.leases["L"]
+		if h == nil || h.state != live {
+			return errors.New("the lease is not in the index")
+		}
+		h.ttl = MinTTL // as if it were one of those whose time has come
+		return nil
+	})
 	isReaped(t, b, "svc.web.a", 5*MinTTL)
 	if has(t, b, "lease.L") {
 		t.Error("the lease is there yet")
