@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -41,6 +42,22 @@ type Result struct {
 	Err    error             // of the last run, nil where it passed
 	At     time.Time         // when the last run was over
 	Took   time.Duration     // how long it took
+}
+
+// MarshalJSON gives the members "name", "status", "error", "at" and "took_seconds". The error is its
+// text, empty if there is none.
+func (r Result) MarshalJSON() ([]byte, error) {
+	text := ""
+	if r.Err != nil {
+		text = r.Err.Error()
+	}
+	return json.Marshal(struct {
+		Name   string            `json:"name"`
+		Status kvregistry.Status `json:"status"`
+		Error  string            `json:"error"`
+		At     time.Time         `json:"at"`
+		Took   float64           `json:"took_seconds"`
+	}{r.Name, r.Status, text, r.At, r.Took.Seconds()})
 }
 
 // Run runs checks of a service until Stop is called, or until the first result after the registry was closed, and sets the status of all instances of that name that this process has registered, now or

@@ -2,6 +2,7 @@ package kvregistry
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -26,6 +27,16 @@ type Event struct {
 	Kind    Kind
 	Service Service // as it is after the change, or as it was last where it went; of LeaseLost empty
 	Err     error   // why, of Fenced and LeaseLost
+}
+
+// MarshalJSON gives the members "kind", "service" and, as its text, "error", which is left out if
+// there is none.
+func (e Event) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Kind    Kind    `json:"kind"`
+		Service Service `json:"service"`
+		Error   string  `json:"error,omitempty"`
+	}{e.Kind, e.Service, errorText(e.Err)})
 }
 
 // Watch yields the changes of a service, each once, in order per instance, beginning with a [Registered]

@@ -265,6 +265,6 @@ func ExampleRegistry_Health_metrics() {
 	defer func() { _ = reg.Close() }()
 	expvar.Publish("registry", expvar.Func(func() any { return reg.Health() }))
 
-	fmt.Println(strings.Contains(expvar.Get("registry").String(), `"Connected":true`))
+	fmt.Println(strings.Contains(expvar.Get("registry").String(), `"connected":true`))
 	// Output: true
 }

@@ -2,8 +2,13 @@ package kvregistry
 
 import (
 	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
+
+	"github.com/kvregistry/go/tenant"
 )
 
 // LeaseState is what a process's lease is at.
@@ -19,7 +24,7 @@ const (
 // Health is what a registry knows of itself, at one moment.
 type Health struct {
 	Connected bool          // the connection to NATS is up, as far as NATS knows
-	Err       error         // why the bucket could not be checked yet, or what keeps the view from reading; nil where nothing does
+	Err       error         // the first fault of these: NATS is away; the bucket could not be checked; the view can't be read; Refused
 	Age       time.Duration // since the server last confirmed that what look-ups show is current; -1 before it first did
 	Observed  []string      // the names that are observed
 	Unread    []string      // those of them that have no first snapshot yet
@@ -29,6 +34,7 @@ type Health struct {
 	Lease     LeaseState
 	Renewed   time.Time // when the last acknowledged heartbeat was sent, by this process's clock; zero before the first
 	Unwritten int       // registrations of this process that the bucket does not hold as they were declared
+	Refused   error     // why the server refuses the bucket, or a registration that was never in it; nil if it refuses nothing
 
 	Holds []HoldHealth // what this process holds exclusively, and what it waits for, by name and age
 
@@ -38,6 +44,7 @@ type Health struct {
 	Skipped uint64 // records that could not be read
 
 	current time.Duration // the age up to which what look-ups show is current
+	waits   bool          // one of Unread and not of Stale is needed for Ready
 }
 
 // HoldHealth is a name that a process holds exclusively, or a place that it has in the line for one.
@@ -50,15 +57,88 @@ type HoldHealth struct {
 // OK reports whether nothing is wrong: the connection is up, every observed service was read and
 // was confirmed to be current within two heartbeats of the view's consumer and 1.5 s, and what was
 // registered is in the bucket under a lease.
+//
+// OK is for alerts. It is false during each outage of NATS, while look-ups still answer. For the
+// readiness check of an orchestrator use [Health.Ready].
 func (h Health) OK() bool {
 	return h.Connected && h.Err == nil && len(h.Unread) == 0 && (len(h.Observed) == 0 || h.Age < cmp.Or(h.current, 3*time.Second)) &&
 		h.Lease != LeaseGone && h.Unwritten == 0
 }
 
+// Ready reports whether the process can do its work: look-ups of every observed service answer, and
+// the server has not refused the bucket or what this process registers. It is for the readiness
+// check of an orchestrator.
+//
+// Once true, it stays true through an outage of NATS: look-ups answer from memory. A registration
+// that waits for NATS does not make it false, and neither does a refusal of one that was in the
+// bucket before. A name makes it false until it was read once, by this process or, with a
+// [SnapshotFile], by the one before. That holds for names that the process observes or has a
+// [Lookup] for, and for names that it looked up before NATS was reached. A name that is looked up
+// for the first time during a later outage changes nothing.
+func (h Health) Ready() bool { return !h.waits && h.Refused == nil }
+
+// MarshalJSON gives the members that docs/reliability.md lists. Their names and types are stable.
+func (h Health) MarshalJSON() ([]byte, error) {
+	type hold struct {
+		Name  string    `json:"name"`
+		Token uint64    `json:"token"`
+		Since time.Time `json:"since"`
+	}
+	holds := make([]hold, len(h.Holds))
+	for i, one := range h.Holds {
+		holds[i] = hold(one)
+	}
+	var age *float64
+	if h.Age >= 0 {
+		seconds := h.Age.Seconds()
+		age = &seconds
+	}
+	var renewed *time.Time
+	if !h.Renewed.IsZero() {
+		renewed = &h.Renewed
+	}
+	return json.Marshal(struct {
+		OK        bool       `json:"ok"`
+		Ready     bool       `json:"ready"`
+		Connected bool       `json:"connected"`
+		Error     string     `json:"error"`
+		Age       *float64   `json:"age_seconds"`
+		Observed  []string   `json:"observed"`
+		Unread    []string   `json:"unread"`
+		Stale     []string   `json:"stale"`
+		Resyncs   uint64     `json:"resyncs"`
+		Lease     LeaseState `json:"lease"`
+		Renewed   *time.Time `json:"renewed"`
+		Unwritten int        `json:"unwritten"`
+		Refused   string     `json:"refused"`
+		Holds     []hold     `json:"holds"`
+		Reaps     bool       `json:"reaps"`
+		Ended     int        `json:"ended"`
+		Reaped    uint64     `json:"reaped"`
+		Skipped   uint64     `json:"skipped"`
+	}{
+		h.OK(), h.Ready(), h.Connected, errorText(h.Err), age,
+		list(h.Observed), list(h.Unread), list(h.Stale), h.Resyncs,
+		cmp.Or(h.Lease, LeaseNone), renewed, h.Unwritten, errorText(h.Refused), holds,
+		h.Reaps, h.Ended, h.Reaped, h.Skipped,
+	})
+}
+
+// errorText is an error's text; empty if there is none.
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// list is a list that JSON shows as one, be it empty.
+func list(names []string) []string { return append([]string{}, names...) }
+
 // Health is a read of memory: it asks no server.
 func (r *Registry) Health() Health {
 	h := Health{
-		Connected: r.opt.nc.IsConnected(), Err: r.fault(), Age: r.age(), Observed: r.cache.names(), Resyncs: r.view.Resyncs(),
+		Age: r.age(), Observed: r.cache.names(), Resyncs: r.view.Resyncs(),
 		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.unwritten(r.keeper.Current()), Holds: r.lines.health(),
 		Ended: r.reaper.Waiting(), Reaped: r.reaper.Reaped(), Skipped: r.cache.skipped.Load(),
 	}
@@ -66,6 +146,11 @@ func (r *Registry) Health() Health {
 	_, h.Reaps = r.reaper.Slot()
 	h.Unread = slices.DeleteFunc(slices.Clone(h.Observed), r.cache.sees)
 	h.Stale = r.staleNames(h.Unread)
+	h.waits = len(r.needed(h.Unread)) > len(r.needed(h.Stale))
+	h.Refused = r.refusal()
+	away := r.disconnected()
+	h.Connected = away == nil
+	h.Err = cmp.Or(away, r.fault(), h.Refused)
 	switch {
 	case r.closed.Load():
 	case r.keeper.Current() != nil:
@@ -98,6 +183,22 @@ func (r *Registry) tellHealth() {
 	}
 }
 
+// disconnected is why NATS can't be reached; nil while the connection is up.
+func (r *Registry) disconnected() error {
+	nc := r.opt.nc
+	if nc.IsConnected() {
+		return nil
+	}
+	err := fmt.Errorf("NATS is away (%s)", nc.Status())
+	if nc.IsClosed() {
+		err = fmt.Errorf("%w: connect again and make a new registry", ErrConnectionClosed)
+	}
+	if last := nc.LastError(); last != nil {
+		err = fmt.Errorf("%w: %w", err, last)
+	}
+	return err
+}
+
 // fault is why the bucket was not checked, or why the view has no session.
 func (r *Registry) fault() error {
 	r.state.Lock()
@@ -106,6 +207,28 @@ func (r *Registry) fault() error {
 		return r.failure
 	}
 	return r.view.Failure()
+}
+
+// refusal is why the server refuses the bucket, or a registration that was never in it.
+func (r *Registry) refusal() error {
+	r.state.Lock()
+	failure := r.failure
+	if r.ready {
+		failure = nil
+	}
+	r.state.Unlock()
+	if failure == nil && r.view.Heard().IsZero() {
+		failure = r.view.Failure()
+	}
+	if refuses(failure) {
+		return failure
+	}
+	return r.own.refusal(r.keeper.Failure())
+}
+
+// refuses reports whether an error is a refusal that stays until somebody changes something.
+func refuses(err error) bool {
+	return tenant.Permanent(err) && !errors.Is(err, ErrConnectionClosed)
 }
 
 // age is how old the view is; -1 before its first snapshot.

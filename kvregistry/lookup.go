@@ -179,6 +179,9 @@ func (r *Registry) firstLook(ctx context.Context, name string) (*service, *Snaps
 		ctx, cancel = context.WithTimeout(ctx, r.opt.timeout)
 		defer cancel()
 	}
+	if !r.checked() {
+		r.need(name)
+	}
 	svc := r.observe(name)
 	old := r.file.old(name)
 	if old != nil && r.away() {

@@ -3,6 +3,8 @@ package kvregistry
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,13 +47,15 @@ type owner struct {
 	advance chan struct{} // closed when an own key was seen, and made anew
 	wake    chan struct{} // there may be something to write; holds one
 
+	refusals map[string]error // why a registration of a service was refused that was never acknowledged
+
 	top    uint64 // the highest revision that the view saw in this life of the bucket
 	life   uint64 // counts the bucket's lives, as the view noticed them
 	outrun bool   // a write got a revision below top: the bucket was made anew, and the view has not noticed yet
 }
 
 func newOwner() *owner {
-	return &owner{byKey: map[string]*registration{}, advance: make(chan struct{}), wake: make(chan struct{}, 1)}
+	return &owner{byKey: map[string]*registration{}, refusals: map[string]error{}, advance: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
 func (o *owner) wakeUp() {
@@ -345,10 +349,51 @@ func (o *owner) clean(g *registration, lease string) bool {
 func (o *owner) withdraw(g *registration, why error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.refuse(g, why)
 	g.ending = true
 	if !g.tried || errors.Is(why, ErrPermission) {
 		g.over = errEnded
 	}
+}
+
+// mostRefused is how many services are known whose registration was refused.
+const mostRefused = 64
+
+// refuse notes that a registration was refused. The caller holds o.mu.
+func (o *owner) refuse(g *registration, why error) {
+	if refuses(why) && !g.acked && len(o.refusals) < mostRefused {
+		o.refusals[g.name] = fmt.Errorf("register %q of service %q: %w", g.id, g.name, why)
+	}
+}
+
+// notWritten notes why a registration could not be written in the background.
+func (o *owner) notWritten(g *registration, why error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.refuse(g, why)
+}
+
+// forgive forgets that registrations of a service were refused.
+func (o *owner) forgive(name string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.refusals, name)
+}
+
+// refusal is why a registration was refused that was never acknowledged, that of the first service
+// by name. failure is why there is no lease for one that waits for it.
+func (o *owner) refusal(failure error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.refusals) > 0 {
+		return o.refusals[slices.Min(slices.Collect(maps.Keys(o.refusals)))]
+	}
+	for _, g := range o.byKey {
+		if refuses(failure) && g.declared() && !g.acked {
+			return failure
+		}
+	}
+	return nil
 }
 
 // untried is what a registration declares of which no write was tried yet.
@@ -416,6 +461,7 @@ func (o *owner) written(g *registration, rev uint64, lease string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	g.acked, g.rev, g.lease = true, rev, lease
+	delete(o.refusals, g.name)
 	if rev <= g.floor && g.life == o.life {
 		o.outrun = true
 		for _, g := range o.byKey {
@@ -510,6 +556,7 @@ func (o *owner) ending(g *registration) (done bool, err error) {
 		return true, fmt.Errorf("%q of service %q: %w", g.id, g.name, g.over)
 	}
 	g.ending = true
+	delete(o.refusals, g.name)
 	return false, nil
 }
 

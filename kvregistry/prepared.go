@@ -56,6 +56,7 @@ func (r *Registry) Lookup(name string, parts ...Part) (*Lookup, error) {
 	if r.closed.Load() {
 		return nil, fmt.Errorf("kvregistry: %w", ErrClosed)
 	}
+	r.need(name)
 	l.svc = r.observe(name)
 	return l, nil
 }

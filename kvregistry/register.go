@@ -384,6 +384,7 @@ func (r *Registry) UnregisterContext(ctx context.Context, name string) error {
 	if err := r.usable(); err != nil {
 		return fmt.Errorf("kvregistry: unregister: %w", err)
 	}
+	r.own.forgive(name)
 	list := r.own.named(name)
 	if len(list) == 0 || name == "" {
 		return fmt.Errorf("kvregistry: unregister: service %q: %w", name, ErrNotRegistered)

@@ -41,10 +41,11 @@ type Registry struct {
 	wg    sync.WaitGroup // the registry's own goroutines
 	calls sync.WaitGroup // those in which the user's functions run
 
-	state   sync.Mutex    // guards what follows
-	changed chan struct{} // closed when ready or failure changes, and made anew
-	ready   bool          // the bucket was checked
-	failure error         // why it was not
+	state   sync.Mutex          // guards what follows
+	changed chan struct{}       // closed when ready or failure changes, and made anew
+	ready   bool                // the bucket was checked
+	failure error               // why it was not
+	needs   map[string]struct{} // the names that Health.Ready waits for; see need
 }
 
 // New makes a registry on a connection, which stays the caller's: Close does not close it.
@@ -103,6 +104,7 @@ func build(o options) (*Registry, error) {
 	}
 	r := &Registry{
 		opt: o, id: rand.Text(), bucket: b, cache: newCache(o.logger, o.bounds), own: newOwner(), crowd: make(chan struct{}, crowd), changed: make(chan struct{}),
+		needs: map[string]struct{}{},
 	}
 	if o.file != "" {
 		if r.file, err = openFile(&o); err != nil {
@@ -331,8 +333,37 @@ func (r *Registry) Observe(name string) error {
 			return fmt.Errorf("kvregistry: %w", err)
 		}
 	}
+	r.need(name)
 	r.observe(name)
 	return nil
+}
+
+// need notes a name without which the process is not ready: one that Observe or Lookup was given,
+// or that was looked up before the bucket was checked. A name that is looked up later is not
+// needed, or one look-up of a new name during an outage would make the process not ready.
+func (r *Registry) need(name string) {
+	r.state.Lock()
+	defer r.state.Unlock()
+	r.needs[name] = struct{}{}
+}
+
+// needed are those of some names that need noted.
+func (r *Registry) needed(names []string) (list []string) {
+	r.state.Lock()
+	defer r.state.Unlock()
+	for _, name := range names {
+		if _, ok := r.needs[name]; ok {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// checked reports whether the bucket was checked.
+func (r *Registry) checked() bool {
+	r.state.Lock()
+	defer r.state.Unlock()
+	return r.ready
 }
 
 // ObserveContext is [Registry.Observe], and waits for the first snapshot until ctx ends.

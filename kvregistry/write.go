@@ -331,8 +331,8 @@ func (r *Registry) reconcileOne(g *registration, lease string) error {
 			r.own.refused(g, err)
 			err = nil
 		}
-	} else {
-		err = r.put(ctx, g, lease)
+	} else if err = r.put(ctx, g, lease); err != nil {
+		r.own.notWritten(g, err)
 	}
 	if errors.Is(err, ErrFenced) || errors.Is(err, errEnded) {
 		return nil

@@ -200,6 +200,13 @@ func (k *Keeper) Current() *Lease {
 	return k.current
 }
 
+// Failure is why the last try to take a lease failed; nil while one is held.
+func (k *Keeper) Failure() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.failure
+}
+
 // Started reports whether the keeper was ever asked for a lease.
 func (k *Keeper) Started() bool {
 	k.mu.Lock()
