@@ -166,6 +166,9 @@ func (r *Registry) provision(ctx context.Context, once bool) error {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := r.prepare(ctx)
 		if err == nil {
+			for _, advice := range r.bucket.Advice() {
+				r.opt.logger.Warn("kvregistry: the server or the bucket should be changed", "advice", advice)
+			}
 			return nil
 		}
 		r.setState(false, err)

@@ -36,6 +36,8 @@ type Access struct {
 // A server takes answers of flow control in two forms, of which the longer one begins with the names
 // of a domain and an account. Each is allowed at its own length only, or the one of a tenant would
 // match the other of all of them.
+//
+// Roles keep the tenants of one account apart with nats-server [RolesNeed].
 func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	bucket, err := BucketName(tenant)
 	if err != nil {

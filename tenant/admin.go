@@ -24,16 +24,26 @@ type Info struct {
 	MaxBytes int64  // 0 where there is no limit, as is
 	MaxKeys  int64
 	Replicas int
+
+	Advice []string // what should be changed about the bucket and its server, as [Bucket.Advice]
 }
 
-// Provision makes a tenant's bucket, or checks the one that is there, and changes nothing about it. A registry that may make its
-// bucket does so itself; this is for an operator whose services may not. Errors are those of [New] and [Bucket.Ensure].
+// Provision makes a tenant's bucket, or checks the one that is there. Of that one it changes the
+// duplicate window alone, if it is longer than in a new bucket. A registry that may make its bucket does
+// so itself; this is for an operator whose services may not. Errors are those of [New], [Bucket.Ensure]
+// and [Change].
 func Provision(ctx context.Context, nc *nats.Conn, tenant string, cfg Config) error {
 	b, err := New(nc, tenant, cfg)
 	if err != nil {
 		return err
 	}
-	return b.Ensure(ctx)
+	if err := b.Ensure(ctx); err != nil {
+		return err
+	}
+	if have := b.found.Load(); have == nil || have.Duplicates <= duplicateWindow || b.mirrored() {
+		return nil
+	}
+	return Change(ctx, nc, tenant, Config{})
 }
 
 // Remove deletes a tenant's bucket with all that is in it. Services of the tenant that go on make it anew, where they may. The error wraps
@@ -63,7 +73,7 @@ func List(ctx context.Context, nc *nats.Conn) ([]Info, error) {
 	var list []Info
 	stores := b.own.js.KeyValueStores(ctx)
 	for s := range stores.Status() {
-		if info, ok := infoOf(s); ok {
+		if info, ok := infoOf(s, nc.ConnectedServerVersion()); ok {
 			list = append(list, info)
 		}
 	}
@@ -77,7 +87,7 @@ func List(ctx context.Context, nc *nats.Conn) ([]Info, error) {
 	return list, nil
 }
 
-func infoOf(s jetstream.KeyValueStatus) (Info, bool) {
+func infoOf(s jetstream.KeyValueStatus, version string) (Info, bool) {
 	tenant, ok := strings.CutPrefix(s.Bucket(), "registry_")
 	status, isStatus := s.(*jetstream.KeyValueBucketStatus)
 	if _, err := BucketName(tenant); !ok || !isStatus || err != nil {
@@ -86,5 +96,6 @@ func infoOf(s jetstream.KeyValueStatus) (Info, bool) {
 	stream := status.StreamInfo()
 	return Info{
 		Tenant: tenant, Keys: stream.State.Msgs, Bytes: stream.State.Bytes, MaxBytes: max(0, stream.Config.MaxBytes), MaxKeys: keysOf(stream.Config), Replicas: stream.Config.Replicas,
+		Advice: advise(version, s.Bucket(), stream.Config),
 	}, true
 }

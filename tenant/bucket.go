@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -65,7 +64,8 @@ type Bucket struct {
 	name    string
 	subject string // what the subjects of its keys begin with
 	cfg     Config
-	reached atomic.Bool // by the first Ensure that succeeds
+	reached atomic.Bool                            // by the first Ensure that succeeds
+	found   atomic.Pointer[jetstream.StreamConfig] // the bucket, as Ensure last saw it
 
 	room  room // what is left of its limits
 	tries tries
@@ -122,7 +122,7 @@ func (b *Bucket) Conn() *nats.Conn { return b.nc }
 
 // Ensure checks the server, and makes the bucket or checks the one that is there; it changes nothing
 // about a bucket that it finds. Any number of processes may do so at once. It waits for the connection, and then
-// for a few seconds at the most. Where the connection's JetStream has a mirror of the bucket, its hub's bucket is checked, and never made; while the
+// for a few seconds at the most. [Bucket.Advice] then says what should be changed. Where the connection's JetStream has a mirror of the bucket, its hub's bucket is checked, and never made; while the
 // hub is away, that is left.
 //
 // Errors say what is wrong and what to do, and wrap [ErrServerTooOld], [ErrJetStreamDisabled],
@@ -180,6 +180,7 @@ func (b *Bucket) accept(cfg jetstream.StreamConfig, account *jetstream.AccountIn
 	b.Learn(cfg)
 	_, most := storage(account, cfg.Replicas)
 	b.room.account.Store(most > 0)
+	b.found.Store(&cfg)
 	b.reached.Store(true)
 	return nil
 }
@@ -202,7 +203,7 @@ func (b *Bucket) create(ctx context.Context) (jetstream.Stream, error) {
 		DenyDelete:             true,
 		AllowMsgTTL:            true,
 		SubjectDeleteMarkerTTL: MarkerTTL,
-		Duplicates:             2 * time.Minute,
+		Duplicates:             duplicateWindow,
 	}
 	limitKeys(&cfg, b.cfg.MaxKeys)
 	return b.createStream(ctx, cfg)
@@ -274,14 +275,8 @@ func (c Config) check(name string, have jetstream.StreamConfig) error {
 const minVersion = "2.11"
 
 func checkVersion(v string) error {
-	part := strings.SplitN(strings.TrimPrefix(v, "v"), ".", 3)
-	if len(part) < 2 {
+	if major, minor, _, ok := parseVersion(v); !ok || major < 2 || major == 2 && minor < 11 {
 		return fmt.Errorf("%w: it says %q; use %s or newer", ErrServerTooOld, v, minVersion)
-	}
-	major, err1 := strconv.Atoi(part[0])
-	minor, err2 := strconv.Atoi(part[1])
-	if err1 != nil || err2 != nil || major < 2 || major == 2 && minor < 11 {
-		return fmt.Errorf("%w: it is %s; use %s or newer", ErrServerTooOld, v, minVersion)
 	}
 	return nil
 }

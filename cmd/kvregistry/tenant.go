@@ -227,7 +227,19 @@ func tenantList(args []string, std streams) error {
 		for _, t := range list {
 			_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\t%d\n", t.Tenant, t.Keys, limit(t.MaxKeys), t.Bytes, limit(t.MaxBytes), t.Replicas)
 		}
-		return w.Flush()
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		said := map[string]bool{} // what concerns the server is the same for each of its tenants
+		for _, t := range list {
+			for _, advice := range t.Advice {
+				if !said[advice] {
+					said[advice] = true
+					_, _ = fmt.Fprintln(std.err, "kvregistry tenant list:", advice)
+				}
+			}
+		}
+		return nil
 	})
 }
 
@@ -261,6 +273,7 @@ func tenantPermissions(args []string, std streams) error {
 	if err != nil {
 		return wrongUsage("%w", err)
 	}
+	_, _ = fmt.Fprintln(std.err, "kvregistry tenant permissions: roles keep the tenants of one account apart with nats-server", tenant.RolesNeed)
 	switch format {
 	case "config":
 		_, err = fmt.Fprintf(std.out, "# connect with nats.CustomInboxPrefix(%q)\n%s", access.Inbox, access.Config())

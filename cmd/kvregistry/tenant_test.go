@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
@@ -87,6 +89,60 @@ func TestTenantWrongUsage(t *testing.T) {
 	} {
 		if code, out, err := called(append([]string{"tenant"}, tc.args...)...); code != 2 || out != "" || !strings.Contains(err, tc.want) {
 			t.Errorf("%q: %d %q %q, want 2 and %q", tc.args, code, out, err, tc.want)
+		}
+	}
+}
+
+// "list" says what should be changed about the server, once, and about each bucket; "create" and
+// "change" shorten a bucket's duplicate window; "permissions" names the server that roles need. Seen to
+// fail without what is said, and with a "create" that changes nothing.
+func TestTenantAdvice(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	js, err := jetstream.New(s.Connect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lengthen := func() {
+		t.Helper()
+		for _, name := range []string{"acme", "beta"} {
+			stream, err := js.Stream(t.Context(), "KV_registry_"+name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := stream.CachedInfo().Config
+			cfg.Duplicates = 2 * time.Minute
+			if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	does := func(args ...string) (told string) {
+		t.Helper()
+		code, _, told := called(append([]string{"tenant"}, args...)...)
+		if code != 0 {
+			t.Fatalf("%q: %d %s", args, code, told)
+		}
+		return told
+	}
+	does("create", "acme", "--server", s.URL())
+	does("create", "beta", "--server", s.URL())
+	if told := does("list", "--server", s.URL()); told != "" {
+		t.Errorf("all is well: %s", told)
+	}
+	lengthen()
+	told := does("list", "--server", s.Labelled(t, "2.11.4"))
+	if strings.Count(told, "\n") != 3 || strings.Count(told, "nats-server 2.11.4 ") != 1 || strings.Count(told, "2m0s") != 2 || strings.Count(told, "registry_beta") != 1 {
+		t.Errorf("two long windows and an old server: %s", told)
+	}
+	does("create", "acme", "--server", s.URL())
+	does("change", "beta", "--server", s.URL(), "--max-keys", "50")
+	if told := does("list", "--server", s.URL()); told != "" {
+		t.Errorf("all was changed: %s", told)
+	}
+	for _, format := range []string{"config", "jwt", "json"} {
+		if told := does("permissions", "acme", "--format", format); !strings.Contains(told, tenant.RolesNeed) {
+			t.Errorf("%s: %q", format, told)
 		}
 	}
 }
