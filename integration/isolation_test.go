@@ -109,6 +109,7 @@ func TestWhateverStandsInTheBucket(t *testing.T) {
 		"something":                "else",
 		"lease":                    "x",
 		"lease.odd.one":            "x",
+		"svc.=2A.x":                `{"format":1,"lease":"` + leaseOf(owner) + `","instance":{"id":"x","name":"*","address":"h:1"}}`,
 		"svc.web.a":                "over a living one's registration",
 		"svc.not-observed.x":       "x",
 		"svc.web." + longToken():   good,
@@ -122,8 +123,10 @@ func TestWhateverStandsInTheBucket(t *testing.T) {
 	sees(t, observer, time.Second, "next", "b")
 	newcomer := open(t, s)
 	sees(t, newcomer, 2*time.Second, "web", "a")
-	if names, err := newcomer.ServiceNames(); err != nil || !slices.Equal(names, []string{"next", "web"}) {
-		t.Errorf("names are %q, %v", names, err)
+	for _, r := range []*kvregistry.Registry{observer, newcomer} {
+		if names, err := r.ServiceNames(); err != nil || !slices.Equal(names, []string{"next", "web"}) {
+			t.Errorf("names are %q, %v", names, err)
+		}
 	}
 	close(stop)
 	<-done

@@ -3,7 +3,6 @@ package kvregistry
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -202,25 +201,8 @@ func (ls *lines) see(ch watcher.Change, stands bool) {
 // longestTicket is how many bytes a ticket's value has at the most.
 const longestTicket = 4 << 10
 
-// head is what is read of a ticket.
-type head struct {
-	Format int    `json:"format"`
-	Lease  string `json:"lease"`
-	Owner  string `json:"owner"`
-}
-
 // readTicket reads a ticket for readOf, which is not given its value then.
-func readTicket(ch watcher.Change) any {
-	var h head
-	if json.Unmarshal(ch.Value, &h) != nil {
-		var newer struct {
-			Format int `json:"format"`
-		}
-		_ = json.Unmarshal(ch.Value, &newer) // what else it says is not for us to judge
-		return head{Format: newer.Format}
-	}
-	return h
-}
+func readTicket(ch watcher.Change) any { return headOf(ch.Value) }
 
 // readOf reports whether what stands at a key has a place: a ticket, be its format a newer one. Other bytes have none: no lease would ever end them. owner
 // is whose it is, where that is known.
@@ -230,13 +212,13 @@ func readOf(ch watcher.Change) (stands bool, owner string) {
 	}
 	h, ok := ch.Read.(head)
 	if !ok {
-		h = readTicket(ch).(head)
+		h = headOf(ch.Value)
 	}
 	switch {
-	case h.Format > format:
+	case h.format > format:
 		return true, ""
-	case h.Format == format && leaseID(h.Lease):
-		return true, h.Owner
+	case h.format == format && h.lease != "":
+		return true, h.owner
 	}
 	return false, ""
 }

@@ -1,6 +1,7 @@
 package kvregistry
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,13 +9,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvregistry/go/internal/document"
 	"github.com/kvregistry/go/tenant"
 )
 
 // format is the number of the record format that this package writes, and the highest that it reads.
 const format = 1
 
-// record is the value of a registration's key. docs/wire-format.md describes it.
+// record is the value of a registration's key, as it is written. docs/wire-format.md describes it. What
+// reads it is decode.
 type record struct {
 	Format   int     `json:"format"`
 	Lease    string  `json:"lease"`
@@ -26,12 +29,12 @@ type record struct {
 }
 
 var (
+	errJSON    = errors.New("it is no JSON")
 	errNewer   = errors.New("its format is newer than this package reads")
 	errForeign = errors.New("its name or id is not its key's")
 	errNoLease = errors.New("it names no lease: letters and digits, 64 at the most")
 	errNotKey  = errors.New("its key is not one of a registration")
 	errStatus  = errors.New("its status is unknown")
-	errWeight  = errors.New("its weight is negative")
 	errLong    = errors.New("it is longer than a record may be: MaxRecord")
 	errMany    = errors.New("its service has as many instances as are kept: MaxInstances")
 	errMore    = errors.New("there are as many services as are kept: MaxServices")
@@ -51,24 +54,129 @@ func encode(rec record, s Service, most int) ([]byte, error) {
 	return data, nil
 }
 
-// decode reads the registration of a name and an id. Unknown fields are passed over. A record that
-// can't be read is left empty, but for a format that is a higher one: the error is errNewer then.
-func (rec *record) decode(name, id string, value []byte, revision uint64) error {
-	err := json.Unmarshal(value, rec)
-	if err != nil {
-		*rec = record{Format: formatOf(value)} // what else it says is not for us to judge
+// parts are the members of a record's or a ticket's value, as they stand there; nil for what is left
+// out.
+type parts struct{ format, lease, owner, instance, signer, signature []byte }
+
+// split takes a value apart. The error is errJSON.
+func split(value []byte) (p parts, err error) {
+	if !json.Valid(value) {
+		return parts{}, errJSON
 	}
-	if rec.Format > format {
-		return errNewer
+	for m := document.Members(bytes.TrimSpace(value)); m.Next(); {
+		switch string(m.Name) {
+		case "format":
+			p.format = m.Value
+		case "lease":
+			p.lease = m.Value
+		case "owner":
+			p.owner = m.Value
+		case "instance":
+			p.instance = m.Value
+		case "signer":
+			p.signer = m.Value
+		case "signature":
+			p.signature = m.Value
+		}
+	}
+	return p, nil
+}
+
+// decode reads the registration of a name and an id. Unknown members are passed over, and so is the
+// signature. A record that can't be read is left empty, but for a format that is a higher one: the
+// error is errNewer then.
+func (rec *record) decode(name, id string, value []byte, revision uint64) error {
+	p, err := split(value)
+	if err == nil {
+		err = rec.read(&p)
 	}
 	if err == nil {
 		err = rec.complete(name, id)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errNewer):
+		*rec = record{Format: rec.Format}
+	case err != nil:
 		*rec = record{}
-		return err
+	default:
+		rec.Instance.Revision = revision
 	}
-	rec.Instance.Revision = revision
+	return err
+}
+
+// read takes what a record says. Of a higher format it takes the number alone: what else it says is
+// not for us to judge.
+func (rec *record) read(p *parts) (err error) {
+	if rec.Format, err = document.Whole(p.format); err != nil {
+		return fmt.Errorf("format: %w", err)
+	}
+	if rec.Format > format {
+		return errNewer
+	}
+	if rec.Lease, err = document.Text(p.lease); err != nil {
+		return fmt.Errorf("lease: %w", err)
+	}
+	if rec.Owner, err = document.Text(p.owner); err != nil {
+		return fmt.Errorf("owner: %w", err)
+	}
+	return rec.Instance.read(p.instance)
+}
+
+// read takes what a record says of its instance.
+func (s *Service) read(instance []byte) error {
+	var id, name, version, network, address, url, host, zone, tags, metadata, weight, status []byte
+	for m := document.Members(instance); m.Next(); {
+		switch string(m.Name) {
+		case "id":
+			id = m.Value
+		case "name":
+			name = m.Value
+		case "version":
+			version = m.Value
+		case "network":
+			network = m.Value
+		case "address":
+			address = m.Value
+		case "url":
+			url = m.Value
+		case "host":
+			host = m.Value
+		case "zone":
+			zone = m.Value
+		case "tags":
+			tags = m.Value
+		case "metadata":
+			metadata = m.Value
+		case "weight":
+			weight = m.Value
+		case "status":
+			status = m.Value
+		}
+	}
+	for _, text := range [...]struct {
+		name string
+		raw  []byte
+		to   *string
+	}{
+		{"id", id, &s.ID}, {"name", name, &s.Name}, {"version", version, &s.Version},
+		{"network", network, &s.Network}, {"address", address, &s.Address}, {"url", url, &s.URL},
+		{"host", host, &s.Host}, {"zone", zone, &s.Zone}, {"status", status, (*string)(&s.Status)},
+	} {
+		var err error
+		if *text.to, err = document.Text(text.raw); err != nil {
+			return fmt.Errorf("%s: %w", text.name, err)
+		}
+	}
+	var err error
+	if s.Tags, err = document.Texts(tags); err != nil {
+		return fmt.Errorf("tags: %w", err)
+	}
+	if s.Metadata, err = document.Pairs(metadata); err != nil {
+		return fmt.Errorf("metadata: %w", err)
+	}
+	if s.Weight, err = document.Whole(weight); err != nil {
+		return fmt.Errorf("weight: %w", err)
+	}
 	return nil
 }
 
@@ -81,25 +189,12 @@ func (rec *record) complete(name, id string) error {
 		return errNoLease
 	case s.Name != name || s.ID != id:
 		return errForeign
-	case s.Weight < 0:
-		return errWeight
 	case s.Status == "":
 		s.Status = Passing
 	case !s.Status.valid():
 		return errStatus
 	}
 	return nil
-}
-
-// formatOf is the format of a record of which nothing else can be read; 0 where it can't be either.
-func formatOf(value []byte) int {
-	var head struct {
-		Format int `json:"format"`
-	}
-	if json.Unmarshal(value, &head) != nil {
-		return 0
-	}
-	return head.Format
 }
 
 // lifeOf is the lease that a key lives by, a registration's or a ticket's.
@@ -112,14 +207,28 @@ func lifeOf(key string, value []byte) (string, bool) {
 
 // leaseOf is the lease that a registration's or a ticket's value names. It is all that a reaper reads of it.
 func leaseOf(value []byte) (string, bool) {
-	var rec struct {
-		Format int    `json:"format"`
-		Lease  string `json:"lease"`
+	if h := headOf(value); h.format == format && h.lease != "" {
+		return h.lease, true
 	}
-	if json.Unmarshal(value, &rec) != nil || rec.Format != format || !leaseID(rec.Lease) {
-		return "", false
+	return "", false
+}
+
+// head is what is read of a ticket, and of a record by a reaper.
+type head struct {
+	format int    // 0 if it has none
+	lease  string // empty if it names none
+	owner  string // empty if that is not known
+}
+
+// headOf reads a value's head. What else it says may be anything.
+func headOf(value []byte) (h head) {
+	p, _ := split(value)
+	h.format, _ = document.Whole(p.format)
+	if h.lease, _ = document.Text(p.lease); !leaseID(h.lease) {
+		h.lease = ""
 	}
-	return rec.Lease, true
+	h.owner, _ = document.Text(p.owner)
+	return h
 }
 
 // leaseID reports whether a lease may have this id: letters and digits. Another is no key that could ever be asked for, and so none

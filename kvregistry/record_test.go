@@ -251,3 +251,31 @@ func TestLongest(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkDecode reads a registration as an observer does, and what a reaper reads of it.
+func BenchmarkDecode(b *testing.B) {
+	small := Service{ID: "7XYUXFTKZVV5HM3O", Name: "web", URL: "http://localhost:8083/test", Host: "n1", Status: Passing}
+	rec := record{Format: format, Lease: "5XHPGZQ2K4TBMDJ3LR7WYVA6UE", Owner: "QJ4ZTN7M2XKBVD6GYRWHLS3PCA"}
+	for name, s := range map[string]Service{"small": small, "full": valid()} {
+		value, err := encode(rec, s, DefaultMaxRecord)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(value)))
+			for b.Loop() {
+				var rec record
+				if err := rec.decode(s.Name, s.ID, value, 1); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(name+", its lease alone", func(b *testing.B) {
+			for b.Loop() {
+				if _, ok := leaseOf(value); !ok {
+					b.Fatal("no lease")
+				}
+			}
+		})
+	}
+}

@@ -1,16 +1,16 @@
 package kvregistry
 
 import (
-	"cmp"
 	"crypto/ed25519"
 	"encoding/base32"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
+	"github.com/kvregistry/go/internal/document"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -121,28 +121,29 @@ func (o *options) signersOf(name string) []string {
 	return o.trusted[Everything]
 }
 
-// believe says why a registration is not believed, nil where it is. The instance is what was signed and nothing else: a document may have a
-// member twice, of which a reader takes some of each.
+// believe says why a registration is not believed, nil where it is. The bytes that were signed are those that the instance was read from.
 func believe(trusted []string, bucket string, s *sighting) error {
+	p, err := split(s.Value)
+	if err != nil {
+		return err
+	}
+	signer, err := document.Text(p.signer)
 	switch {
-	case s.rec.Signer == "":
+	case err != nil || signer == "":
 		return errUnsigned
-	case !slices.Contains(trusted, s.rec.Signer):
+	case !slices.Contains(trusted, signer):
 		return errUntrusted
 	}
-	var raw struct{ Instance json.RawMessage }
-	public, err := publicKey(s.rec.Signer)
-	if err == nil {
-		err = json.Unmarshal(s.Value, &raw)
-	}
-	if err != nil || !ed25519.Verify(public, signed(bucket, s.Key, s.rec.Lease, s.rec.Owner, raw.Instance), s.rec.Signature) {
+	public, err := publicKey(signer)
+	if err != nil {
 		return errForged
 	}
-	only := Service{Revision: s.rec.Instance.Revision}
-	if err := json.Unmarshal(raw.Instance, &only); err != nil {
+	text, err := document.Text(p.signature)
+	if err != nil {
 		return errForged
 	}
-	if only.Status = cmp.Or(only.Status, Passing); !reflect.DeepEqual(only, s.rec.Instance) {
+	signature, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || !ed25519.Verify(public, signed(bucket, s.Key, s.rec.Lease, s.rec.Owner, p.instance), signature) {
 		return errForged
 	}
 	return nil

@@ -3,7 +3,6 @@ package lease
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -50,9 +49,7 @@ func ViewHeartbeat(ttl time.Duration) time.Duration {
 // by.
 func (r *Reaper) read(ch watcher.Change) any {
 	if isSlot(ch.Key) {
-		var v slotValue
-		_ = json.Unmarshal(ch.Value, &v) // other bytes are no echo
-		return v
+		return readSlot(ch.Value)
 	}
 	id, _ := r.cfg.LeaseOf(ch.Key, ch.Value)
 	return id
@@ -181,8 +178,7 @@ func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
 		if err != nil {
 			return nil, err
 		}
-		var v slotValue
-		if taken && json.Unmarshal(e.Value, &v) == nil && v.Ready == 1 {
+		if taken && readSlot(e.Value).Ready == 1 {
 			return nil, nil
 		}
 	}

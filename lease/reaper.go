@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"bytes"
 	"context"
 	cryptorand "crypto/rand"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvregistry/go/internal/document"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -169,6 +171,26 @@ type slotValue struct {
 	Ready  int    `json:"ready"` // 1 if the owner purges what is dead, 0 while it waits
 }
 
+// readSlot reads the value of a slot's key. Other bytes have no owner, and are no echo.
+func readSlot(value []byte) (v slotValue) {
+	if !json.Valid(value) {
+		return slotValue{}
+	}
+	for m := document.Members(bytes.TrimSpace(value)); m.Next(); {
+		switch string(m.Name) {
+		case "format":
+			v.Format, _ = document.Whole(m.Value)
+		case "owner":
+			v.Owner, _ = document.Text(m.Value)
+		case "beat":
+			v.Beat, _ = document.Text(m.Value)
+		case "ready":
+			v.Ready, _ = document.Whole(m.Value)
+		}
+	}
+	return v
+}
+
 // claim writes a slot that is free or this process's own, and returns the revision; 0 if another
 // process holds it. A value that stands for longer than a slot's TTL is nobody's: it was written
 // without one.
@@ -177,8 +199,7 @@ func (r *Reaper) claim(ctx context.Context, slot int) (rev uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	var v slotValue
-	_ = json.Unmarshal(last.Value, &v) // other bytes have no owner
+	v := readSlot(last.Value)
 	if last.Op == tenant.Put && last.Revision > 0 && v.Owner != r.cfg.Owner {
 		if s := r.seen[slot]; s.rev != last.Revision {
 			r.seen[slot] = sight{last.Revision, time.Now()}

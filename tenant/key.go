@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -20,9 +21,20 @@ const (
 // Slots is the number of a bucket's reaper slots.
 const Slots = 2
 
+// everything is the name that stands for all services. No service has it.
+const everything = "*"
+
+// serviceToken is the key token of a service's name.
+func serviceToken(service string) (string, error) {
+	if service == everything {
+		return "", fmt.Errorf("%w: %q stands for all services; take another", ErrInvalidName, service)
+	}
+	return EncodeToken(service)
+}
+
 // ServiceKey is the key of an instance's registration; the error wraps [ErrInvalidName].
 func ServiceKey(service, id string) (string, error) {
-	s, err := EncodeToken(service)
+	s, err := serviceToken(service)
 	if err != nil {
 		return "", err
 	}
@@ -35,7 +47,7 @@ func ServiceKey(service, id string) (string, error) {
 
 // ServiceFilter is the filter of all registrations of a service; the error wraps [ErrInvalidName].
 func ServiceFilter(service string) (string, error) {
-	s, err := EncodeToken(service)
+	s, err := serviceToken(service)
 	if err != nil {
 		return "", err
 	}
@@ -53,7 +65,7 @@ func ParseServiceKey(key string) (service, id string, ok bool) {
 		return "", "", false
 	}
 	service, err := DecodeToken(s)
-	if err != nil {
+	if err != nil || service == everything {
 		return "", "", false
 	}
 	id, err = DecodeToken(i)

@@ -16,7 +16,9 @@ func TestServiceKey(t *testing.T) {
 	}{
 		{"web", "1", "svc.web.1", "svc.web.*", nil, nil},
 		{"my.service", "host:80", "svc.my=2Eservice.host=3A80", "svc.my=2Eservice.*", nil, nil},
-		{"*", ">", "svc.=2A.=3E", "svc.=2A.*", nil, nil},
+		{"**", ">", "svc.=2A=2A.=3E", "svc.=2A=2A.*", nil, nil},
+		{"web", "*", "svc.web.=2A", "svc.web.*", nil, nil},
+		{"*", "1", "", "", ErrInvalidName, ErrInvalidName}, // it stands for all services
 		{"svc", "lease", "svc.svc.lease", "svc.svc.*", nil, nil},
 		{"", "1", "", "", ErrInvalidName, ErrInvalidName},
 		{"web", "", "", "svc.web.*", ErrInvalidName, nil},
@@ -52,7 +54,8 @@ func TestParseServiceKey(t *testing.T) {
 	}{
 		{"svc.web.1", parsed{"web", "1", true}},
 		{"svc.my=2Eservice.host=3A80", parsed{"my.service", "host:80", true}},
-		{"svc.=2A.=3E", parsed{"*", ">", true}},
+		{"svc.=2A=2A.=3E", parsed{"**", ">", true}},
+		{"svc.web.=2A", parsed{"web", "*", true}},
 		{"svc.svc.svc", parsed{"svc", "svc", true}},
 		{key: ""},
 		{key: "svc"},
@@ -67,6 +70,7 @@ func TestParseServiceKey(t *testing.T) {
 		{key: "svc.we=2eb.1"}, // lower case: not what ServiceKey makes
 		{key: "svc.web.=31"},  // a digit needs no escape
 		{key: "svc.web.=FF"},
+		{key: "svc.=2A.1"}, // no service may have the name *
 		{key: "lease.web.1"},
 		{key: SlotKey(0)},
 	} {
@@ -83,7 +87,7 @@ func TestParseServiceKey(t *testing.T) {
 
 // TestServiceKeyRoundTrip holds that no service and id reach the key of others.
 func TestServiceKeyRoundTrip(t *testing.T) {
-	names := []string{"a", "b", "a.b", ".", "..", "a.", ".a", "*", ">", "=", "=2E", "a=2Eb", "svc", "ä", " "}
+	names := []string{"a", "b", "a.b", ".", "..", "a.", ".a", "**", ">", "=", "=2E", "a=2Eb", "svc", "ä", " "}
 	type pair struct{ Service, ID string }
 	seen := map[string]pair{}
 	for _, service := range names {
