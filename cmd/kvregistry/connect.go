@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/url"
 	"time"
 
@@ -32,7 +31,7 @@ func lasting(name string, log *slog.Logger) []nats.Option {
 	}
 }
 
-var errURL = errors.New("the URL does not parse; write it as nats://user:password@host:4222, with a password's other characters than letters and digits as %XX")
+var errURL = errors.New("the URL does not parse; write it as " + exampleURL + ", with a password's other characters than letters and digits as %XX")
 
 // dial is nats.Connect. Its errors quote nothing of the URL, which may hold a password: where it is not as it should be, a piece of that may even
 // stand where a host or a port does.
@@ -44,20 +43,10 @@ func dial(to string, opts ...nats.Option) (*nats.Conn, error) {
 // withoutURL is why connecting failed, without the URL and where it leads.
 func withoutURL(err error) error {
 	var parse *url.Error
-	var lookup *net.DNSError
-	var address *net.AddrError
-	var network *net.OpError
-	switch {
-	case errors.As(err, &parse):
+	if errors.As(err, &parse) {
 		return errURL
-	case errors.As(err, &lookup):
-		return errors.New(lookup.Err)
-	case errors.As(err, &address):
-		return errors.New(address.Err)
-	case errors.As(err, &network):
-		return network.Err
 	}
-	err, _ = printable(err).(error) // a URL may stand where a file does, which the error names
+	err, _ = printable(cause(err)).(error) // a URL may stand where a file does, which the error names
 	return err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -98,7 +99,9 @@ func (cfg serviceConfig) register(ctx context.Context, url string, std streams) 
 	}
 	defer nc.Close()
 	reg, err := kvregistry.New(ctx, nc, registryOptions(cfg.tenant, cfg.ttl, log)...)
-	if err != nil {
+	if errors.Is(err, kvregistry.ErrInvalidOption) {
+		return wrongUsage("%w", err)
+	} else if err != nil {
 		return err
 	}
 	say(std, wordRegistering, "")

@@ -53,6 +53,7 @@ func main() {
 
 // run runs one subcommand and returns the exit code.
 func run(args []string, std streams) int {
+	std.out, std.err = printed{std.out, nil}, printed{std.err, hidden}
 	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
 		_, _ = io.WriteString(std.out, usage)
 		return 0
@@ -68,10 +69,10 @@ func run(args []string, std streams) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
 	case errors.As(err, &wrong):
-		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %v; \"kvregistry %s -h\" lists the options\n", args[0], err, args[0])
+		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %s; \"kvregistry %s -h\" lists the options\n", args[0], oneLine(err.Error()), args[0])
 		return 2
 	default:
-		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %v\n", args[0], err)
+		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %s\n", args[0], oneLine(err.Error()))
 		return 1
 	}
 }

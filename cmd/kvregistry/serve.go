@@ -41,7 +41,7 @@ func serve(args []string, std streams) error {
 		return err
 	}
 	defer s.stop()
-	_, _ = fmt.Fprintf(std.out, "ready: %s (store %s)\n", s.url(), cfg.store)
+	_, _ = fmt.Fprintf(std.out, "ready: %s (store %s)\n", s.url(), place(cfg.store))
 	<-ctx.Done()
 	stop() // a second signal ends the process at once
 	return nil

@@ -85,12 +85,20 @@ func checkFree(host string, port int) error {
 	case err == nil:
 		return l.Close()
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("port %d of %s is in use: stop what listens there, or choose another with --port", port, host)
+		return fmt.Errorf("port %d of %s is in use: stop what listens there, or choose another with --port", port, address(host))
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("port %d may not be listened on: choose one above 1023 with --port", port)
 	default:
-		return fmt.Errorf("can't listen on %s, choose another address with --host: %w", host, err)
+		return fmt.Errorf("can't listen on %s, choose another address with --host: %w", address(host), cause(err))
 	}
+}
+
+// address is a host as a message names it.
+func address(host string) string {
+	if net.ParseIP(host) == nil && host != "localhost" {
+		return "this host"
+	}
+	return host
 }
 
 // url is the server's address for clients.

@@ -26,5 +26,5 @@ func (l *serverLog) Debugf(string, ...any)             {}
 func (l *serverLog) Tracef(string, ...any)             {}
 
 func (l *serverLog) write(level, format string, args []any) {
-	_, _ = fmt.Fprintf(l.out, "nats-server: %s: %s\n", level, fmt.Sprintf(format, args...))
+	_, _ = fmt.Fprintf(l.out, "nats-server: %s: %s\n", level, oneLine(fmt.Sprintf(format, args...)))
 }

@@ -15,7 +15,7 @@ var errLocked = errors.New("locked by another process")
 // not look.
 func openStore(dir string) (io.Closer, error) {
 	cannot := func(err error) error {
-		return fmt.Errorf("the store %s can't be written: choose another with --store: %w", dir, err)
+		return fmt.Errorf("the store %s can't be written: choose another with --store: %w", place(dir), cause(err))
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, cannot(err)
@@ -33,7 +33,7 @@ func openStore(dir string) (io.Closer, error) {
 	if err := lock(f); err != nil {
 		_ = f.Close()
 		if errors.Is(err, errLocked) {
-			return nil, fmt.Errorf("the store %s is in use by another server: stop that one, or choose another with --store", dir)
+			return nil, fmt.Errorf("the store %s is in use by another server: stop that one, or choose another with --store", place(dir))
 		}
 		return nil, cannot(err)
 	}

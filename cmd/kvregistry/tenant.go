@@ -70,8 +70,11 @@ func parseNamed(fs *flag.FlagSet, about string, args []string, std streams) (nam
 	if err := parse(fs, about, rest, std); err != nil {
 		return "", err
 	}
-	if _, err := tenant.BucketName(name); err != nil {
-		return "", wrongUsage("name a tenant first: %w", err)
+	if _, err := tenant.BucketName(name); err != nil || isSecret(name) {
+		if isDoubtful(name) {
+			return "", wrongUsage("name a tenant first, in place of %w", errSecret)
+		}
+		return "", wrongUsage("name a tenant first: 1 to 64 letters, digits, '-' and '_'")
 	}
 	return name, nil
 }
@@ -106,6 +109,17 @@ func (l *login) connect(opts ...nats.Option) (*nats.Conn, error) {
 	if l.inbox != "" {
 		opts = append(opts, nats.CustomInboxPrefix(l.inbox))
 	}
+	if (l.cert == "") != (l.key == "") {
+		return nil, wrongUsage("--tlscert and --tlskey go together")
+	}
+	for option, file := range map[string]string{"creds": l.creds, "nkey": l.nkey, "tlscert": l.cert, "tlskey": l.key, "tlsca": l.ca} {
+		if file == "" {
+			continue
+		}
+		if err := readable(option, file); err != nil {
+			return nil, err
+		}
+	}
 	if l.creds != "" {
 		opts = append(opts, nats.UserCredentials(l.creds))
 	}
@@ -115,9 +129,6 @@ func (l *login) connect(opts ...nats.Option) (*nats.Conn, error) {
 			return nil, wrongUsage("--nkey: %w", err)
 		}
 		opts = append(opts, opt)
-	}
-	if (l.cert == "") != (l.key == "") {
-		return nil, wrongUsage("--tlscert and --tlskey go together")
 	}
 	if l.cert != "" {
 		opts = append(opts, nats.ClientCert(l.cert, l.key))
@@ -340,7 +351,7 @@ func tenantDelete(args []string, std streams) error {
 		return err
 	}
 	if !yes {
-		return wrongUsage("this ends every registration of tenant %s; add --yes to do it", name)
+		return usageError{fmt.Errorf("this ends every registration of tenant %s; add --yes to do it", name)}
 	}
 	return l.report(std, "tenant "+name+" is deleted", func(ctx context.Context, nc *nats.Conn) error { return tenant.Remove(ctx, nc, name) })
 }

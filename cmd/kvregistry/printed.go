@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// printed writes lines for people: what is not printable stands escaped, as in a Go string, so that
+// nobody's text steers the terminal. A tab and the end of a line stay.
+type printed struct {
+	out    io.Writer
+	filter func(text string) string // what is left out; nil is nothing
+}
+
+func (p printed) Write(text []byte) (int, error) {
+	s := escaped(string(text), "\n\t")
+	if p.filter != nil {
+		s = p.filter(s)
+	}
+	if _, err := io.WriteString(p.out, s); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
+// oneLine is a text of others as a part of a line.
+func oneLine(text string) string { return escaped(text, "") }
+
+// escaped is a text in which all is printable but the characters to be kept.
+func escaped(text, keep string) string {
+	clean := true
+	for _, r := range text {
+		clean = clean && r != utf8.RuneError && (unicode.IsPrint(r) || strings.ContainsRune(keep, r))
+	}
+	if clean {
+		return text
+	}
+	var b strings.Builder
+	for len(text) > 0 {
+		r, n := utf8.DecodeRuneInString(text)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			_, _ = fmt.Fprintf(&b, `\x%02x`, text[0])
+		case unicode.IsPrint(r), strings.ContainsRune(keep, r):
+			b.WriteRune(r)
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+		text = text[n:]
+	}
+	return b.String()
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// What a person typed may be a secret, wherever it stands: a password in a URL, the seed in place of
+// its file. So a message quotes of it only what can't be one.
+
+var errSecret = errors.New("(not printed: it may hold a password)")
+
+// plainWord is what a message quotes: a short word, as a subcommand's or an option's name.
+var plainWord = regexp.MustCompile(`^-{0,2}[a-z][a-z-]{0,14}$`)
+
+// keys are secrets whatever stands around them: seeds of nkeys, JWTs, credentials and other PEM files.
+var keys = regexp.MustCompile(`(?is)\bS[ACNOPUX][A-Z2-7]{40,}|\beyJ[\w-]{8,}[\w.-]*|-----\s*BEGIN.*`)
+
+// userinfo is a URL, or a host, with a user or a password.
+var userinfo = regexp.MustCompile(`(?is)[a-z][a-z0-9+.-]*(://|%3A%2F%2F).*(@|%40)\S*|[^\s:/]+:\S+@\S+`)
+
+// doubtful is what a message about a file or a host does not quote.
+var doubtful = regexp.MustCompile(`(?i)@|%40|://|%3A%2F%2F|pass(word)?\W`)
+
+// isSecret reports whether a text certainly holds a secret.
+func isSecret(text string) bool { return keys.MatchString(text) || userinfo.MatchString(text) }
+
+// isDoubtful reports whether a text may hold one.
+func isDoubtful(text string) bool { return isSecret(text) || doubtful.MatchString(text) }
+
+// exampleURL is the URL that messages show.
+const exampleURL = "nats://user:password@host:4222"
+
+// hidden is a text without the secrets that it certainly holds.
+func hidden(text string) string {
+	parts := strings.Split(text, exampleURL)
+	for i := range parts {
+		for _, r := range []*regexp.Regexp{keys, userinfo} {
+			parts[i] = r.ReplaceAllString(parts[i], errSecret.Error())
+		}
+	}
+	return strings.Join(parts, exampleURL)
+}
+
+var quotation = regexp.MustCompile(`"(?:\\.|[^"\\])*"`)
+
+// printable is a part of a message: a word that was typed, or an error that may quote some, with
+// errSecret in place of what may be a secret. Numbers and durations stay as they are.
+func printable(part any) any {
+	switch p := part.(type) {
+	case string:
+		if !plainWord.MatchString(p) {
+			return errSecret
+		}
+	case error:
+		if isDoubtful(p.Error()) {
+			return errSecret
+		}
+		text := quotation.ReplaceAllStringFunc(p.Error(), func(quoted string) string {
+			if word, err := strconv.Unquote(quoted); err == nil && plainWord.MatchString(word) {
+				return quoted
+			}
+			return errSecret.Error()
+		})
+		if text != p.Error() {
+			return errors.New(text)
+		}
+	}
+	return part
+}
+
+// place is a file or a directory as a message names it.
+func place(path string) string {
+	if isDoubtful(path) {
+		return errSecret.Error()
+	}
+	return path
+}
+
+var (
+	badValue = regexp.MustCompile(`(?s)^invalid (?:boolean )?value (".*") for (?:flag )?(-[a-z-]+): (.*)$`)
+	badFlag  = regexp.MustCompile(`(?s)^(flag provided but not defined|bad flag syntax): (.*)$`)
+)
+
+// optionError is an error of package flag, which quotes what was typed.
+func optionError(err error) error {
+	if m := badValue.FindStringSubmatch(err.Error()); m != nil {
+		value, _ := strconv.Unquote(m[1])
+		return usageError{fmt.Errorf("options: %s is %v: %s", m[2], printable(value), m[3])}
+	}
+	if m := badFlag.FindStringSubmatch(err.Error()); m != nil {
+		return wrongUsage("options: "+m[1]+": %s", m[2])
+	}
+	return wrongUsage("options: %w", err)
+}
+
+// urls are the options that take a URL with a password, or a text of which a part may look like one.
+var urls = map[string]bool{"server": true, "plain-server": true, "nats": true, "user": true, "service": true}
+
+// checkSecrets refuses a secret in an option that takes none, and the contents of a file in place of its name.
+func checkSecrets(set *flag.FlagSet) (err error) {
+	set.Visit(func(f *flag.Flag) {
+		value := f.Value.String()
+		switch {
+		case keys.MatchString(value) && !userinfo.MatchString(value), isSecret(value) && !urls[f.Name]:
+			err = wrongUsage("--"+f.Name+": %w; name a file that holds the secret, or leave it out", errSecret)
+		}
+	})
+	return err
+}
+
+// readable checks that an option's file can be read. Its error does not name the file, for the
+// contents may stand in place of the name.
+func readable(option, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return wrongUsage("--"+option+": the file can't be read: %w", cause(err))
+	}
+	return f.Close()
+}
+
+// cause is why something failed, without the file, the host or the address.
+func cause(err error) error {
+	var path *fs.PathError
+	var lookup *net.DNSError
+	var address *net.AddrError
+	var network *net.OpError
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &lookup):
+		return errors.New(lookup.Err)
+	case errors.As(err, &address):
+		return errors.New(address.Err)
+	case errors.As(err, &network):
+		return network.Err
+	}
+	return err
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nkeys"
+)
+
+// secrets are texts that hold a secret, each with the part that nobody may see.
+func secrets(t *testing.T) map[string][2]string {
+	t.Helper()
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const jwt = "eyJ0eXAiOiJKV1QiLCJhbGciOiJlZDI1NTE5LW5rZXkifQ.c2VjcmV0Y2xhaW1z.c2lnbmF0dXJl"
+	creds := "-----BEGIN NATS USER JWT-----\n" + jwt + "\n------END NATS USER JWT------\n\n" +
+		"-----BEGIN USER NKEY SEED-----\n" + string(seed) + "\n------END USER NKEY SEED------\n"
+	return map[string][2]string{
+		"a seed":                {string(seed), string(seed[4:40])},
+		"a seed, quoted":        {`"` + string(seed) + `"`, string(seed[4:40])},
+		"a seed after a word":   {"nkey: " + string(seed), string(seed[4:40])},
+		"credentials":           {creds, "c2VjcmV0Y2xhaW1z"},
+		"credentials, the seed": {creds, string(seed[4:40])},
+		"a JWT":                 {jwt, "c2VjcmV0Y2xhaW1z"},
+		"a key file":            {"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2Vw\n", "MC4CAQ"},
+		"a URL":                 {"nats://u:Tr0ub4dor@127.0.0.1:1", "Tr0ub4dor"},
+		"a URL, escaped":        {"nats%3A%2F%2Fu%3ATr0ub4dor%40127.0.0.1%3A1", "Tr0ub4dor"},
+		"a URL with a path":     {"nats://u:Tr0/ub4dor@127.0.0.1:1", "ub4dor"},
+		"a URL with a space":    {"nats://u:Tr0 ub4dor@127.0.0.1:1", "ub4dor"},
+		"a token":               {"tls://Tr0ub4dor@127.0.0.1:1", "Tr0ub4dor"},
+		"no scheme":             {"u:Tr0ub4dor@127.0.0.1:1", "Tr0ub4dor"},
+		"a password":            {"Tr0ub4dor&3", "Tr0ub4dor"},
+		"a password, a word":    {"Tr0ub4dor", "Tr0ub4dor"},
+		"a number":              {"99072531", "99072531"},
+		"an escape":             {"Tr0ub4dor\x1b[31m", "Tr0ub4dor"},
+	}
+}
+
+// calls are the command lines of every subcommand, as they fail before they do anything: no server
+// is to be reached, and the port of serve is taken.
+func calls(t *testing.T) map[string][]string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	const nowhere = "nats://127.0.0.1:1"
+	bases := map[string][]string{
+		"serve":  {"--port", port, "--store", filepath.Join(t.TempDir(), "store")},
+		"demo":   {"--nats", nowhere},
+		"bridge": {"--server", nowhere},
+		"reaper": {"--server", nowhere},
+
+		demoServiceCommand: {"--nats", nowhere},
+	}
+	all := map[string][]string{}
+	for name := range commands {
+		if name != "tenant" {
+			all[name] = append([]string{name}, bases[name]...)
+		}
+	}
+	for name := range tenantCommands {
+		args := []string{"tenant", name}
+		if name != "list" {
+			args = append(args, "acme")
+		}
+		switch name {
+		case "permissions", "account": // which ask no server
+		case "delete":
+			args = append(args, "--server", nowhere, "--yes")
+		case "change":
+			args = append(args, "--server", nowhere, "--max-keys", "5")
+		case "mirror":
+			args = append(args, "--server", nowhere, "--hub-domain", "hub")
+		default:
+			args = append(args, "--server", nowhere)
+		}
+		all["tenant "+name] = args
+	}
+	return all
+}
+
+// options are the names of a subcommand's options, as its help prints them.
+func options(t *testing.T, command string) (names []string) {
+	t.Helper()
+	code, out, text := called(append(strings.Fields(command), "-h")...)
+	if code != 0 {
+		t.Fatal(code, text)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^  -([a-z-]+)`).FindAllStringSubmatch(out, -1) {
+		names = append(names, m[1])
+	}
+	return names
+}
+
+// No message holds a secret, whatever option of whatever subcommand it came by, and however that was
+// written: as its value, in place of its name, beside it, or in place of the tenant. Only what a
+// command was asked to print is not looked at. Seen to fail with errors of package flag, of the file
+// system and of package net as they are, and with a seed that is a tenant's name.
+func TestNoOptionPrintsASecret(t *testing.T) {
+	t.Parallel()
+	number := regexp.MustCompile(`^[0-9]+$`)
+	secrets, calls := secrets(t), calls(t)
+	for command, base := range calls {
+		names := options(t, command)
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			tried := 0
+			try := func(kind, inside string, args ...string) {
+				t.Helper()
+				tried++
+				var out, text bytes.Buffer
+				code := run(append(base[:len(base):len(base)], args...), streams{strings.NewReader(""), &out, &text})
+				if strings.Contains(text.String(), inside) || code != 0 && strings.Contains(out.String(), inside) {
+					t.Errorf("%s in %q: %d, %s%s", kind, args, code, out.String(), text.String())
+				}
+				if strings.ContainsRune(out.String()+text.String(), '\x1b') {
+					t.Errorf("%s in %q: an escape reaches the terminal: %q", kind, args, out.String()+text.String())
+				}
+			}
+			for kind, s := range secrets {
+				secret, inside := s[0], s[1]
+				for _, name := range names {
+					if command == demoServiceCommand && name == "nats" && strings.Contains(secret, "@") {
+						continue // it would wait for that server
+					}
+					if number.MatchString(secret) && (name == "port" || name == "replicas") {
+						continue // a number that is out of range is named
+					}
+					try(kind, inside, "--"+name, secret)
+					lookup := urls[name] && !strings.Contains(secret, "@") // of a host, which may take its time
+					if lookup || command == demoServiceCommand {           // some of whose calls serve for a moment
+						continue
+					}
+					try(kind, inside, "-"+name, secret)
+					try(kind, inside, "--"+name+"="+secret)
+					try(kind, inside, "-"+name+"="+secret)
+					try(kind, inside, append([]string{"--" + name}, strings.Fields(secret)...)...)
+					try(kind, inside, "--"+name+secret)
+				}
+				try(kind, inside, secret)
+				try(kind, inside, strings.Fields(secret)...)
+				try(kind, inside, "--"+secret)
+				try(kind, inside, "---"+secret)
+				try(kind, inside, "--="+secret)
+			}
+			if tried < 100 {
+				t.Errorf("only %d calls", tried)
+			}
+		})
+	}
+	for kind, s := range secrets {
+		for _, args := range [][]string{
+			{s[0]}, {"--" + s[0]}, {"tenant", s[0]}, {"tenant", "create", s[0]}, {"tenant", "delete", s[0]}, {"tenant", "delete", s[0], "--yes"},
+			{"tenant", "permissions", s[0]}, {"tenant", "account", s[0]}, {"tenant", "mirror", s[0]},
+		} {
+			if strings.HasPrefix(kind, "a password, a word") || number.MatchString(s[0]) {
+				continue // may be a tenant's name, which is printed
+			}
+			if code, out, text := called(args...); code == 0 || strings.Contains(out+text, s[1]) {
+				t.Errorf("%s in %q: %d, %s%s", kind, args, code, out, text)
+			}
+		}
+	}
+}
+
+// What was wrong is still said, and the remedy.
+func TestMessagesAboutSecrets(t *testing.T) {
+	t.Parallel()
+	seed := secrets(t)["a seed"][0]
+	missing := filepath.Join(t.TempDir(), "none")
+	for _, tc := range []struct {
+		want string
+		args []string
+	}{
+		{"--nkey: (not printed: it may hold a password); name a file", []string{"list", "--nkey", seed}},
+		{"--creds: (not printed: it may hold a password); name a file", []string{"list", "--creds", secrets(t)["credentials"][0]}},
+		{"--creds: the file can't be read: no such file", []string{"list", "--creds", missing}},
+		{"--tlsca: the file can't be read: no such file", []string{"list", "--tlsca", missing}},
+		{"--user: (not printed", []string{"account", "acme", "--user", "nkey: " + seed}},
+		{"options: -max-keys is (not printed: it may hold a password): give a number above 0, or none", []string{"change", "acme", "--max-keys", "Tr0ub4dor"}},
+		{"flag provided but not defined: -fromat", []string{"permissions", "acme", "--fromat", "jwt"}},
+	} {
+		if code, _, err := called(append([]string{"tenant"}, tc.args...)...); code != 2 || !strings.Contains(err, tc.want) {
+			t.Errorf("%q: %d %q, want %q", tc.args, code, err, tc.want)
+		}
+	}
+}
+
+// A server's log line, a file's name and whatever else others choose does not steer the terminal.
+// Seen to fail with lines that are written as they come.
+func TestNothingSteersTheTerminal(t *testing.T) {
+	t.Parallel()
+	const hostile = "a\x1b[31mred\x07\r\nforged: line\u202e\u009b\xff"
+	var out bytes.Buffer
+	log := &serverLog{out: printed{&out, hidden}}
+	log.Errorf("Invalid JSON on %q and %s", hostile, hostile)
+	log.Warnf("%s", hostile)
+	logger(true, printed{&out, hidden}).Warn(hostile, hostile, hostile)
+	_, _ = fmt.Fprintf(printed{&out, nil}, "ready: %s\n", hostile)
+	var err bytes.Buffer
+	store := filepath.Join(t.TempDir(), "a\x1b[31m")
+	if e := os.WriteFile(store, nil, 0o600); e != nil {
+		t.Fatal(e)
+	}
+	if code := run([]string{"serve", "--port", "0", "--store", store}, streams{nil, &out, &err}); code != 1 {
+		t.Errorf("%d", code)
+	}
+	if text := out.String() + err.String(); strings.ContainsAny(text, "\x1b\x07\r\u202e\u009b") || strings.Contains(text, "\xff") {
+		t.Errorf("%q", text)
+	}
+	if lines := strings.Count(out.String(), "\n"); lines != 5 { // the last one's line feed is its own
+		t.Errorf("%d lines: %s", lines, out.String())
+	}
+	if !strings.Contains(out.String(), `a\x1b[31mred\a\r\nforged: line\u202e\u009b\xff`) {
+		t.Errorf("it can't be read: %s", out.String())
+	}
+	const plain = "tabs\tand \"quotes\", wéb, 网\n"
+	if escaped(plain, "\n\t") != plain {
+		t.Errorf("%q", escaped(plain, "\n\t"))
+	}
+}
