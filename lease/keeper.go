@@ -284,7 +284,7 @@ func (k *Keeper) run() {
 	defer stop()
 	k.moved = time.Now()
 	for wait := time.Duration(0); k.ctx.Err() == nil; {
-		l, err := k.grant()
+		l, err := k.grant(up)
 		if err != nil {
 			k.move(err)
 			k.mu.Lock()
@@ -331,13 +331,16 @@ type attempt struct {
 }
 
 // grant takes a new lease. A try that is not answered soon is followed by another one, under
-// another id, and its answer counts all the same when it comes. The leases of the other tries are
-// left to run out: nothing names them.
-func (k *Keeper) grant() (*Lease, error) {
+// another id, and its answer counts all the same when it comes. So is one after which the connection
+// came back: its answer is lost. The leases of the other tries are left to run out: nothing names them.
+func (k *Keeper) grant(up <-chan nats.Status) (*Lease, error) {
 	ctx, cancel := context.WithTimeout(k.ctx, tryTime(k.cfg.TTL))
 	defer cancel()
 	if err := k.bucket.AwaitConnected(ctx); err != nil {
 		return nil, err
+	}
+	for len(up) > 0 { // this try is made on the connection as it is now
+		<-up
 	}
 	l := &Lease{ID: cryptorand.Text(), ttl: k.cfg.TTL, done: make(chan struct{})}
 	began := time.Now()
@@ -354,6 +357,8 @@ func (k *Keeper) grant() (*Lease, error) {
 	for {
 		select {
 		case <-ctx.Done():
+			return nil, errUnanswered
+		case <-up:
 			return nil, errUnanswered
 		case g := <-k.grants:
 			if g.err == nil && time.Since(*g.lease.begun.Load()) < k.cfg.TTL {

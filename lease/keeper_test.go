@@ -118,10 +118,14 @@ func TestLeaseThatIsNotAnsweredIsLost(t *testing.T) {
 }
 
 // lossyLine makes connections that lose one heartbeat when it is armed.
-type lossyLine struct{ armed atomic.Bool }
+type lossyLine struct {
+	armed atomic.Bool
+	last  net.Conn // that was made
+}
 
 func (l *lossyLine) Dial(network, address string) (net.Conn, error) {
 	c, err := net.Dial(network, address)
+	l.last = c
 	return lossyConn{c, l}, err
 }
 
@@ -153,6 +157,32 @@ func TestLostHeartbeatIsSentAgain(t *testing.T) {
 		}
 		if line.armed.Load() || l.Until().Sub(granted) < MinTTL {
 			return errors.New("no heartbeat was lost, or none came through after it")
+		}
+		return nil
+	})
+}
+
+// A try for a lease whose answer was lost with its connection is made again when the connection is
+// back, and not when its time is over. Seen to fail with tries that do not hear of the connection.
+func TestGrantAfterAReconnect(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	line := &lossyLine{}
+	b := newBucket(t, s, nats.SetCustomDialer(line))
+	line.armed.Store(true)
+	const ttl = time.Minute
+	k := newKeeper(t, b, KeeperConfig{TTL: ttl})
+	k.Start()
+	natstest.Eventually(t, tryTime(ttl)/4, func() error {
+		if line.armed.Load() {
+			return errors.New("no try was made")
+		}
+		return nil
+	})
+	_ = line.last.Close()
+	natstest.Eventually(t, tryTime(ttl)*3/4, func() error {
+		if k.Current() == nil {
+			return errors.New("no lease is held")
 		}
 		return nil
 	})

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -44,7 +45,7 @@ func bucketOf(t *testing.T, s *natstest.Server, cfg tenant.Config, opts ...nats.
 
 func newKeeper(t *testing.T, b *tenant.Bucket, cfg KeeperConfig) *Keeper {
 	t.Helper()
-	cfg.TTL, cfg.Value = MinTTL, []byte("test")
+	cfg.TTL, cfg.Value = cmp.Or(cfg.TTL, MinTTL), []byte("test")
 	k, err := NewKeeper(b, cfg)
 	if err != nil {
 		t.Fatal(err)
