@@ -658,6 +658,7 @@ func TestEndWhileNobodyLeads(t *testing.T) {
 // Several bridges side by side: each instance is there once on either side, each change is told once, who stands by writes nothing, and the one that leads goes on when others come. Seen to fail with decide that says
 // that all lead, where observers there hear of the end of an instance more than once and bridges go on writing.
 func TestSideBySide(t *testing.T) {
+	natstest.Long(t)
 	t.Parallel()
 	s := natstest.Start(t)
 	here, nc := registry(t, s)

@@ -12,6 +12,7 @@ import (
 // A heartbeat fails when it was not touched for its time, to within a fifth, and passes when it is touched again. Seen to fail with a touch that is found each time it
 // is looked for, and with a first touch that is not waited for.
 func TestHeartbeat(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var beat Heartbeat
 		began := time.Now()
@@ -41,6 +42,7 @@ func TestHeartbeat(t *testing.T) {
 
 // A loop that is begun again, with a check that is run anew, has as long until its first touch as the first one had. Seen to fail with a time that goes on from the last touch before.
 func TestHeartbeatAgain(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var beat Heartbeat
 		for range 3 {
@@ -66,6 +68,7 @@ func TestHeartbeatAgain(t *testing.T) {
 
 // A loop that is stuck makes its service critical, and passing when it goes on.
 func TestHeartbeatOfAService(t *testing.T) {
+	t.Parallel()
 	owner := newRegistry(t, natstest.Start(t))
 	register(t, owner, "a", kvregistry.Passing)
 	var beat Heartbeat

@@ -12,6 +12,7 @@ import (
 
 // A check that begins to fail is one line, which says what it is about and why, and so is one that passes again; single failures are none. Seen to fail with a line for each result.
 func TestWhatIsLogged(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	log := &natstest.Log{}
 	owner := newRegistry(t, s, kvregistry.Logger(log.Logger()))
@@ -45,6 +46,7 @@ func TestWhatIsLogged(t *testing.T) {
 
 // A status that can't be written is one line, however often it is tried, and one more when that begins anew. Seen to fail with a line for each try.
 func TestRefusalIsLoggedOnce(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	log := &natstest.Log{}
 	owner := newRegistry(t, s, kvregistry.Logger(log.Logger()), kvregistry.MaxRecord(4<<10))

@@ -15,6 +15,7 @@ import (
 // What passes and fails by turns moves nothing; what does so in a row does, and the first result at once. Seen to fail with results in a row that are not
 // counted from 0 again, and with Rise and Fall in each other's place.
 func TestVerdict(t *testing.T) {
+	t.Parallel()
 	const rise, fall = 2, 3
 	for _, tc := range []struct{ results, want string }{ // p passes, f fails; the verdict after each
 		{"p", "p"},
@@ -59,6 +60,7 @@ func looped(t *testing.T, c Check, d time.Duration) (list []result) {
 // Runs are Every apart, or up to a tenth less, and begin within a second; not all at the same moment. Seen to fail without the wait before the first run, and
 // without the jitter of the others.
 func TestRunsAreSpread(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		firsts, gaps := map[time.Duration]bool{}, map[time.Duration]bool{}
 		for range 20 {
@@ -84,6 +86,7 @@ func TestRunsAreSpread(t *testing.T) {
 // A check that hangs fails at its timeout and at each run after it, is not called beside itself, and passes when it has returned and passes. Seen to fail with a call of the function in the loop's own
 // goroutine, with a second call beside the first, and with the result of the one that hung taken for one of now.
 func TestCheckThatHangs(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
 		c := Of(func(context.Context) error {
@@ -113,6 +116,7 @@ func TestCheckThatHangs(t *testing.T) {
 // A check that panics, or ends its goroutine, has failed, and is called again. Seen to fail without the recovery (the test binary died), and with a result that is sent where
 // the function returns (no result came).
 func TestCheckThatPanics(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for want, f := range map[string]func(){"the check panicked: oops": func() { panic("oops") }, errExit.Error(): runtime.Goexit} {
 			list := looped(t, Of(func(context.Context) error { f(); return nil }), 30*time.Second)
@@ -130,6 +134,7 @@ func TestCheckThatPanics(t *testing.T) {
 
 // A check that minds its context fails at its timeout, and once per run. Its own error is the result.
 func TestCheckThatMindsItsContext(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
 		list := looped(t, Of(func(ctx context.Context) error { calls.Add(1); <-ctx.Done(); return ctx.Err() }, Every(time.Second), Timeout(100*time.Millisecond)), 10*time.Second)

@@ -29,6 +29,7 @@ func endless(w http.ResponseWriter, r *http.Request, status int, read *atomic.In
 // The status decides; a redirect is none of success, and of a body without end no more is read than a socket holds. What an error says has neither the URL, with its password, nor more of the body than a little. Seen
 // to fail with redirects that are followed, with a body that is read to its end, and with the client's error as it is.
 func TestHTTP(t *testing.T) {
+	t.Parallel()
 	var sent atomic.Int64
 	mux := http.NewServeMux()
 	for path, status := range map[string]int{"/ok": 200, "/none": 204, "/moved": 301, "/busy": 503, "/missing": 404} {
@@ -75,6 +76,7 @@ func TestHTTP(t *testing.T) {
 
 // A check by TCP follows who listens. Seen to fail with the error of the dial passed over.
 func TestTCP(t *testing.T) {
+	t.Parallel()
 	address := fmt.Sprint("127.0.0.1:", natstest.FreePort(t))
 	c := TCP(address)
 	if err := c.f(t.Context()); err == nil {

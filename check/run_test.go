@@ -125,6 +125,7 @@ func writes(t testing.TB, s *natstest.Server) *atomic.Int64 {
 // The worst of several checks is the status, each change of it is one write that observers see at once, and what changes nothing is none. Seen to fail with the best of the checks in place
 // of the worst, and with a status that is written after each result.
 func TestWorstOfChecksIsTheStatus(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	owner, observer := newRegistry(t, s), newRegistry(t, s)
 	register(t, owner, "a", kvregistry.Passing)
@@ -170,6 +171,7 @@ func TestWorstOfChecksIsTheStatus(t *testing.T) {
 
 // A check that passes and fails by turns, and never often enough in a row, has nothing written. Seen to fail with a verdict that follows each result.
 func TestFlappingIsDamped(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
 	register(t, owner, "a", kvregistry.Passing)
@@ -198,6 +200,7 @@ func TestFlappingIsDamped(t *testing.T) {
 // Draining that was set by hand stays, whatever the checks find, and however near to their write it was set. Other statuses are the checks' to say. Seen to fail with checks that set the
 // status whatever it is, and with ones that look at it before they set it and not while.
 func TestDrainingWinsOverChecks(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	owner, observer := newRegistry(t, s), newRegistry(t, s)
 	var f flag
@@ -240,6 +243,7 @@ func TestDrainingWinsOverChecks(t *testing.T) {
 
 // One that hangs, and one that panics, hold up no other, and count as failed. Seen to fail with checks that run one after the other.
 func TestHangingCheckHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
 	register(t, owner, "a", kvregistry.Passing)
@@ -268,6 +272,7 @@ func TestHangingCheckHoldsUpNoOther(t *testing.T) {
 
 // The instances of a process that have one name can have checks of their own. Seen to fail with the id left out.
 func TestChecksOfOneInstance(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
 	register(t, owner, "a", kvregistry.Passing)
@@ -287,6 +292,7 @@ func TestChecksOfOneInstance(t *testing.T) {
 // A status that could not be written is written when the server is back, the last one, and checks go on after it. Seen to fail with a runner that ends where a write
 // is pending.
 func TestStatusWhileTheServerIsAway(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	owner, observer := newRegistry(t, s, kvregistry.TTL(time.Minute)), newRegistry(t, s)
 	register(t, owner, "a", kvregistry.Passing)
@@ -310,6 +316,7 @@ func TestStatusWhileTheServerIsAway(t *testing.T) {
 // Until each check has run, nothing says passing; one that fails says critical at once. The first status is there for who waits. What was found before a Stop is still there after it. Seen to fail with a check that has not run
 // taken for one that passes, and with a Wait that gives either what was found or an error after Stop.
 func TestBeforeTheFirstResults(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
 	register(t, owner, "a", kvregistry.Critical)
@@ -350,6 +357,7 @@ func TestBeforeTheFirstResults(t *testing.T) {
 
 // A runner ends with its registry: nothing runs any more. Seen to fail with ErrClosed passed over.
 func TestRunnerEndsWithTheRegistry(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
 	var f flag
@@ -368,6 +376,7 @@ func TestRunnerEndsWithTheRegistry(t *testing.T) {
 
 // A mistake is an error that says which check it is in, and nothing is run.
 func TestBadChecks(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
 	ok := func(context.Context) error { return nil }

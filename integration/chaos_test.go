@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	chaosDuration = flag.Duration("chaos.duration", 20*time.Second, "how long each run of Chaos hurts its arena")
+	chaosDuration = flag.Duration("chaos.duration", inTier(5*time.Second, 20*time.Second), "how long each run of Chaos hurts its arena")
 	chaosFaults   = flag.String("chaos.faults", "", "only the faults whose name matches this `regexp`")
 	chaosHistory  = flag.String("chaos.history", "", "the `folder` that a failed run's whole history is written to, one JSON object a line")
 	chaosSeed     = flag.Uint64("chaos.seed", 1, "what the faults of a run of Chaos follow from")

@@ -21,6 +21,7 @@ import (
 // heartbeat, keeps its lease, is never missing in another's cache, and sees what others do as it would otherwise: who lives stays,
 // who dies goes in time. Seen to fail with a view that tells by the wall clock for how long the server was silent.
 func TestClockThatJumps(t *testing.T) {
+	natstest.Long(t)
 	t.Parallel()
 	program := buildJumpy(t)
 	s := natstest.Start(t)
@@ -64,6 +65,7 @@ func TestClockThatJumps(t *testing.T) {
 // later is removed in time. Seen to fail with a reaper that believes markers that come too early,
 // and with one that leaves leases that do not end.
 func TestServerClockThatJumps(t *testing.T) {
+	natstest.Long(t)
 	t.Parallel()
 	program := buildWithClock(t, "./testdata/clockserver", "\tsec += Jump\n", "\n// Jump is by how much the clock is off.\nvar Jump int64\n")
 	srv := begin(t, exec.Command(program, t.TempDir()))

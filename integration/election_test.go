@@ -18,7 +18,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-var exclusiveDuration = flag.Duration("exclusive.duration", 6*time.Second, "how long each run of ExclusiveUnderFaults hurts its arena")
+var exclusiveDuration = flag.Duration("exclusive.duration", inTier(3*time.Second, 6*time.Second), "how long each run of ExclusiveUnderFaults hurts its arena")
 
 // lockers are processes that hold one name in turn, and what they said.
 type lockers struct {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/natstest"
 )
 
 // fault is one way to hurt an arena. Its begin does it and returns what ends it, nil where it is over at once.
@@ -344,39 +346,67 @@ func (a *arena) populate() {
 	a.join("blue", 5, 0)
 }
 
-// Each fault alone, for shorter and for longer than a TTL, on one server and on three: afterwards the bucket holds what the
-// living declared, every cache equals it, and nothing in the history breaks an invariant.
+// Each fault alone, for shorter and for longer than a TTL, on one server and on three: afterwards the
+// bucket holds what the living declared, every cache equals it, and nothing in the history breaks an
+// invariant. The long tier adds to the cluster's faults those that last, and those that are no cluster's.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{1, 3} {
-		t.Run(fmt.Sprintf("%d servers", size), func(t *testing.T) {
+	one, three := faultsOf(1, true), faultsOf(3, natstest.IsLong())
+	const parts = 3 // that run at once
+	for i := range parts {
+		t.Run(fmt.Sprintf("one server, part %d", i+1), func(t *testing.T) {
 			t.Parallel()
-			a := newArena(t, size, arenaTTL(size), 1)
-			a.populate()
-			a.settle()
-			for _, f := range faults {
-				if f.servers != 0 && f.servers != size {
-					continue
-				}
-				t.Run(f.name, func(t *testing.T) {
-					holds := []time.Duration{a.ttl / 3}
-					if f.long && f.servers == size || f.long && size == 1 { // a worker's own troubles are no others on a cluster
-						holds = append(holds, a.ttl+a.ttl/2)
-					}
-					for _, hold := range holds {
-						before := len(a.broken)
-						a.inject(hold, f)
-						time.Sleep(a.ttl / 4) // changes go on for a while
-						a.settle()
-						for _, v := range a.broken[before:] {
-							t.Error(hold, v.String())
-						}
-					}
-				})
-			}
-			a.end()
+			eachFault(t, 1, part(one, i, parts))
+		})
+		t.Run(fmt.Sprintf("three servers, part %d", i+1), func(t *testing.T) {
+			t.Parallel()
+			eachFault(t, 3, part(three, i, parts))
 		})
 	}
+}
+
+// faultsOf are the faults of so many servers, with those of any number if all is set.
+func faultsOf(size int, all bool) (list []fault) {
+	for _, f := range faults {
+		if f.servers == size || f.servers == 0 && all {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// part is the i-th of n parts of a list, which deal it out among them.
+func part[T any](list []T, i, n int) (dealt []T) {
+	for ; i < len(list); i += n {
+		dealt = append(dealt, list[i])
+	}
+	return dealt
+}
+
+// eachFault hurts an arena of its own by one fault after the other.
+func eachFault(t *testing.T, size int, list []fault) {
+	t.Helper()
+	a := newArena(t, size, arenaTTL(size), 1)
+	a.populate()
+	a.settle()
+	for _, f := range list {
+		t.Run(f.name, func(t *testing.T) {
+			holds := []time.Duration{a.ttl / 3}
+			if f.long && (size == 1 || f.servers == size && natstest.IsLong()) {
+				holds = append(holds, a.ttl+a.ttl/2)
+			}
+			for _, hold := range holds {
+				before := len(a.broken)
+				a.inject(hold, f)
+				time.Sleep(a.ttl / 4) // changes go on for a while
+				a.settle()
+				for _, v := range a.broken[before:] {
+					t.Error(hold, v.String())
+				}
+			}
+		})
+	}
+	a.end()
 }
 
 // arenaTTL is the shortest lease with which the living are to be safe: a cluster takes a moment to find a new leader.

@@ -22,6 +22,7 @@ import (
 // each key is of the one that believes to have it, and there is no other. What was seen of a bucket before must not be
 // compared with what was written in the next: revisions have started over.
 func TestFightOverADeletedBucket(t *testing.T) {
+	natstest.Long(t)
 	t.Parallel()
 	for round := range 2 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {

@@ -196,7 +196,7 @@ func TestHundredThousandKeys(t *testing.T) {
 	t.Parallel()
 	const kept = 1_000
 	many := 100_000
-	if raced {
+	if raced || !natstest.IsLong() {
 		many = 20_000
 	}
 	s := natstest.Start(t)

@@ -39,6 +39,9 @@ func TestTenantAtItsLimit(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if strings.Contains(name, "cluster") {
+				natstest.Long(t)
+			}
 			t.Parallel()
 			nc := connect(t)
 			lost := make(chan error, 10)

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -37,13 +36,28 @@ func TestMain(m *testing.M) {
 			os.Exit(run(plan))
 		}
 	}
-	flag.Parse()
-	if runtime.GOMAXPROCS(0) < 4 { // most of what they do is wait
-		if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-			_ = f.Value.Set("3")
-		}
+	natstest.Parallel(inTier(6, 3))
+	if run := flag.Lookup("test.run"); testing.Short() && run.Value.String() == "" {
+		_ = run.Value.Set("^(" + strings.Join(short, "|") + ")$")
 	}
+	natstest.ServersInShort = true
 	os.Exit(m.Run())
+}
+
+// short are the tests of -short: one for each invariant of docs/design.md, in its order.
+var short = []string{
+	"TestAcknowledgedRegistrationSurvivesARestart", "TestKilledProcessIsOut", "TestNewestRegistrationWins",
+	"TestDeletedConsumerIsMended", "TestUnknownIsNotNotFound", "TestEventsAreTheCachesHistory",
+	"TestNothingIsLeftBehind", "TestNoNameReachesAnother", "TestWhateverStandsInTheBucket",
+	"TestNoForeignClockIsRead", "TestHeartbeatsReachNoObserver", "TestBusyConnection",
+}
+
+// inTier is what a measure is by default, and what it is in the long tier.
+func inTier[T any](usual, long T) T {
+	if natstest.IsLong() {
+		return long
+	}
+	return usual
 }
 
 // plan is what a service process is to do.

@@ -24,6 +24,9 @@ var (
 // and an election takes longer than a short TTL. Seen to fail with an echo that is a state
 // request's answer.
 func TestLostQuorum(t *testing.T) {
+	if *quorumTimes == 1 {
+		natstest.Long(t)
+	}
 	t.Parallel()
 	f := newFleet(t, 3)
 	ttls := []time.Duration{2 * time.Second, 5 * time.Second}

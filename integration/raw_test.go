@@ -520,6 +520,7 @@ func TestConsumerDeliversToNoRequest(t *testing.T) {
 // bucket's wildcard, and sends on. So a user that writes to its own bucket empties another one by a
 // rollup. docs/security.md says so; if this test fails, the server has learned to refuse it.
 func TestConsumerThatDeliversToAnotherTenant(t *testing.T) {
+	natstest.Long(t)
 	t.Parallel()
 	for _, role := range writers {
 		t.Run(string(role), func(t *testing.T) {

@@ -32,6 +32,9 @@ func TestReapersDieWithACrowd(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			if tt.killed > 1 {
+				natstest.Long(t)
+			}
 			t.Parallel()
 			s := natstest.Start(t)
 			observer := open(t, s, kvregistry.WithoutReaping())

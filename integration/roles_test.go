@@ -146,6 +146,7 @@ func TestRoles(t *testing.T) {
 	t.Parallel()
 	for how, guard := range authentications {
 		t.Run(how, func(t *testing.T) {
+			longUnlessCommon(t, how)
 			t.Parallel()
 			g := guard(t, roles(t))
 			adminMakesTheBucket(t, g)
@@ -169,6 +170,14 @@ func TestRoles(t *testing.T) {
 				t.Errorf("%+v, %v", list, err)
 			}
 		})
+	}
+}
+
+// longUnlessCommon skips a way to log in that differs from the common ones in the server alone.
+func longUnlessCommon(t *testing.T, how string) {
+	t.Helper()
+	if !strings.HasPrefix(how, "passwords") && !strings.HasPrefix(how, "JWTs") || strings.Contains(how, ", ") {
+		natstest.Long(t)
 	}
 }
 
@@ -373,6 +382,7 @@ func TestReapingByRole(t *testing.T) {
 				continue // what differs is how a reaper's requests come through
 			}
 			t.Run(how+"/"+string(role), func(t *testing.T) {
+				longUnlessCommon(t, how)
 				t.Parallel()
 				reapsByRole(t, guard(t, roles(t)), role)
 			})

@@ -169,6 +169,7 @@ func TestCredentialsAreRotated(t *testing.T) {
 		"client certificates, mapped to users": rotatingCertificates, "client certificates of another authority": rotatingAuthorities,
 	} {
 		t.Run(name, func(t *testing.T) {
+			longUnlessCommon(t, name)
 			t.Parallel()
 			s := kind(t)
 			observer := openOn(t, s.connect(s.observer)) // which makes the bucket

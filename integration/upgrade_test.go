@@ -31,6 +31,7 @@ const removal = ttl + 2*3*time.Second + 2*time.Second
 // longer than the TTL. Each process that goes is one event. Seen to fail with a reaper of the newer
 // version that is never in doubt, and with one that purges nothing.
 func TestVersionsSideBySide(t *testing.T) {
+	natstest.Long(t)
 	t.Parallel()
 	oldPeer, newPeer := buildPrevious(t), buildPeer(t, "..")
 	t.Run("upgrade", func(t *testing.T) {

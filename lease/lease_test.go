@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -19,10 +18,7 @@ import (
 
 // TestMain lets more tests run at once than there are cores: most of what they do is wait.
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		_ = f.Value.Set("8")
-	}
+	natstest.Parallel(8)
 	os.Exit(m.Run())
 }
 

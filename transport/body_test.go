@@ -11,6 +11,7 @@ import (
 // TestStreamIsReadByOne holds that an attempt from which a body was taken back, which may still be at work, reads nothing of it and does not close it, and that one of
 // which something was read is not taken back. Seen to fail with a takeBack that leaves it to the last one.
 func TestStreamIsReadByOne(t *testing.T) {
+	t.Parallel()
 	under := &closeable{Reader: strings.NewReader("body")}
 	s := &stream{body: under}
 	first := s.lend()
@@ -43,6 +44,7 @@ func TestStreamIsReadByOne(t *testing.T) {
 // TestStreamClosedUnderARead holds that a Read that ends because an attempt was given up, as HTTP/2 does it, is no failure of the caller's body. Seen to fail without the look
 // at whose it is.
 func TestStreamClosedUnderARead(t *testing.T) {
+	t.Parallel()
 	under := waiting{make(chan struct{}), make(chan struct{})}
 	s := &stream{body: under}
 	attempt, ended := s.lend(), make(chan error)

@@ -9,6 +9,7 @@ import (
 // TestBudget holds how many retries there are where every request wants as many as it gets. Seen to fail without what fades, and without
 // what a retry takes.
 func TestBudget(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name             string
 		share, perSecond float64

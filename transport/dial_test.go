@@ -60,6 +60,7 @@ func dialled(tr *transport.Transport, network, addr string) (string, error) {
 
 // TestDial holds which instances a connection goes to, and that a dead one is passed over. Seen to fail without another, and with the port left in the name.
 func TestDial(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	register(t, reg,
 		kvregistry.Service{Address: listen(t, "tcp", "127.0.0.1:0", "a")},
@@ -108,6 +109,7 @@ func TestDial(t *testing.T) {
 // TestDialledConnection holds that a connection is under way until it is closed, once, and can what one of its kind can. Seen to fail with a plain net.Conn, and
 // without tell.
 func TestDialledConnection(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{Address: listen(t, "tcp", "127.0.0.1:0", "a")})
 	tr := newTransport(t, reg)
@@ -145,6 +147,7 @@ func TestDialledConnection(t *testing.T) {
 // TestDialLeavesTimeForOthers holds that an instance that does not answer takes its part of the caller's time and no more, and that a caller who
 // gives up is not kept. Seen to fail without the part.
 func TestDialLeavesTimeForOthers(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{Address: "silent:1"}, kvregistry.Service{Address: listen(t, "tcp", "127.0.0.1:0", "a")})
 	silent := make(chan struct{}, 10)
@@ -184,6 +187,7 @@ func TestDialLeavesTimeForOthers(t *testing.T) {
 
 // TestDialByTLS holds that a dialer of tls serves, and that its connection can be had. Seen to fail without DialWith, and without NetConn.
 func TestDialByTLS(t *testing.T) {
+	t.Parallel()
 	srv := httptest.NewTLSServer(http.HandlerFunc(echo))
 	t.Cleanup(srv.Close)
 	reg := newRegistry(t)
@@ -203,6 +207,7 @@ func TestDialByTLS(t *testing.T) {
 
 // TestDialForHTTP holds that DialContext serves as net/http's own, which adds a port. Seen to fail with the port left in the name.
 func TestDialForHTTP(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{Address: strings.TrimPrefix(serve(t, echo), "http://")})
 	tr := newTransport(t, reg)

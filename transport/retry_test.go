@@ -31,6 +31,7 @@ var bodies = map[string]func() io.Reader{
 // TestWhatIsSentAgain holds which requests go to another instance, and which don't, by what became of them at the first. Seen to fail with nothingSent that says true, with one that says
 // false, with takeBack that says true of what was read, and with a StatusError for none.
 func TestWhatIsSentAgain(t *testing.T) {
+	t.Parallel()
 	unavailable := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		http.Error(w, "not now", http.StatusServiceUnavailable)
@@ -112,6 +113,7 @@ func TestWhatIsSentAgain(t *testing.T) {
 // TestDeadConnectionIsNothingSent holds that a POST goes to another instance where a connection that was kept turns out dead before anything was written, and a new one can't be made. Seen to
 // fail without the reset of had in GetConn.
 func TestDeadConnectionIsNothingSent(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	dying := httptest.NewServer(http.HandlerFunc(echo))
 	t.Cleanup(dying.Close)
@@ -157,6 +159,7 @@ func (c *mute) Write(p []byte) (int, error) {
 // TestBudgetBoundsADeadService holds that a service that is down gets a share more requests than it is sent, and not three times as many. Seen to
 // fail without the look at the budget.
 func TestBudgetBoundsADeadService(t *testing.T) {
+	t.Parallel()
 	for name, bad := range map[string]http.HandlerFunc{
 		"it hangs up": hangUp,
 		"it says 503": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
@@ -186,6 +189,7 @@ func TestBudgetBoundsADeadService(t *testing.T) {
 // TestRetriesAreNoHarm holds that where most instances are down, so that the budget is empty, no more calls fail than without retries. Seen to fail, with four of five, where a retry that was not
 // granted had taken the turn of the one that answers.
 func TestRetriesAreNoHarm(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	down := func() kvregistry.Service {
 		return kvregistry.Service{URL: fmt.Sprintf("http://127.0.0.1:%d", natstest.FreePort(t))}
@@ -207,6 +211,7 @@ func TestRetriesAreNoHarm(t *testing.T) {
 // TestLastResponseIsReturned holds that where all instances answer 503, the caller gets the last answer whole, and each was asked once. Seen to
 // fail with an answer that was discarded before there was another instance.
 func TestLastResponseIsReturned(t *testing.T) {
+	t.Parallel()
 	var got atomic.Int32
 	h := func(w http.ResponseWriter, r *http.Request) {
 		got.Add(1)
@@ -227,6 +232,7 @@ func TestLastResponseIsReturned(t *testing.T) {
 // TestCallerGivesUp holds that a request whose context is over comes back at once, goes nowhere else, and says nothing against the
 // instance. Seen to fail with the look at the context left out of another, and with an outcome that passes on what the base says.
 func TestCallerGivesUp(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	arrived, release := make(chan struct{}, 10), make(chan struct{})
 	hang := func(w http.ResponseWriter, r *http.Request) {
@@ -277,6 +283,7 @@ func TestCallerGivesUp(t *testing.T) {
 // TestCallersFaultIsNotTheInstances holds that a request that net/http refuses, or whose body can't be read, is sent once and says
 // nothing against the instance. Seen to fail with wrong that says false, and without broke.
 func TestCallersFaultIsNotTheInstances(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{URL: serve(t, echo)}, kvregistry.Service{URL: serve(t, echo)})
 	var attempts atomic.Int32
@@ -305,6 +312,7 @@ func (failing) Read([]byte) (int, error) { return 0, errors.New("the caller's di
 // TestInstanceThatFailsIsSetAside holds that what a Transport sees of its instances reaches the picker: one that is dead is soon not asked any more. Seen to
 // fail with an outcome of nil.
 func TestInstanceThatFailsIsSetAside(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{URL: nobody(t)}, kvregistry.Service{URL: serve(t, echo)})
 	var dead atomic.Int32
@@ -327,6 +335,7 @@ func TestInstanceThatFailsIsSetAside(t *testing.T) {
 
 // TestWhoLooksOn holds that the caller's httptrace, and OnAttempt, see each attempt. Seen to fail with a trace in a context of its own.
 func TestWhoLooksOn(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{URL: serve(t, hangUp)}, kvregistry.Service{URL: serve(t, echo)})
 	var seen []string
@@ -347,6 +356,7 @@ func TestWhoLooksOn(t *testing.T) {
 
 // TestSilentBodyHoldsUpNoRetry holds that a response that is given up for another instance's is not waited for. Seen to fail with a discard that reads for as long as it takes.
 func TestSilentBodyHoldsUpNoRetry(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	silent := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100")

@@ -38,6 +38,7 @@ func proxied(t *testing.T, tr *transport.Transport) *httptest.Server {
 // TestStreaming holds that both directions flow while the call is under way, by HTTP/1 and HTTP/2: the server answers each line when it
 // comes. Seen to fail with a follow that reads the body first.
 func TestStreaming(t *testing.T) {
+	t.Parallel()
 	lines := func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
 		_ = rc.EnableFullDuplex()
@@ -102,6 +103,7 @@ func TestStreaming(t *testing.T) {
 // TestByAProxy holds that a reverse proxy's client sees what was flushed before the end, and that its upload, which can be had once, goes to another instance where
 // the first does not listen. Seen to fail with a follow that reads the body first, and with a stream that its first Close closes.
 func TestByAProxy(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	release := make(chan struct{})
 	register(t, reg, kvregistry.Service{URL: nobody(t)}, kvregistry.Service{URL: serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -145,6 +147,7 @@ func TestByAProxy(t *testing.T) {
 // TestUpgrade holds that a connection that was switched to another protocol goes both ways, closes one way at a time, and is under way
 // until it is closed; also through a reverse proxy. Seen to fail without duplex, and without its CloseWrite.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{URL: serve(t, func(w http.ResponseWriter, r *http.Request) {
 		conn, rw, err := http.NewResponseController(w).Hijack()
@@ -216,6 +219,7 @@ func TestUpgrade(t *testing.T) {
 // TestContinue holds that a body that the server was asked about first is sent when it says so, and not when it does not, and is closed either way. Seen to
 // fail without the header.
 func TestContinue(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{URL: serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/no" {
@@ -252,6 +256,7 @@ func TestContinue(t *testing.T) {
 // TestServerName holds for which name a certificate has to be valid. That of httptest is so for example.com and 127.0.0.1. The connections of each are
 // closed with the rest. Seen to fail without the name in the base, and with a CloseIdleConnections that leaves out the services'.
 func TestServerName(t *testing.T) {
+	t.Parallel()
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprint(w, r.Proto, " ", r.TLS.ServerName)
 	}))
@@ -316,6 +321,7 @@ func counted(t *testing.T, made *atomic.Int32, h http.HandlerFunc) string {
 // TestConnectionsAreKept holds that requests one after the other share a connection per instance, also those whose answers were given up for another's, and that
 // nothing is left when all is closed. Seen to fail with a discard that does not read.
 func TestConnectionsAreKept(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	var made atomic.Int32
 	start := func(h http.HandlerFunc) string { return counted(t, &made, h) }
@@ -342,6 +348,7 @@ func TestConnectionsAreKept(t *testing.T) {
 // TestManyInstancesKeepTheirConnections holds that instances that are called in turn keep a connection each, however many they are. Seen to fail with net/http's bound of
 // 100 for all: each request then made one.
 func TestManyInstancesKeepTheirConnections(t *testing.T) {
+	t.Parallel()
 	const many, rounds = 120, 3
 	reg := newRegistry(t)
 	var made atomic.Int32
@@ -382,6 +389,7 @@ func connections() int {
 // TestInstanceGoesMidway holds that a caller sees that an answer is not whole, that the picker is told, and that others' answers go on. Seen to
 // fail with a Read that tells nil.
 func TestInstanceGoesMidway(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	half := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "half of ")

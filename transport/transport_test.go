@@ -116,6 +116,7 @@ func health(tr *transport.Transport) (inFlight int64, failures int) {
 // TestWhatAnInstanceSees holds what a request looks like when it arrives: the path under the instance's, its host, the user of its URL; and that the
 // caller's request stays as it was. Seen to fail with the service's name left as the Host.
 func TestWhatAnInstanceSees(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
@@ -160,6 +161,7 @@ func TestWhatAnInstanceSees(t *testing.T) {
 // TestRedirectAsksTheServiceAgain holds that a client finds its way where an instance with a base path redirects as net/http does. Seen to fail
 // without relocate.
 func TestRedirectAsksTheServiceAgain(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/dir/", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "it is "+r.URL.Path) })
@@ -184,6 +186,7 @@ func TestRedirectAsksTheServiceAgain(t *testing.T) {
 // TestInstancesTakeTurns holds that every instance is called, and that the look-up knows of a call until its body is over. Seen to fail with a follow
 // that tells the outcome at once.
 func TestInstancesTakeTurns(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	var list []kvregistry.Service
 	for i := range 3 {
@@ -220,6 +223,7 @@ func TestInstancesTakeTurns(t *testing.T) {
 
 // TestHowItIsRefused holds that what can't be called says why, and that the request's body is closed all the same. Seen to fail without end.
 func TestHowItIsRefused(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{URL: "http://ann:secret@127.0.0.1:1/"})
 	tr := newTransport(t, reg, transport.Host("missing", "Not there"))
@@ -262,6 +266,7 @@ func TestHowItIsRefused(t *testing.T) {
 
 // TestNamesThatAreNoHosts holds the two ways to a service of any name. Seen to fail with Host that keeps the host for the name.
 func TestNamesThatAreNoHosts(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "billing") })
 	if _, err := reg.Register(kvregistry.Service{Name: "Billing / EU", URL: url}); err != nil {
@@ -285,6 +290,7 @@ func TestNamesThatAreNoHosts(t *testing.T) {
 // TestOptions holds that a bad option is refused with its value, and that no watch is started for that. Seen to fail without the look at DialTLSContext, and
 // without that at Host's parts.
 func TestOptions(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	other := struct{ http.RoundTripper }{http.DefaultTransport}
 	own := &http.Transport{DialTLSContext: new(net.Dialer).DialContext}
@@ -320,6 +326,7 @@ func TestOptions(t *testing.T) {
 
 // TestKeyOfARequest holds that pickers that go by a key get the request's. Seen to fail without it.
 func TestKeyOfARequest(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{URL: serve(t, echo)})
 	keys := make(chan string, 1)
@@ -340,6 +347,7 @@ func TestKeyOfARequest(t *testing.T) {
 // TestInstancesComeAndGo holds that no request of an idempotent method fails while instances are added, stop gracefully and die, with many callers at once.
 // Seen to fail with one attempt.
 func TestInstancesComeAndGo(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	stable := serve(t, echo)
 	register(t, reg, kvregistry.Service{URL: stable})
@@ -400,6 +408,7 @@ func TestInstancesComeAndGo(t *testing.T) {
 
 // TestImports holds what the package says of itself. Seen to fail with nats.go.
 func TestImports(t *testing.T) {
+	t.Parallel()
 	out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, ".").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -421,6 +430,7 @@ func (netError) Temporary() bool { return false }
 
 // TestErrorKeepsTheTimeout holds what url.Error, which http.Client returns, asks for. Seen to fail without Error.Timeout.
 func TestErrorKeepsTheTimeout(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{URL: nobody(t)})
 	tr := newTransport(t, reg, transport.Base(roundTripper(func(*http.Request) (*http.Response, error) { return nil, netError{} })))

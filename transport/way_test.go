@@ -11,6 +11,7 @@ import (
 // TestWhereAnInstanceIsCalled holds which instances a request, or a dial, can go to, and where it then goes. Seen to fail with a root
 // that lets https go to a URL of http, and with dials that compares networks letter by letter.
 func TestWhereAnInstanceIsCalled(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		way  way
 		one  kvregistry.Service
@@ -56,6 +57,7 @@ func TestWhereAnInstanceIsCalled(t *testing.T) {
 
 // TestUnder holds what becomes of a request's URL. Seen to fail with a join that cleans the path, and without the query of the root.
 func TestUnder(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct{ root, url, want string }{
 		{"http://10.0.0.1:80", "http://web", "http://10.0.0.1:80"},
 		{"http://10.0.0.1:80", "http://web/", "http://10.0.0.1:80/"},
@@ -84,6 +86,7 @@ func TestUnder(t *testing.T) {
 
 // TestRelocate holds where a redirect leads. Seen to fail without the case of a path that would name a host, and without the look at the host.
 func TestRelocate(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct{ root, sent, location, want string }{
 		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/a", "/test/a/", "/a/"},
 		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/a", "http://10.0.0.1:80/test/b?q=1#f", "/b?q=1#f"},

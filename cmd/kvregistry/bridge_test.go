@@ -44,6 +44,7 @@ func TestBridgeToAnotherAccount(t *testing.T) {
 // The command joins a tenant with what is said on a server of its own, and leaves all as it is when it is stopped. Seen to fail without Plain, and with an end that closes
 // the connection in place of the bridge.
 func TestBridge(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	old := natstest.Start(t, func(o *server.Options) { o.JetStream = false })
 	p := start(t, "bridge", "--server", s.URL(), "--plain-server", old.URL(), "--tenant", "acme", "--prefix", "acme.services", "--ttl", "2s", "--interval", "1s")

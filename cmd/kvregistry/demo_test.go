@@ -19,6 +19,7 @@ import (
 const demoTime = 50 * time.Second
 
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	p := start(t, "demo", "--ttl", "2s")
 	if code := p.code(demoTime); code != 0 {
 		t.Fatalf("exit code %d:\n%s%s", code, p.out.String(), p.err.String())
@@ -102,6 +103,7 @@ func servicesEnd(t *testing.T, p *program, within time.Duration) {
 
 // On a server of another's the demo leaves nothing behind, and says nothing of how it logs in. Seen to fail with a line that has nc.ConnectedUrlRedacted.
 func TestDemoOnAnExistingServer(t *testing.T) {
+	t.Parallel()
 	_, url := startServing(t, t.TempDir())
 	p := start(t, "demo", "--ttl", "2s", "--verbose", "--nats", strings.Replace(url, "//", "//SECRET@", 1))
 	if code := p.code(demoTime); code != 0 {
@@ -122,6 +124,7 @@ func TestDemoOnAnExistingServer(t *testing.T) {
 }
 
 func TestDemoInterrupted(t *testing.T) {
+	t.Parallel()
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		t.Run(s.String(), func(t *testing.T) {
 			p := start(t, "demo")
@@ -138,6 +141,7 @@ func TestDemoInterrupted(t *testing.T) {
 
 // The services do not outlive a demo that is killed.
 func TestDemoKilled(t *testing.T) {
+	t.Parallel()
 	p := start(t, "demo")
 	p.says("SIGKILL", 20*time.Second)
 	p.signal(os.Kill)
@@ -146,6 +150,7 @@ func TestDemoKilled(t *testing.T) {
 
 // A promise that is not kept is named, and the demo fails: here a service dies that nobody of the demo killed.
 func TestDemoBrokenPromise(t *testing.T) {
+	t.Parallel()
 	p := start(t, "demo", "--ttl", "2s")
 	p.says("SIGKILL", 20*time.Second)
 	match := regexp.MustCompile(`httptest-3 \(pid (\d+)`).FindStringSubmatch(p.out.String())

@@ -90,6 +90,7 @@ func (p *program) code(within time.Duration) int {
 }
 
 func TestCommandLine(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		args     string
 		code     int
@@ -128,6 +129,7 @@ func TestCommandLine(t *testing.T) {
 // What a command says ends up in terminals and logs that others read: nothing of a password, wherever its URL was typed. Seen to fail with dial returning nats.Connect's error,
 // and with a printable that passes everything on.
 func TestCommandHidesPasswords(t *testing.T) {
+	t.Parallel()
 	const noURL, hidden = "the URL does not parse; write it as nats://user:password@host:4222", "not printed: it may hold a password"
 	for _, tc := range []struct {
 		want string
@@ -177,6 +179,7 @@ func TestCommandHidesPasswords(t *testing.T) {
 
 // A host that is not found, or does not answer, may be a piece of a password. Seen to fail with the errors of package net as they are.
 func TestConnectingHidesHosts(t *testing.T) {
+	t.Parallel()
 	for want, err := range map[string]error{
 		"no such host": &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "SECRET"}},
 		"i/o timeout":  &net.OpError{Op: "dial", Net: "tcp", Addr: &net.UnixAddr{Name: "SECRET"}, Err: errors.New("i/o timeout")},

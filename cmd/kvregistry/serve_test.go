@@ -28,6 +28,7 @@ func startServing(t *testing.T, store string) (p *program, url string) {
 }
 
 func TestServeKeepsItsData(t *testing.T) {
+	t.Parallel()
 	store := filepath.Join(t.TempDir(), "made", "by serve")
 	p, url := startServing(t, store)
 	js := jetStream(t, url)
@@ -78,6 +79,7 @@ func stopServing(t *testing.T, p *program, s os.Signal) {
 }
 
 func TestServeSaysWhyItCannot(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -61,6 +61,7 @@ func TestTenantLife(t *testing.T) {
 }
 
 func TestTenantWrongUsage(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		want string
 		args []string
@@ -149,6 +150,7 @@ func TestTenantAdvice(t *testing.T) {
 
 // What is printed is what a server and the JWT library read, of names with commas too. Seen to fail with names that are split at commas.
 func TestTenantPermissions(t *testing.T) {
+	t.Parallel()
 	want, err := tenant.Permissions("acme", tenant.RoleRegistrar, "web", "a.b", "a,b")
 	if err != nil {
 		t.Fatal(err)
@@ -181,6 +183,7 @@ func TestTenantPermissions(t *testing.T) {
 
 // An account is printed as a server reads it.
 func TestTenantAccount(t *testing.T) {
+	t.Parallel()
 	code, out, text := called("tenant", "account", "acme", "--max-bytes", "1048576", "--connections", "3", "--user", "user: web, password: a", "--user", "user: api, password: b")
 	if code != 0 {
 		t.Fatal(text)

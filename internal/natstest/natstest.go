@@ -30,6 +30,7 @@ type Server struct {
 // Start runs a server with JetStream until the test ends. change may alter its options.
 func Start(t testing.TB, change ...func(*server.Options)) *Server {
 	t.Helper()
+	skipIfShort(t)
 	s := &Server{t: t, opts: server.Options{
 		Host: "127.0.0.1", Port: FreePort(t), JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
 	}}
@@ -122,6 +123,7 @@ func Connect(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 // Cluster runs three servers with JetStream until the test ends. change may alter their options.
 func Cluster(t testing.TB, change ...func(*server.Options)) []*Server {
 	t.Helper()
+	skipIfShort(t)
 	var routes []string
 	var ports []int
 	for range 3 {
