@@ -49,7 +49,7 @@ func (c *moduleCopy) test(ctx context.Context, pkg, run string) (result, error) 
 	// Without vet: what vet finds in a mutation is not what a test finds.
 	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-vet=off", "-count=1", "-timeout", testLimit.String(), "-run", run, pkg)
 	cmd.Dir = c.root
-	cmd.Env = append(os.Environ(), "TMPDIR="+c.temp, "GOTMPDIR="+c.temp, "GOWORK=off", "GOFLAGS=")
+	cmd.Env = append(os.Environ(), "TMPDIR="+c.temp, "GOTMPDIR="+c.temp, "GOWORK=off", "GOFLAGS=", "KVREGISTRY_LONG=1")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	endGroup := group(cmd)

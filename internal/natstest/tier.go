@@ -22,13 +22,13 @@ func Long(t testing.TB) {
 	}
 }
 
-// ServersInShort lets servers start with -short. Without it a test that needs one is skipped then.
+// ServersInShort lets the servers of tests start with -short. Without it -short skips such a test.
 var ServersInShort bool
 
 // skipIfShort skips a test that starts a server, if only short ones were asked for.
 func skipIfShort(t testing.TB) {
 	t.Helper()
-	if testing.Short() && !ServersInShort {
+	if _, test := t.(*testing.T); test && testing.Short() && !ServersInShort {
 		t.Skip("it needs a server: run without -short")
 	}
 }
