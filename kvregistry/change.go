@@ -26,7 +26,7 @@ func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
 	list := r.own.declared(s.Name, s.ID)
 	switch {
 	case len(list) == 0 || s.Name == "":
-		return fmt.Errorf("kvregistry: update: instance %q of service %q: %w", s.ID, s.Name, ErrNotRegistered)
+		return fmt.Errorf("kvregistry: update: instance %q of service %q: %w", s.ID, s.Name, r.orClosed(ErrNotRegistered))
 	case len(list) > 1:
 		return fmt.Errorf("kvregistry: update: %w: this process has %d instances of service %q; set ID", ErrInvalidService, len(list), s.Name)
 	}
@@ -82,9 +82,9 @@ func (r *Registry) alterAll(ctx context.Context, name, id string, f func(*Servic
 	switch {
 	case len(list) > 0 && name != "":
 	case id != "":
-		return fmt.Errorf("instance %q of service %q: %w", id, name, ErrNotRegistered)
+		return fmt.Errorf("instance %q of service %q: %w", id, name, r.orClosed(ErrNotRegistered))
 	default:
-		return fmt.Errorf("service %q: %w", name, ErrNotRegistered)
+		return fmt.Errorf("service %q: %w", name, r.orClosed(ErrNotRegistered))
 	}
 	return each(list, func(g *registration) error {
 		return r.alter(ctx, g, func(s Service) (Service, error) {
@@ -99,8 +99,10 @@ func (r *Registry) alterAll(ctx context.Context, name, id string, f func(*Servic
 // alter changes what a registration declares and writes it. One change at a time is under way, so that one that is refused is taken
 // back without any other. Where its turn does not come in time, the change is left to whoever has it.
 func (r *Registry) alter(ctx context.Context, g *registration, change func(Service) (Service, error)) error {
+	ctx, cancel := r.whileOpen(ctx)
+	defer cancel()
 	if err := g.take(ctx); err != nil {
-		return cmp.Or(r.own.leave(g, change), err)
+		return r.orClosed(cmp.Or(r.own.leave(g, change), err))
 	}
 	defer r.release(g)
 	revert, err := r.own.alter(g, change)
@@ -111,5 +113,5 @@ func (r *Registry) alter(ctx context.Context, g *registration, change func(Servi
 	if tenant.Permanent(err) {
 		revert()
 	}
-	return r.outcome(ctx, g, err)
+	return r.outcome(ctx, g, r.orClosed(err))
 }

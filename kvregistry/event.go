@@ -77,9 +77,7 @@ func (r *Registry) callback(q *queue) {
 		if !ok {
 			return
 		}
-		for _, f := range r.opt.onEvent {
-			f(e)
-		}
+		tell(r, r.opt.onEvent, e)
 	}
 }
 

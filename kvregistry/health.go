@@ -171,9 +171,7 @@ func (r *Registry) tellHealth() {
 	for told, was := false, false; ; {
 		if h := r.Health(); !told || h.OK() != was {
 			told, was = true, h.OK()
-			for _, f := range r.opt.onHealth {
-				f(h)
-			}
+			tell(r, r.opt.onHealth, h)
 		}
 		select {
 		case <-t.C:

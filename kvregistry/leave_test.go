@@ -64,9 +64,10 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-// Where ctx has ended, as when the server was waited for before, that is no word about functions that have returned; of one that has not it is. Seen to fail with awaitCalls that does not look
-// again.
+// A context that has ended, and a function that does not return, are no reason for an error if there
+// is nothing to take back. Seen to fail with an end that waits for the function.
 func TestEndWithoutTime(t *testing.T) {
+	t.Parallel()
 	nc := natstest.Start(t).Connect()
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -85,7 +86,7 @@ func TestEndWithoutTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			<-entered
-			if err := end(r); errors.Is(err, context.Canceled) != stuck || (err != nil) != stuck {
+			if err := end(r); err != nil {
 				t.Errorf("%s with a function that has not returned (%v): %v", name, stuck, err)
 			}
 			close(leave)

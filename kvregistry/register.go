@@ -34,8 +34,10 @@ func (r *Registry) Register(s Service) (unregister func() error, err error) {
 // is not nil then, is called. To register the same Service once more, also without an ID, is to wait for it
 // once more.
 func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister func() error, err error) {
+	ctx, cancel := r.whileOpen(ctx)
+	defer cancel()
 	if err := r.awaitListening(ctx, s); err != nil {
-		return nil, fmt.Errorf("kvregistry: register: %w", err)
+		return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 	}
 	g, err := r.registrationOf(s)
 	if err == nil {
@@ -47,7 +49,7 @@ func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister f
 	unregister = func() error {
 		return bounded(func(ctx context.Context) error { return wrap("unregister", r.end(ctx, g)) })
 	}
-	err = r.first(ctx, g)
+	err = r.orClosed(r.first(ctx, g))
 	r.own.answered(g, err)
 	if err != nil && !errors.Is(err, ErrPending) {
 		unregister = nil
@@ -70,9 +72,11 @@ func (g *registration) wrap(err error) error {
 // [ErrNotListening]. Otherwise the error joins those of the ones that were not
 // registered, or are [ErrPending]; the others are. unregister takes back all that are, and is nil where nothing was registered.
 func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregister func() error, err error) {
+	ctx, cancel := r.whileOpen(ctx)
+	defer cancel()
 	if r.opt.listening {
 		if err := each(services, func(s Service) error { return r.awaitListening(ctx, s) }); err != nil {
-			return nil, fmt.Errorf("kvregistry: register: %w", err)
+			return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 		}
 	}
 	list := make([]*registration, len(services))
@@ -99,7 +103,7 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 		if err := refused[g]; err != nil {
 			return err
 		}
-		return r.first(ctx, g)
+		return r.orClosed(r.first(ctx, g))
 	})
 	left := list[:0]
 	for i, g := range list {
@@ -212,8 +216,14 @@ func (r *Registry) complete(s *Service) error {
 	return err
 }
 
-// take waits for a registration's turn. Who has it gives it back with [Registry.release].
+// take waits for a registration's turn, which it takes if it can be had, be ctx over. Who has it
+// gives it back with [Registry.release].
 func (g *registration) take(ctx context.Context) error {
+	select {
+	case <-g.turn:
+		return nil
+	default:
+	}
 	select {
 	case <-g.turn:
 		return nil
@@ -387,7 +397,7 @@ func (r *Registry) UnregisterContext(ctx context.Context, name string) error {
 	r.own.forgive(name)
 	list := r.own.named(name)
 	if len(list) == 0 || name == "" {
-		return fmt.Errorf("kvregistry: unregister: service %q: %w", name, ErrNotRegistered)
+		return fmt.Errorf("kvregistry: unregister: service %q: %w", name, r.orClosed(ErrNotRegistered))
 	}
 	return r.endThese(ctx, list)
 }

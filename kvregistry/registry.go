@@ -33,9 +33,14 @@ type Registry struct {
 	events *queue        // of OnEvent; nil where it was not asked for
 	crowd  chan struct{} // has a token for each single write that is under way
 
-	ctx    context.Context // ends with Close
+	ctx    context.Context // ends with Close, when everything is taken back
 	cancel context.CancelFunc
-	closed atomic.Bool
+
+	closed  atomic.Bool
+	closing context.Context // ends when closed is set: see whileOpen
+	shut    context.CancelFunc
+	ended   chan struct{} // closed when Close or Leave is through but for the user's functions
+	endErr  error         // what that came to; set before ended is closed
 
 	life  sync.Mutex     // guards wg and calls against a Close at the same time
 	wg    sync.WaitGroup // the registry's own goroutines
@@ -113,6 +118,8 @@ func build(o options) (*Registry, error) {
 	}
 	r.lines = newLines(o.ttl, r.id)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.closing, r.shut = context.WithCancel(r.ctx)
+	r.ended = make(chan struct{})
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
 		TTL: o.ttl, Value: leaseValue(r.id, o.ttl), Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: o.logger,
 	})
@@ -146,6 +153,21 @@ func build(o options) (*Registry, error) {
 		r.goUnlessClosed(&r.calls, func() { r.callback(r.events) }) // likewise
 	}
 	return r, nil
+}
+
+// whileOpen is ctx for a call that waits: it ends when the registry is closed, too.
+func (r *Registry) whileOpen(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(r.closing, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// orClosed is a call's error, or [ErrClosed] if Close got in the way of the call.
+func (r *Registry) orClosed(err error) error {
+	if r.closed.Load() && (errors.Is(err, ErrNotRegistered) || errors.Is(err, ErrPending) || errors.Is(err, context.Canceled)) {
+		return ErrClosed
+	}
+	return err
 }
 
 // goUnlessClosed starts f in a goroutine that Close waits for by wg; f ends with r.ctx. It reports whether it
@@ -229,7 +251,7 @@ func (r *Registry) awaitReady(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
-		case <-r.ctx.Done():
+		case <-r.closing.Done():
 			return ErrClosed
 		case <-ctx.Done():
 			if failure != nil {
@@ -291,30 +313,33 @@ func (r *Registry) checkLease(snapshot *watcher.Snapshot) {
 
 // leaseLost tells whoever asked.
 func (r *Registry) leaseLost(_ *lease.Lease, err error) {
-	r.tellOwn(Event{Kind: LeaseLost, Err: err}, func() {
-		for _, f := range r.opt.onLeaseLost {
-			f(err)
-		}
-	})
+	if r.events != nil {
+		r.events.add(Event{Kind: LeaseLost, Err: err})
+	}
+	r.goUnlessClosed(&r.calls, func() { tell(r, r.opt.onLeaseLost, err) })
 }
 
 func (r *Registry) tellFenced(s Service) {
 	err := fmt.Errorf("%w: %q of service %q", ErrFenced, s.ID, s.Name)
-	r.tellOwn(Event{Kind: Fenced, Service: s, Err: err}, func() {
+	if r.events != nil {
+		r.events.add(Event{Kind: Fenced, Service: s, Err: err})
+	}
+	r.goUnlessClosed(&r.calls, func() {
 		r.opt.logger.Warn("kvregistry: a newer registration of the same id took over",
 			"service", plain(s.Name), "instance", plain(s.ID))
-		for _, f := range r.opt.onFenced {
-			f(s)
-		}
+		tell(r, r.opt.onFenced, s)
 	})
 }
 
-// tellOwn tells of something that happened to this process, without waiting for who is told.
-func (r *Registry) tellOwn(e Event, callbacks func()) {
-	if r.events != nil {
-		r.events.add(e)
+// tell calls the user's functions, one after the other, until the registry is closed: one of them
+// may close it.
+func tell[T any](r *Registry, functions []func(T), what T) {
+	for _, f := range functions {
+		if r.ctx.Err() != nil {
+			return
+		}
+		f(what)
 	}
-	r.goUnlessClosed(&r.calls, callbacks)
 }
 
 // Lease is the lease that this process's registrations live by, or nil where there is none: before the
@@ -397,45 +422,66 @@ func (r *Registry) observe(name string) *service {
 	return svc
 }
 
-// Close deregisters everything that this registry registered, ends what it holds exclusively, gives its lease back and stops every watch. It
-// leaves the connection open. Called again, it does nothing.
+// Close deregisters everything that this registry registered, ends what it holds exclusively, gives
+// its lease back and stops every watch. It leaves the connection open. Calls that wait return
+// [ErrClosed]. Called again, it waits for the first call and returns its error.
 //
-// Where the server can't be reached within 5 s, the error says so: the registrations then go when the lease
-// has run out.
+// If the server does not answer within 5 s, the error says so: the registrations then go when the
+// lease has run out. If nothing was sent to the server, there is nothing to wait for.
+//
+// Any function that was given to the registry may call Close. Once it has returned, no function
+// given to OnEvent, OnHealth, OnLeaseLost or OnFenced is called any more. One that runs may go on:
+// Close waits for it for up to 100 ms only, since it may be the one that waits for Close.
 func (r *Registry) Close() error {
 	return bounded(r.CloseContext)
 }
 
-// CloseContext is [Registry.Close] with a context in place of the 5 s.
+// CloseContext is [Registry.Close] with a context in place of the 5 s. If another call closes the
+// registry, and ctx ends first, the error wraps ctx's.
 func (r *Registry) CloseContext(ctx context.Context) error {
-	if r.closed.Swap(true) {
-		return nil
-	}
-	holdErr := r.lines.close(ctx)
-	endErr := r.endAll(ctx)
-	endErr = errors.Join(holdErr, endErr)
-	keepErr := r.keeper.Close(ctx, endErr == nil)
-	callErr := r.stop(ctx)
-	if err := errors.Join(endErr, keepErr); err != nil {
-		return fmt.Errorf("kvregistry: closed, but what it registered stays for up to %s: %w", r.opt.ttl, err)
-	}
-	return callErr
+	return r.finish(ctx, func() error {
+		endErr := errors.Join(r.lines.close(ctx), r.endAll(ctx))
+		keepErr := r.keeper.Close(ctx, endErr == nil && r.opt.nc.IsConnected())
+		r.stop()
+		if endErr != nil {
+			return fmt.Errorf("kvregistry: closed, but what it registered stays for up to %s: %w", r.opt.ttl, errors.Join(endErr, keepErr))
+		}
+		return nil // a lease that nothing lives by ends by itself
+	})
 }
 
-// Leave is [Registry.Close] for who has a successor: what this registry registered stays until its lease runs out, up to a TTL from now, and whoever
-// registers the same ids before takes over without a moment in which they are gone. What it holds exclusively ends. It asks no server but for that; ctx bounds it, and the
-// wait for functions given to OnEvent, OnHealth, OnLeaseLost or OnFenced.
+// Leave is [Registry.Close] for a registry that has a successor. What this one registered stays
+// until its lease runs out, up to a TTL from now. A successor that registers the same ids before
+// then takes over without a moment in which they are gone. What this registry holds exclusively
+// ends; the server is asked for nothing else, and ctx bounds the wait for it.
 func (r *Registry) Leave(ctx context.Context) error {
+	return r.finish(ctx, func() error {
+		err := r.lines.close(ctx)
+		_ = r.keeper.Close(ctx, false) // it revokes nothing, so nothing can fail
+		r.stop()
+		return wrap("leave", err)
+	})
+}
+
+// finish ends the registry by f. If another call does so, it waits for that, or until ctx ends.
+func (r *Registry) finish(ctx context.Context, f func() error) error {
 	if r.closed.Swap(true) {
-		return nil
+		select {
+		case <-r.ended:
+			return r.endErr
+		case <-ctx.Done():
+			return fmt.Errorf("kvregistry: another call closes the registry, and has not returned: %w", ctx.Err())
+		}
 	}
-	holdErr := r.lines.close(ctx)
-	_ = r.keeper.Close(ctx, false) // it revokes nothing, so nothing can fail
-	return errors.Join(wrap("leave", holdErr), r.stop(ctx))
+	r.shut()
+	r.endErr = f()
+	close(r.ended)
+	r.awaitCalls()
+	return r.endErr
 }
 
 // stop ends what runs in a registry that is closed.
-func (r *Registry) stop(ctx context.Context) error {
+func (r *Registry) stop() {
 	r.life.Lock()
 	r.cancel()
 	r.life.Unlock()
@@ -448,14 +494,14 @@ func (r *Registry) stop(ctx context.Context) error {
 	if r.file != nil {
 		r.saveFile()
 	}
-	return r.awaitCalls(ctx)
 }
 
-// callsEnd is the time that goroutines have to end in which no function of the user's runs, where ctx leaves none.
-const callsEnd = 100 * time.Millisecond
+// callsTime is how long Close waits for the user's functions that run.
+const callsTime = 100 * time.Millisecond
 
-// awaitCalls waits for the user's functions, which may take their time.
-func (r *Registry) awaitCalls(ctx context.Context) error {
+// awaitCalls waits for the user's functions that run, but not for long: one of them may wait for
+// Close.
+func (r *Registry) awaitCalls() {
 	done := make(chan struct{})
 	go func() { // ends when the last of them returns
 		defer close(done)
@@ -463,13 +509,6 @@ func (r *Registry) awaitCalls(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
-		return nil
-	case <-ctx.Done():
-	}
-	select {
-	case <-done:
-		return nil
-	case <-time.After(callsEnd):
-		return fmt.Errorf("kvregistry: closed, but a function given to OnEvent, OnHealth, OnLeaseLost or OnFenced has not returned: %w", ctx.Err())
+	case <-time.After(callsTime):
 	}
 }

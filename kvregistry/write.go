@@ -75,13 +75,19 @@ func (r *Registry) write(ctx context.Context, w tenant.Write) (revision uint64, 
 	}
 }
 
-// compose is a registration's next write, for which there is room.
+// errDown is why a write is not sent. What was not sent need not be taken back.
+var errDown = errors.New("the connection to NATS is down")
+
+// compose is a registration's next write, for which there is room and a connection.
 func (r *Registry) compose(ctx context.Context, g *registration, lease string) (tenant.Write, error) {
 	s, rev, acked, err := r.own.writing(g)
 	if err != nil {
 		return tenant.Write{}, err
 	}
 	value, err := r.encode(s, g.key, lease)
+	if err == nil && !r.opt.nc.IsConnected() {
+		err = errDown
+	}
 	if err == nil {
 		err = r.admit(ctx, g, len(value))
 	}
@@ -283,7 +289,11 @@ func (r *Registry) reconcileOnce() error {
 	if !r.own.any() {
 		return nil
 	}
-	if err := r.awaitReady(r.ctx); err != nil {
+	err := r.awaitReady(r.closing)
+	if err == nil {
+		err = r.bucket.AwaitConnected(r.closing)
+	}
+	if err != nil {
 		return err
 	}
 	id := ""
@@ -323,7 +333,7 @@ func (r *Registry) reconcileOne(g *registration, lease string) error {
 		return nil // somebody is at it
 	}
 	defer r.release(g)
-	ctx, cancel := context.WithTimeout(r.ctx, writeTime)
+	ctx, cancel := context.WithTimeout(r.closing, writeTime)
 	defer cancel()
 	var err error
 	if r.own.isEnding(g) {

@@ -1,0 +1,408 @@
+package kvregistry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/watcher"
+)
+
+// late is how long a test waits for what should come at once.
+const late = 20 * time.Second
+
+// absent is a connection to a server that is not there yet.
+func absent(t testing.TB, url string) *nats.Conn {
+	t.Helper()
+	return natstest.Connect(t, url, nats.RetryOnFailedConnect(true))
+}
+
+// bucketKeys are the registrations and tickets in a registry's bucket.
+func bucketKeys(t testing.TB, r *Registry) map[string]tenant.Op {
+	t.Helper()
+	keys := map[string]tenant.Op{}
+	err := watcher.Read(t.Context(), r.bucket, tenant.AllKeys, watcher.Config{Apply: func(changes []watcher.Change, _ *watcher.Snapshot) {
+		for _, ch := range changes {
+			if ch.Op == tenant.Put && (strings.HasPrefix(ch.Key, "svc.") || strings.HasPrefix(ch.Key, "lock.")) {
+				keys[ch.Key] = ch.Op
+			}
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// within waits for a function that should return at once.
+func within(t testing.TB, what string, f func() error) error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(late):
+		t.Fatalf("%s has not returned", what)
+		return nil
+	}
+}
+
+// endings are the ways to end a registry that take a context without end, called by the caller's
+// own goroutine or by another one that it waits for.
+var endings = map[string]func(*Registry) error{
+	"Close":        func(r *Registry) error { return r.Close() },
+	"CloseContext": func(r *Registry) error { return r.CloseContext(context.Background()) },
+	"Leave":        func(r *Registry) error { return r.Leave(context.Background()) },
+	"Close, by a goroutine": func(r *Registry) error {
+		done := make(chan error)
+		go func() { done <- r.CloseContext(context.Background()) }()
+		return <-done
+	},
+}
+
+// A function of the user's may end the registry that calls it: that returns when everything is
+// taken back, and no function starts after it. Seen to fail with a Close that waits for the
+// functions that run, and with a second OnFenced that is called without a look at the registry.
+func TestCloseInACallback(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	fence := func(t *testing.T, r *Registry, tenant string) {
+		mustRegister(t, newRegistry(t, s, Tenant(tenant)), Service{ID: "a", Name: "web", Address: "h:1"})
+	}
+	type triggered struct {
+		opt     func(end func()) Option // the second function is to see that it is not called
+		trigger func(t *testing.T, r *Registry, tenant string)
+	}
+	for name, tc := range map[string]triggered{
+		"OnEvent":  {func(end func()) Option { return OnEvent(func(Event) { end() }) }, nil},
+		"OnHealth": {func(end func()) Option { return OnHealth(func(Health) { end() }) }, nil},
+		"OnFenced": {func(end func()) Option { return OnFenced(func(Service) { end() }) }, fence},
+		"OnLeaseLost": {func(end func()) Option { return OnLeaseLost(func(error) { end() }) }, func(t *testing.T, r *Registry, _ string) {
+			w := tenant.Write{Key: tenant.LeaseKey(r.Lease().ID), Op: tenant.Purge}
+			if _, err := r.bucket.Write(t.Context(), w); err != nil {
+				t.Fatal(err)
+			}
+			r.keeper.Check()
+		}},
+	} {
+		for how, end := range endings {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				t.Parallel()
+				space := fmt.Sprint("t", tenants.Add(1))
+				ready := make(chan *Registry, 1)
+				ended := make(chan error, 1)
+				var closed atomic.Bool
+				first := sync.OnceFunc(func() {
+					r := <-ready
+					ended <- end(r)
+					closed.Store(true)
+				})
+				second := func() {
+					if closed.Load() {
+						t.Error("a function was called after the end")
+					}
+				}
+				r := newRegistry(t, s, Tenant(space), tc.opt(first), tc.opt(second))
+				if err := r.ObserveContext(t.Context(), "web"); err != nil {
+					t.Fatal(err)
+				}
+				mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
+				ready <- r
+				if tc.trigger != nil {
+					tc.trigger(t, r, space)
+				}
+				select {
+				case err := <-ended:
+					if err != nil {
+						t.Error(err)
+					}
+				case <-time.After(late):
+					t.Fatal("it has not returned")
+				}
+				r.calls.Wait() // what runs yet
+			})
+		}
+	}
+}
+
+// tenants numbers the tenants of tests that share a server.
+var tenants atomic.Int64
+
+// No function starts once Close has returned, while changes come in all the time. Seen to fail with
+// a loop of OnEvent that does not look at the registry before each call.
+func TestNoCallbackAfterClose(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	busy := newRegistry(t, s)
+	stop := make(chan struct{})
+	var churn sync.WaitGroup
+	churn.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _ = busy.Register(Service{ID: fmt.Sprint(i % 20), Name: "web", Address: fmt.Sprint("h:", i)})
+			}
+		}
+	})
+	for range 10 {
+		var closed atomic.Bool
+		called := make(chan struct{}, 1)
+		look := func() {
+			if closed.Load() {
+				t.Error("a function was called after Close")
+			}
+			select {
+			case called <- struct{}{}:
+			default:
+			}
+		}
+		r := newRegistry(t, s, OnEvent(func(Event) { look() }), OnEvent(func(Event) { look() }), OnHealth(func(Health) { look() }))
+		if err := r.Observe("web"); err != nil {
+			t.Fatal(err)
+		}
+		<-called
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		closed.Store(true)
+		r.calls.Wait()
+	}
+	close(stop)
+	churn.Wait()
+}
+
+// Whoever ends a registry again waits for the first, and is told what it was told. Seen to fail
+// with a second one that returns nil at once.
+func TestCloseAgain(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	for name, end := range endings {
+		t.Run(name, func(t *testing.T) {
+			nc := s.Connect()
+			r, err := New(t.Context(), nc, discard(), Tenant(fmt.Sprint("t", tenants.Add(1))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
+			s.Down()
+			defer s.Up()
+			ctx, cancel := context.WithCancel(t.Context())
+			errs := make(chan error, 4)
+			go func() { errs <- r.CloseContext(ctx) }()
+			natstest.Eventually(t, late, func() error {
+				if r.closed.Load() {
+					return nil
+				}
+				return errors.New("it is not closed")
+			})
+			ended, endNow := context.WithCancel(t.Context())
+			endNow()
+			if err := within(t, "a second one whose context has ended", func() error { return r.CloseContext(ended) }); !errors.Is(err, context.Canceled) {
+				t.Errorf("a second one whose context has ended: %v", err)
+			}
+			for range 3 {
+				go func() { errs <- end(r) }()
+			}
+			cancel()
+			first := <-errs
+			if first == nil {
+				t.Fatal("the server is away, and everything is taken back")
+			}
+			for range 3 {
+				if err := <-errs; err == nil || err.Error() != first.Error() {
+					t.Errorf("one was told %v, and another %v", first, err)
+				}
+			}
+			if err := end(r); err == nil || err.Error() != first.Error() {
+				t.Errorf("one was told %v, and a later one %v", first, err)
+			}
+		})
+	}
+}
+
+// Where nothing was sent, nothing stays: Close returns at once and says so. Seen to fail with calls
+// that wait on though the registry is closed, and with a registration that is taken for sent while
+// there is no connection.
+func TestCloseWhereNothingWasSent(t *testing.T) {
+	t.Parallel()
+	one := Service{ID: "a", Name: "web", Address: "h:1"}
+	for name, begin := range map[string]func(t *testing.T, s *natstest.Server) *Registry{
+		"no server ever": func(t *testing.T, s *natstest.Server) *Registry {
+			url := s.URL()
+			s.Down()
+			return absentRegistry(t, url)
+		},
+		"a server that went": func(t *testing.T, s *natstest.Server) *Registry {
+			r := newRegistry(t, s)
+			s.Down()
+			return r
+		},
+		"a server that went, after a registration": func(t *testing.T, s *natstest.Server) *Registry {
+			r := newRegistry(t, s)
+			mustRegister(t, r, Service{ID: "b", Name: "web", Address: "h:1"})
+			if err := r.Unregister("web"); err != nil {
+				t.Fatal(err)
+			}
+			s.Down()
+			return r
+		},
+	} {
+		for how, end := range endings {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				t.Parallel()
+				s := natstest.Start(t)
+				r := begin(t, s)
+				natstest.Eventually(t, late, func() error {
+					if r.opt.nc.IsConnected() {
+						return errors.New("the connection is up")
+					}
+					return nil
+				})
+				short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+				defer cancel()
+				if _, err := r.RegisterContext(short, one); !errors.Is(err, ErrPending) {
+					t.Fatal(err)
+				}
+				errs := make(chan error, 4)
+				go func() {
+					_, err := r.RegisterContext(context.Background(), Service{ID: "c", Name: "web", Address: "h:1"})
+					errs <- err
+				}()
+				go func() {
+					_, err := r.RegisterAll(context.Background(), Service{ID: "d", Name: "web", Address: "h:1"}, Service{ID: "e", Name: "web", Address: "h:1"})
+					errs <- err
+				}()
+				go func() { errs <- r.UpdateContext(context.Background(), one) }()
+				go func() { _, err := r.Exclusive(context.Background(), "lock"); errs <- err }()
+				natstest.Eventually(t, late, func() error {
+					if n := len(r.RegisteredServices()); n < 4 {
+						return fmt.Errorf("%d are declared", n)
+					}
+					return nil
+				})
+				if err := within(t, "the end", func() error { return end(r) }); err != nil {
+					t.Error(err)
+				}
+				for range cap(errs) {
+					err := within(t, "a call", func() error { return <-errs })
+					if !errors.Is(err, ErrClosed) || errors.Is(err, ErrPending) || errors.Is(err, ErrNotRegistered) {
+						t.Errorf("a call that waited: %v", err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func absentRegistry(t testing.TB, url string) *Registry {
+	t.Helper()
+	r, err := New(t.Context(), absent(t, url), discard(), TTL(2*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+// What was sent is another matter: Close tries for as long as its context lets it, and says what
+// stays.
+func TestCloseWhereSomethingWasSent(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	r := newRegistry(t, s)
+	mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
+	s.Down()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := within(t, "Close", func() error { return r.CloseContext(ctx) }); !errors.Is(err, ErrPending) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A call that races with Close is done, and taken back, or says that the registry is closed; and
+// nothing is left. Seen to fail with the word of the registration that Close took back.
+func TestCallsThatRaceWithClose(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	for name, call := range map[string]func(r *Registry, i int) error{
+		"Register": func(r *Registry, i int) error {
+			_, err := r.Register(Service{ID: fmt.Sprint("new", i), Name: "web", Address: "h:1"})
+			return err
+		},
+		"RegisterAll": func(r *Registry, i int) error {
+			_, err := r.RegisterAll(context.Background(), Service{ID: fmt.Sprint("n", i), Name: "web", Address: "h:1"}, Service{ID: fmt.Sprint("m", i), Name: "web", Address: "h:1"})
+			return err
+		},
+		"Update": func(r *Registry, i int) error {
+			return r.Update(Service{ID: "a", Name: "web", Address: fmt.Sprint("h:", i)})
+		},
+		"SetStatus": func(r *Registry, i int) error { return r.SetStatus("web", []Status{Passing, Warning}[i%2]) },
+		"UpdateFunc": func(r *Registry, _ int) error {
+			return r.UpdateFunc(context.Background(), "web", "", func(s *Service) { s.Weight++ })
+		},
+		"Unregister": func(r *Registry, _ int) error {
+			if err := r.Unregister("web"); err != nil && !errors.Is(err, ErrNotRegistered) { // as another call did
+				return err
+			}
+			_, err := r.Register(Service{ID: "a", Name: "web", Address: "h:1"})
+			return err
+		},
+		"Exclusive": func(r *Registry, _ int) error {
+			h, err := r.Exclusive(context.Background(), "lock")
+			if err != nil {
+				return err
+			}
+			return h.Close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			space := Tenant(fmt.Sprint("t", tenants.Add(1)))
+			for range 8 {
+				r := newRegistry(t, s, space)
+				mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
+				var calls sync.WaitGroup
+				warm := make(chan struct{}, 4)
+				for k := range 4 {
+					calls.Go(func() {
+						for i := k; ; i += 4 {
+							err := call(r, i)
+							if errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotRegistered) && !errors.Is(err, ErrPending) {
+								return
+							}
+							if err != nil && (name != "Unregister" || !errors.Is(err, ErrNotRegistered) && !errors.Is(err, ErrFenced)) {
+								t.Errorf("got %v", err)
+								return
+							}
+							select {
+							case warm <- struct{}{}:
+							default:
+							}
+						}
+					})
+				}
+				<-warm
+				if err := r.Close(); err != nil {
+					t.Error(err)
+				}
+				calls.Wait()
+			}
+			r := newRegistry(t, s, space)
+			for key, last := range bucketKeys(t, r) {
+				t.Errorf("%s is left: %s", key, last)
+			}
+		})
+	}
+}
