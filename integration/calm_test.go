@@ -1,6 +1,9 @@
 package integration
 
 import (
+	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -98,4 +101,41 @@ func TestUnknownIsNotNotFound(t *testing.T) {
 	if _, err := observer.ServiceNames(); !isErr(err, kvregistry.ErrUnavailable) {
 		t.Errorf("ServiceNames gave %v, want ErrUnavailable", err)
 	}
+}
+
+// Invariant 5: with a server that is 300 ms away, a new name that is looked up every 400 ms is found each time, and the view that
+// is there goes on. Seen to fail with sessions that end for a filter more while they read.
+func TestNewNamesFarAway(t *testing.T) {
+	t.Parallel()
+	const names, every, away = 8, 400 * time.Millisecond, 150 // ms, each way
+	s := natstest.Start(t)
+	owner := open(t, s)
+	for i := range names {
+		register(t, owner, kvregistry.Service{Name: fmt.Sprint("s", i), ID: "a", Address: "h:1"})
+	}
+	register(t, owner, web("a"))
+	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
+	l.toxic("away-up", "latency", up, fmt.Sprintf(`"latency": %d`, away))
+	l.toxic("away-down", "latency", down, fmt.Sprintf(`"latency": %d`, away))
+	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.TTL(kvregistry.DefaultTTL), kvregistry.Timeout(20*time.Second))
+	sees(t, r, 20*time.Second, "web", "a")
+	before := r.Health().Resyncs
+	var looks sync.WaitGroup
+	for i := range names {
+		looks.Go(func() { // ends within Timeout
+			if one, err := r.GetService(fmt.Sprint("s", i)); err != nil || one.ID != "a" {
+				t.Errorf("name %d: %q, %v", i, one.ID, err)
+			}
+		})
+		time.Sleep(every) // the load itself
+		snap, err := r.Snapshot("web")
+		must(t, err)
+		t.Logf("age %s", snap.Age().Round(time.Millisecond))
+	}
+	looks.Wait()
+	if n := r.Health().Resyncs; n != before {
+		t.Errorf("%d sessions more", n-before)
+	}
+	register(t, owner, web("b"))
+	sees(t, r, 10*time.Second, "web", "a", "b")
 }

@@ -69,6 +69,9 @@ func (o *owner) wakeUp() {
 func (o *owner) see(id string, seen []*sighting, snapshot *watcher.Snapshot, view *watcher.View) (fenced []Service) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if snapshot != nil && snapshot.Part { // it is no later than the session that it was added to
+		snapshot = nil
+	}
 	if snapshot != nil {
 		o.outrun = false
 		if snapshot.Reset {

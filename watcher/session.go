@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -34,6 +35,10 @@ var (
 	errNearer  = errors.New("the mirror is current again")
 )
 
+// A view has one session that lasts. If filters are added to it, its consumer is sent their changes too from then on,
+// and a second session beside it reads what is there, and ends when its snapshot is whole. What was read before is not
+// read again, and goes on meanwhile.
+
 // session is the life of one consumer: first a snapshot, then changes as they come. Its messages arrive
 // in one goroutine, that of its subscription.
 type session struct {
@@ -46,6 +51,7 @@ type session struct {
 	first   uint64    // the leader's first revision then: what a mirror has below it was purged by hand
 	last    uint64    // the last revision then of what is read: the stream, or its mirror
 	shows   time.Time // as of when a mirror's snapshot is current; zero where that is not known
+	beside  bool      // it reads what was added to another session
 
 	ended chan error    // what the subscription's goroutine ended the session with; holds one
 	whole chan struct{} // closed when the snapshot is complete
@@ -84,74 +90,113 @@ func (o origin) precedes(later origin) bool {
 	return o.created.Equal(later.created) && o.last < later.last
 }
 
-// start reads where the stream stands, subscribes and makes the consumer.
-func (v *View) start(ctx context.Context, fs filters) (*session, *nats.Subscription, error) {
+// newSession makes a session that has sent nothing yet.
+func (v *View) newSession(fs filters) *session {
+	now := time.Now()
+	return &session{view: v, name: v.name() + rand.Text(), filters: fs, ended: make(chan error, 1), whole: make(chan struct{}), heard: now, came: now, began: now}
+}
+
+// start reads where the stream stands, subscribes and makes the consumer. It does not begin before
+// ready has returned: ready may be nil.
+func (s *session) start(ctx context.Context, bound time.Duration, ready func(context.Context) error) (*nats.Subscription, error) {
+	v := s.view
 	subjects := v.bucket.Asks("STREAM.INFO", "CONSUMER.CREATE")
 	for i, subject := range subjects {
 		if strings.Contains(subject, ".CONSUMER.") {
 			subjects[i] = subject + "." + v.name() + "*"
 		}
 	}
-	ctx, cancel := v.bucket.Try(ctx, startTime, subjects...)
+	ctx, cancel := v.bucket.Try(ctx, bound, subjects...)
 	defer cancel()
-	s := &session{view: v, name: v.name() + rand.Text(), filters: fs, ended: make(chan error, 1), whole: make(chan struct{}), heard: time.Now(), came: time.Now(), began: time.Now()}
 	js := v.bucket.JetStream()
-	err := s.locate(ctx)
+	err := s.locate(ctx, ready)
 	if err != nil {
-		return nil, nil, v.bucket.Explain(ctx, err)
+		return nil, v.bucket.Explain(ctx, err)
 	}
 	if s.origin.mirror {
 		s.name, js = mirrorView+rand.Text(), v.bucket.Near()
 	}
-	s.reads, subjects = filters{}, nil // those asked for are still compared with what is refused
-	for _, f := range fs.reduced(filterMax) {
-		s.reads[f] = struct{}{}
-		subjects = append(subjects, v.bucket.Subject(f))
-	}
+	s.reads = v.reads(s.filters) // those asked for are still compared with what is refused
 	s.inbox = v.bucket.Conn().NewInbox()
 	s.mu.Lock() // no message is looked at before the number of pending ones is known
 	defer s.mu.Unlock()
 	sub, err := v.bucket.Conn().Subscribe(s.inbox, s.receive)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	_ = sub.SetPendingLimits(-1, -1) // flow control bounds what is under way
-	consumer, err := js.CreatePushConsumer(ctx, v.bucket.Stream(), jetstream.ConsumerConfig{
-		Name:              s.name,
-		DeliverSubject:    s.inbox,
-		DeliverPolicy:     jetstream.DeliverLastPerSubjectPolicy,
-		AckPolicy:         jetstream.AckNonePolicy,
-		FilterSubjects:    subjects,
-		FlowControl:       true,
-		IdleHeartbeat:     v.heartbeat,
-		InactiveThreshold: abandoned,
-		MemoryStorage:     true,
-		Replicas:          1,
-		MaxDeliver:        1,
-	})
+	consumer, err := js.CreatePushConsumer(ctx, v.bucket.Stream(), s.consumer(s.reads))
 	if err != nil {
 		s.closed = true // it may have been made all the same, and its first messages be here
 		_ = sub.Unsubscribe()
 		v.forget(s.name)
-		return nil, nil, v.bucket.Explain(ctx, err)
+		return nil, v.bucket.Explain(ctx, err)
 	}
 	made := consumer.CachedInfo()
 	s.pending = made.NumPending
 	s.expected = int(made.NumPending + made.Delivered.Consumer) // what was sent already waits for s.mu
 	s.keys, s.batch = make(map[string]struct{}, s.expected), make([]Change, 0, s.expected)
 	s.finishSnapshot()
-	return s, sub, nil
+	return sub, nil
+}
+
+// consumer is what the session asks the server for.
+func (s *session) consumer(reads filters) jetstream.ConsumerConfig {
+	subjects := make([]string, 0, len(reads))
+	for f := range reads {
+		subjects = append(subjects, s.view.bucket.Subject(f))
+	}
+	return jetstream.ConsumerConfig{
+		Name:              s.name,
+		DeliverSubject:    s.inbox,
+		DeliverPolicy:     jetstream.DeliverLastPerSubjectPolicy,
+		AckPolicy:         jetstream.AckNonePolicy,
+		FilterSubjects:    subjects,
+		FlowControl:       true,
+		IdleHeartbeat:     s.view.heartbeat,
+		InactiveThreshold: abandoned,
+		MemoryStorage:     true,
+		Replicas:          1,
+		MaxDeliver:        1,
+	}
+}
+
+// widen has the session read more filters: its consumer is sent their changes from now on, and a
+// session beside it reads what is there. run leaves reads alone meanwhile.
+func (s *session) widen(ctx context.Context, added, wanted filters) error {
+	v := s.view
+	reads := v.reads(wanted)
+	beside := v.newSession(added)
+	beside.beside = true
+	sub, err := beside.start(ctx, 2*startTime, func(ctx context.Context) error {
+		if maps.Equal(reads, s.reads) {
+			return nil
+		}
+		_, err := v.bucket.JetStream().UpdatePushConsumer(ctx, v.bucket.Stream(), s.consumer(reads))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.reads = reads
+	return beside.run(ctx, sub, nil)
 }
 
 // mirrorView is how the name of a consumer of a mirror begins.
 const mirrorView = "view-near-"
 
-// locate finds out what is to be read, and up to which revision. A mirror is read where the leader confirms that it is of the same bucket and the mirror hears of it; or
+// locate finds out what is to be read once ready has returned, and up to which revision. A mirror is read where the leader confirms that it is of the same bucket and the mirror hears of it; or
 // while the hub is away. Otherwise the leader itself is.
-func (s *session) locate(ctx context.Context) (err error) {
+func (s *session) locate(ctx context.Context, ready func(context.Context) error) (err error) {
 	v := s.view
+	readied := make(chan error, 1)
+	if ready == nil {
+		readied <- nil
+	} else {
+		v.wg.Go(func() { readied <- ready(ctx) }) // ends with ctx
+	}
 	var mirror *tenant.Mirror
-	if !v.cfg.Follow {
+	if !v.cfg.Follow && !s.beside {
 		mirror = v.bucket.Mirror(ctx) // asked first: what it has, the leader has
 	}
 	ask, cancel := ctx, context.CancelFunc(func() {})
@@ -177,10 +222,16 @@ func (s *session) locate(ctx context.Context) (err error) {
 	if s.origin.mirror {
 		s.last, s.shows = mirror.Last, s.began
 	}
-	if v.outdated(s.origin) {
+	switch {
+	case s.beside && !v.knows(info.Created):
+		return errRemade
+	case v.outdated(s.origin):
 		return fmt.Errorf("%w: its leader is at %d", errBehind, s.origin.last)
 	}
-	s.need, err = v.need(ctx, s.origin, s.filters)
+	if err := <-readied; err != nil {
+		return err
+	}
+	s.need, err = v.need(ctx, s.origin, s.filters) // what was written before readied is in what a replica needs
 	return err
 }
 
@@ -312,20 +363,26 @@ func (s *session) finishSnapshot() {
 	if s.complete || s.pending > 0 || s.horizon < s.need {
 		return
 	}
-	if !s.sure && !s.checked && (s.inPlace < s.expected || s.view.lacks(s.keys)) {
+	if !s.sure && !s.checked && (s.inPlace < s.expected || !s.beside && s.view.lacks(s.keys)) {
 		s.checked, s.need = true, math.MaxUint64 // until the answer is there
 		s.view.wg.Go(s.ask)                      // ends within startTime; Close waits
 		return
 	}
-	s.complete, s.keys = true, nil
-	close(s.whole)
 	upTo := s.horizon
 	if !s.origin.lags() {
 		upTo = max(upTo, s.origin.last)
 	}
-	s.view.confirm(s.shows)
-	s.view.replace(s.filters, s.origin, upTo, s.batch)
-	s.batch = nil
+	if s.beside {
+		if need := s.view.join(s.filters, upTo, s.batch); need > upTo {
+			s.need = need
+			return
+		}
+	} else {
+		s.view.confirm(s.shows)
+		s.view.replace(s.filters, s.origin, upTo, s.batch)
+	}
+	s.complete, s.keys, s.batch = true, nil, nil
+	close(s.whole)
 }
 
 // ask has the session need whatever was written until now to what it reads.
@@ -369,11 +426,21 @@ func (s *session) end(why error) {
 func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nats.Status) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.view.wg.Go(func() { s.check(ctx) }) // ends with ctx
+	soonBell, widenBell := s.view.soon, s.view.widen
+	var widening chan error
+	if s.beside {
+		soonBell, widenBell = nil, nil
+	} else {
+		s.view.wg.Go(func() { s.check(ctx) }) // ends with ctx
+	}
 	if s.origin.mirror {
 		s.view.wg.Go(func() { s.follow(ctx) }) // likewise
 	}
 	defer func() {
+		cancel()
+		if widening != nil {
+			<-widening
+		}
 		s.mu.Lock()
 		s.closed = true
 		s.mu.Unlock()
@@ -410,21 +477,36 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 			if !s.view.bucket.Conn().IsConnected() {
 				return errDown
 			}
-		case <-s.view.soon:
+		case <-soonBell:
 			if soon == nil {
 				soon = time.After(soonTime)
 			}
 			continue
 		case <-soon:
 			soon = nil
-		case <-s.view.widen:
+		case <-widenBell:
 			soon = nil
 		case <-whole:
+			if s.beside {
+				return nil
+			}
 			whole = nil
+		case err := <-widening:
+			widening = nil
+			if err != nil { // a session that begins anew reads all at once
+				return errFilters
+			}
 		}
-		if whole == nil && soon == nil && !s.view.covered(s.reads) {
+		if s.beside || whole != nil || soon != nil || widening != nil || s.view.covered(s.reads) {
+			continue
+		}
+		if s.origin.mirror {
 			return errFilters
 		}
+		added, wanted := s.view.takeAdded()
+		done := make(chan error, 1)
+		widening = done
+		s.view.wg.Go(func() { done <- s.widen(ctx, added, wanted) }) // ends with ctx
 	}
 }
 

@@ -53,6 +53,7 @@ type Change struct {
 type Snapshot struct {
 	UpTo  uint64 // it holds every change up to this revision
 	Reset bool   // the bucket was made anew: revisions started over
+	Part  bool   // it is of filters that were added, and says nothing of other keys
 }
 
 // Config says what a view does with what it sees. Apply is needed, the rest may be left out.
@@ -112,6 +113,7 @@ type View struct {
 	keys   sync.Mutex        // guards revs and origin; held while Apply runs
 	revs   map[string]uint64 // the revision of each key that has a value
 	origin origin
+	joined map[string]uint64 // filters that were added to the session, and up to which revision each was read
 
 	born    time.Time
 	heard   atomic.Int64 // nanoseconds since born: the last word of the server in a complete session
@@ -158,7 +160,7 @@ func (v *View) Close() {
 }
 
 // Watch adds a filter: a key, "<parent>.*", "<root>.>" or [tenant.AllKeys]. It does not wait. The
-// consumer is replaced by one that has the filter too as soon as its snapshot has been read.
+// filter is read as soon as the consumer's own snapshot has been, together with others that came meanwhile.
 func (v *View) Watch(filter string) {
 	if _, _, covered := v.add(filter); !covered {
 		ring(v.widen)
@@ -166,8 +168,8 @@ func (v *View) Watch(filter string) {
 }
 
 // WatchSoon adds a key for a caller that is about to write it. Keys that are added within a moment
-// share one new consumer. If the consumer reads the key already, as one of many filters does, none
-// is made: what the key held before is shown with the next snapshot.
+// are read together. If the consumer reads the key already, as one of many filters does, nothing is
+// read: what the key held before is shown with the next whole snapshot.
 func (v *View) WatchSoon(key string) {
 	switch first, waiting, covered := v.add(key); {
 	case first:
@@ -336,7 +338,8 @@ func (v *View) run() {
 			<-up
 		}
 		began := time.Now()
-		s, sub, err := v.start(v.ctx, v.want())
+		s := v.newSession(v.want())
+		sub, err := s.start(v.ctx, startTime<<min(level, 1), nil) // longer where the server may be far away
 		if err == nil {
 			v.deleteLeftovers()
 			err = s.run(v.ctx, sub, up)
@@ -419,6 +422,24 @@ func (v *View) want() filters {
 	defer v.mu.Unlock()
 	clear(v.added)
 	return maps.Clone(v.wanted)
+}
+
+// takeAdded is what was added since the session was made, and all that is wanted now.
+func (v *View) takeAdded() (added, wanted filters) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	added = maps.Clone(v.added)
+	clear(v.added)
+	return added, maps.Clone(v.wanted)
+}
+
+// reads is what a consumer is sent for some filters: those, or what covers them.
+func (v *View) reads(fs filters) filters {
+	reads := filters{}
+	for _, f := range fs.reduced(filterMax) {
+		reads[f] = struct{}{}
+	}
+	return reads
 }
 
 // covered reports whether the session, which reads so much, has all that is wanted by now.
@@ -518,7 +539,7 @@ func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
 			v.revs[key] = 0
 		}
 	}
-	v.origin = from
+	v.origin, v.joined = from, nil
 	v.note(entries, reset)
 	changes := v.gone(last)
 	changes = slices.Grow(changes, len(entries))
@@ -540,6 +561,55 @@ func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
 	v.show(fs)
 	v.apply(changes, &Snapshot{UpTo: upTo, Reset: reset})
 	v.advanced()
+}
+
+// join applies a complete snapshot of filters that were added to a session, which holds every change of
+// them up to a revision. If the session has come further under them, it applies nothing and returns
+// that revision: keys that ended meanwhile would come back.
+func (v *View) join(fs filters, upTo uint64, entries []Change) (need uint64) {
+	v.keys.Lock()
+	defer v.keys.Unlock()
+	v.mu.Lock()
+	for f := range fs {
+		need = max(need, v.seen[f])
+	}
+	if need > upTo {
+		v.mu.Unlock()
+		return need
+	}
+	for f := range fs {
+		if v.wanted.covers(f) { // not taken back meanwhile
+			v.shown[f] = struct{}{}
+		}
+	}
+	v.mu.Unlock()
+	v.note(entries, false)
+	v.apply(entries, &Snapshot{UpTo: upTo, Part: true})
+	if v.joined == nil {
+		v.joined = map[string]uint64{}
+	}
+	for f := range fs {
+		v.joined[f] = upTo
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.applied = maps.Clone(v.shown)
+	v.wake()
+	return need
+}
+
+// outdates reports whether a snapshot that was joined has said since that a key, of which the session tells, is gone. The
+// caller holds v.keys.
+func (v *View) outdates(c *Change) bool {
+	if len(v.joined) == 0 {
+		return false
+	}
+	for _, f := range [...]string{c.Key, parent(c.Key), root(c.Key), tenant.AllKeys} {
+		if c.Revision <= v.joined[f] {
+			return true
+		}
+	}
+	return false
 }
 
 // gone are the ends, in order, of the known keys that have no value in a snapshot, of which last
@@ -573,6 +643,8 @@ func (v *View) change(changes []Change) {
 	defer v.keys.Unlock()
 	v.note(changes, false)
 	v.apply(changes, nil)
+	last := changes[len(changes)-1].Revision // they come in order
+	maps.DeleteFunc(v.joined, func(_ string, upTo uint64) bool { return upTo < last })
 }
 
 // note keeps the highest revision that was seen under each filter, from the start again where revisions started over.
@@ -609,11 +681,13 @@ func (v *View) apply(changes []Change, snapshot *Snapshot) {
 	for _, c := range changes {
 		rev, known := v.revs[c.Key]
 		switch {
-		case c.Op != tenant.Put && !known && !v.cfg.Follow:
+		case known && c.Revision != 0 && c.Revision <= rev:
+		case !known && c.Op != tenant.Put && !v.cfg.Follow:
 		case c.Op != tenant.Put:
 			delete(v.revs, c.Key)
 			news = append(news, c)
-		case (!known || c.Revision > rev) && v.wants(c.Key):
+		case !known && v.outdates(&c):
+		case v.wants(c.Key):
 			v.revs[c.Key] = c.Revision
 			news = append(news, c)
 		}
