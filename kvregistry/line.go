@@ -214,13 +214,10 @@ func readOf(ch watcher.Change) (stands bool, owner string) {
 	if !ok {
 		h = headOf(ch.Value)
 	}
-	switch {
-	case h.format > format:
-		return true, ""
-	case h.format == format && h.lease != "":
-		return true, h.owner
+	if h.format > format {
+		h.owner = ""
 	}
-	return false, ""
+	return h.lives(), h.owner
 }
 
 func (t *ticket) wake() {

@@ -34,7 +34,8 @@ func TestStanding(t *testing.T) {
 	}{
 		{put("lock.a.X", 5), 0, 0, false},
 		{put("lock.b.Z", 6), 0, 0, false},
-		{bytes("lock.a.Y", 7, `{"format":2,"lease":7}`), 0, 0, false}, // a newer format's
+		{bytes("lock.a.Y", 7, `{"format":2,"lease":"L","owner":7}`), 0, 0, false}, // a newer format's
+		{bytes("lock.a.T", 2, `{"format":2,"lease":7}`), 0, 0, false},             // no lease would ever end it
 		{bytes("lock.a.V", 4, "by hand"), 0, 0, false},
 		{bytes("lock.a.U", 3, `{"format":1}`), 0, 0, false},
 		{put("lock.a.OWN", 8), 8, 2, true},

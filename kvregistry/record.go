@@ -205,9 +205,10 @@ func lifeOf(key string, value []byte) (string, bool) {
 	return leaseOf(value)
 }
 
-// leaseOf is the lease that a registration's or a ticket's value names. It is all that a reaper reads of it.
+// leaseOf is the lease that a registration's or a ticket's value names. It is all that a reaper reads of it, and stands at
+// the same place in every format.
 func leaseOf(value []byte) (string, bool) {
-	if h := headOf(value); h.format == format && h.lease != "" {
+	if h := headOf(value); h.lives() {
 		return h.lease, true
 	}
 	return "", false
@@ -219,6 +220,9 @@ type head struct {
 	lease  string // empty if it names none
 	owner  string // empty if that is not known
 }
+
+// lives reports whether it is that of a registration or a ticket, of any format: its lease will end it.
+func (h head) lives() bool { return h.format >= 1 && h.lease != "" }
 
 // headOf reads a value's head. What else it says may be anything.
 func headOf(value []byte) (h head) {

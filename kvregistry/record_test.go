@@ -164,7 +164,9 @@ func TestLeaseOf(t *testing.T) {
 	for value, want := range map[string]string{
 		`{"format":1,"lease":"L"}`:                     "L",
 		`{"format":1,"lease":"L","instance":"broken"}`: "L", // all that a reaper has to know
-		`{"format":2,"lease":"L"}`:                     "",  // what a newer format means by it is not known
+		`{"format":2,"lease":"L"}`:                     "L", // its place is the same in every format
+		`{"format":2,"lease":["L"]}`:                   "",
+		`{"format":0,"lease":"L"}`:                     "",
 		`{"lease":"L"}`:                                "",
 		`{"format":1,"lease":""}`:                      "",
 		`{"format":1,"lease":7}`:                       "",
