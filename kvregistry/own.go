@@ -38,6 +38,11 @@ type registration struct {
 	missed  uint64    // its revision when the view was last found to lack it
 	floor   uint64    // owner.top when its last write was begun,
 	life    uint64    // and owner.life
+
+	// Until a write was acknowledged: which of the registrations at its key are older than it.
+	dated  bool   // since is known
+	since  uint64 // a revision that the bucket had before the first write was sent
+	unsure bool   // a write was sent that was neither acknowledged nor refused
 }
 
 // owner holds what this process declared, and compares it with what the view sees.
@@ -78,7 +83,7 @@ func (o *owner) see(id string, seen []*sighting, snapshot *watcher.Snapshot, vie
 			o.top = 0
 			o.life++
 			for _, g := range o.byKey { // the bucket was made anew: nothing in it is known
-				g.rev, g.seen, g.dirty = 0, nil, true
+				g.rev, g.seen, g.dirty, g.dated, g.unsure = 0, nil, true, false, false
 			}
 		}
 		o.top = max(o.top, snapshot.UpTo)
@@ -420,11 +425,23 @@ func (o *owner) admit(g *registration, size int) {
 	g.size = size
 }
 
-// sends notes that a registration is about to be written.
-func (o *owner) sends(g *registration) {
+// sends notes that a registration is about to be written, unless it was taken back meanwhile.
+func (o *owner) sends(g *registration) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if err := g.gone(); err != nil {
+		return err
+	}
 	g.tried = true
+	return nil
+}
+
+// gone is why a registration is not to be written any more. The caller holds owner.mu.
+func (g *registration) gone() error {
+	if g.over == nil && g.ending {
+		return errEnded
+	}
+	return g.over
 }
 
 // alter changes what is declared, unless the change is refused. It returns what takes it back, for whoever has the turn.
@@ -446,11 +463,8 @@ func (o *owner) alter(g *registration, change func(Service) (Service, error)) (r
 func (o *owner) writing(g *registration) (s Service, rev uint64, acked bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch {
-	case g.over != nil:
-		return s, 0, false, g.over
-	case g.ending:
-		return s, 0, false, errEnded
+	if err := g.gone(); err != nil {
+		return s, 0, false, err
 	}
 	g.dirty = false
 	g.floor, g.life = o.top, o.life
@@ -479,6 +493,37 @@ func (o *owner) failed(g *registration) {
 	g.dirty = true
 }
 
+// unanswered notes that a write of a registration was sent and may have happened, or may happen yet.
+func (o *owner) unanswered(g *registration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g.unsure = true
+}
+
+// undated reports whether it is still to be found out what is older than a registration.
+func (o *owner) undated(g *registration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !g.acked && !g.dated
+}
+
+// date notes a revision that the bucket had before a registration was first written, and on top of
+// which revision of its key that write is to go.
+func (o *owner) date(g *registration, since, rev uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !g.acked && !g.dated {
+		g.dated, g.since, g.rev = true, since, rev
+	}
+}
+
+// outdated reports whether another's registration at a revision of the key is newer than g. If g was
+// not acknowledged yet, it is older, unless g's own write may have come before it. The caller holds
+// owner.mu.
+func (g *registration) outdated(rev uint64) bool {
+	return g.acked || g.unsure && rev > g.since
+}
+
 // met takes what stands in the way of a write.
 func (o *owner) met(id string, g *registration, s *sighting) (fenced *Service, err error) {
 	o.mu.Lock()
@@ -486,18 +531,20 @@ func (o *owner) met(id string, g *registration, s *sighting) (fenced *Service, e
 	switch {
 	case s.traceless(): // the key never was, or went with the bucket
 		g.rev = 0
-		return nil, g.gone()
+		return nil, g.vanished()
 	case g.acked && s.Revision <= g.rev:
 		return nil, errStale
 	case s.Op != tenant.Put:
 		g.rev = s.Revision
-		return nil, g.gone()
+		return nil, g.vanished()
 	case s.err == nil && s.rec.Owner == id:
 		g.acked = true
-	case s.taken():
+	case s.taken() && g.outdated(s.Revision):
 		g.over = ErrFenced
 		s := g.service
 		return &s, ErrFenced
+	case s.taken() && g.ending: // it is not there, and what is there is not its own
+		return nil, errGone
 	}
 	g.rev = s.Revision
 	return nil, nil
@@ -540,8 +587,8 @@ func (g *registration) catchUp() {
 	g.later = nil
 }
 
-// gone is errGone where the registration's key was there.
-func (g *registration) gone() error {
+// vanished is errGone where the registration's key was there.
+func (g *registration) vanished() error {
 	if g.acked {
 		return errGone
 	}

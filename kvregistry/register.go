@@ -154,7 +154,11 @@ func (r *Registry) registrationOf(s Service) (*registration, error) {
 		}
 	}
 	key, _ := tenant.ServiceKey(s.Name, s.ID) // was checked
-	g := &registration{key: key, name: s.Name, id: s.ID, service: s, made: made, asked: true, dirty: true, turn: make(chan struct{}, 1)}
+	g := &registration{
+		key: key, name: s.Name, id: s.ID, service: s, made: made, asked: true, dirty: true,
+		dated: made, // nothing can stand at an id that was made at random
+		turn:  make(chan struct{}, 1),
+	}
 	g.turn <- struct{}{}
 	return g, nil
 }
@@ -318,9 +322,13 @@ func (r *Registry) outcome(ctx context.Context, g *registration, err error) erro
 
 // tryWrite writes what a registration declares, under the lease that there is or will be.
 func (r *Registry) tryWrite(ctx context.Context, g *registration) error {
+	held := r.keeper.Current() != nil
 	l, err := r.leaseFor(ctx, g)
 	if err != nil {
 		return err
+	}
+	if !held { // it was granted since the call began, at a revision that is a date as good as any
+		r.own.date(g, l.Revision(), 0)
 	}
 	if r.own.clean(g, l.ID) { // it was written in the background
 		return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,21 +24,26 @@ const tries = 8
 
 // put writes what a registration declares, under a lease. Its turn is the caller's.
 //
-// The first write takes the key whatever stands there: the newest registration of an id wins. Each later one
-// is done only on top of its own last one. Where that fails, what is there decides: a write of its own whose
-// answer was lost, nothing at all, or a newer owner's registration, by which it is fenced.
+// Each write is a compare-and-swap. The first one goes on top of whatever stands there: the newest
+// registration of an id wins. If its answer is lost, it is done again on top of what is known to be
+// older, and of nothing else. Each later write goes on top of the registration's own last one. If a
+// write is refused, what is there decides: a write of its own whose answer was lost, nothing at all,
+// or a newer owner's registration, by which it is fenced.
 func (r *Registry) put(ctx context.Context, g *registration, lease string) error {
 	last := tenant.ErrConflict
 	for n := range tries { // the last comes a second and a half after the first
-		w, err := r.compose(ctx, g, lease)
+		w, acked, err := r.compose(ctx, g, lease)
 		if err != nil {
 			return err
 		}
 		rev, err := r.write(ctx, w)
-		if errors.Is(err, tenant.ErrConflict) {
+		switch {
+		case errors.Is(err, tenant.ErrConflict):
 			if err = r.resolve(ctx, g); err == nil || errors.Is(err, errGone) {
 				continue
 			}
+		case err != nil && !tenant.Permanent(err):
+			r.own.unanswered(g)
 		}
 		if err == nil {
 			r.own.written(g, rev, lease)
@@ -47,7 +53,7 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 		switch {
 		case errors.Is(err, tenant.ErrConflict), errors.Is(err, errStale):
 			last = err
-		case w.If != nil && errors.Is(err, tenant.ErrStorageFull):
+		case acked && errors.Is(err, tenant.ErrStorageFull):
 			last = fmt.Errorf("%w: %v", errCrowded, err)
 		default:
 			return err
@@ -78,11 +84,17 @@ func (r *Registry) write(ctx context.Context, w tenant.Write) (revision uint64, 
 // errDown is why a write is not sent. What was not sent need not be taken back.
 var errDown = errors.New("the connection to NATS is down")
 
-// compose is a registration's next write, for which there is room and a connection.
-func (r *Registry) compose(ctx context.Context, g *registration, lease string) (tenant.Write, error) {
+// compose is a registration's next write, for which there is room and a connection. acked says that
+// one was acknowledged before.
+func (r *Registry) compose(
+	ctx context.Context, g *registration, lease string,
+) (w tenant.Write, acked bool, err error) {
+	if err := r.date(ctx, g); err != nil {
+		return w, false, err
+	}
 	s, rev, acked, err := r.own.writing(g)
 	if err != nil {
-		return tenant.Write{}, err
+		return w, false, err
 	}
 	value, err := r.encode(s, g.key, lease)
 	if err == nil && !r.opt.nc.IsConnected() {
@@ -91,16 +103,40 @@ func (r *Registry) compose(ctx context.Context, g *registration, lease string) (
 	if err == nil {
 		err = r.admit(ctx, g, len(value))
 	}
+	if err == nil {
+		err = r.own.sends(g)
+	}
 	if err != nil {
 		r.own.failed(g)
-		return tenant.Write{}, err
+		return w, false, err
 	}
-	w := tenant.Write{Key: g.key, Value: value}
-	if acked {
-		w.If = tenant.At(rev)
+	return tenant.Write{Key: g.key, Value: value, If: tenant.At(rev)}, acked, nil
+}
+
+// date finds out what is older than a registration, before its first write: what stands at its key.
+// A later answer would not tell what came before that write from what came after it.
+func (r *Registry) date(ctx context.Context, g *registration) error {
+	if !r.own.undated(g) {
+		return nil
 	}
-	r.own.sends(g)
-	return w, nil
+	e, err := r.bucket.Last(ctx, g.key)
+	if err == nil {
+		r.own.date(g, e.Revision, e.Revision)
+	}
+	return err
+}
+
+// dateTogether is date for many: what the bucket holds by now is older than they are. If it can't be
+// had, each is left to date.
+func (r *Registry) dateTogether(ctx context.Context, list []*registration) {
+	if !slices.ContainsFunc(list, r.own.undated) {
+		return
+	}
+	if since, err := r.bucket.LastRevision(ctx); err == nil {
+		for _, g := range list {
+			r.own.date(g, since, 0)
+		}
+	}
 }
 
 // putTogether is a first try of put for many, for less than each of them alone. It returns what each came to.
@@ -108,8 +144,9 @@ func (r *Registry) putTogether(ctx context.Context, list []*registration, lease 
 	errs := make([]error, len(list))
 	var ws []tenant.Write
 	var of []int
+	r.dateTogether(ctx, list)
 	for i, g := range list {
-		w, err := r.compose(ctx, g, lease)
+		w, _, err := r.compose(ctx, g, lease)
 		if errs[i] = err; err == nil {
 			ws, of = append(ws, w), append(of, i)
 		}
@@ -118,8 +155,11 @@ func (r *Registry) putTogether(ctx context.Context, list []*registration, lease 
 	for j, i := range of {
 		if errs[i] = failed[j]; errs[i] == nil {
 			r.own.written(list[i], revs[j], lease)
-		} else {
-			r.own.failed(list[i])
+			continue
+		}
+		r.own.failed(list[i])
+		if !errors.Is(errs[i], tenant.ErrConflict) && !tenant.Permanent(errs[i]) {
+			r.own.unanswered(list[i])
 		}
 	}
 	return errs

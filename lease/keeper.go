@@ -51,12 +51,16 @@ type Lease struct {
 	ID string
 
 	ttl   time.Duration
+	first uint64                    // revision of the write that granted it
 	begun atomic.Pointer[time.Time] // when the last acknowledged heartbeat was begun
 	rev   uint64                    // of that one; the keeper's goroutine's own, as is
 	asked time.Time                 // when the first heartbeat after it was begun; zero if none was
 	done  chan struct{}
 	err   error // why it ended; set before done is closed
 }
+
+// Revision is the bucket's revision of the write that granted the lease.
+func (l *Lease) Revision() uint64 { return l.first }
 
 // Done closes when the lease is over, and so is what lived by it.
 func (l *Lease) Done() <-chan struct{} { return l.done }
@@ -362,6 +366,7 @@ func (k *Keeper) grant(up <-chan nats.Status) (*Lease, error) {
 			return nil, errUnanswered
 		case g := <-k.grants:
 			if g.err == nil && time.Since(*g.lease.begun.Load()) < k.cfg.TTL {
+				g.lease.first = g.lease.rev
 				k.granting(g.lease)
 				return g.lease, nil
 			} else if g.lease == l {

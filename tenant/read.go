@@ -39,6 +39,20 @@ func (b *Bucket) Last(ctx context.Context, filter string) (Entry, error) {
 	return b.last(ctx, b.API("STREAM.MSG.GET"), filter)
 }
 
+// LastRevision is the revision of the bucket's last change, as the stream's leader knows it.
+func (b *Bucket) LastRevision(ctx context.Context) (uint64, error) {
+	ctx, cancel := b.Try(ctx, attempt, b.API("STREAM.INFO"))
+	defer cancel()
+	err := b.AwaitConnected(ctx)
+	if err == nil {
+		var stream jetstream.Stream
+		if stream, err = b.JetStream().Stream(ctx, b.Stream()); err == nil {
+			return stream.CachedInfo().State.LastSeq, nil
+		}
+	}
+	return 0, fmt.Errorf("tenant: last revision: %w", b.Explain(ctx, err))
+}
+
 // LastNear is Last as the mirror knows it, for who reads that.
 func (b *Bucket) LastNear(ctx context.Context, filter string) (Entry, error) {
 	return b.last(ctx, ownAPI+".STREAM.MSG.GET."+b.Stream(), filter)
