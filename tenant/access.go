@@ -109,7 +109,7 @@ func (a Access) Config() string {
 	list := func(name string, subjects []string) {
 		fmt.Fprintf(&b, "    %s: [\n", name)
 		for _, s := range subjects {
-			fmt.Fprintf(&b, "      %q\n", s)
+			fmt.Fprintf(&b, "      %s\n", quote(s))
 		}
 		b.WriteString("    ]\n")
 	}

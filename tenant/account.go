@@ -39,17 +39,27 @@ func (l AccountLimits) consumers() int64 { return consumersEach*int64(l.Connecti
 
 // AccountConfig is a NATS account for one tenant alone, as the text of an entry of "accounts" in a nats-server's configuration file: its
 // JetStream may hold the tenant's bucket and no other stream, and no leaf node may join it. users are entries of
-// its "users", as "user: web, password: …", each of which may do anything in the account; add [Access.Config] to one for a role.
+// its "users", as [User] gives them, "user: NAME, password: PASSWORD", "user: NAME" or "nkey: PUBLIC KEY". A
+// password goes to the end of its line and is taken as it stands, but for quotes around it. Each user may
+// do anything in the account; add a line feed and [Access.Config] to an entry for a role.
 // The error wraps [ErrInvalidTenant] or [ErrInvalidConfig].
 func AccountConfig(tenant string, limits AccountLimits, users ...string) (string, error) {
 	if err := limits.check(tenant); err != nil {
 		return "", err
 	}
+	entries := make([]string, 0, len(users))
+	for _, u := range users {
+		e, err := entry(u)
+		if err != nil {
+			return "", err
+		}
+		entries = append(entries, e)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: {\n  limits: { max_connections: %d, max_leafnodes: 0, max_subscriptions: %d, max_payload: %d }\n", tenant, limits.Connections, subsEach, maxPayload)
 	fmt.Fprintf(&b, "  jetstream: { max_mem: %d, max_file: %d, max_streams: 1, max_consumers: %d }\n  users: [\n", viewMemory, limits.storage(), limits.consumers())
-	for _, u := range users {
-		fmt.Fprintf(&b, "    { %s }\n", strings.ReplaceAll(strings.TrimSpace(u), "\n", "\n    "))
+	for _, e := range entries {
+		fmt.Fprintf(&b, "    { %s }\n", e)
 	}
 	b.WriteString("  ]\n}\n")
 	return b.String(), nil

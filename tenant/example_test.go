@@ -17,9 +17,9 @@ func ExamplePermissions() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Print("{ user: dashboard, password: $SECRET\n", access.Config(), "}\n")
+	fmt.Print("{ ", tenant.User("dashboard", `$HOME "and" 12345`), "\n", access.Config(), "}\n")
 	// Output:
-	// { user: dashboard, password: $SECRET
+	// { user: "dashboard", password: "$HOME \"and\" 12345"
 	// permissions: {
 	//   publish: {
 	//     allow: [

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -122,4 +123,26 @@ func spoilt(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// A client chooses text that the server logs: a subject with an escape sequence. It reaches the
+// terminal of "serve" escaped, in one line. Seen to fail with the server's text as it is.
+func TestServeQuotesWhatClientsChoose(t *testing.T) {
+	t.Parallel()
+	p, url := startServing(t, t.TempDir())
+	nc := natstest.Connect(t, url)
+	for _, request := range []string{"STREAM.CREATE", "STREAM.UPDATE", "CONSUMER.CREATE"} {
+		if _, err := nc.Request("$JS.API."+request+".\x1b[31mX\u202e", []byte("{no JSON\x1b[0m\r\nforged: line"), 10*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	natstest.Eventually(t, 10*time.Second, func() error {
+		if text := p.err.String(); !strings.Contains(text, `\x1b[31mX`) {
+			return fmt.Errorf("it says %q", text)
+		}
+		return nil
+	})
+	if text := p.err.String(); strings.ContainsAny(text, "\x1b\r\u202e") || strings.Contains(text, "\nforged") {
+		t.Errorf("%q", text)
+	}
 }

@@ -313,7 +313,7 @@ func tenantAccount(args []string, std streams) error {
 	fs.IntVar(&limits.Replicas, "replicas", 1, "how `many` servers keep the bucket: 1, 3 or 5")
 	fs.IntVar(&limits.Connections, "connections", 100, "how `many` connections the account's users may have together")
 	fs.StringVar(&format, "format", "config", "`format`: config (of nats-server) or jwt (the limits of the account's claims)")
-	fs.Var(&users, "user", "`entry` of a user, as \"user: web, password: $SECRET\" or \"nkey: UD…\"; may be given several times")
+	fs.Var(&users, "user", "`entry` of a user, as \"user: web, password: $SECRET\" or \"nkey: UD…\"; the password is taken as it stands; may be given several times")
 	name, err := parseNamed(fs, "kvregistry tenant account <tenant> prints an entry of \"accounts\" in a nats-server's configuration. It asks no server.", args, std)
 	if err != nil {
 		return err
@@ -334,7 +334,7 @@ func tenantAccount(args []string, std streams) error {
 		text, err = tenant.AccountConfig(name, limits, users...)
 	}
 	if err != nil {
-		return wrongUsage("%w", err)
+		return usageError{err} // which quotes nothing of an entry
 	}
 	_, err = io.WriteString(std.out, text)
 	return err

@@ -199,6 +199,33 @@ func TestTenantAccount(t *testing.T) {
 	}
 }
 
+// A password is printed as the server reads it, whatever its characters. Seen to fail with entries that
+// are printed as they are.
+func TestTenantAccountOfHostilePasswords(t *testing.T) {
+	t.Parallel()
+	for _, secret := range []string{
+		"$HOME", "12345", "true", "abc, permissions: {}", "abc }, { user: evil, password: x", `a"b`, `a\b`, "#", " x ", "a\x1b[31m", "user: x, password: y",
+	} {
+		code, out, text := called("tenant", "account", "acme", "--user", "user: web, password: "+secret, "--user", "user: api, password: b")
+		if code != 0 {
+			t.Errorf("%q: %d %s", secret, code, text)
+			continue
+		}
+		opts := natstest.Configured(t, "accounts: {\n"+out+"}\n")
+		if len(opts.Users) != 2 || opts.Users[0].Username != "web" || opts.Users[0].Password != secret || opts.Users[0].Permissions != nil {
+			t.Errorf("%q: %+v of\n%s", secret, opts.Users, out)
+		}
+		if strings.ContainsRune(out, '\x1b') {
+			t.Errorf("%q steers the terminal", out)
+		}
+	}
+	for _, entry := range []string{"SECRET", "user: web, password: SECRET\npermissions: { publish: x }"} {
+		if code, out, text := called("tenant", "account", "acme", "--user", entry); code != 2 || strings.Contains(out+text, "SECRET") || !strings.Contains(text, "entry") {
+			t.Errorf("%q: %d %s %s", entry, code, out, text)
+		}
+	}
+}
+
 // An administrator of a tenant makes and deletes its bucket with what "permissions" prints, and hears what is missing.
 func TestTenantAdmin(t *testing.T) {
 	t.Parallel()
