@@ -18,7 +18,7 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// A service of three instances is restarted 100 times, one instance after the other, each at a new address, under a steady load of callers that look up each request anew, keep their connections, and try
+// A service of three instances is restarted 30 times, or 100, one instance after the other, each at a new address, under a steady load of callers that look up each request anew, keep their connections, and try
 // none twice. Not one request fails.
 //
 // The settle time is short, for there are 300 of them, and long beside what a write takes to observers here. On a loaded machine a caller may stand still for longer. Here the callers are known, so the stop
@@ -27,9 +27,9 @@ import (
 // Seen to fail without the mark, without the settle time (callers were late 150 times of 300), and with the server shut down before it drains.
 func TestNoRequestFailsOverRollingRestarts(t *testing.T) {
 	t.Parallel()
-	restarts := 100
-	if testing.Short() {
-		restarts = 10
+	restarts := 30
+	if natstest.IsLong() {
+		restarts = 100
 	}
 	late := roll(t, restarts, func(s *slot) []Option { return []Option{Settle(20 * time.Millisecond), Until(s.known)} })
 	if late > 3*restarts/5 {
