@@ -37,6 +37,16 @@ func (fs filters) coversByAnother(f string) bool {
 	return false
 }
 
+// narrower reports whether keys of another set are none of this one's.
+func (fs filters) narrower(other filters) bool {
+	for f := range other {
+		if !fs.covers(f) {
+			return true
+		}
+	}
+	return false
+}
+
 // reduced is the set without the filters that another of it covers, for a server refuses filters that
 // overlap; and where more than most are left, the roots that cover them all: beyond a few hundred filters
 // reading everything costs the server less.

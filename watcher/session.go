@@ -58,6 +58,7 @@ type session struct {
 
 	mu       sync.Mutex // guards what follows, which the subscription's goroutine and run share
 	closed   bool
+	wide     bool      // it is sent more than is wanted
 	heard    time.Time // when a message or a heartbeat came last
 	came     time.Time // when an entry did, or the answer to what it needs
 	need     uint64    // the revision up to which it must have looked before its snapshot is shown
@@ -117,6 +118,7 @@ func (s *session) start(ctx context.Context, bound time.Duration, ready func(con
 		s.name, js = mirrorView+rand.Text(), v.bucket.Near()
 	}
 	s.reads = v.reads(s.filters) // those asked for are still compared with what is refused
+	s.wide = s.filters.narrower(s.reads)
 	s.inbox = v.bucket.Conn().NewInbox()
 	s.mu.Lock() // no message is looked at before the number of pending ones is known
 	defer s.mu.Unlock()
@@ -172,6 +174,9 @@ func (s *session) widen(ctx context.Context, added, wanted filters) error {
 		if maps.Equal(reads, s.reads) {
 			return nil
 		}
+		s.mu.Lock()
+		s.wide = wanted.narrower(reads)
+		s.mu.Unlock()
 		_, err := v.bucket.JetStream().UpdatePushConsumer(ctx, v.bucket.Stream(), s.consumer(reads))
 		return err
 	})
@@ -281,7 +286,7 @@ func (s *session) receive(msg *nats.Msg) {
 	s.received++
 	s.came = s.heard
 	s.horizon = meta.Sequence.Stream
-	if s.horizon >= s.first {
+	if s.horizon >= s.first && (!s.wide || s.view.wants(s.view.bucket.Key(msg.Subject))) {
 		s.batch = append(s.batch, s.view.changeOf(msg, s.horizon))
 	}
 	switch {

@@ -32,6 +32,8 @@ const (
 	settled   = 5 * time.Second        // a session that lasted this long was a good one: back-off starts over
 	batchMost = 256                    // changes passed on at once
 	filterMax = 256                    // filters of one consumer
+
+	requestRest = 1024 // bytes of a request for a consumer that are not its filters, at the most
 )
 
 // silence is how long a server may say nothing before its consumer is in doubt.
@@ -62,7 +64,8 @@ type Config struct {
 	// snapshot it is called also when nothing changed; otherwise snapshot is nil.
 	Apply func(changes []Change, snapshot *Snapshot)
 	// Read makes of a put what Apply wants to know of it, while others are on their way: a snapshot is applied as a whole, when all of it has come.
-	// It must not keep the value. It is not called for what the view knows already. May be nil.
+	// It must not keep the value. It is not called for what the view knows already. It may be called
+	// for several changes at a time. May be nil.
 	Read func(Change) any
 	// Missing is called when the bucket is not there; where it makes the bucket, the view goes on at once.
 	Missing func(context.Context) error
@@ -433,10 +436,18 @@ func (v *View) takeAdded() (added, wanted filters) {
 	return added, maps.Clone(v.wanted)
 }
 
-// reads is what a consumer is sent for some filters: those, or what covers them.
+// reads is what a consumer is sent for some filters: those, or what covers them if they are too many
+// for one consumer, or for one message on this connection.
 func (v *View) reads(fs filters) filters {
+	list, size := fs.reduced(filterMax), requestRest
+	for _, f := range list {
+		size += len(v.bucket.Subject(f)) + len(`"",`)
+	}
+	if int64(size) > v.bucket.Conn().MaxPayload() {
+		list = fs.reduced(0)
+	}
 	reads := filters{}
-	for _, f := range fs.reduced(filterMax) {
+	for _, f := range list {
 		reads[f] = struct{}{}
 	}
 	return reads

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/kvregistry/go/internal/natstest"
@@ -1062,5 +1063,66 @@ func TestJoinedSnapshotAndChanges(t *testing.T) {
 		if err := m.is(want); err != nil || need != tt.need {
 			t.Errorf("%s: %v, and %d is needed, want %d", name, err, need, tt.need)
 		}
+	}
+}
+
+// Filters that are too long for one message, as the server bounds it, are read by a wider one; what is not watched is not kept
+// for that. Seen to fail with a request of whatever length, and with sessions that keep what nobody watches.
+func TestFiltersLongerThanAMessage(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		payload, filters int
+	}{
+		"64 KiB": {64 << 10, 250},
+		"4 KiB":  {4 << 10, 17},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := natstest.Start(t, func(o *server.Options) { o.MaxPayload = int32(tt.payload) })
+			_, _, b := newView(t, s)
+			filter := func(i int) string { return fmt.Sprintf("svc.%s%d.*", strings.Repeat("n", 240), i) }
+			want := map[string]string{}
+			for i := range tt.filters {
+				key := strings.TrimSuffix(filter(i), "*") + "1"
+				put(t, b, key, "x")
+				want[key] = "x"
+			}
+			for i := range 20 {
+				put(t, b, fmt.Sprintf("svc.other.%d", i), "x")
+			}
+			m := &model{keys: map[string]string{}, last: map[string]uint64{}}
+			var mu sync.Mutex // guards read
+			var read []string
+			v := New(b, Config{Apply: m.apply, Read: func(c Change) any {
+				mu.Lock()
+				defer mu.Unlock()
+				read = append(read, c.Key)
+				return nil
+			}})
+			t.Cleanup(v.Close)
+			for i := range tt.filters - 2 {
+				v.Watch(filter(i))
+			}
+			v.Start()
+			for i := range tt.filters {
+				v.Watch(filter(i))
+				if err := v.Wait(within(t, 10*time.Second), filter(i)); err != nil {
+					t.Fatal(i, err)
+				}
+			}
+			v.Close()
+			for key := range want {
+				want[key] = "" // what was read is left out
+			}
+			if err := m.is(want); err != nil {
+				t.Error(err)
+			}
+			if i := slices.IndexFunc(read, func(key string) bool { return strings.HasPrefix(key, "svc.other.") }); i >= 0 {
+				t.Errorf("%s was read", read[i])
+			}
+			if n := v.Resyncs(); n > 0 {
+				t.Errorf("%d sessions ended", n)
+			}
+		})
 	}
 }
