@@ -178,6 +178,38 @@ func TestWhatLooksLikeTheServersWords(t *testing.T) {
 	}
 }
 
+// Invariant 9: an instance whose owner is dead goes a second after its key was first overwritten by what
+// can't be read, however often that is done again. Seen to fail with a doubt that begins anew each time:
+// the instance stayed for as long as the writing went on.
+func TestJunkThatGoesOn(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	other, observer := open(t, s), open(t, s)
+	register(t, other, web("a"))
+	kv := bucket(t, s.Connect(), kvregistry.DefaultTenant)
+	_, err := kv.PutString(t.Context(), "svc.web.dead", recordOf("dead", leaseOf(other), "")) // nobody writes it again
+	must(t, err)
+	sees(t, observer, 5*time.Second, "web", "a", "dead")
+	events, err := observer.Watch(t.Context(), "web")
+	must(t, err)
+	if told := toldOf(events, "dead"); !slices.Equal(told, []kvregistry.Kind{kvregistry.Registered}) {
+		t.Errorf("it was %v", told)
+	}
+	junk := []string{"x", "", "[]", `{"format":2}`, `{"format":1,"lease":"L"}`, strings.Repeat("x", 70_000)}
+	deadline := time.Now().Add(20 * time.Second)
+	for i := 0; slices.Contains(ids(t, observer, "web"), "dead"); i++ {
+		if time.Now().After(deadline) {
+			t.Fatal("it is still shown")
+		}
+		_, err := kv.PutString(t.Context(), "svc.web.dead", junk[i%len(junk)])
+		must(t, err)
+		time.Sleep(50 * time.Millisecond) // the junk goes on, far more often than once a second
+	}
+	if told := toldOf(events, "dead"); !slices.Equal(told, []kvregistry.Kind{kvregistry.Expired}) {
+		t.Errorf("it was %v", told)
+	}
+}
+
 func longToken() string { return strings.Repeat("x", 300) }
 
 // Unknown fields are passed over, so that a later format may add some.

@@ -396,6 +396,9 @@ func (c *cache) doubt(svc *service, s *sighting) bool {
 	if svc.list.find(s.id) == nil {
 		return false
 	}
+	if _, stands := c.suspect[s.Key]; stands { // more of the same gives its owner no more time
+		return true
+	}
 	c.doubts++
 	doubt := c.doubts
 	c.suspect[s.Key] = doubt
@@ -422,8 +425,12 @@ func (c *cache) skip(s *sighting, why error) {
 func (c *cache) drop(s *sighting, doubt uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.suspect[s.Key] != doubt {
+		return
+	}
+	delete(c.suspect, s.Key)
 	svc := c.find(s.name)
-	if c.suspect[s.Key] != doubt || svc == nil {
+	if svc == nil {
 		return
 	}
 	c.batch++
