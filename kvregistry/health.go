@@ -24,7 +24,7 @@ const (
 // Health is what a registry knows of itself, at one moment.
 type Health struct {
 	Connected bool          // the connection to NATS is up, as far as NATS knows
-	Err       error         // the first fault of these: NATS is away; the bucket could not be checked; the view can't be read; Refused
+	Err       error         // the first fault of these: NATS is away; the bucket could not be checked; the view can't be read; Refused; nobody reaps
 	Age       time.Duration // since the server last confirmed that what look-ups show is current; -1 before it first did
 	Observed  []string      // the names that are observed
 	Unread    []string      // those of them that have no first snapshot yet
@@ -38,10 +38,11 @@ type Health struct {
 
 	Holds []HoldHealth // what this process holds exclusively, and what it waits for, by name and age
 
-	Reaps   bool   // this process holds one of the tenant's reaper slots
-	Ended   int    // leases that ended and still hold registrations, if it does
-	Reaped  uint64 // registrations of dead processes that this one removed
-	Skipped uint64 // records that could not be read
+	Reaps    bool   // this process holds one of the tenant's reaper slots
+	Ended    int    // leases that ended and still hold registrations, if it does
+	Unreaped int    // leases that ended and whose registrations nobody removed for two TTLs, 6 s at least: nobody reaps
+	Reaped   uint64 // registrations of dead processes that this one removed
+	Skipped  uint64 // records that could not be read
 
 	current time.Duration // the age up to which what look-ups show is current
 	waits   bool          // one of Unread and not of Stale is needed for Ready
@@ -56,13 +57,13 @@ type HoldHealth struct {
 
 // OK reports whether nothing is wrong: the connection is up, every observed service was read and
 // was confirmed to be current within two heartbeats of the view's consumer and 1.5 s, and what was
-// registered is in the bucket under a lease.
+// registered is in the bucket under a lease; and somebody reaps.
 //
 // OK is for alerts. It is false during each outage of NATS, while look-ups still answer. For the
 // readiness check of an orchestrator use [Health.Ready].
 func (h Health) OK() bool {
 	return h.Connected && h.Err == nil && len(h.Unread) == 0 && (len(h.Observed) == 0 || h.Age < cmp.Or(h.current, 3*time.Second)) &&
-		h.Lease != LeaseGone && h.Unwritten == 0
+		h.Lease != LeaseGone && h.Unwritten == 0 && h.Unreaped == 0
 }
 
 // Ready reports whether the process can do its work: look-ups of every observed service answer, and
@@ -114,13 +115,14 @@ func (h Health) MarshalJSON() ([]byte, error) {
 		Holds     []hold     `json:"holds"`
 		Reaps     bool       `json:"reaps"`
 		Ended     int        `json:"ended"`
+		Unreaped  int        `json:"unreaped"`
 		Reaped    uint64     `json:"reaped"`
 		Skipped   uint64     `json:"skipped"`
 	}{
 		h.OK(), h.Ready(), h.Connected, errorText(h.Err), age,
 		list(h.Observed), list(h.Unread), list(h.Stale), h.Resyncs,
 		cmp.Or(h.Lease, LeaseNone), renewed, h.Unwritten, errorText(h.Refused), holds,
-		h.Reaps, h.Ended, h.Reaped, h.Skipped,
+		h.Reaps, h.Ended, h.Unreaped, h.Reaped, h.Skipped,
 	})
 }
 
@@ -140,7 +142,7 @@ func (r *Registry) Health() Health {
 	h := Health{
 		Age: r.age(), Observed: r.cache.names(), Resyncs: r.view.Resyncs(),
 		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.unwritten(r.keeper.Current()), Holds: r.lines.health(),
-		Ended: r.reaper.Waiting(), Reaped: r.reaper.Reaped(), Skipped: r.cache.skipped.Load(),
+		Ended: r.reaper.Waiting(), Unreaped: r.reaper.Unreaped(), Reaped: r.reaper.Reaped(), Skipped: r.cache.skipped.Load(),
 	}
 	h.current = 2*r.opt.heartbeat() + 1500*time.Millisecond
 	_, h.Reaps = r.reaper.Slot()
@@ -151,6 +153,10 @@ func (r *Registry) Health() Health {
 	away := r.disconnected()
 	h.Connected = away == nil
 	h.Err = cmp.Or(away, r.fault(), h.Refused)
+	if h.Err == nil && h.Unreaped > 0 {
+		h.Err = fmt.Errorf("nobody reaps: %d leases have ended, and what they hold stays: run kvregistry reaper, "+
+			"or a process with the role service that is not WithoutReaping", h.Unreaped)
+	}
 	switch {
 	case r.closed.Load():
 	case r.keeper.Current() != nil:

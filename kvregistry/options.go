@@ -295,7 +295,7 @@ func ForceReconnect() Option {
 }
 
 // WithoutReaping leaves the removal of dead processes' registrations to the tenant's other registries. At
-// least one of them has to do it.
+// least one of them has to do it: see Unreaped of [Health].
 func WithoutReaping() Option {
 	return func(o *options) error {
 		o.standBy = true

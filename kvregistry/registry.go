@@ -24,7 +24,7 @@ type Registry struct {
 	id     string // this registry's, in the records that it writes
 	bucket *tenant.Bucket
 	keeper *lease.Keeper
-	reaper *lease.Reaper // not started where others reap
+	reaper *lease.Reaper // takes no slot where others are to reap
 	view   *watcher.View
 	cache  *cache
 	own    *owner
@@ -127,7 +127,7 @@ func build(o options) (*Registry, error) {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
 	r.reaper = lease.NewReaper(b, lease.ReaperConfig{
-		TTL: o.ttl, Owner: r.id, LeaseOf: lifeOf, Steady: r.keeper.Steady, Check: o.checkTime(), Logger: o.logger,
+		TTL: o.ttl, Owner: r.id, LeaseOf: lifeOf, Steady: r.keeper.Steady, Check: o.checkTime(), StandBy: o.standBy, Logger: o.logger,
 	})
 	watch := func(cfg watcher.Config) *watcher.View {
 		cfg.Missing, cfg.Check, cfg.Logger = b.Ensure, o.checkTime(), o.logger
@@ -221,9 +221,7 @@ func (r *Registry) prepare(ctx context.Context) error {
 	if r.ctx.Err() != nil {
 		return ErrClosed
 	}
-	if !r.opt.standBy {
-		r.reaper.Start()
-	}
+	r.reaper.Start()
 	r.view.Start()
 	r.setState(true, nil)
 	return nil

@@ -24,6 +24,7 @@ type holding struct {
 	exact   bool              // that one came as it was written, and not with a snapshot
 	keys    map[string]uint64 // what lives by it, and the revisions
 	due     time.Time         // when what it holds may be purged, once it has ended
+	since   time.Time         // when that was so at first; zero if it has not ended
 }
 
 type state uint8
@@ -62,7 +63,7 @@ func (x *index) renew(id string, rev uint64, ttl time.Duration, now time.Time, e
 func (x *index) end(id string, due time.Time) {
 	h := x.lease(id)
 	if h.state != ended || due.Before(h.due) {
-		h.state, h.due = ended, due
+		h.state, h.due, h.since = ended, due, due
 	}
 	x.settle(id, h)
 	x.news = true
@@ -116,6 +117,16 @@ func (x *index) forget(id string, late time.Time) {
 		h.state, h.due = unknown, late
 		x.settle(id, h)
 	}
+}
+
+// idle counts the leases whose keys might have been purged before a time, and these keys.
+func (x *index) idle(before time.Time) (leases, keys int) {
+	for _, h := range x.doomed {
+		if h.state == ended && h.since.Before(before) {
+			leases, keys = leases+1, keys+len(h.keys)
+		}
+	}
+	return leases, keys
 }
 
 // premature reports whether a lease has ended long before its time by this process's clock, as when

@@ -30,6 +30,7 @@ func (r *Reaper) reap(ctx context.Context) {
 		case <-timer.C:
 		case <-overdue.C:
 			r.endOverdue(ctx)
+			r.judge()
 		}
 		timer.Stop()
 	}
@@ -105,6 +106,15 @@ func (r *Reaper) seal(ctx context.Context, ids []string) (err error) {
 		}
 	}
 	return err
+}
+
+// judge sees whether this process reaps, though it holds a slot: its purges may be refused, or it may
+// never have proof.
+func (r *Reaper) judge() {
+	r.mu.Lock()
+	leases, keys := r.index.idle(time.Now().Add(-idleTime(r.cfg.TTL)))
+	r.mu.Unlock()
+	r.tellIdle(leases, keys)
 }
 
 // endOverdue ends leases that outlived their TTL by another one, while there was no outage: the

@@ -6,6 +6,7 @@ import (
 	cryptorand "crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -23,11 +24,12 @@ type ReaperConfig struct {
 	LeaseOf func(key string, value []byte) (id string, ok bool) // the lease that a key lives by; not ok if it lives by none
 	Steady  func() bool                                         // whether this process's own heartbeats prove that there was no outage of late; nil: never
 	Check   time.Duration                                       // see [watcher.Config]
+	StandBy bool                                                // it takes no slot, and sees whether others reap
 	Logger  *slog.Logger
 }
 
 // Reaper removes what dead processes left, while it holds one of the bucket's slots. Any number of
-// reapers may stand by: each looks now and then whether a slot is free.
+// reapers may stand by: each looks now and then whether a slot is free, and whether others reap.
 //
 // A reaper purges only while it has proof that living processes could renew their leases: see proof.
 type Reaper struct {
@@ -37,12 +39,16 @@ type Reaper struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	refused sync.Once           // says that this process may not reap
-	seen    [tenant.Slots]sight // the standing-by goroutine's own
+	refused time.Time           // when the server last refused a slot, on the connection's life of refusedOn; the standing-by goroutine's own, as are
+	lives   uint64              //
+	left    bool                // it was said that this process may not reap
+	seen    [tenant.Slots]sight //
+	watch   watch               // of what nobody reaps
 
 	slot    atomic.Int32              // that it holds, counted from 1; 0 while it stands by
 	renewed atomic.Pointer[time.Time] // when the slot was last written
 	reaped  atomic.Uint64
+	idle    atomic.Int64  // leases whose end nobody minds: see Unreaped
 	work    chan struct{} // there may be something to purge; holds one
 	renews  chan struct{} // the slot is to be renewed at once; holds one
 
@@ -59,8 +65,10 @@ type Reaper struct {
 
 // sight is a slot's value as it was last looked at.
 type sight struct {
-	rev uint64
-	at  time.Time
+	rev   uint64
+	at    time.Time
+	held  bool // another process holds it,
+	ready bool // and purges what is dead
 }
 
 // NewReaper makes a reaper. [Reaper.Start] starts it.
@@ -109,7 +117,8 @@ func (r *Reaper) Waiting() int {
 	return len(r.index.doomed)
 }
 
-// run stands by until a slot is free, and serves until it is lost, in turns.
+// run stands by until a slot is free, and serves until it is lost, in turns. While it has none, it
+// sees whether others reap.
 func (r *Reaper) run() {
 	for look := 0; r.bucket.AwaitConnected(r.ctx) == nil; look++ {
 		slot, rev, err := r.take(look)
@@ -117,7 +126,7 @@ func (r *Reaper) run() {
 		switch {
 		case errors.Is(err, tenant.ErrPermission):
 			r.refuse(err)
-			wait = tenant.DispenseTime
+			wait = r.guard(slot, wait)
 		case errors.Is(err, tenant.ErrStorageFull):
 			if purged, err := r.makeRoom(); err != nil {
 				r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
@@ -130,8 +139,11 @@ func (r *Reaper) run() {
 			r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
 		case rev > 0:
 			r.serve(slot, rev)
-		case look == 0:
-			wait = jitter(secondLook)
+		default:
+			wait = r.guard(slot, wait)
+			if look == 0 && !r.cfg.StandBy {
+				wait = jitter(secondLook)
+			}
 		}
 		r.rest(wait)
 	}
@@ -144,11 +156,20 @@ func (r *Reaper) rest(d time.Duration) {
 	sleep(r.ctx, d, up)
 }
 
-// refuse says once that this process leaves reaping to others.
+// refuse notes that the server does not let this process reap, and says so once.
 func (r *Reaper) refuse(why error) {
-	r.refused.Do(func() {
-		r.cfg.Logger.Info("kvregistry: does not reap, others have to", "cause", why)
-	})
+	r.refused, r.lives = time.Now(), r.bucket.Conn().Stats().Reconnects
+	if !r.left {
+		r.left = true
+		r.cfg.Logger.Info("kvregistry: leaves reaping to others", "cause", why)
+	}
+}
+
+// abstains reports whether this process leaves slots alone that are free: it was told to, or the
+// server refused it one on this connection, not long ago.
+func (r *Reaper) abstains() bool {
+	return r.cfg.StandBy || !r.refused.IsZero() && time.Since(r.refused) < tenant.DispenseTime &&
+		r.lives == r.bucket.Conn().Stats().Reconnects
 }
 
 // take looks at a slot, and takes it if it is free: a process looks at the first slot, then at the
@@ -191,28 +212,44 @@ func readSlot(value []byte) (v slotValue) {
 	return v
 }
 
+// errRole says that a slot is not tried for.
+var errRole = fmt.Errorf("%w: this user may not write a reaper slot, as roles registrar and observer may not", tenant.ErrPermission)
+
 // claim writes a slot that is free or this process's own, and returns the revision; 0 if another
-// process holds it. A value that stands for longer than a slot's TTL is nobody's: it was written
-// without one.
+// process holds it, or this one leaves slots alone.
 func (r *Reaper) claim(ctx context.Context, slot int) (rev uint64, err error) {
-	last, err := r.bucket.Last(ctx, tenant.SlotKey(slot))
-	if err != nil {
+	last, held, err := r.look(ctx, slot)
+	if err != nil || held || r.abstains() {
 		return 0, err
 	}
-	v := readSlot(last.Value)
-	if last.Op == tenant.Put && last.Revision > 0 && v.Owner != r.cfg.Owner {
-		if s := r.seen[slot]; s.rev != last.Revision {
-			r.seen[slot] = sight{last.Revision, time.Now()}
-			return 0, nil
-		} else if time.Since(s.at) < 2*slotTTL(r.cfg.TTL) {
-			return 0, nil
-		}
+	if r.slot.Load() == 0 && !r.bucket.MayWrite(ctx, tenant.SlotKey(slot)) {
+		return 0, errRole
 	}
-	rev, err = r.renew(ctx, slot, last.Revision)
+	rev, err = r.renew(ctx, slot, last)
 	if errors.Is(err, tenant.ErrConflict) {
 		return 0, nil
 	}
 	return rev, err
+}
+
+// look reads a slot, and reports whether another process holds it. A value that stands for longer
+// than a slot's TTL is nobody's: it was written without one.
+func (r *Reaper) look(ctx context.Context, slot int) (rev uint64, held bool, err error) {
+	last, err := r.bucket.Last(ctx, tenant.SlotKey(slot))
+	if err != nil {
+		return 0, false, err
+	}
+	v := readSlot(last.Value)
+	s := &r.seen[slot]
+	s.held = last.Op == tenant.Put && last.Revision > 0 && v.Owner != r.cfg.Owner
+	s.ready = s.held && v.Ready == 1
+	if s.held && s.rev == last.Revision {
+		age := time.Since(s.at)
+		s.held, s.ready = age < 2*slotTTL(r.cfg.TTL), s.ready && age < slotTTL(r.cfg.TTL)
+		return last.Revision, s.held, nil
+	}
+	s.rev, s.at = last.Revision, time.Now()
+	return last.Revision, s.held, nil
 }
 
 // renew writes the slot's key on top of a revision.
@@ -220,7 +257,7 @@ func (r *Reaper) renew(ctx context.Context, slot int, on uint64) (rev uint64, er
 	v := slotValue{Format: 1, Owner: r.cfg.Owner, Beat: cryptorand.Text()[:8]}
 	r.mu.Lock()
 	r.beat, r.begun = v.Beat, time.Now()
-	if r.proof.holds(r.begun, r.hold()) {
+	if r.proof.holds(r.begun, r.hold()) && r.idle.Load() == 0 {
 		v.Ready = 1
 	}
 	begun := r.begun

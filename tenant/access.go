@@ -51,7 +51,7 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	}
 	a := Access{Inbox: "_INBOX_" + tenant + "." + rand.Text()}
 	stream, keys := "KV_"+bucket, "$KV."+bucket+"."
-	a.Publish = []string{"$JS.API.INFO", "$JS.API.STREAM.INFO." + stream}
+	a.Publish = []string{userInfo, "$JS.API.INFO", "$JS.API.STREAM.INFO." + stream}
 	if role == RoleAdmin {
 		for _, op := range []string{"CREATE", "UPDATE", "DELETE"} {
 			a.Publish = append(a.Publish, "$JS.API.STREAM."+op+"."+stream)

@@ -71,6 +71,7 @@ type Bucket struct {
 	tries tries
 
 	refused atomic.Pointer[refusal] // the last time that the server refused to make the bucket
+	mute    atomic.Uint64           // the life of the connection, from 1, on which this user may not ask for its permissions
 
 	reviving sync.Mutex // held by Revive and Move; guards unheard
 	unheard  time.Time  // when a connection that got no answers was last made again
@@ -160,16 +161,26 @@ func (b *Bucket) ensure(ctx context.Context) error {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		lives := b.nc.Stats().Reconnects
 		if last := b.refused.Load(); last != nil && time.Since(last.at) < DispenseTime && last.lives == lives {
-			return fmt.Errorf("%w: bucket %s is not there, and this user may not make it: have an admin make it", ErrPermission, b.name)
+			return b.missing()
+		}
+		if !b.may(ctx, "$JS.API.STREAM.CREATE."+b.Stream()) {
+			return b.missing()
 		}
 		if stream, err = b.create(ctx); errors.Is(context.Cause(ctx), ErrPermission) {
 			b.refused.Store(&refusal{time.Now(), lives})
+			return b.missing()
 		}
 	}
 	if err != nil {
 		return err
 	}
 	return b.accept(stream.CachedInfo().Config, account)
+}
+
+// missing says that the bucket has to be made by somebody else.
+func (b *Bucket) missing() error {
+	return fmt.Errorf("%w: bucket %s is not there, and this user may not make it (%w); have an admin make it: kvregistry tenant create %s",
+		ErrBucketNotFound, b.name, ErrPermission, strings.TrimPrefix(b.name, "registry_"))
 }
 
 // accept checks the bucket, and learns its limits.

@@ -64,6 +64,8 @@ func (b *Bucket) Explain(ctx context.Context, err error) error {
 	}
 	var api *jetstream.APIError
 	switch cause := context.Cause(ctx); {
+	case errors.Is(err, ErrPermission): // it says more
+		return err
 	case errors.Is(cause, ErrPermission):
 		return cause
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining), b.nc.IsClosed():

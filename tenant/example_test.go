@@ -23,6 +23,7 @@ func ExamplePermissions() {
 	// permissions: {
 	//   publish: {
 	//     allow: [
+	//       "$SYS.REQ.USER.INFO"
 	//       "$JS.API.INFO"
 	//       "$JS.API.STREAM.INFO.KV_registry_acme"
 	//       "$JS.API.STREAM.MSG.GET.KV_registry_acme"

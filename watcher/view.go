@@ -360,8 +360,12 @@ func (v *View) run() {
 				v.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "cause", err)
 			}
 		}
-		if errors.Is(err, tenant.ErrBucketNotFound) && v.cfg.Missing != nil && v.cfg.Missing(v.ctx) == nil {
-			level = min(level, 1)
+		if errors.Is(err, tenant.ErrBucketNotFound) && v.cfg.Missing != nil {
+			if missing := v.cfg.Missing(v.ctx); missing == nil {
+				level = min(level, 1)
+			} else if errors.Is(missing, tenant.ErrPermission) {
+				v.report(missing)
+			}
 		}
 		if time.Since(began) > settled {
 			level = 0

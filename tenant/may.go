@@ -1,0 +1,87 @@
+package tenant
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+)
+
+// userInfo is the request by which a user asks the server for its own permissions.
+const userInfo = "$SYS.REQ.USER.INFO"
+
+// askTime bounds the wait for a user's permissions.
+const askTime = time.Second
+
+// grants are a list of subjects that are allowed and one of those that are not.
+type grants struct {
+	Allow []string `json:"allow"`
+	Deny  []string `json:"deny"`
+}
+
+// MayWrite reports whether the server lets this user write a key. It is true if the server does not
+// say. A user that may not ask is not asked for again on the same connection.
+func (b *Bucket) MayWrite(ctx context.Context, key string) bool {
+	return b.may(ctx, b.target(key))
+}
+
+// may reports whether this user may publish to a subject, as far as the server says.
+//
+// It saves a process the tries that its role does not include: each one is an error in the server's
+// log, and one on the user's connection.
+func (b *Bucket) may(ctx context.Context, subject string) bool {
+	lives := b.nc.Stats().Reconnects + 1
+	if b.mute.Load() == lives {
+		return true
+	}
+	ctx, cancel := b.Try(ctx, askTime, userInfo)
+	defer cancel()
+	msg, err := b.nc.RequestWithContext(ctx, userInfo, nil)
+	if err != nil {
+		if errors.Is(context.Cause(ctx), ErrPermission) {
+			b.mute.Store(lives)
+		}
+		return true
+	}
+	var answer struct {
+		Data struct {
+			Permissions *struct {
+				Publish *grants `json:"publish"`
+			} `json:"permissions"`
+		} `json:"data"`
+	}
+	err = json.Unmarshal(msg.Data, &answer)
+	if err != nil || answer.Data.Permissions == nil || answer.Data.Permissions.Publish == nil {
+		return true
+	}
+	return answer.Data.Permissions.Publish.include(subject)
+}
+
+// include reports whether a subject is allowed.
+func (p grants) include(subject string) bool {
+	allowed := len(p.Allow) == 0
+	for _, pattern := range p.Allow {
+		allowed = allowed || matches(pattern, subject)
+	}
+	for _, pattern := range p.Deny {
+		allowed = allowed && !matches(pattern, subject)
+	}
+	return allowed
+}
+
+// matches reports whether a subject is one of those that a pattern with wildcards stands for.
+func matches(pattern, subject string) bool {
+	want, have := strings.Split(pattern, "."), strings.Split(subject, ".")
+	for i, token := range want {
+		switch {
+		case i == len(have):
+			return false
+		case token == ">":
+			return true
+		case token != "*" && token != have[i]:
+			return false
+		}
+	}
+	return len(want) == len(have)
+}
