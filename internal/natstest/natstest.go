@@ -6,12 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -265,32 +261,6 @@ func Consumers(t testing.TB, nc *nats.Conn, stream string) (names []string) {
 		t.Fatal(list.Err())
 	}
 	return names
-}
-
-// The ports that FreePort gives: below those that the kernel gives to outgoing connections, so that one is still free when
-// a server that was down comes back to it.
-const firstPort, ports = 10000, 20000
-
-var portsGiven atomic.Int64
-
-func init() { portsGiven.Store(rand.Int64N(ports)) } // other processes begin elsewhere
-
-// FreePort is a port of loopback that nobody listened on just now, and that it has not given before. It tries by a connection and not by
-// listening itself: a process that is started at that moment would keep its socket open for another one.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	for range ports {
-		port := firstPort + int(portsGiven.Add(1)%ports)
-		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			return port
-		}
-		if err == nil {
-			_ = c.Close()
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
 }
 
 // Run runs a server for an example, which has no test to end it with.
