@@ -361,7 +361,7 @@ func TestMirrorOfABucketThatIsNoMore(t *testing.T) {
 	atLeaf := acme(t, s.leaf)
 	hc := s.hub.Connect()
 	kv := bucket(t, hc, "acme")
-	_, err := kv.Put(t.Context(), "lease.L", nil) // for ever
+	_, err := kv.Create(t.Context(), "lease.L", nil, jetstream.KeyTTL(time.Hour))
 	must(t, err)
 	for _, id := range []string{"1", "2", "3"} {
 		_, err := kv.Put(t.Context(), "svc.ghost."+id, fmt.Appendf(nil, `{"format":1,"lease":"L","instance":{"id":%q,"name":"ghost","url":"http://a"}}`, id))

@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -115,10 +114,16 @@ func (r *Reaper) seeSlot(ch watcher.Change, now time.Time, snapshot bool) {
 // seeLease takes a change of a lease. A marker ends it at once; another end may be somebody's by
 // hand, of which the lease's owner does not know yet.
 func (r *Reaper) seeLease(id string, ch watcher.Change, now time.Time, snapshot bool) {
-	switch ch.Op {
-	case tenant.Put:
-		r.index.renew(id, ch.Revision, cmp.Or(ch.TTL, r.cfg.TTL), now, !snapshot)
-	case tenant.Expire:
+	hand := r.cfg.TTL // the owner of a lease that lives finds out by its next heartbeat
+	if h := r.index.leases[id]; h != nil {
+		hand = max(hand, h.ttl)
+	}
+	switch {
+	case ch.Op == tenant.Put && grants(ch):
+		r.index.renew(id, ch.Revision, ch.TTL, now, !snapshot)
+	case ch.Op == tenant.Put:
+		r.index.deny(id, ch.Revision, now.Add(holdTime(hand)))
+	case ch.Op == tenant.Expire:
 		if h := r.index.leases[id]; h != nil && h.premature(now) {
 			r.proof.lose()
 			r.doubt, r.most = now, max(r.most, h.ttl)
@@ -129,13 +134,13 @@ func (r *Reaper) seeLease(id string, ch watcher.Change, now time.Time, snapshot 
 		}
 		r.index.end(id, due)
 	default:
-		ttl := r.cfg.TTL
-		if h := r.index.leases[id]; h != nil { // its owner finds out by its next heartbeat
-			ttl = max(ttl, h.ttl)
-		}
-		r.index.end(id, now.Add(holdTime(ttl)))
+		r.index.end(id, now.Add(holdTime(hand)))
 	}
 }
+
+// grants reports whether a value of a lease's key may keep something alive: one without a TTL, or with
+// one that is longer than any lease's, does not.
+func grants(ch watcher.Change) bool { return ch.TTL > 0 && ch.TTL <= MaxTTL }
 
 // see takes a change of a key that is neither a slot nor a lease.
 func see(x *index, ch watcher.Change, late time.Time) {
@@ -159,7 +164,7 @@ func (r *Reaper) readAll(ctx context.Context) (*index, error) {
 		for _, ch := range changes {
 			if id, ok := tenant.ParseLeaseKey(ch.Key); !ok {
 				see(x, ch, now)
-			} else if ch.Op == tenant.Put {
+			} else if ch.Op == tenant.Put && grants(ch) {
 				x.renew(id, ch.Revision, ch.TTL, now, false)
 			} else {
 				x.end(id, now)

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -113,7 +114,7 @@ func TestWhenAnEndIsDue(t *testing.T) {
 	}
 	for name, tt := range tests {
 		r := newFollower(tt.slot)
-		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Value: []byte("x"), Revision: 1}, nil)
+		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Value: []byte("x"), Revision: 1, TTL: MinTTL}, nil)
 		r.tell(watcher.Change{Key: "svc.web.a", Value: []byte("L"), Revision: 2}, nil)
 		began := time.Now()
 		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Op: tt.op, Revision: 3}, nil)
@@ -129,17 +130,76 @@ func TestWhenAnEndIsDue(t *testing.T) {
 	}
 }
 
-// A marker that comes before half of a lease's TTL is over puts the proof in doubt; a lease without
-// a TTL counts by the reaper's own. A later one does not. Seen to fail with a marker that is always
+// A marker that comes before half of a lease's TTL is over puts the proof in doubt. A later one does
+// not. Seen to fail with a marker that is always
 // believed.
 func TestMarkerBeforeItsTime(t *testing.T) {
-	for ttl, early := range map[time.Duration]bool{MinTTL: true, 0: true, time.Nanosecond: false} {
+	for ttl, early := range map[time.Duration]bool{MinTTL: true, time.Nanosecond: false} {
 		r := newFollower(1)
 		r.proof.add(r.begun, time.Now())
 		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Value: []byte("x"), Revision: 1, TTL: ttl}, nil)
 		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Op: tenant.Expire, Revision: 2}, nil)
 		if lost := r.proof.last.IsZero() && !r.doubt.IsZero(); lost != early {
 			t.Errorf("TTL %s: the proof is lost: %v", ttl, lost)
+		}
+	}
+}
+
+// A lease is kept by values with a TTL alone, and one that has ended is not brought back, also if it
+// held nothing: what names it is purged, and so is its key. Seen to fail with any value that renews a
+// lease, and with ends that are forgotten.
+func TestValueThatKeepsNothingAlive(t *testing.T) {
+	lease := tenant.LeaseKey("L")
+	put := func(rev uint64, ttl time.Duration) watcher.Change {
+		return watcher.Change{Key: lease, Value: []byte("x"), Revision: rev, TTL: ttl}
+	}
+	marker := watcher.Change{Key: lease, Op: tenant.Expire, Revision: 8}
+	sealed := watcher.Change{Key: lease, Op: tenant.Purge, Revision: 8}
+	for name, changes := range map[string][]watcher.Change{
+		"no TTL":                     {put(5, 0)},
+		"no TTL any more":            {put(5, MinTTL), put(6, 0)},
+		"a TTL as no lease has":      {put(5, MaxTTL+time.Second)},
+		"a TTL after none":           {put(5, 0), put(6, MinTTL)},
+		"again after a marker":       {put(5, MinTTL), marker, put(9, MinTTL)},
+		"again after a seal":         {sealed, put(9, MinTTL)},
+		"again and again":            {put(5, MinTTL), marker, put(9, MinTTL), put(10, MinTTL), put(11, 0)},
+		"again after several ends":   {put(5, MinTTL), marker, put(9, MinTTL), marker, put(10, MinTTL)},
+		"again, in the next moments": {marker, put(9, MaxTTL)},
+	} {
+		for _, first := range []bool{false, true} { // whether the key came before
+			r := newFollower(1)
+			key := watcher.Change{Key: "svc.web.a", Value: []byte("L"), Revision: 4}
+			if !first {
+				changes = append(changes, key)
+				changes[len(changes)-1].Revision = 20
+			} else {
+				r.tell(key, nil)
+			}
+			last := uint64(0)
+			for _, ch := range changes {
+				if r.tell(ch, nil); ch.Key == lease {
+					last = ch.Revision
+				}
+			}
+			keys, unseen, _, _ := r.index.due(time.Now().Add(2*MaxTTL), time.Now())
+			var got []string
+			for _, e := range keys {
+				if got = append(got, e.Key); e.Key == lease && e.Revision != last {
+					t.Errorf("%s: the lease's key is purged at %d, want %d", name, e.Revision, last)
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, []string{lease, "svc.web.a"}) || len(unseen) > 0 {
+				t.Errorf("%s, first %t: due are %v, %v", name, first, got, unseen)
+			}
+			r.tell(watcher.Change{Key: lease, Op: tenant.Purge, Revision: 30}, nil)
+			r.tell(watcher.Change{Key: "svc.web.a", Op: tenant.Purge, Revision: 31}, nil)
+			if len(r.index.doomed)+len(r.index.leases) > 0 || len(r.index.over) != 1 {
+				t.Errorf("%s: after the purges %d are doomed, and %d known", name, len(r.index.doomed), len(r.index.leases))
+			}
+			if r.index.prune(time.Now().Add(overTime + time.Minute)); len(r.index.over) > 0 {
+				t.Errorf("%s: the end is remembered for ever", name)
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"maps"
 	"time"
 
 	"github.com/kvregistry/go/tenant"
@@ -10,15 +11,16 @@ import (
 // so when a lease's end comes, it has every key that was written under that lease before.
 type index struct {
 	leases map[string]*holding
-	of     map[string]string   // the lease that a key lives by
-	doomed map[string]*holding // those that do not live and hold keys
-	news   bool                // a lease was doomed; its reader clears it
+	of     map[string]string    // the lease that a key lives by
+	doomed map[string]*holding  // those that do not live, and hold keys or have a value
+	over   map[string]time.Time // those that have ended and hold nothing, and when that was seen
+	news   bool                 // a lease was doomed; its reader clears it
 }
 
 // holding is what is known of one lease.
 type holding struct {
 	state   state
-	rev     uint64            // of the lease's key while it lives
+	rev     uint64            // of the lease's key while it has a value
 	ttl     time.Duration     // of the lease's key, or the reaper's own if it has none
 	renewed time.Time         // when its last renewal came
 	exact   bool              // that one came as it was written, and not with a snapshot
@@ -36,7 +38,7 @@ const (
 )
 
 func newIndex() *index {
-	return &index{leases: map[string]*holding{}, of: map[string]string{}, doomed: map[string]*holding{}}
+	return &index{leases: map[string]*holding{}, of: map[string]string{}, doomed: map[string]*holding{}, over: map[string]time.Time{}}
 }
 
 // lease is the entry of an id, which is made if there is none.
@@ -44,15 +46,20 @@ func (x *index) lease(id string) *holding {
 	h := x.leases[id]
 	if h == nil {
 		h = &holding{}
+		if _, over := x.over[id]; over {
+			h.state = ended
+		}
 		x.leases[id] = h
 	}
 	return h
 }
 
-// renew takes a value of a lease's key.
+// renew takes a value of a lease's key that grants the lease or renews it. One that has ended is not
+// brought back: see deny.
 func (x *index) renew(id string, rev uint64, ttl time.Duration, now time.Time, exact bool) {
 	h := x.lease(id)
 	if h.state == ended {
+		x.deny(id, rev, now)
 		return
 	}
 	h.state, h.rev, h.ttl, h.renewed, h.exact = live, rev, ttl, now, exact
@@ -65,8 +72,29 @@ func (x *index) end(id string, due time.Time) {
 	if h.state != ended || due.Before(h.due) {
 		h.state, h.due, h.since = ended, due, due
 	}
+	h.rev = 0
 	x.settle(id, h)
 	x.news = true
+}
+
+// deny takes a value of a lease's key that keeps nothing alive: the lease has ended. The key and what
+// the lease holds may be purged from due on.
+func (x *index) deny(id string, rev uint64, due time.Time) {
+	h := x.lease(id)
+	if _, waits := x.doomed[id]; h.state != ended || !waits {
+		h.state, h.due = ended, due
+	}
+	h.rev = rev
+	x.settle(id, h)
+	x.news = true
+}
+
+// overTime is how long it is remembered that a lease has ended: longer than the bucket remembers it.
+const overTime = 30 * time.Minute
+
+// prune forgets the leases that ended long ago.
+func (x *index) prune(now time.Time) {
+	maps.DeleteFunc(x.over, func(_ string, ended time.Time) bool { return now.Sub(ended) > overTime })
 }
 
 // put takes a key that names a lease. If that one is not known to live, the key is doomed from late
@@ -102,9 +130,12 @@ func (x *index) drop(key string) {
 func (x *index) settle(id string, h *holding) {
 	switch {
 	case h.state == live:
-	case len(h.keys) > 0:
+	case len(h.keys) > 0, h.state == ended && h.rev > 0:
 		x.doomed[id] = h
 	default:
+		if h.state == ended {
+			x.over[id] = time.Now()
+		}
 		delete(x.doomed, id)
 		delete(x.leases, id)
 	}
@@ -114,7 +145,7 @@ func (x *index) settle(id string, h *holding) {
 // late on.
 func (x *index) forget(id string, late time.Time) {
 	if h := x.leases[id]; h != nil && h.state == live {
-		h.state, h.due = unknown, late
+		h.state, h.due, h.rev = unknown, late, 0
 		x.settle(id, h)
 	}
 }
@@ -168,6 +199,9 @@ func (x *index) due(now, late time.Time) (keys []tenant.Entry, unseen []string, 
 		leases++
 		for key, rev := range h.keys {
 			keys = append(keys, tenant.Entry{Key: key, Revision: rev})
+		}
+		if h.rev > 0 {
+			keys = append(keys, tenant.Entry{Key: tenant.LeaseKey(id), Revision: h.rev})
 		}
 	}
 	return keys, unseen, leases, next

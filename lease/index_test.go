@@ -57,7 +57,7 @@ func TestIndex(t *testing.T) {
 			x.put("a", "L", 2, late)
 			x.end("L", now)
 			x.renew("L", 4, time.Second, now, true)
-		}, []string{"a"}, nil, 1},
+		}, []string{"a", "lease.L"}, nil, 1},
 		"a late key": {func(x *index) {
 			x.renew("L", 1, time.Second, now, true)
 			x.end("L", now)

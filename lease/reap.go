@@ -118,12 +118,13 @@ func (r *Reaper) judge() {
 }
 
 // endOverdue ends leases that outlived their TTL by another one, while there was no outage: the
-// server's clock jumped back, or their keys were written again without a TTL.
+// server's clock jumped back.
 func (r *Reaper) endOverdue(ctx context.Context) {
 	now := time.Now()
 	var ids []string
 	var ws []tenant.Write
 	r.mu.Lock()
+	r.index.prune(now)
 	for id, h := range r.index.leases {
 		if h.overdue(now) && r.proof.holds(now, max(h.ttl, holdTime(r.cfg.TTL))) {
 			ids = append(ids, id)

@@ -517,9 +517,9 @@ func TestHolderInABucketThatFillsUp(t *testing.T) {
 	isReaped(t, b, "svc.web.a", 5*holdTime(MinTTL))
 }
 
-// A lease whose key is gone without a trace is over as soon as it is overdue, and so is one whose
-// key has no TTL. Seen to fail with an overdue lease that is left alone if its revision is not
-// there, and with one without a TTL that never is overdue.
+// A lease whose key is gone without a trace is over as soon as it is overdue, and one whose key has no
+// TTL at once. Seen to fail with an overdue lease that is left alone if its revision is not there, and
+// with one without a TTL that never is overdue.
 func TestLeaseWhoseKeyIsNotAsItShouldBe(t *testing.T) {
 	t.Parallel()
 	for name, hurt := range map[string]func(*testing.T, *tenant.Bucket){
@@ -533,6 +533,10 @@ func TestLeaseWhoseKeyIsNotAsItShouldBe(t *testing.T) {
 			}
 		},
 		"without a TTL": func(t *testing.T, b *tenant.Bucket) { renew(t, b, "L", 0) },
+		"brought back": func(t *testing.T, b *tenant.Bucket) {
+			isReaped(t, b, "svc.web.a", 30*time.Second)
+			grant(t, b, "L", "svc.web.a", 1000*MinTTL)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -544,6 +548,7 @@ func TestLeaseWhoseKeyIsNotAsItShouldBe(t *testing.T) {
 			grant(t, b, "L", "svc.web.a", 2*MinTTL)
 			hurt(t, b)
 			isReaped(t, b, "svc.web.a", 30*time.Second)
+			isReaped(t, b, "lease.L", 30*time.Second)
 		})
 	}
 }
