@@ -15,10 +15,11 @@ type AccountLimits struct {
 
 // What every tenant's account is limited to.
 const (
-	viewMemory    = 64 << 20 // bytes of the server's memory that its consumers may take for their state, of which a view's has little
-	consumersEach = 4        // consumers of a process at the most: its two views' and the ones before
-	subsEach      = 1000     // subscriptions of a connection; a registry has a handful
-	maxPayload    = 1 << 20  // bytes of a message
+	memory        = 0       // bytes of streams in memory. The state of consumers is not counted, wherever it is
+	consumersEach = 4       // consumers of a process at the most: its two views' and the ones before
+	ackPending    = 100     // messages that a consumer may leave unacknowledged; those of a view are never acknowledged
+	subsEach      = 1000    // subscriptions of a connection; a registry has a handful
+	maxPayload    = 1 << 20 // bytes of a message
 )
 
 func (l AccountLimits) check(tenant string) error {
@@ -57,7 +58,7 @@ func AccountConfig(tenant string, limits AccountLimits, users ...string) (string
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: {\n  limits: { max_connections: %d, max_leafnodes: 0, max_subscriptions: %d, max_payload: %d }\n", tenant, limits.Connections, subsEach, maxPayload)
-	fmt.Fprintf(&b, "  jetstream: { max_mem: %d, max_file: %d, max_streams: 1, max_consumers: %d }\n  users: [\n", viewMemory, limits.storage(), limits.consumers())
+	fmt.Fprintf(&b, "  jetstream: { max_mem: %d, max_file: %d, max_streams: 1, max_consumers: %d, max_ack_pending: %d }\n  users: [\n", memory, limits.storage(), limits.consumers(), ackPending)
 	for _, e := range entries {
 		fmt.Fprintf(&b, "    { %s }\n", e)
 	}
@@ -73,6 +74,6 @@ func AccountClaims(tenant string, limits AccountLimits) ([]byte, error) {
 	}
 	return json.Marshal(map[string]any{
 		"conn": limits.Connections, "leaf": 0, "subs": subsEach, "payload": maxPayload, "data": -1, "imports": 0, "exports": 0,
-		"mem_storage": viewMemory, "disk_storage": limits.storage(), "streams": 1, "consumer": limits.consumers(),
+		"mem_storage": memory, "disk_storage": limits.storage(), "streams": 1, "consumer": limits.consumers(), "max_ack_pending": ackPending,
 	})
 }
