@@ -96,6 +96,14 @@ func (s *site) consumers(of *natstest.Server) int {
 	return len(slices.DeleteFunc(names, func(name string) bool { return name[:5] != "view-" }))
 }
 
+// read returns an error unless so many views read the mirror, and so many the hub's bucket.
+func (s *site) read(near, far int) error {
+	if n, f := s.consumers(s.leaf), s.consumers(s.hub); n != near || f != far {
+		return fmt.Errorf("%d views read the mirror, and %d the hub's bucket", n, f)
+	}
+	return nil
+}
+
 // fresh waits until a registry says that what it shows is current.
 func fresh(t *testing.T, r *kvregistry.Registry, within time.Duration) {
 	t.Helper()
@@ -119,9 +127,7 @@ func TestLeafAndHubSeeEachOther(t *testing.T) {
 	endLeaf := register(t, atLeaf, web("leaf"))
 	sees(t, atHub, 10*time.Second, "web", "hub", "leaf")
 	sees(t, atLeaf, 10*time.Second, "web", "hub", "leaf")
-	if near, far := s.consumers(s.leaf), s.consumers(s.hub); near != 1 || far != 1 {
-		t.Errorf("%d views read the mirror, and %d the hub's bucket", near, far)
-	}
+	natstest.Eventually(t, time.Minute, func() error { return s.read(1, 1) })
 	must(t, atLeaf.SetStatus("web", kvregistry.Warning))
 	natstest.Eventually(t, 2*time.Second, func() error {
 		for _, r := range []*kvregistry.Registry{atHub, atLeaf} {
@@ -261,12 +267,7 @@ func TestLeafIsCutOffAndComesBack(t *testing.T) {
 		t.Errorf("it was current after %s", took)
 	}
 	t.Logf("current after %s", time.Since(back).Round(time.Millisecond))
-	natstest.Eventually(t, 2*time.Minute, func() error {
-		if near, far := s.consumers(s.leaf), s.consumers(s.hub); near != 2 || far != 1 {
-			return fmt.Errorf("%d views read the mirror, and %d the hub's bucket", near, far)
-		}
-		return nil
-	})
+	natstest.Eventually(t, 2*time.Minute, func() error { return s.read(2, 1) })
 	t.Logf("by the mirror after %s", time.Since(back).Round(time.Millisecond))
 	for len(events) > 0 {
 		if e := <-events; e.Service.ID == "hub" && e.Kind != kvregistry.Registered {
@@ -396,12 +397,7 @@ func TestMirrorOfABucketThatIsNoMore(t *testing.T) {
 		return nil
 	})
 	s.mirror()
-	natstest.Eventually(t, time.Minute, func() error {
-		if near, far := s.consumers(s.leaf), s.consumers(s.hub); near != 3 || far != 1 {
-			return fmt.Errorf("%d views read the mirror, and %d the hub's bucket", near, far)
-		}
-		return nil
-	})
+	natstest.Eventually(t, time.Minute, func() error { return s.read(3, 1) })
 	register(t, atHub, web("newer"))
 	sees(t, atLeaf, 10*time.Second, "web", "new", "newer")
 }
@@ -496,9 +492,12 @@ func TestRolesAtALeaf(t *testing.T) {
 	register(t, service, web("a"))
 	sees(t, observer, 0, "web", "a")
 	fresh(t, observer, 10*time.Second)
-	if n := s.consumers(s.leaf); n != 2 {
-		t.Errorf("%d views read the mirror", n)
-	}
+	natstest.Eventually(t, time.Minute, func() error {
+		if n := s.consumers(s.leaf); n != 2 {
+			return fmt.Errorf("%d views read the mirror", n)
+		}
+		return nil
+	})
 	if _, err := observer.Register(web("b")); !errors.Is(err, kvregistry.ErrPermission) {
 		t.Errorf("an observer registered: %v", err)
 	}

@@ -135,7 +135,7 @@ func start(t *testing.T, p plan) *process {
 		p.TTL = ttl
 	}
 	pr := spawn(t, "SERVICE", p)
-	pr.await("ready", 10*time.Second)
+	pr.await("ready", 30*time.Second)
 	return pr
 }
 

@@ -16,6 +16,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// startTime bounds the start of a server, on a machine that is busy.
+const startTime = 30 * time.Second
+
 // Server is a nats-server in this process.
 type Server struct {
 	t    testing.TB
@@ -56,8 +59,8 @@ func Configured(t testing.TB, text string) *server.Options {
 func (s *Server) Up() {
 	s.t.Helper()
 	s.start()
-	if !s.srv.ReadyForConnections(10 * time.Second) {
-		s.t.Fatal("nats-server is not ready after 10 s")
+	if !s.srv.ReadyForConnections(startTime) {
+		s.t.Fatalf("nats-server is not ready after %s", startTime)
 	}
 }
 
@@ -226,22 +229,6 @@ func StreamLeader(t testing.TB, list []*Server, stream string) *Server {
 	return leader
 }
 
-// Eventually waits until check returns nil, and fails the test with its last error when that takes too long.
-func Eventually(t testing.TB, within time.Duration, check func() error) time.Duration {
-	t.Helper()
-	began := time.Now()
-	for {
-		err := check()
-		if err == nil {
-			return time.Since(began)
-		}
-		if time.Since(began) > within {
-			t.Fatalf("not within %s: %v", within, err)
-		}
-		time.Sleep(2 * time.Millisecond) // between two looks at the condition
-	}
-}
-
 // Consumers is the number of consumers of a stream.
 func Consumers(t testing.TB, nc *nats.Conn, stream string) (names []string) {
 	t.Helper()
@@ -274,8 +261,8 @@ func Run() (url string, stop func()) {
 		panic(err)
 	}
 	go srv.Start() // ends with stop
-	if !srv.ReadyForConnections(10 * time.Second) {
-		panic("nats-server is not ready after 10 s")
+	if !srv.ReadyForConnections(startTime) {
+		panic("nats-server is not ready after " + startTime.String())
 	}
 	return srv.ClientURL(), func() {
 		srv.Shutdown()

@@ -1,0 +1,43 @@
+package natstest
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Eventually waits until check returns nil, and returns how long that took. It fails the test with the
+// last error after a time in which this process had the processor when it asked for it: what the
+// machine lets it wait is added, so that no test depends on how busy the machine is.
+func Eventually(t testing.TB, within time.Duration, check func() error) time.Duration {
+	t.Helper()
+	began, behind := time.Now(), late.Load()
+	for {
+		err := check()
+		took := time.Since(began)
+		if err == nil {
+			return took
+		}
+		if took > within+time.Duration(late.Load()-behind) {
+			t.Fatalf("not within %s (it took %s): %v", within, took.Round(time.Millisecond), err)
+		}
+		time.Sleep(2 * time.Millisecond) // between two looks at the condition
+	}
+}
+
+// late is for how many nanoseconds this process has waited for the processor.
+var late atomic.Int64
+
+func init() { go measure() } // ends with the process
+
+// measure finds out by how much a goroutine that sleeps is woken late.
+func measure() {
+	const nap = 10 * time.Millisecond
+	for {
+		began := time.Now()
+		time.Sleep(nap)
+		if took := time.Since(began); took > 2*nap {
+			late.Add(int64(took - nap))
+		}
+	}
+}
