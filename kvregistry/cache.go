@@ -36,10 +36,11 @@ type cache struct {
 	synced   map[string]struct{} // of observed: those whose first snapshot is there
 	dead     map[string]struct{} // leases that were over before this registry came
 	readers  map[string]map[*queue]struct{}
-	suspect  map[string]uint64 // keys whose instance is in doubt, and which of the doubts it is
-	doubts   uint64            // how many there were
-	batch    uint64            // numbers the changes of lists that are made together
-	more     bool              // some services did not fit: one that is not there is not known
+	signers  map[string]map[string]string // who signed what is kept, by service and id, where signers are given
+	suspect  map[string]uint64            // keys whose instance is in doubt, and which of the doubts it is
+	doubts   uint64                       // how many there were
+	batch    uint64                       // numbers the changes of lists that are made together
+	more     bool                         // some services did not fit: one that is not there is not known
 	view     *watcher.View
 	log      *slog.Logger
 	most     bounds       // never changes
@@ -49,7 +50,7 @@ type cache struct {
 func newCache(log *slog.Logger, most bounds) *cache {
 	c := &cache{
 		observed: map[string]struct{}{}, synced: map[string]struct{}{}, readers: map[string]map[*queue]struct{}{},
-		suspect: map[string]uint64{}, log: log, most: most, spawn: func(f func()) { f() },
+		signers: map[string]map[string]string{}, suspect: map[string]uint64{}, log: log, most: most, spawn: func(f func()) { f() },
 	}
 	c.services.Store(&map[string]*service{})
 	return c
@@ -182,7 +183,8 @@ type sighting struct {
 	watcher.Change
 	name, id string // as the key says
 	rec      record
-	err      error // why a put's value can't be read
+	signer   string // who signed it, where signers are given
+	err      error  // why a put's value can't be read
 }
 
 // sight reads a change. A value that is longer than a record may be is not even looked at.
@@ -365,6 +367,7 @@ func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 	switch was := svc.list.find(s.id); {
 	case s.Op == tenant.Put && !dead:
 		now := s.rec.Instance.compact(svc.name)
+		c.sign(s)
 		svc.list = svc.list.with(c.batchOf(svc), now)
 		if was == nil {
 			svc.count++
@@ -372,6 +375,7 @@ func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 		}
 		return Event{Kind: Updated, Service: *now}, !was.same(now)
 	case was != nil:
+		c.unsign(s)
 		svc.list = svc.list.without(c.batchOf(svc), s.id)
 		svc.count--
 		kind := Expired
@@ -381,6 +385,34 @@ func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 		return Event{Kind: kind, Service: *was}, true
 	}
 	return Event{}, false
+}
+
+// sign notes who signed an instance. The caller holds c.mu.
+func (c *cache) sign(s *sighting) {
+	switch of := c.signers[s.name]; {
+	case s.signer == "":
+		c.unsign(s)
+	case of == nil:
+		c.signers[s.name] = map[string]string{s.id: s.signer}
+	default:
+		of[s.id] = s.signer
+	}
+}
+
+// unsign forgets who signed an instance. The caller holds c.mu.
+func (c *cache) unsign(s *sighting) {
+	of := c.signers[s.name]
+	delete(of, s.id)
+	if len(of) == 0 {
+		delete(c.signers, s.name)
+	}
+}
+
+// signed is a service's snapshot, and who signed what is in it, by id.
+func (c *cache) signed(svc *service) (*Snapshot, map[string]string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return svc.snap.Load(), maps.Clone(c.signers[svc.name])
 }
 
 // amends is how long an instance stays whose key was overwritten by what can't be read, or is gone from a new snapshot

@@ -25,7 +25,7 @@ const (
 // SnapshotFile keeps what this registry observes in a file, of which the next run of the program answers its first look-ups while NATS is away: at once where
 // there is no connection, and where the bucket can't be read, when the look-up has waited in vain. Such a snapshot is [Snapshot.Stale], its Age
 // counts from when the server last confirmed it, and [Health] names its service. Instances come and go by what NATS says only: events do not tell of the file, and what was read once is never
-// taken from it again.
+// taken from it again. Of a service with signers ([TrustSigners]) the file keeps who signed, and what none of those that are given now has signed is not shown.
 //
 // The file is written within 5 s of a change and by Close, under another name first, so that it is whole at any time. What stands in it for longer than
 // [SnapshotFileAge] is not used, nor is a file that can't be read: the log says so. Its folder has to be there. It is readable by its owner only, for URLs and metadata may hold passwords.
@@ -69,6 +69,7 @@ type saved struct {
 
 type savedInstance struct {
 	Revision uint64  `json:"revision"`
+	Signer   string  `json:"signer,omitempty"` // of those that were given for the service then; empty if none were
 	Instance Service `json:"instance"`
 }
 
@@ -77,7 +78,8 @@ type files struct {
 	path   string
 	tenant string
 	most   time.Duration
-	past   map[string]*Snapshot // of the run before; never changes
+	past   map[string]*Snapshot         // of the run before; never changes
+	signed map[string]map[string]string // who signed what is in past, by service and id; never changes
 
 	wrote   time.Time            // when it was last written,
 	written map[string]*Snapshot // and what of
@@ -86,7 +88,7 @@ type files struct {
 
 // openFile reads what the run before left. Where that is another tenant's, it is an error, for this one's would take its place.
 func openFile(o *options) (*files, error) {
-	f := &files{path: o.file, tenant: o.tenant, most: o.fileAge, past: map[string]*Snapshot{}}
+	f := &files{path: o.file, tenant: o.tenant, most: o.fileAge, past: map[string]*Snapshot{}, signed: map[string]map[string]string{}}
 	content, err := readFile(o.file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -101,8 +103,8 @@ func openFile(o *options) (*files, error) {
 		return f, nil
 	}
 	for name, s := range content.Services {
-		if snap := s.snapshot(name); snap != nil && f.fresh(snap) {
-			f.past[name] = snap
+		if snap, signed := s.snapshot(name, o.signersOf(name)); snap != nil && f.fresh(snap) {
+			f.past[name], f.signed[name] = snap, signed
 		}
 	}
 	return f, nil
@@ -121,26 +123,33 @@ func readFile(path string) (content file, err error) {
 	return content, nil
 }
 
-// snapshot is what was saved, but for what is no instance of the service; nil where nothing is left.
-func (s *saved) snapshot(name string) *Snapshot {
+// snapshot is what was saved and who signed it, but for what is no instance of the service, or is signed by none of the trusted, where
+// there are any; nil where nothing is left.
+func (s *saved) snapshot(name string, trusted []string) (*Snapshot, map[string]string) {
 	var list *node
+	signed := map[string]string{}
 	var last uint64
 	for i := range s.Instances {
 		one := s.Instances[i].Instance
 		if one.Name != name || one.check() != nil || list.find(one.ID) != nil {
 			continue
 		}
+		if signer := s.Instances[i].Signer; trusted != nil && !slices.Contains(trusted, signer) {
+			continue
+		} else if signer != "" {
+			signed[one.ID] = signer
+		}
 		one.Revision = s.Instances[i].Revision
 		last = max(last, one.Revision)
 		list = list.with(1, one.compact(name))
 	}
 	if list == nil {
-		return nil
+		return nil, nil
 	}
 	list.seal(1)
 	snap := newSnapshot(name, list, last, nil)
 	snap.saved = s.At
-	return snap
+	return snap, signed
 }
 
 // fresh reports whether a snapshot of the file may be used.
@@ -188,7 +197,11 @@ func (r *Registry) saveFile() {
 	}
 	content := file{fileFormat, f.tenant, map[string]saved{}}
 	for name, snap := range now {
-		content.Services[name] = savedOf(snap)
+		signed := f.signed[name]
+		if svc := r.cache.find(name); svc != nil && !snap.Stale() {
+			snap, signed = r.cache.signed(svc)
+		}
+		content.Services[name] = savedOf(snap, signed)
 	}
 	err := writeFile(f.path, content)
 	switch {
@@ -220,10 +233,10 @@ func (r *Registry) toSave() map[string]*Snapshot {
 	return all
 }
 
-func savedOf(snap *Snapshot) saved {
+func savedOf(snap *Snapshot, signed map[string]string) saved {
 	s := saved{At: time.Now().Add(-snap.Age()), Instances: make([]savedInstance, 0, snap.Len())}
 	for one := range snap.All() {
-		s.Instances = append(s.Instances, savedInstance{one.Revision, one})
+		s.Instances = append(s.Instances, savedInstance{one.Revision, signed[one.ID], one})
 	}
 	return s
 }

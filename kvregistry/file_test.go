@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,8 +19,10 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
 )
 
 // observed has a registry with a snapshot file register and observe two services, and be closed.
@@ -170,12 +173,112 @@ func TestSnapshotFileGivesWay(t *testing.T) {
 	}
 }
 
+// Of a service with signers, the file shows what one of those that are given now has signed, and what
+// it was given by a run with signers goes on to the next file. Seen to fail with a file that does not say
+// who signed.
+func TestSnapshotFileAndSigners(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	path := filepath.Join(t.TempDir(), "snapshots.json")
+	signer := func() (with Option, public string) {
+		pair, err := nkeys.CreateUser()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if public, err = pair.PublicKey(); err != nil {
+			t.Fatal(err)
+		}
+		return SignWith(pair), public
+	}
+	withA, a := signer()
+	withB, b := signer()
+	mustRegister(t, newRegistry(t, s, withA), Service{Name: "web", ID: "a", Address: "h:1"}, Service{Name: "api", ID: "a", Address: "h:1"})
+	mustRegister(t, newRegistry(t, s, withB), Service{Name: "web", ID: "b", Address: "h:1"})
+	mustRegister(t, newRegistry(t, s), Service{Name: "web", ID: "none", Address: "h:1"}, Service{Name: "free", ID: "none", Address: "h:1"})
+	shows := func(opts []Option, service string, want ...string) {
+		t.Helper()
+		var got []string
+		snap, err := away(t, append(opts, SnapshotFile(path))...).Snapshot(service)
+		if err == nil {
+			for one := range snap.All() {
+				got = append(got, one.ID)
+			}
+		} else if !errors.Is(err, ErrUnavailable) {
+			t.Error(err)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: shows %v, %v, want %v", service, got, err, want)
+		}
+	}
+	save := func(opts ...Option) {
+		t.Helper()
+		reg := newRegistry(t, s, append(opts, SnapshotFile(path))...)
+		for _, name := range []string{"web", "api", "free"} {
+			if err := reg.ObserveContext(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := reg.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trusts := func(public ...string) []Option {
+		return []Option{TrustSigners("web", public...), TrustSigners("api", public...)}
+	}
+	save(trusts(a, b)...)
+	shows(trusts(a, b), "web", "a", "b")
+	shows(trusts(b), "web", "b")
+	shows(trusts(b), "api")
+	shows(trusts(b), "free", "none")
+	shows([]Option{TrustSigners(Everything, b)}, "free")
+	shows(nil, "web", "a", "b")
+
+	if err := away(t, append(trusts(a, b), SnapshotFile(path))...).Close(); err != nil { // a run that reads nothing
+		t.Fatal(err)
+	}
+	shows(trusts(a), "web", "a")
+	half := newRegistry(t, s, append(trusts(a, b), SnapshotFile(path))...) // one that reads some
+	if err := half.ObserveContext(t.Context(), "api"); err != nil {
+		t.Fatal(err)
+	}
+	if err := half.Close(); err != nil {
+		t.Fatal(err)
+	}
+	shows(trusts(a), "web", "a")
+	shows(trusts(a), "api", "a")
+
+	save() // without signers nobody looks at who signed
+	shows(nil, "web", "a", "b", "none")
+	shows(trusts(a), "web")
+}
+
+// What a cache knows of who signed goes with the instance. Seen to fail without the end of it.
+func TestCacheForgetsWhoSigned(t *testing.T) {
+	t.Parallel()
+	c, see := smallCache(t)
+	see("a", 1, tenant.Put)
+	s := &sighting{name: "a", id: "1", signer: "U"}
+	c.sign(s)
+	if _, signed := c.signed(c.find("a")); signed["1"] != "U" {
+		t.Errorf("signed by %v", signed)
+	}
+	see("a", 1, tenant.Put) // by nobody
+	if len(c.signers) > 0 {
+		t.Errorf("kept are %v", c.signers)
+	}
+	c.sign(s)
+	see("a", 1, tenant.Purge)
+	if len(c.signers) > 0 {
+		t.Errorf("kept are %v", c.signers)
+	}
+}
+
 // A file that is damaged, too old, of the future or of another format is not used; another tenant's is refused and left alone.
 func TestSnapshotFileThatIsNotUsed(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
 	write := func(change func(*file)) {
-		f := file{fileFormat, DefaultTenant, map[string]saved{"web": {time.Now(), []savedInstance{{7, Service{Name: "web", ID: "a", Address: "a:1", Status: Passing}}}}}}
+		f := file{fileFormat, DefaultTenant, map[string]saved{"web": {time.Now(), []savedInstance{{Revision: 7, Instance: Service{Name: "web", ID: "a", Address: "a:1", Status: Passing}}}}}}
 		change(&f)
 		if err := writeFile(path, f); err != nil {
 			t.Fatal(err)
@@ -251,7 +354,7 @@ func TestSnapshotFileIsWhole(t *testing.T) {
 	path := filepath.Join(dir, "snapshots.json")
 	big := file{fileFormat, DefaultTenant, map[string]saved{}}
 	for _, name := range []string{"a", "b", "c"} {
-		big.Services[name] = saved{time.Now(), []savedInstance{{1, Service{Name: name, ID: name, Address: strings.Repeat("x", 10_000)}}}}
+		big.Services[name] = saved{time.Now(), []savedInstance{{Revision: 1, Instance: Service{Name: name, ID: name, Address: strings.Repeat("x", 10_000)}}}}
 	}
 	if err := writeFile(path, big); err != nil {
 		t.Fatal(err)
@@ -428,7 +531,7 @@ func BenchmarkSnapshotFile(b *testing.B) {
 	for i := range 100 {
 		name, list := fmt.Sprintf("service-%d", i), []savedInstance(nil)
 		for j := range 100 {
-			list = append(list, savedInstance{uint64(j), Service{
+			list = append(list, savedInstance{Revision: uint64(j), Instance: Service{
 				Name: name, ID: rand.Text()[:16], Address: "10.20.30.40:8080", Host: "host.example.com", Metadata: map[string]string{"team": "payments"}, Status: Passing,
 			}})
 		}

@@ -105,7 +105,7 @@ func (r *Registry) sightUpTo(ch watcher.Change, most int) *sighting {
 		return s
 	}
 	if s.err == nil {
-		s.err = believe(trusted, r.bucket.Name(), s)
+		s.signer, s.err = believe(trusted, r.bucket.Name(), s)
 	}
 	if s.err != nil {
 		s.rec = record{} // it judges nobody
@@ -121,32 +121,33 @@ func (o *options) signersOf(name string) []string {
 	return o.trusted[Everything]
 }
 
-// believe says why a registration is not believed, nil where it is. The bytes that were signed are those that the instance was read from.
-func believe(trusted []string, bucket string, s *sighting) error {
+// believe says who signed a registration, or why it is not believed. The bytes that were signed are those that the instance was read from.
+func believe(trusted []string, bucket string, s *sighting) (signer string, err error) {
 	p, err := split(s.Value)
 	if err != nil {
-		return err
+		return "", err
 	}
-	signer, err := document.Text(p.signer)
-	switch {
-	case err != nil || signer == "":
-		return errUnsigned
-	case !slices.Contains(trusted, signer):
-		return errUntrusted
+	signer, err = document.Text(p.signer)
+	if err != nil || signer == "" {
+		return "", errUnsigned
+	}
+	n := slices.Index(trusted, signer)
+	if n < 0 {
+		return "", errUntrusted
 	}
 	public, err := publicKey(signer)
 	if err != nil {
-		return errForged
+		return "", errForged
 	}
 	text, err := document.Text(p.signature)
 	if err != nil {
-		return errForged
+		return "", errForged
 	}
 	signature, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || !ed25519.Verify(public, signed(bucket, s.Key, s.rec.Lease, s.rec.Owner, p.instance), signature) {
-		return errForged
+		return "", errForged
 	}
-	return nil
+	return trusted[n], nil // the one copy of it
 }
 
 // publicKey reads a public nkey: a byte that says what it is for, the Ed25519 key, and a check sum, in base 32.
