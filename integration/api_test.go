@@ -462,27 +462,6 @@ func TestCloseFinishesWhatIsPending(t *testing.T) {
 	}
 }
 
-// A context that has ended is no reason to lose hold of a registration.
-func TestEndedContext(t *testing.T) {
-	t.Parallel()
-	s := natstest.Start(t)
-	r := open(t, s)
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	for range 40 {
-		un, err := r.RegisterContext(ended, kvregistry.Service{Name: "web", Address: "h:1"})
-		if err == nil {
-			continue
-		}
-		if !isErr(err, kvregistry.ErrPending) || un == nil {
-			t.Fatalf("got %v, unregister nil: %v", err, un == nil)
-		}
-		if err := un(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // Registering, changing, taking back and closing may happen at once; the race detector watches.
 func TestManyCallersAtOnce(t *testing.T) {
 	t.Parallel()

@@ -18,9 +18,11 @@ func (r *Registry) Update(s Service) error {
 // the status stays as it is, for checks or [Registry.Drain] may have set it.
 //
 // The error wraps [ErrNotRegistered], [ErrInvalidService], [ErrFenced], [ErrClosed], or [ErrPending] where the
-// server did not answer in time: the change is then written as soon as it can be.
+// server did not answer in time: the change is then written as soon as it can be. If ctx has ended
+// before the call, nothing is done. If it is cancelled before the server has acknowledged the
+// change, the change is taken back, and the error wraps ctx's alone.
 func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
-	if err := r.usable(); err != nil {
+	if err := r.usable(ctx); err != nil {
 		return fmt.Errorf("kvregistry: update: %w", err)
 	}
 	list := r.own.declared(s.Name, s.ID)
@@ -52,7 +54,7 @@ func (r *Registry) SetStatus(name string, status Status) error {
 }
 
 // SetStatusContext sets the status of all of this process's instances of a service, one write each; none where it is the status already. Errors are
-// those of [Registry.UpdateContext].
+// those of [Registry.UpdateContext], and ctx has the same meaning for each of them.
 func (r *Registry) SetStatusContext(ctx context.Context, name string, status Status) error {
 	if !status.valid() {
 		return fmt.Errorf("kvregistry: set status: %w: status %q; use passing, warning, critical or draining", ErrInvalidService, status)
@@ -65,7 +67,7 @@ func (r *Registry) SetStatusContext(ctx context.Context, name string, status Sta
 // between, so that f may look before it changes something. It is f's own to change, but for its ID and Name. f may be called more than once; it must be quick, and
 // must not call the registry.
 //
-// Errors are those of [Registry.UpdateContext].
+// Errors are those of [Registry.UpdateContext], and ctx has the same meaning for each instance.
 func (r *Registry) UpdateFunc(ctx context.Context, name, id string, f func(*Service)) error {
 	if f == nil {
 		return fmt.Errorf("kvregistry: update: %w: the function is nil", ErrInvalidService)
@@ -75,7 +77,7 @@ func (r *Registry) UpdateFunc(ctx context.Context, name, id string, f func(*Serv
 
 // alterAll alters this process's registration of a name and an id, or all of the name.
 func (r *Registry) alterAll(ctx context.Context, name, id string, f func(*Service)) error {
-	if err := r.usable(); err != nil {
+	if err := r.usable(ctx); err != nil {
 		return err
 	}
 	list := r.own.declared(name, id)
@@ -101,7 +103,9 @@ func (r *Registry) alterAll(ctx context.Context, name, id string, f func(*Servic
 func (r *Registry) alter(ctx context.Context, g *registration, change func(Service) (Service, error)) error {
 	ctx, cancel := r.whileOpen(ctx)
 	defer cancel()
-	if err := g.take(ctx); err != nil {
+	if err := g.take(ctx); abandoned(ctx, err) {
+		return r.orClosed(errAbandoned)
+	} else if err != nil {
 		return r.orClosed(cmp.Or(r.own.leave(g, change), err))
 	}
 	defer r.release(g)
@@ -112,6 +116,9 @@ func (r *Registry) alter(ctx context.Context, g *registration, change func(Servi
 	err = persist(ctx, func() error { return r.tryWrite(ctx, g) })
 	if tenant.Permanent(err) {
 		revert()
+	} else if abandoned(ctx, err) {
+		revert() // if it was written all the same, the view shows it, and it is written over
+		err = errAbandoned
 	}
 	return r.outcome(ctx, g, r.orClosed(err))
 }

@@ -67,7 +67,7 @@ func Until(f func(context.Context) error) DrainOption {
 // Drain takes what this process registered out of the calls, in order. It marks its instances draining, by one write each, after which look-ups do not give them any more;
 // waits for the settle time; waits for what [Until] gives; and unregisters them. The registry stays open.
 //
-// It leaves nothing half-done: when ctx ends it skips what is left of the waits and unregisters, within a second more, and what fails keeps nothing else from being done. The error then wraps ctx's, f's, or
+// It leaves nothing half-done: when ctx ends, or if it has ended before, it skips what is left of the waits and unregisters, within a second more, and what fails keeps nothing else from being done. The error then wraps ctx's, f's, or
 // what kept a write from being made. Where it wraps [ErrPending], NATS did not answer in time: callers may not know, or the instance that it names goes when NATS answers, or when the lease has run out. While NATS
 // is away the mark is waited for for 5 s, and Drain goes on without.
 //
@@ -93,7 +93,7 @@ func (r *Registry) Drain(ctx context.Context, opts ...DrainOption) error {
 
 // drained are the registrations to drain, and why there are none where there should be.
 func (r *Registry) drained(d *draining) ([]*registration, error) {
-	if err := r.usable(); err != nil {
+	if err := r.usable(context.Background()); err != nil {
 		return nil, err
 	}
 	list := r.own.those(func(g *registration) bool { return g.declared() && d.takes(g) })
@@ -109,6 +109,9 @@ func (d *draining) takes(g *registration) bool {
 
 // mark marks registrations draining.
 func (r *Registry) mark(ctx context.Context, list []*registration) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("not marked: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
 	return each(list, func(g *registration) error {

@@ -45,7 +45,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 //
 // It does not wait: where the service could not be read yet, events come when it can be.
 func (r *Registry) Watch(ctx context.Context, name string) (<-chan Event, error) {
-	if err := r.Observe(name); err != nil {
+	if err := r.observeFor(ctx, name); err != nil {
 		return nil, err
 	}
 	out := make(chan Event)

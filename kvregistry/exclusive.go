@@ -43,12 +43,13 @@ var (
 // What knows that it is over can't stop what a process does while it is frozen, or sent before: give [Hold.Token] to what is written to, and have that refuse a token lower
 // than the highest it has seen.
 //
+// If ctx has ended before the call, nothing is done; if it ends while this waits, the place is given up.
 // While NATS is away, it waits for it. A place is lost with the lease; the wait then goes on at the end of the line. Each call takes a place of its own, also in one process. The error wraps ctx's,
 // or [ErrInvalidName], [ErrClosed], [ErrConnectionClosed], [ErrPermission] or [ErrStorageFull].
 func (r *Registry) Exclusive(ctx context.Context, name string) (*Hold, error) {
 	filter, err := tenant.LockFilter(name)
 	if err == nil {
-		err = r.usable()
+		err = r.usable(ctx)
 	}
 	if err == nil {
 		err = r.awaitReady(ctx)

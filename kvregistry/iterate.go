@@ -10,7 +10,7 @@ import (
 // [ErrInvalidService] or [ErrClosed]. Each loop over it begins with what is there.
 func (r *Registry) Events(ctx context.Context, name string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		if err := r.Observe(name); err != nil {
+		if err := r.observeFor(ctx, name); err != nil {
 			yield(Event{}, err)
 			return
 		}
@@ -38,7 +38,7 @@ func (r *Registry) Snapshots(ctx context.Context, name string) iter.Seq2[*Snapsh
 			yield(nil, fmt.Errorf("kvregistry: %w", err))
 			return
 		}
-		if err := r.Observe(name); err != nil {
+		if err := r.observeFor(ctx, name); err != nil {
 			yield(nil, err)
 			return
 		}

@@ -31,7 +31,7 @@ const knockTime = time.Second
 
 // awaitListening waits until something listens at the instance's address, where that was asked for.
 func (r *Registry) awaitListening(ctx context.Context, s Service) error {
-	if !r.opt.listening || r.usable() != nil || s.Address == "" && s.URL == "" {
+	if !r.opt.listening || r.usable(ctx) != nil || s.Address == "" && s.URL == "" {
 		return nil // the rest is for who registers to say
 	}
 	network, address, err := s.endpoint()

@@ -16,7 +16,8 @@ import (
 // warning ones.
 //
 // The first look-up of a service starts its watch and waits, until ctx ends or for [Timeout] where it has no
-// deadline, for a first consistent snapshot. After that it is a read of memory. The error wraps
+// deadline, for a first consistent snapshot; if ctx has ended before the call, it starts no watch.
+// After that it is a read of memory, whatever ctx says. The error wraps
 // [ErrNotFound] where there is no instance, [ErrUnavailable] where that is not known, [ErrStale] where what is known is
 // older than [MaxStale], [ErrInvalidService] or [ErrClosed].
 func (r *Registry) GetServices(ctx context.Context, name string, filters ...Filter) ([]Service, error) {
@@ -173,6 +174,9 @@ func (r *Registry) firstLook(ctx context.Context, name string) (*service, *Snaps
 			return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, errMore)
 		}
 		return svc, svc.snap.Load(), nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, err)
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc

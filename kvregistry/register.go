@@ -33,18 +33,21 @@ func (r *Registry) Register(s Service) (unregister func() error, err error) {
 // not answer in time: the registration stands, and is written as soon as it can be, unless unregister, which
 // is not nil then, is called. To register the same Service once more, also without an ID, is to wait for it
 // once more.
+//
+// If ctx has ended before the call, nothing is done. If it is cancelled before the server has
+// acknowledged the registration, the registration is taken back, and the error wraps ctx's alone.
 func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister func() error, err error) {
 	ctx, cancel := r.whileOpen(ctx)
 	defer cancel()
 	if err := r.awaitListening(ctx, s); err != nil {
 		return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 	}
-	g, err := r.registrationOf(s)
+	g, err := r.registrationOf(ctx, s)
 	if err == nil {
 		err = r.declare(g)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("kvregistry: register: %w", err)
+		return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 	}
 	unregister = func() error {
 		return bounded(func(ctx context.Context) error { return wrap("unregister", r.end(ctx, g)) })
@@ -71,6 +74,8 @@ func (g *registration) wrap(err error) error {
 // Where one of them is invalid, or does not listen though [Listening] asks for it, nothing is registered, and the error wraps [ErrInvalidService] or
 // [ErrNotListening]. Otherwise the error joins those of the ones that were not
 // registered, or are [ErrPending]; the others are. unregister takes back all that are, and is nil where nothing was registered.
+// If ctx has ended before the call, nothing is done; if it is cancelled before the server has
+// acknowledged all of them, all are taken back.
 func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregister func() error, err error) {
 	ctx, cancel := r.whileOpen(ctx)
 	defer cancel()
@@ -81,11 +86,11 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 	}
 	list := make([]*registration, len(services))
 	for i, s := range services {
-		if list[i], err = r.registrationOf(s); err != nil {
+		if list[i], err = r.registrationOf(ctx, s); err != nil {
 			for _, g := range list[:i] {
 				r.own.answered(g, err)
 			}
-			return nil, fmt.Errorf("kvregistry: register: %w", err)
+			return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 		}
 	}
 	names := make([]string, len(list))
@@ -95,7 +100,7 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 	r.cache.track(names...)
 	for _, g := range list {
 		if err := r.declare(g); err != nil {
-			return nil, fmt.Errorf("kvregistry: register: %w", err)
+			return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 		}
 	}
 	refused := r.firstTogether(ctx, list)
@@ -105,13 +110,20 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 		}
 		return r.orClosed(r.first(ctx, g))
 	})
+	cancelled := slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) })
 	left := list[:0]
 	for i, g := range list {
 		r.own.answered(g, errs[i])
-		if errs[i] == nil || errors.Is(errs[i], ErrPending) {
+		switch {
+		case cancelled && errs[i] == nil:
+			_, _ = r.own.ending(g)
+		case errs[i] == nil || errors.Is(errs[i], ErrPending):
 			left = append(left, g)
 		}
 		errs[i] = g.wrap(errs[i])
+	}
+	if cancelled {
+		r.own.wakeUp() // what is taken back is removed
 	}
 	if len(left) > 0 {
 		unregister = func() error {
@@ -136,8 +148,8 @@ func wrap(what string, err error) error {
 }
 
 // registrationOf makes a registration of a service that is valid, or finds the one of the same content that is pending.
-func (r *Registry) registrationOf(s Service) (*registration, error) {
-	if err := r.usable(); err != nil {
+func (r *Registry) registrationOf(ctx context.Context, s Service) (*registration, error) {
+	if err := r.usable(ctx); err != nil {
 		return nil, err
 	}
 	s = s.Clone()
@@ -180,13 +192,17 @@ func (r *Registry) declare(g *registration) error {
 	return nil
 }
 
-// usable returns an error where nothing can be written any more.
-func (r *Registry) usable() error {
+// usable returns an error if nothing can be written any more, or ctx ended before the call that it
+// is for: such a call does nothing.
+func (r *Registry) usable(ctx context.Context) error {
 	if r.closed.Load() {
 		return ErrClosed
 	}
 	if r.opt.nc.IsClosed() {
 		return fmt.Errorf("%w: connect again and make a new registry", ErrConnectionClosed)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w before the call: nothing was done", err)
 	}
 	return nil
 }
@@ -258,13 +274,17 @@ func (r *Registry) release(g *registration) {
 
 // first writes a new registration, until it is acknowledged or ctx ends.
 func (r *Registry) first(ctx context.Context, g *registration) error {
-	if err := g.take(ctx); err != nil {
-		return err
+	err := g.take(ctx)
+	if err == nil {
+		defer r.release(g)
+		err = persist(ctx, func() error { return r.tryWrite(ctx, g) })
+		if tenant.Permanent(err) {
+			r.own.withdraw(g, err)
+		}
 	}
-	defer r.release(g)
-	err := persist(ctx, func() error { return r.tryWrite(ctx, g) })
-	if tenant.Permanent(err) {
-		r.own.withdraw(g, err)
+	if abandoned(ctx, err) {
+		_, _ = r.own.ending(g) // whoever has the turn next removes what was sent
+		err = errAbandoned
 	}
 	return r.outcome(ctx, g, err)
 }
@@ -296,6 +316,14 @@ func (r *Registry) firstTogether(ctx context.Context, list []*registration) map[
 	}
 	return refused
 }
+
+// abandoned reports whether a change is not acknowledged because ctx was cancelled: its caller does
+// not want it any more. If its time ended instead, the change is pending.
+func abandoned(ctx context.Context, err error) bool {
+	return errors.Is(err, ErrPending) && errors.Is(ctx.Err(), context.Canceled)
+}
+
+var errAbandoned = fmt.Errorf("%w before NATS acknowledged it: it is taken back", context.Canceled)
 
 // persist tries until it is done, or can't be done, or ctx ends.
 func persist(ctx context.Context, try func() error) error {
@@ -397,9 +425,10 @@ func (r *Registry) Unregister(name string) error {
 
 // UnregisterContext takes back all of this process's instances of a service, and returns when the server has
 // acknowledged it. The error wraps [ErrNotRegistered] where there are none, [ErrClosed], or [ErrPending] where
-// the server did not answer in time: they are then deleted as soon as it can be done.
+// the server did not answer in time: they are then deleted as soon as it can be done. So are they
+// if ctx is cancelled meanwhile. If it has ended before the call, nothing is done.
 func (r *Registry) UnregisterContext(ctx context.Context, name string) error {
-	if err := r.usable(); err != nil {
+	if err := r.usable(ctx); err != nil {
 		return fmt.Errorf("kvregistry: unregister: %w", err)
 	}
 	r.own.forgive(name)

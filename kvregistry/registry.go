@@ -61,7 +61,12 @@ type Registry struct {
 // connection is not up yet, or is being made again, New returns at once, and all this is done as soon as
 // it is; calls wait for it. So it is where the server does not answer until ctx ends, or for 10 s where it has no deadline, and a
 // [SnapshotFile] has something to answer with meanwhile.
+//
+// If ctx has ended before the call, the error wraps ctx's.
 func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("kvregistry: new: %w", err)
+	}
 	o, err := newOptions(opts)
 	if err != nil {
 		return nil, err
@@ -351,6 +356,12 @@ func (r *Registry) Logger() *slog.Logger { return r.opt.logger }
 // not wait itself. With [Everything] it watches all services of the tenant. The error wraps
 // [ErrInvalidService] or [ErrClosed].
 func (r *Registry) Observe(name string) error {
+	return r.observeFor(context.Background(), name)
+}
+
+// observeFor is Observe for a call with a context: if that has ended before the call, it starts no
+// watch.
+func (r *Registry) observeFor(ctx context.Context, name string) error {
 	if r.closed.Load() {
 		return fmt.Errorf("kvregistry: %w", ErrClosed)
 	}
@@ -359,8 +370,10 @@ func (r *Registry) Observe(name string) error {
 			return fmt.Errorf("kvregistry: %w", err)
 		}
 	}
-	r.need(name)
-	r.observe(name)
+	if ctx.Err() == nil {
+		r.need(name)
+		r.observe(name)
+	}
 	return nil
 }
 
@@ -392,10 +405,14 @@ func (r *Registry) checked() bool {
 	return r.ready
 }
 
-// ObserveContext is [Registry.Observe], and waits for the first snapshot until ctx ends.
+// ObserveContext is [Registry.Observe], and waits for the first snapshot until ctx ends. If ctx has
+// ended before the call, it starts no watch.
 func (r *Registry) ObserveContext(ctx context.Context, name string) error {
-	if err := r.Observe(name); err != nil {
+	if err := r.observeFor(ctx, name); err != nil {
 		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, err)
 	}
 	filter := tenant.AllServices
 	if svc := r.cache.find(name); name != Everything && svc != nil {

@@ -357,7 +357,7 @@ func (r *Registry) reconcileOnce() error {
 
 // startLease takes a lease where a registration is let in that needs one. Its grant wakes reconcile.
 func (r *Registry) startLease() (err error) {
-	for _, g := range r.own.open() {
+	for _, g := range r.own.those((*registration).declared) {
 		if err = r.admitLease(r.ctx, g); err == nil {
 			r.keeper.Start()
 			break
