@@ -14,7 +14,7 @@ import (
 )
 
 // Hold is a name that this process holds, and no other, from when [Registry.Exclusive] returned it until Done closes. Its methods may be called by any
-// number of goroutines.
+// number of goroutines. A bucket that is deleted meanwhile is an exception: see [Registry.Exclusive].
 type Hold struct {
 	r      *Registry
 	name   string
@@ -39,6 +39,9 @@ var (
 // A hold lives by the process's lease, like a registration: when the process dies, the next one has it within a TTL and a second. It ends when this process can't be sure of its lease any more:
 // with no heartbeat acknowledged for seven eighths of a TTL, while the server still keeps the lease and with it the others away. It is not taken again
 // by itself: call Exclusive again.
+//
+// If the tenant's bucket is deleted, a process that starts after that may hold the name at once, and a holder that is cut off does not know of it for up to
+// seven eighths of its TTL. End the holders before you delete the bucket of a tenant.
 //
 // What knows that it is over can't stop what a process does while it is frozen, or sent before: give [Hold.Token] to what is written to, and have that refuse a token lower
 // than the highest it has seen.
