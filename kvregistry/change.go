@@ -38,13 +38,15 @@ func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
 	if err := r.complete(&s); err != nil {
 		return fmt.Errorf("kvregistry: update: %w", err)
 	}
-	return wrap("update", r.alter(ctx, list[0], func(was Service) (Service, error) {
+	err := r.alter(ctx, list[0], func(was Service) (Service, error) {
 		next := s
 		if keep {
 			next.Status = was.Status
 		}
 		return next, nil
-	}))
+	})
+	r.tellNews(list...)
+	return wrap("update", err)
 }
 
 // SetStatus sets the status of all of this process's instances of a service, within 5 s. See
@@ -88,7 +90,7 @@ func (r *Registry) alterAll(ctx context.Context, name, id string, f func(*Servic
 	default:
 		return fmt.Errorf("service %q: %w", name, r.orClosed(ErrNotRegistered))
 	}
-	return each(list, func(g *registration) error {
+	err := each(list, func(g *registration) error {
 		return r.alter(ctx, g, func(s Service) (Service, error) {
 			s = s.Clone()
 			f(&s)
@@ -96,6 +98,8 @@ func (r *Registry) alterAll(ctx context.Context, name, id string, f func(*Servic
 			return s, r.complete(&s)
 		})
 	})
+	r.tellNews(list...)
+	return err
 }
 
 // alter changes what a registration declares and writes it. One change at a time is under way, so that one that is refused is taken

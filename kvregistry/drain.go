@@ -114,6 +114,7 @@ func (r *Registry) mark(ctx context.Context, list []*registration) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
+	defer r.tellNews(list...)
 	return each(list, func(g *registration) error {
 		return g.left("mark", r.alter(ctx, g, func(s Service) (Service, error) {
 			s.Status = Draining
@@ -162,6 +163,7 @@ func (r *Registry) endAfter(ctx context.Context, list []*registration) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), left)
 	defer cancel()
+	defer r.tellNews(list...)
 	return each(list, func(g *registration) error { return g.left("unregister", r.end(ctx, g)) })
 }
 

@@ -117,6 +117,7 @@ func (r *Registry) standInLine(ctx context.Context, name, filter string) (*Hold,
 	if err == nil {
 		h = &Hold{r: r, name: name, ticket: t, token: r.lines.hold(t), done: make(chan struct{})}
 	}
+	defer func() { r.tellTurn(t, h, err) }()
 	started := r.goUnlessClosed(&r.wg, func() { // ends with r.ctx; Close waits
 		if h != nil {
 			h.keep()
@@ -189,6 +190,10 @@ func (r *Registry) awaitTurn(ctx context.Context, t *ticket) error {
 		case t.lease.Err() != nil: // it may be refused long before it is uncertain
 			return errGone
 		}
+		if s.place > 0 && s.ahead > 0 && !t.waits {
+			t.waits = true
+			r.journal.say("kvregistry: waits for a name", 1, "name", plain(t.name), "ahead", s.ahead)
+		}
 		var again <-chan time.Time
 		if s.place > 0 && s.ahead == 0 {
 			now := time.Now()
@@ -259,15 +264,33 @@ func (h *Hold) check() (until time.Time) {
 // end is the end of the hold, unless it is over already.
 func (h *Hold) end(why error) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.err != nil {
-		return
+	over := h.err != nil
+	if !over {
+		h.err = fmt.Errorf("kvregistry: %.40q is %w: %w", h.name, ErrNotHeld, why)
+		close(h.done)
+		h.r.lines.giveUp(h.ticket)
 	}
-	h.err = fmt.Errorf("kvregistry: %.40q is %w: %w", h.name, ErrNotHeld, why)
-	close(h.done)
-	h.r.lines.giveUp(h.ticket)
-	if why != errReleased && why != ErrClosed {
-		h.r.opt.logger.Warn("kvregistry: what was held exclusively is lost", "name", plain(h.name), "cause", why)
+	h.mu.Unlock()
+	switch {
+	case over:
+	case why == errReleased:
+		h.r.journal.say("kvregistry: released a name", 1, "name", plain(h.name))
+	case why == ErrClosed:
+		h.r.journal.sayLater("kvregistry: released a name", 1, "name", plain(h.name))
+	default:
+		h.r.goUnlessClosed(&h.r.calls, func() {
+			h.r.opt.logger.Warn("kvregistry: what was held exclusively is lost", "name", plain(h.name), "cause", why)
+		})
+	}
+}
+
+// tellTurn logs what a wait for a name came to.
+func (r *Registry) tellTurn(t *ticket, h *Hold, err error) {
+	switch {
+	case h != nil:
+		r.journal.say("kvregistry: holds a name", 1, "name", plain(h.name), "token", h.token)
+	case t.waits && err != nil:
+		r.journal.say("kvregistry: waits no more for a name", 1, "name", plain(t.name), "cause", plain(err.Error()))
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -201,6 +203,35 @@ func (r *Registry) disconnected() error {
 		err = fmt.Errorf("%w: %w", err, last)
 	}
 	return err
+}
+
+// tellNATS logs that NATS is away, and that it is back.
+func (r *Registry) tellNATS() {
+	nc := r.opt.nc
+	status := nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.CLOSED)
+	defer nc.RemoveStatusListener(status)
+	var since time.Time // it is away; zero while it is not
+	for lost := false; ; {
+		away := r.disconnected()
+		if nc.IsClosed() {
+			r.journal.say("kvregistry: the connection to NATS was closed, this registry does nothing any more", 1)
+			return
+		}
+		if since.IsZero() && (lost || away != nil) {
+			since = time.Now()
+			r.journal.say("kvregistry: NATS is away", 1, "cause", plain(errorText(cmp.Or(away, nc.LastError()))))
+		}
+		if away == nil && !since.IsZero() {
+			r.journal.say("kvregistry: NATS is back", 1, "away", time.Since(since).Round(time.Millisecond))
+			since = time.Time{}
+		}
+		select {
+		case now := <-status:
+			lost = now == nats.RECONNECTING // it may be back by now
+		case <-r.closing.Done():
+			return
+		}
+	}
 }
 
 // fault is why the bucket was not checked, or why the view has no session.

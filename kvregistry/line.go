@@ -19,6 +19,7 @@ type ticket struct {
 	name  string // that it is for; of none that is known where it is to be removed only
 	key   string
 	lease *lease.Lease  // nil where it is not known
+	waits bool          // the log says that it waits; its caller's
 	once  bool          // its first write was acknowledged, so that no other is under way; its caller's, until it quits
 	moved chan struct{} // it was seen, may be the first now, or is over; holds one
 	left  chan struct{} // closed when nothing more is to be done about its key

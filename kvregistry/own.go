@@ -43,6 +43,10 @@ type registration struct {
 	dated  bool   // since is known
 	since  uint64 // a revision that the bucket had before the first write was sent
 	unsure bool   // a write was sent that was neither acknowledged nor refused
+
+	// What the log last told of it: see news.
+	said      Status // empty while it is not told to be registered
+	saidLease string
 }
 
 // owner holds what this process declared, and compares it with what the view sees.

@@ -50,10 +50,11 @@ func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister f
 		return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 	}
 	unregister = func() error {
-		return bounded(func(ctx context.Context) error { return wrap("unregister", r.end(ctx, g)) })
+		return bounded(func(ctx context.Context) error { return r.endThese(ctx, []*registration{g}) })
 	}
 	err = r.orClosed(r.first(ctx, g))
 	r.own.answered(g, err)
+	r.tellNews(g)
 	if err != nil && !errors.Is(err, ErrPending) {
 		unregister = nil
 	}
@@ -111,6 +112,7 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 		return r.orClosed(r.first(ctx, g))
 	})
 	cancelled := slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) })
+	r.tellNews(list...)
 	left := list[:0]
 	for i, g := range list {
 		r.own.answered(g, errs[i])
@@ -441,7 +443,9 @@ func (r *Registry) UnregisterContext(ctx context.Context, name string) error {
 
 // endThese takes registrations back.
 func (r *Registry) endThese(ctx context.Context, list []*registration) error {
-	return wrap("unregister", each(list, func(g *registration) error { return r.end(ctx, g) }))
+	err := each(list, func(g *registration) error { return r.end(ctx, g) })
+	r.tellNews(list...)
+	return wrap("unregister", err)
 }
 
 // end takes a registration back.
@@ -458,12 +462,15 @@ func (r *Registry) end(ctx context.Context, g *registration) error {
 
 // endAll takes everything back.
 func (r *Registry) endAll(ctx context.Context) error {
-	return each(r.own.open(), func(g *registration) error {
+	list := r.own.open()
+	err := each(list, func(g *registration) error {
 		if err := r.end(ctx, g); err != nil && !errors.Is(err, ErrFenced) {
 			return err
 		}
 		return nil
 	})
+	r.tellNewsLater(list)
+	return err
 }
 
 // RegisteredServices are the instances that this process has registered, ordered by name and id.

@@ -1,6 +1,7 @@
 package kvregistry
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -20,21 +21,24 @@ import (
 // Registry registers and finds the services of one tenant. All of its methods may be called by any number
 // of goroutines.
 type Registry struct {
-	opt    options
-	id     string // this registry's, in the records that it writes
-	bucket *tenant.Bucket
-	keeper *lease.Keeper
-	reaper *lease.Reaper // takes no slot where others are to reap
-	view   *watcher.View
-	cache  *cache
-	own    *owner
-	file   *files // of snapshots; nil where none is kept
-	lines  *lines
-	events *queue        // of OnEvent; nil where it was not asked for
-	crowd  chan struct{} // has a token for each single write that is under way
+	opt     options
+	id      string // this registry's, in the records that it writes
+	bucket  *tenant.Bucket
+	keeper  *lease.Keeper
+	reaper  *lease.Reaper // takes no slot where others are to reap
+	view    *watcher.View
+	cache   *cache
+	own     *owner
+	file    *files // of snapshots; nil where none is kept
+	lines   *lines
+	journal *journal
+	events  *queue        // of OnEvent; nil where it was not asked for
+	crowd   chan struct{} // has a token for each single write that is under way
 
 	ctx    context.Context // ends with Close, when everything is taken back
 	cancel context.CancelFunc
+
+	refusing bool // the log says that a registration is refused; reconcile's own
 
 	closed  atomic.Bool
 	closing context.Context // ends when closed is set: see whileOpen
@@ -125,6 +129,7 @@ func build(o options) (*Registry, error) {
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.closing, r.shut = context.WithCancel(r.ctx)
 	r.ended = make(chan struct{})
+	r.journal = r.newJournal()
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
 		TTL: o.ttl, Value: leaseValue(r.id, o.ttl), Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: o.logger,
 	})
@@ -135,7 +140,8 @@ func build(o options) (*Registry, error) {
 		TTL: o.ttl, Owner: r.id, LeaseOf: lifeOf, Steady: r.keeper.Steady, Check: o.checkTime(), StandBy: o.standBy, Logger: o.logger,
 	})
 	watch := func(cfg watcher.Config) *watcher.View {
-		cfg.Missing, cfg.Check, cfg.Logger = b.Ensure, o.checkTime(), o.logger
+		cfg.Missing, cfg.Check = b.Ensure, o.checkTime()
+		cfg.Logger = cmp.Or(cfg.Logger, o.logger)
 		cfg.Heartbeat, cfg.Patience = o.heartbeat(), o.ttl
 		return watcher.New(b, cfg)
 	}
@@ -144,8 +150,11 @@ func build(o options) (*Registry, error) {
 	})
 	r.cache.view = r.view
 	r.cache.spawn = func(f func()) { r.goUnlessClosed(&r.calls, f) }
-	r.lines.view = watch(watcher.Config{Apply: r.applyLines, Read: readTicket, MaxValue: longestTicket})
-	r.goUnlessClosed(&r.wg, r.reconcile) // ends with r.ctx; Close waits
+	r.lines.view = watch(watcher.Config{
+		Apply: r.applyLines, Read: readTicket, MaxValue: longestTicket, Logger: o.logger.With("of", "exclusive names"),
+	})
+	r.goUnlessClosed(&r.wg, r.reconcile)   // ends with r.ctx; Close waits
+	r.goUnlessClosed(&r.calls, r.tellNATS) // ends with r.closing; Close waits for a moment
 	if r.file != nil {
 		r.goUnlessClosed(&r.wg, r.keepFile) // likewise
 	}
@@ -190,9 +199,13 @@ func (r *Registry) goUnlessClosed(wg *sync.WaitGroup, f func()) bool {
 // provision checks the server and the bucket, finds out who was dead before, and starts what watches and
 // reaps. It tries again until ctx ends; with once, a fault that stays is the end of it.
 func (r *Registry) provision(ctx context.Context, once bool) error {
+	told := false // that it is refused
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := r.prepare(ctx)
 		if err == nil {
+			if told {
+				r.journal.sayLater("kvregistry: the bucket can be used now", 1)
+			}
 			for _, advice := range r.bucket.Advice() {
 				r.opt.logger.Warn("kvregistry: the server or the bucket should be changed", "advice", advice)
 			}
@@ -201,6 +214,12 @@ func (r *Registry) provision(ctx context.Context, once bool) error {
 		r.setState(false, err)
 		if once && tenant.Permanent(err) {
 			return err
+		}
+		if !once && !told && refuses(err) {
+			told = true
+			r.goUnlessClosed(&r.calls, func() {
+				r.opt.logger.Warn("kvregistry: the bucket can't be used, trying again", "cause", plain(err.Error()))
+			})
 		}
 		select {
 		case <-ctx.Done():
@@ -472,6 +491,9 @@ func (r *Registry) CloseContext(ctx context.Context) error {
 func (r *Registry) Leave(ctx context.Context) error {
 	return r.finish(ctx, func() error {
 		err := r.lines.close(ctx)
+		if r.own.any() {
+			r.journal.sayLater("kvregistry: left, what is registered stays until its lease ends", 1)
+		}
 		_ = r.keeper.Close(ctx, false) // it revokes nothing, so nothing can fail
 		r.stop()
 		return wrap("leave", err)

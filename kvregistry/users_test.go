@@ -48,7 +48,7 @@ func (u users) configure(t testing.TB) func(*server.Options) {
 
 // options are those by which a user connects.
 func (u users) options(name string) []nats.Option {
-	return []nats.Option{nats.UserInfo(name, "p"), nats.CustomInboxPrefix(u[name].Inbox)}
+	return []nats.Option{nats.UserInfo(name, "p"), nats.CustomInboxPrefix(u[name].Inbox), nats.RetryOnFailedConnect(true)}
 }
 
 // makeBucket makes the tenant's bucket, as an admin does.

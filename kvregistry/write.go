@@ -352,7 +352,30 @@ func (r *Registry) reconcileOnce() error {
 			r.view.WatchSoon(g.key)
 		}
 	}
-	return each(write, func(g *registration) error { return r.reconcileOne(g, id) })
+	errs := all(write, func(g *registration) error { return r.reconcileOne(g, id) })
+	r.tellNewsLater(write)
+	r.tellRefused(write, errs)
+	return errors.Join(errs...)
+}
+
+// tellRefused logs that the server refuses what is written in the background: once, until a round
+// of writes is not refused.
+func (r *Registry) tellRefused(list []*registration, errs []error) {
+	var refused []*registration
+	var why error
+	for i, err := range errs {
+		if refuses(err) {
+			refused, why = append(refused, list[i]), err
+		}
+	}
+	was := r.refusing
+	if r.refusing = why != nil; !r.refusing || was {
+		return
+	}
+	args := append(subject(refused), "cause", plain(why.Error()))
+	r.goUnlessClosed(&r.calls, func() {
+		r.opt.logger.Warn("kvregistry: the server refuses what this process registers, asking again", args...)
+	})
 }
 
 // startLease takes a lease where a registration is let in that needs one. Its grant wakes reconcile.

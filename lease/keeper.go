@@ -287,6 +287,7 @@ func (k *Keeper) run() {
 	up, stop := k.bucket.Reconnected()
 	defer stop()
 	k.moved = time.Now()
+	told := false // that none can be had
 	for wait := time.Duration(0); k.ctx.Err() == nil; {
 		l, err := k.grant(up)
 		if err != nil {
@@ -299,6 +300,10 @@ func (k *Keeper) run() {
 				k.granted = make(chan struct{})
 			}
 			k.mu.Unlock()
+			if tenant.Permanent(err) && !told {
+				told = true
+				k.cfg.Logger.Warn("kvregistry: no lease can be had, trying again", "cause", err)
+			}
 			wait = longer(wait, retryTime(k.cfg.TTL))
 			if errors.Is(err, tenant.ErrPermission) {
 				wait = tenant.RefusedTime
@@ -306,7 +311,7 @@ func (k *Keeper) run() {
 			k.rest(jitter(wait), up)
 			continue
 		}
-		wait = 0
+		wait, told = 0, false
 		k.cfg.Granted(l)
 		if err := k.keep(l); err != nil {
 			k.end(l, err)

@@ -111,6 +111,7 @@ type View struct {
 	advance  chan struct{}     // closed and made anew when applied grows, or failure is another
 	strayed  bool              // the log says that the mirror is of a bucket that is no more
 	failure  error             // why there is no session; nil while there is one
+	told     bool              // the log says that there is none
 	leftover []string          // consumers that could not be deleted while the connection was down
 
 	keys   sync.Mutex        // guards revs and origin; held while Apply runs
@@ -414,12 +415,14 @@ func (v *View) distrust() {
 // report logs the first failure after a good session, and keeps it for who waits.
 func (v *View) report(err error) {
 	v.mu.Lock()
-	first := v.failure == nil
+	down := errors.Is(err, errDown) || errors.Is(err, errRenewed) || !v.bucket.Conn().IsConnected()
+	first := !v.told && !down // of the connection its owner knows, and says so
+	v.told = v.told || first
 	v.failure = err
 	v.wake() // whoever waits may do so in vain
 	v.mu.Unlock()
 	if first {
-		v.cfg.Logger.Info("kvregistry: view is made anew", "cause", err)
+		v.cfg.Logger.Info("kvregistry: look-ups answer from memory, the bucket is being read again", "cause", err)
 	}
 }
 
@@ -793,9 +796,10 @@ func (v *View) log(level slog.Level, line string) {
 func (v *View) advanced() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.failure != nil {
-		v.log(slog.LevelInfo, "kvregistry: view is current again")
+	if v.told {
+		v.log(slog.LevelInfo, "kvregistry: look-ups are current again")
 	}
+	v.told = false
 	v.failure, v.doubted = nil, false
 	v.applied = maps.Clone(v.shown)
 	v.wake()
