@@ -252,16 +252,13 @@ func TestRoomOfASilentServer(t *testing.T) {
 func TestBucketThatRefusesLargeValues(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Start(t).Connect()
-	must(t, tenant.Provision(t.Context(), nc, "acme", tenant.Config{}))
-	js, err := jetstream.New(nc)
-	must(t, err)
-	stream, err := js.Stream(t.Context(), "KV_registry_acme")
-	must(t, err)
-	cfg := stream.CachedInfo().Config
-	cfg.MaxMsgSize = kvregistry.DefaultMaxRecord + 1<<10
-	_, err = js.UpdateStream(t.Context(), cfg)
-	must(t, err)
-	if _, err := bucket(t, nc, "acme").Put(t.Context(), "svc.web.x", make([]byte, cfg.MaxMsgSize+1)); err == nil {
+	const longest = kvregistry.DefaultMaxRecord + 1<<10
+	must(t, tenant.Provision(t.Context(), nc, "acme", tenant.Config{MaxValue: longest}))
+	if err := tenant.Provision(t.Context(), nc, "acme", tenant.Config{MaxValue: longest + 1}); !isErr(err, tenant.ErrBucketMismatch) {
+		t.Errorf("another limit: %v", err)
+	}
+	var err error
+	if _, err := bucket(t, nc, "acme").Put(t.Context(), "svc.web.x", make([]byte, longest+1)); err == nil {
 		t.Error("the server took a value that is too long")
 	}
 	r := openOn(t, nc, kvregistry.Tenant("acme"), kvregistry.OnLeaseLost(func(err error) { t.Error(err) }))

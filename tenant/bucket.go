@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type Config struct {
 	Replicas int   // 1, 3 or 5; 0 is 1 on a single server and 3 in a cluster, and takes an existing bucket as it is
 	MaxBytes int64 // the bucket's largest size in bytes; 0 is without limit, and takes an existing bucket as it is
 	MaxKeys  int64 // its largest number of keys: registrations, leases, and those that ended in the last 10 minutes; 0 likewise
+	MaxValue int64 // the longest value that the server takes, in bytes with its headers; 0 likewise
 
 	ForceReconnect bool // a connection that does not answer is made again: see [Bucket.Revive]
 }
@@ -49,6 +51,9 @@ func (c Config) validate() error {
 	}
 	if c.MaxBytes < 0 || c.MaxBytes > largest {
 		return fmt.Errorf("tenant: %w: %d bytes; use 0 for no limit, or up to 1<<60", ErrInvalidConfig, c.MaxBytes)
+	}
+	if c.MaxValue < 0 || c.MaxValue > math.MaxInt32 {
+		return fmt.Errorf("tenant: %w: values of %d bytes; use 0 for no limit, or up to 1<<31-1", ErrInvalidConfig, c.MaxValue)
 	}
 	if c.MaxKeys < 0 || c.MaxKeys > largest {
 		return fmt.Errorf("tenant: %w: %d keys; use 0 for no limit, or up to 1<<60", ErrInvalidConfig, c.MaxKeys)
@@ -204,7 +209,7 @@ func (b *Bucket) create(ctx context.Context) (jetstream.Stream, error) {
 		Subjects:               []string{b.Subject(">")},
 		MaxMsgsPerSubject:      1,
 		MaxBytes:               cmp.Or(b.cfg.MaxBytes, -1),
-		MaxMsgSize:             -1,
+		MaxMsgSize:             cmp.Or(int32(b.cfg.MaxValue), -1),
 		MaxConsumers:           maxConsumers,
 		Storage:                jetstream.FileStorage,
 		Discard:                jetstream.DiscardNew,
@@ -274,6 +279,7 @@ func (c Config) check(name string, have jetstream.StreamConfig) error {
 	want(!have.Sealed, "sealed", have.Sealed, false)
 	want(c.Replicas == 0 || c.Replicas == have.Replicas, "replicas", have.Replicas, c.Replicas)
 	want(c.MaxKeys == 0 || c.MaxKeys == keysOf(have), "max keys", keysOf(have), c.MaxKeys)
+	want(c.MaxValue == 0 || c.MaxValue == int64(have.MaxMsgSize), "largest value", have.MaxMsgSize, c.MaxValue)
 	want(c.MaxBytes == 0 || c.MaxBytes == have.MaxBytes, "max bytes", have.MaxBytes, c.MaxBytes)
 	if wrong == nil {
 		return nil

@@ -162,6 +162,7 @@ func tenantCreate(args []string, std streams) error {
 	fs.IntVar(&cfg.Replicas, "replicas", 0, "how `many` servers keep the bucket: 1, 3 or 5; 0 is 1 on a single server and 3 in a cluster")
 	fs.Int64Var(&cfg.MaxBytes, "max-bytes", 0, "the bucket's largest size in `bytes`; 0 is without limit")
 	fs.Int64Var(&cfg.MaxKeys, "max-keys", 0, "the largest `number` of registrations, leases and keys that ended in the last 10 minutes together; 0 is without limit")
+	fs.Int64Var(&cfg.MaxValue, "max-value", 0, "the longest value that the server takes, in `bytes` with its headers; 0 is without limit")
 	name, err := parseNamed(fs, "kvregistry tenant create <tenant> makes a tenant's bucket. One that is there is checked, and not changed.", args, std)
 	if err != nil {
 		return err
@@ -195,12 +196,13 @@ func tenantChange(args []string, std streams) error {
 	fs.IntVar(&cfg.Replicas, "replicas", 0, "how `many` servers keep the bucket: 1, 3 or 5")
 	fs.Var((*amount)(&cfg.MaxBytes), "max-bytes", "the bucket's largest size in `bytes`, or none")
 	fs.Var((*amount)(&cfg.MaxKeys), "max-keys", "the largest `number` of registrations, leases and keys that ended in the last 10 minutes together, or none")
+	fs.Var((*amount)(&cfg.MaxValue), "max-value", "the longest value that the server takes, in `bytes` with its headers, or none")
 	name, err := parseNamed(fs, "kvregistry tenant change <tenant> sets limits of a bucket that is there. What is not given stays as it is.", args, std)
 	if err != nil {
 		return err
 	}
 	if cfg == (tenant.Config{}) {
-		return wrongUsage("say what to change: --max-keys, --max-bytes or --replicas")
+		return wrongUsage("say what to change: --max-keys, --max-bytes, --max-value or --replicas")
 	}
 	return l.report(std, "tenant "+name+" is changed", func(ctx context.Context, nc *nats.Conn) error { return tenant.Change(ctx, nc, name, cfg) })
 }

@@ -42,6 +42,16 @@ func TestTenantLife(t *testing.T) {
 	if code, out, err := called("tenant", "change", "acme", "--server", s.URL(), "--max-keys", "none"); code != 0 {
 		t.Errorf("%d %s %s", code, out, err)
 	}
+	js, err2 := jetstream.New(s.Connect())
+	if err2 != nil {
+		t.Fatal(err2)
+	}
+	for value, size := range map[string]int32{"66560": 66560, "none": -1} {
+		code, _, text := called("tenant", "change", "beta", "--server", s.URL(), "--max-value", value)
+		if stream, err := js.Stream(t.Context(), "KV_registry_beta"); code != 0 || err != nil || stream.CachedInfo().Config.MaxMsgSize != size {
+			t.Errorf("values of %s bytes: %d %s %v", value, code, text, err)
+		}
+	}
 	want = "tenant  keys  max keys  bytes  max bytes  replicas\nacme    0     none      0      1048576    1\nbeta    0     70        0      2097152    1\n"
 	if code, out, err := called("tenant", "list", "--server", s.URL()); code != 0 || out != want {
 		t.Errorf("%d %s\n%q, want\n%q", code, err, out, want)
