@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
 	"github.com/kvregistry/go/internal/natstest"
@@ -146,6 +147,59 @@ func TestSignersAreChecked(t *testing.T) {
 		_, err := kvregistry.New(t.Context(), nc, opt, quiet())
 		if !isErr(err, kvregistry.ErrInvalidOption) || strings.Contains(err.Error(), string(seed)) {
 			t.Errorf("%v", err)
+		}
+	}
+}
+
+// A process without the signing key keeps no dead process's signed registration in view, whatever it
+// writes to the lease and to the registration's key: not by a lease that has no TTL or a long one, nor by
+// one that it renews. Seen to fail with reapers that take any value of a lease's key for a renewal.
+func TestDeadSignedRegistrationIsNotKept(t *testing.T) {
+	t.Parallel()
+	for _, life := range []string{"", "3600s", "2s"} {
+		for _, early := range []bool{true, false} {
+			t.Run(fmt.Sprintf("TTL %q, early %t", life, early), func(t *testing.T) {
+				t.Parallel()
+				s := natstest.Start(t)
+				nc := s.Connect()
+				pair, _, public := userKey(t)
+				trust := kvregistry.TrustSigners("web", public)
+				observer := open(t, s, trust)
+				sees(t, observer, 5*time.Second, "web")
+				owner := open(t, s, trust, kvregistry.SignWith(pair), kvregistry.WithoutReaping())
+				register(t, owner, web("dead"))
+				sees(t, observer, 5*time.Second, "web", "dead")
+				kv := bucket(t, nc, kvregistry.DefaultTenant)
+				copies := map[string][]byte{}
+				lease := "lease." + leaseOf(owner)
+				for _, key := range []string{lease, "svc.web.dead"} {
+					e, err := kv.Get(t.Context(), key)
+					must(t, err)
+					copies[key] = e.Value()
+				}
+				must(t, owner.Leave(t.Context()))
+				if !early {
+					sees(t, observer, 30*time.Second, "web")
+				}
+				put := func(key, ttl string) {
+					msg := nats.NewMsg("$KV.registry_default." + key)
+					if msg.Data = copies[key]; ttl != "" {
+						msg.Header.Set("Nats-TTL", ttl)
+					}
+					_, err := nc.RequestMsgWithContext(t.Context(), msg)
+					must(t, err)
+				}
+				put(lease, life)
+				put("svc.web.dead", "")
+				sees(t, observer, 5*time.Second, "web", "dead")
+				natstest.Eventually(t, 45*time.Second, func() error {
+					put(lease, life)
+					if got := ids(t, observer, "web"); len(got) > 0 {
+						return fmt.Errorf("it is shown: %v", got)
+					}
+					return nil
+				})
+			})
 		}
 	}
 }

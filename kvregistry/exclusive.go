@@ -134,7 +134,7 @@ func (r *Registry) standInLine(ctx context.Context, name, filter string) (*Hold,
 // takeTicket makes a ticket for which there is room, under the lease that there is or will be.
 func (r *Registry) takeTicket(ctx context.Context, name, filter string) (*ticket, error) {
 	key := lineOf(filter) + rand.Text()[:16]
-	if err := r.bucket.Room(ctx, key, len(ticketValue(r.id, rand.Text()))); err != nil {
+	if err := r.bucket.Room(ctx, key, len(ticketValue(r.id, r.anyLease()))); err != nil {
 		return nil, err
 	}
 	l, err := r.keeper.Lease(ctx)

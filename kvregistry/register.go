@@ -212,6 +212,14 @@ func (r *Registry) usable(ctx context.Context) error {
 // envelope is more than a record has besides its instance: the format, a lease, an owner, a signer and a signature.
 const envelope = 512
 
+// anyLease is a lease's id of the length that those of this registry have.
+func (r *Registry) anyLease() string {
+	if r.opt.signer != nil { // a public key
+		return rand.Text() + rand.Text()
+	}
+	return rand.Text()
+}
+
 // complete fills in what is left out, and checks the rest.
 func (r *Registry) complete(s *Service) error {
 	if s.Host == "" {
@@ -230,7 +238,7 @@ func (r *Registry) complete(s *Service) error {
 	if s.longest()+envelope <= r.opt.bounds.record {
 		return nil // it need not be made to see that it fits
 	}
-	rec := record{Format: format, Lease: rand.Text(), Owner: r.id, Signer: r.opt.public} // any lease's id: they are all of one length
+	rec := record{Format: format, Lease: r.anyLease(), Owner: r.id, Signer: r.opt.public}
 	if r.opt.signer != nil {
 		rec.Signature = make([]byte, ed25519.SignatureSize) // as are signatures; the signer may take its time
 	}
@@ -386,7 +394,7 @@ func (r *Registry) admitLease(ctx context.Context, g *registration) error {
 	if !fresh || r.keeper.Current() != nil {
 		return nil
 	}
-	value, err := r.encode(s, g.key, rand.Text()) // of the length that it will have
+	value, err := r.encode(s, g.key, r.anyLease()) // of the length that it will have
 	if err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ func build(o options) (*Registry, error) {
 	r.ended = make(chan struct{})
 	r.journal = r.newJournal()
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
-		TTL: o.ttl, Value: leaseValue(r.id, o.ttl), Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: o.logger,
+		TTL: o.ttl, Value: leaseValue(r.id, o.ttl), Keyed: o.signer != nil, Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: o.logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: %w", err)

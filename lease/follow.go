@@ -44,11 +44,14 @@ func ViewHeartbeat(ttl time.Duration) time.Duration {
 	return min(max(ttl/6, time.Second*2/5), 5*time.Second)
 }
 
-// read is what a reaper keeps of a value: a slot's value, or the id of the lease that a key lives
-// by.
+// read is what a reaper keeps of a value: a slot's value, whether a lease's one keeps it alive, or the
+// id of the lease that a key lives by.
 func (r *Reaper) read(ch watcher.Change) any {
 	if isSlot(ch.Key) {
 		return readSlot(ch.Value)
+	}
+	if id, ok := tenant.ParseLeaseKey(ch.Key); ok {
+		return r.grants(id, ch)
 	}
 	id, _ := r.cfg.LeaseOf(ch.Key, ch.Value)
 	return id
@@ -118,8 +121,8 @@ func (r *Reaper) seeLease(id string, ch watcher.Change, now time.Time, snapshot 
 	if h := r.index.leases[id]; h != nil {
 		hand = max(hand, h.ttl)
 	}
-	switch {
-	case ch.Op == tenant.Put && grants(ch):
+	switch alive, _ := ch.Read.(bool); {
+	case ch.Op == tenant.Put && alive:
 		r.index.renew(id, ch.Revision, ch.TTL, now, !snapshot)
 	case ch.Op == tenant.Put:
 		r.index.deny(id, ch.Revision, now.Add(holdTime(hand)))
@@ -137,10 +140,6 @@ func (r *Reaper) seeLease(id string, ch watcher.Change, now time.Time, snapshot 
 		r.index.end(id, now.Add(holdTime(hand)))
 	}
 }
-
-// grants reports whether a value of a lease's key may keep something alive: one without a TTL, or with
-// one that is longer than any lease's, does not.
-func grants(ch watcher.Change) bool { return ch.TTL > 0 && ch.TTL <= MaxTTL }
 
 // see takes a change of a key that is neither a slot nor a lease.
 func see(x *index, ch watcher.Change, late time.Time) {
@@ -164,7 +163,7 @@ func (r *Reaper) readAll(ctx context.Context) (*index, error) {
 		for _, ch := range changes {
 			if id, ok := tenant.ParseLeaseKey(ch.Key); !ok {
 				see(x, ch, now)
-			} else if ch.Op == tenant.Put && grants(ch) {
+			} else if alive, _ := ch.Read.(bool); ch.Op == tenant.Put && alive {
 				x.renew(id, ch.Revision, ch.TTL, now, false)
 			} else {
 				x.end(id, now)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
@@ -50,6 +51,7 @@ func CheckTTL(ttl time.Duration) error {
 type Lease struct {
 	ID string
 
+	key   ed25519.PrivateKey // signs the heartbeats of a keyed lease; nil for another
 	ttl   time.Duration
 	first uint64                    // revision of the write that granted it
 	begun atomic.Pointer[time.Time] // when the last acknowledged heartbeat was begun
@@ -84,6 +86,7 @@ func (l *Lease) Until() time.Time { return l.begun.Load().Add(l.ttl - l.ttl/8) }
 type KeeperConfig struct {
 	TTL   time.Duration
 	Value []byte // what stands in the lease's key, for people to read
+	Keyed bool   // nobody else can renew a lease; Value is a JSON object with members then
 	// Granted and Lost are called in the keeper's goroutine, in order, with each lease; they must not block.
 	Granted func(*Lease)
 	Lost    func(*Lease, error)
@@ -352,11 +355,14 @@ func (k *Keeper) grant(up <-chan nats.Status) (*Lease, error) {
 		<-up
 	}
 	l := &Lease{ID: cryptorand.Text(), ttl: k.cfg.TTL, done: make(chan struct{})}
+	if k.cfg.Keyed {
+		l.ID, l.key = newKeyed()
+	}
 	began := time.Now()
 	l.begun.Store(&began)
 	k.wg.Go(func() { // ends within two TTLs, or with k.ctx
 		var err error
-		l.rev, err = k.renew(k.ctx, l.ID, 0, k.cfg.TTL)
+		l.rev, err = k.renew(k.ctx, l, 0, k.cfg.TTL)
 		select {
 		case k.grants <- attempt{l, err}:
 		case <-k.ctx.Done():
@@ -401,9 +407,9 @@ func (k *Keeper) end(l *Lease, why error) {
 }
 
 // renew does one heartbeat: a write that succeeds only on top of the lease's own last one.
-func (k *Keeper) renew(ctx context.Context, id string, on uint64, limit time.Duration) (uint64, error) {
+func (k *Keeper) renew(ctx context.Context, l *Lease, on uint64, limit time.Duration) (uint64, error) {
 	return k.bucket.WriteWithin(ctx, limit, tenant.Write{
-		Key: tenant.LeaseKey(id), Value: padded(k.cfg.Value, on), TTL: k.cfg.TTL, If: tenant.At(on),
+		Key: tenant.LeaseKey(l.ID), Value: k.value(l, on), TTL: k.cfg.TTL, If: tenant.At(on),
 	})
 }
 
@@ -484,7 +490,7 @@ func (k *Keeper) keep(l *Lease) error {
 			l.asked = began
 		}
 		senders.Go(func() { // ends within a TTL, or with ctx
-			rev, err := k.renew(ctx, l.ID, on, k.cfg.TTL)
+			rev, err := k.renew(ctx, l, on, k.cfg.TTL)
 			select {
 			case answers <- answer{began, on, rev, err}:
 			case <-ctx.Done():

@@ -41,7 +41,9 @@ func bucketOf(t *testing.T, s *natstest.Server, cfg tenant.Config, opts ...nats.
 
 func newKeeper(t *testing.T, b *tenant.Bucket, cfg KeeperConfig) *Keeper {
 	t.Helper()
-	cfg.TTL, cfg.Value = cmp.Or(cfg.TTL, MinTTL), []byte("test")
+	if cfg.TTL = cmp.Or(cfg.TTL, MinTTL); cfg.Value == nil {
+		cfg.Value = []byte("test")
+	}
 	k, err := NewKeeper(b, cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -308,7 +308,7 @@ func (v *View) changeOf(msg *nats.Msg, revision uint64) Change {
 	value, op := tenant.ContentOf(msg)
 	c := Change{Key: v.bucket.Key(msg.Subject), Value: value, Revision: revision, Op: op}
 	if v.cfg.Follow && msg.Header != nil {
-		c.TTL = tenant.TTLOf(msg)
+		c.TTL, c.If = tenant.TTLOf(msg), tenant.ExpectedOf(msg)
 	}
 	switch most := v.cfg.MaxValue; {
 	case most > 0 && len(value) > most:

@@ -47,6 +47,7 @@ type Change struct {
 	Revision uint64
 	Op       tenant.Op
 	TTL      time.Duration // that the message gives the key, in a view that follows; 0 if it gives none
+	If       *uint64       // the revision that its write was to go on top of, in a view that follows; nil if it named none
 	Long     int           // how many bytes the value has, where it has more than Config.MaxValue and is left out
 	Read     any           // what Config.Read made of the value, which is left out then
 }

@@ -1,0 +1,80 @@
+package lease
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base32"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/kvregistry/go/internal/document"
+	"github.com/kvregistry/go/watcher"
+)
+
+// A keyed lease can be renewed by the process that took it alone, though others may write its key. Its
+// id is an Ed25519 public key, and each heartbeat is signed with the private one, which never leaves the
+// process. So nobody can keep the lease of a dead process alive, and with it what the process signed.
+
+var keyEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+// newKeyed makes the id of a keyed lease, and the key that signs its heartbeats.
+func newKeyed() (id string, key ed25519.PrivateKey) {
+	public, key, _ := ed25519.GenerateKey(nil) // crypto/rand does not fail
+	return keyEncoding.EncodeToString(public), key
+}
+
+// keyOf is the public key that a lease's id is; nil if the lease is not keyed.
+func keyOf(id string) ed25519.PublicKey {
+	raw, err := keyEncoding.DecodeString(id)
+	if err != nil || len(raw) != ed25519.PublicKeySize || keyEncoding.EncodeToString(raw) != id {
+		return nil
+	}
+	return raw
+}
+
+// statement is what is signed of a heartbeat: where it stands, on top of what, and for how long it
+// counts. Nothing of it can be written again later, for the revision below it is another one then.
+func statement(bucket, id string, on uint64, ttl time.Duration) []byte {
+	return fmt.Appendf(nil, "kvregistry lease 1\n%s\n%s\n%d\n%d\n", bucket, id, on, ttl/time.Second)
+}
+
+// value is what a heartbeat writes on top of a revision. It always has the same length, but for the
+// padding.
+func (k *Keeper) value(l *Lease, on uint64) []byte {
+	value := k.cfg.Value
+	if l.key != nil {
+		signature := ed25519.Sign(l.key, statement(k.bucket.Name(), l.ID, on, k.cfg.TTL))
+		value = fmt.Appendf(nil, `%s,"signature":"%s"}`, bytes.TrimSuffix(value, []byte("}")),
+			base64.StdEncoding.EncodeToString(signature))
+	}
+	return padded(value, on)
+}
+
+// grants reports whether a value of a lease's key keeps alive what names the lease. It has a TTL, as a
+// lease may have it, and if the lease is keyed it is signed.
+func (r *Reaper) grants(id string, ch watcher.Change) bool {
+	if ch.TTL <= 0 || ch.TTL > MaxTTL {
+		return false
+	}
+	key := keyOf(id)
+	if key == nil {
+		return true
+	}
+	return ch.If != nil && ed25519.Verify(key, statement(r.bucket.Name(), id, *ch.If, ch.TTL), signatureOf(ch.Value))
+}
+
+// signatureOf is the signature in a heartbeat's value; nil if there is none.
+func signatureOf(value []byte) (signature []byte) {
+	if !json.Valid(value) {
+		return nil
+	}
+	for m := document.Members(bytes.TrimSpace(value)); m.Next(); {
+		if string(m.Name) == "signature" {
+			text, _ := document.Text(m.Value)
+			signature, _ = base64.StdEncoding.DecodeString(text)
+		}
+	}
+	return signature
+}
