@@ -352,11 +352,11 @@ func TestCallsThatRaceWithClose(t *testing.T) {
 		"UpdateFunc": func(r *Registry, _ int) error {
 			return r.UpdateFunc(context.Background(), "web", "", func(s *Service) { s.Weight++ })
 		},
-		"Unregister": func(r *Registry, _ int) error {
+		"Unregister": func(r *Registry, i int) error {
 			if err := r.Unregister("web"); err != nil && !errors.Is(err, ErrNotRegistered) { // as another call did
 				return err
 			}
-			_, err := r.Register(Service{ID: "a", Name: "web", Address: "h:1"})
+			_, err := r.Register(Service{ID: fmt.Sprint("own", i), Name: "web", Address: "h:1"})
 			return err
 		},
 		"Exclusive": func(r *Registry, _ int) error {

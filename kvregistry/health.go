@@ -190,20 +190,7 @@ func (r *Registry) tellHealth() {
 }
 
 // disconnected is why NATS can't be reached; nil while the connection is up.
-func (r *Registry) disconnected() error {
-	nc := r.opt.nc
-	if nc.IsConnected() {
-		return nil
-	}
-	err := fmt.Errorf("NATS is away (%s)", nc.Status())
-	if nc.IsClosed() {
-		err = fmt.Errorf("%w: connect again and make a new registry", ErrConnectionClosed)
-	}
-	if last := nc.LastError(); last != nil {
-		err = fmt.Errorf("%w: %w", err, last)
-	}
-	return err
-}
+func (r *Registry) disconnected() error { return r.bucket.Disconnected() }
 
 // tellNATS logs that NATS is away, and that it is back.
 func (r *Registry) tellNATS() {

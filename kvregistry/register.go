@@ -201,7 +201,7 @@ func (r *Registry) usable(ctx context.Context) error {
 		return ErrClosed
 	}
 	if r.opt.nc.IsClosed() {
-		return fmt.Errorf("%w: connect again and make a new registry", ErrConnectionClosed)
+		return r.bucket.Disconnected()
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w before the call: nothing was done", err)

@@ -279,7 +279,10 @@ func (r *Registry) awaitReady(ctx context.Context) error {
 			if failure != nil {
 				return fmt.Errorf("%w: %w", ctx.Err(), failure)
 			}
-			return fmt.Errorf("%w: NATS is %s", ctx.Err(), r.opt.nc.Status())
+			if why := r.bucket.Disconnected(); why != nil {
+				return fmt.Errorf("%w: %w", ctx.Err(), why)
+			}
+			return r.bucket.Blame(ctx.Err())
 		}
 	}
 }

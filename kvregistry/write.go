@@ -81,9 +81,6 @@ func (r *Registry) write(ctx context.Context, w tenant.Write) (revision uint64, 
 	}
 }
 
-// errDown is why a write is not sent. What was not sent need not be taken back.
-var errDown = errors.New("the connection to NATS is down")
-
 // compose is a registration's next write, for which there is room and a connection. acked says that
 // one was acknowledged before.
 func (r *Registry) compose(
@@ -97,8 +94,8 @@ func (r *Registry) compose(
 		return w, false, err
 	}
 	value, err := r.encode(s, g.key, lease)
-	if err == nil && !r.opt.nc.IsConnected() {
-		err = errDown
+	if err == nil {
+		err = r.bucket.Disconnected() // what was not sent need not be taken back
 	}
 	if err == nil {
 		err = r.admit(ctx, g, len(value))

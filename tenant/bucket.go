@@ -93,7 +93,7 @@ func New(nc *nats.Conn, tenant string, cfg Config) (*Bucket, error) {
 		return nil, err
 	}
 	if nc.IsClosed() {
-		return nil, fmt.Errorf("tenant: %w: connect again first", ErrConnectionClosed)
+		return nil, fmt.Errorf("tenant: %w", closed(nc))
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {

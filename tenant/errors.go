@@ -52,7 +52,8 @@ const (
 	codeStreamStoreFailed  = 10077
 	codeClusterNoPeers     = 10005
 	codeMessageExceeds     = 10054
-	codeStreamMaxBytes     = 10113
+	codeMaxBytesRequired   = 10113
+	codeMaxBytesExceeded   = 10122
 	codeReplicasNotAllowed = 10074
 )
 
@@ -69,7 +70,7 @@ func (b *Bucket) Explain(ctx context.Context, err error) error {
 	case errors.Is(cause, ErrPermission):
 		return cause
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining), b.nc.IsClosed():
-		return fmt.Errorf("%w: connect again and make a new registry (%w)", ErrConnectionClosed, err)
+		return fmt.Errorf("%w (%w)", closed(b.nc), err)
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("%w: start nats-server with -js, and enable it for the account (%w)", ErrJetStreamDisabled, err)
 	case errors.Is(err, jetstream.ErrBucketNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
@@ -80,6 +81,8 @@ func (b *Bucket) Explain(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: raise the server's max_payload or register less metadata (%w)", ErrTooLarge, err)
 	case errors.As(err, &api):
 		return b.explainCode(api, err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		return b.Blame(err)
 	}
 	return err
 }
@@ -107,8 +110,12 @@ func (b *Bucket) explainCode(api *jetstream.APIError, err error) error {
 	case codeClusterNoPeers, codeReplicasNotAllowed:
 		return fmt.Errorf("%w: the server or cluster can't hold %d replicas of bucket %s; use the Replicas option (%w)",
 			ErrInvalidConfig, b.cfg.replicas(b.nc), b.name, err)
-	case codeAccountResources, codeInsufficient, codeMaximumStreams, codeMemoryExceeded, codeStorageExceeded, codeStreamMaxBytes, codeStreamStoreFailed:
-		return fmt.Errorf("%w for bucket %s: raise its or the account's or server's limit, or free some (%w)", ErrStorageFull, b.name, err)
+	case codeMaxBytesRequired:
+		return fmt.Errorf("%w: the account wants a limit for each stream: give bucket %s one, by the option MaxBytes(n) or kvregistry tenant create --max-bytes n (%w)", ErrInvalidConfig, b.name, err)
+	case codeMaxBytesExceeded:
+		return fmt.Errorf("%w: MaxBytes(%d) is more than the account lets a stream have; use a smaller MaxBytes(n) for bucket %s (%w)", ErrInvalidConfig, b.cfg.MaxBytes, b.name, err)
+	case codeAccountResources, codeInsufficient, codeMaximumStreams, codeMemoryExceeded, codeStorageExceeded, codeStreamStoreFailed:
+		return fmt.Errorf("%w for bucket %s: raise its or the account's or server's limit, free some, or make it with a smaller MaxBytes(n) (%w)", ErrStorageFull, b.name, err)
 	}
 	return err
 }

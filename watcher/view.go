@@ -273,7 +273,7 @@ func (v *View) Wait(ctx context.Context, filter string) error {
 			if v.failure != nil {
 				return fmt.Errorf("watcher: %w before the first snapshot: %w", ctx.Err(), v.failure)
 			}
-			return fmt.Errorf("watcher: %w before the first snapshot", ctx.Err())
+			return fmt.Errorf("watcher: %w", v.bucket.Blame(fmt.Errorf("%w before the first snapshot", ctx.Err())))
 		}
 	}
 }
@@ -415,6 +415,9 @@ func (v *View) distrust() {
 
 // report logs the first failure after a good session, and keeps it for who waits.
 func (v *View) report(err error) {
+	if errors.Is(err, errSilent) {
+		err = v.bucket.Blame(err)
+	}
 	v.mu.Lock()
 	down := errors.Is(err, errDown) || errors.Is(err, errRenewed) || !v.bucket.Conn().IsConnected()
 	first := !v.told && !down // of the connection its owner knows, and says so
