@@ -1,7 +1,9 @@
 package kvregistry
 
 import (
+	"errors"
 	"fmt"
+	neturl "net/url"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,6 +17,8 @@ import (
 // A ping that waits behind other messages for as long counts as unanswered. If the link may be busy
 // for more than 9 s at a time, pass a longer [nats.PingInterval]. opts come after Dial's own and
 // override them. The connection is the caller's, to be closed after the registries on it.
+//
+// The error wraps [ErrInvalidOption] if the URL does not parse, and quotes nothing of it.
 func Dial(url string, opts ...nats.Option) (*nats.Conn, error) {
 	nc, err := nats.Connect(url, append([]nats.Option{
 		nats.RetryOnFailedConnect(true),
@@ -24,7 +28,12 @@ func Dial(url string, opts ...nats.Option) (*nats.Conn, error) {
 		nats.PingInterval(3 * time.Second), // the third that goes unanswered ends the connection
 		nats.MaxPingsOutstanding(2),
 	}, opts...)...)
-	if err != nil {
+	var parse *neturl.Error
+	switch {
+	case errors.As(err, &parse): // it quotes the URL, and why it fails quotes a piece of a password
+		return nil, fmt.Errorf("kvregistry: dial: %w: the URL does not parse; write it as nats://user:password@host:4222, "+
+			"with a password's other characters than letters and digits as %%XX", ErrInvalidOption)
+	case err != nil:
 		return nil, fmt.Errorf("kvregistry: dial: %w", err)
 	}
 	return nc, nil

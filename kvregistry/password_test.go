@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
@@ -74,5 +75,40 @@ func TestConnectionsPasswordIsNotSaid(t *testing.T) {
 	fails("opened on a closed connection", opens(nc))
 	if text := log.String(); strings.Contains(text, "SECRET") {
 		t.Errorf("the log has the password:\n%s", text)
+	}
+}
+
+// No error of Dial quotes a URL, which may hold a password. Seen to fail with the error of net/url.
+func TestDialHidesPasswords(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"nats://user:SECRET@h:port", "nats://user:SEC/RET@h:4222", "nats://user:SEC RET@h:4222", "nats://user:SEC#RET@h", "nats://user:SEC%RET@h",
+		"nats://h:1,nats://user:SEC/RET@h:4222",
+	} {
+		nc, err := kvregistry.Dial(url)
+		if nc != nil || !errors.Is(err, kvregistry.ErrInvalidOption) || strings.Contains(err.Error(), "SEC") || strings.Contains(err.Error(), "RET") {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+}
+
+// No error of TrustSigners quotes a seed that stands in place of a public key, however it is written.
+// Seen to fail with an error that quotes what is no key.
+func TestTrustSignersHidesSeeds(t *testing.T) {
+	t.Parallel()
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := string(seed)
+	for _, key := range []string{s, " " + s, s + "\n", `"` + s + `"`, strings.ToLower(s), s[:57], "nkey: " + s, "-----BEGIN USER NKEY SEED-----\n" + s} {
+		_, err := kvregistry.New(t.Context(), new(nats.Conn), kvregistry.TrustSigners("web", key))
+		if !errors.Is(err, kvregistry.ErrInvalidOption) || strings.Contains(strings.ToUpper(err.Error()), s[4:20]) {
+			t.Errorf("%q: %v", key, err)
+		}
 	}
 }

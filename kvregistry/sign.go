@@ -159,7 +159,7 @@ func publicKey(text string) (ed25519.PublicKey, error) {
 		if strings.HasPrefix(text, "S") {
 			return nil, errors.New("what is given for a public nkey may be a seed; pass the public key")
 		}
-		return nil, fmt.Errorf("%.60q is no public nkey, as UD… with 56 letters", text)
+		return nil, fmt.Errorf("%.3q… is no public nkey, as UD… with 56 letters", text)
 	case raw[0]&0xf8 == seed:
 		return nil, errors.New("a seed is given for a public nkey; pass the public key")
 	}
