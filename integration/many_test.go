@@ -68,7 +68,9 @@ func TestRegisterAllOfWhichSomeCannotBe(t *testing.T) {
 	if un, err := r.RegisterAll(t.Context()); un != nil || err != nil {
 		t.Errorf("none: %v", err)
 	}
-	un, err = r.RegisterAll(t.Context(), web("a"), web("b"), web("a"))
+	other := web("a")
+	other.Version = "2"
+	un, err = r.RegisterAll(t.Context(), web("a"), web("b"), other, web("b"))
 	if !isErr(err, kvregistry.ErrFenced) || !strings.Contains(err.Error(), `"a"`) || un == nil || len(r.RegisteredServices()) != 2 {
 		t.Errorf("one id twice: %v, and %v are registered", err, r.RegisteredServices())
 	}

@@ -118,7 +118,7 @@ func TestNamesAreQuoted(t *testing.T) {
 	}
 	name := "\x1b[2J\r\n\u202e"
 	g := &registration{name: name, id: name, over: ErrFenced}
-	_, fenced := newOwner().ending(g)
+	_, fenced := newOwner().ending(claim{registration: g})
 	s := Service{Name: name, ID: name, Status: "\x1b"}
 	for what, err := range map[string]error{
 		"fenced": fenced, "invalid": s.check(), "not found": notFound(newSnapshot(name, nil, 0, nil), nil), "name": checkName(name + "\xff"),

@@ -84,7 +84,8 @@ func (r *Registry) Drain(ctx context.Context, opts ...DrainOption) error {
 		}
 	}
 	list, unable := r.drained(&d)
-	err := errors.Join(r.mark(ctx, list), d.wait(ctx), r.endAfter(ctx, list))
+	claims := r.own.claims(list) // what is registered meanwhile is another's to end
+	err := errors.Join(r.mark(ctx, list), d.wait(ctx), r.endAfter(ctx, claims))
 	if err == nil {
 		err = unable
 	}
@@ -153,7 +154,7 @@ func await(ctx context.Context, f func(context.Context) error) error {
 }
 
 // endAfter takes registrations back, be ctx over.
-func (r *Registry) endAfter(ctx context.Context, list []*registration) error {
+func (r *Registry) endAfter(ctx context.Context, list []claim) error {
 	left := writeTime
 	if deadline, ok := ctx.Deadline(); ok {
 		left = time.Until(deadline)
@@ -163,8 +164,8 @@ func (r *Registry) endAfter(ctx context.Context, list []*registration) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), left)
 	defer cancel()
-	defer r.tellNews(list...)
-	return each(list, func(g *registration) error { return g.left("unregister", r.end(ctx, g)) })
+	defer r.tellNews(registrations(list)...)
+	return each(list, func(c claim) error { return c.left("unregister", r.end(ctx, c)) })
 }
 
 // left says of which registration something is left to be done. One that a newer one took over is not this process's any more, nor is one that was taken back.

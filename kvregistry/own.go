@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kvregistry/go/lease"
@@ -21,6 +22,9 @@ type registration struct {
 
 	// Guarded by owner.mu.
 	service Service
+	version uint64                           // of service: each change has another one
+	signed  draft                            // the value of its next write, where that was made before
+	calls   int                              // of Register that declared something else than what was declared before: see claim
 	made    bool                             // the id was made by Register
 	asked   bool                             // a call of Register waits for it, or has returned without an error
 	tried   bool                             // a write was sent, or is about to be
@@ -57,6 +61,8 @@ type owner struct {
 	wake    chan struct{} // there may be something to write; holds one
 
 	refusals map[string]error // why a registration of a service was refused that was never acknowledged
+
+	versions uint64 // given so far
 
 	top    uint64 // the highest revision that the view saw in this life of the bucket
 	life   uint64 // counts the bucket's lives, as the view noticed them
@@ -185,21 +191,108 @@ func (o *owner) mend(g *registration) {
 // taken reports whether a key's value is another owner's registration, be its format a newer one.
 func (s *sighting) taken() bool { return s.err == nil || s.rec.Format > format }
 
-// add declares a registration. One of the same id in this process is fenced by it, as one elsewhere would be.
-func (o *owner) add(g *registration) (replaced *Service) {
+// draft is the value of a registration's key, as it is of one version and under one lease.
+type draft struct {
+	version uint64
+	lease   string
+	value   []byte
+}
+
+// claim is what one call of Register has of a registration, until a later call declares something
+// else under the same id. There is one registration of an id in a process, so that one goroutine at a
+// time writes its key.
+type claim struct {
+	*registration
+	no     int
+	fresh  bool   // the registration is the call's own
+	revert func() // takes back what the call changed of one that was there; nil if it changed nothing
+}
+
+// declare puts a registration on the list. If one of its id is there that is not over, that one
+// declares the same from now on. Its status is kept if the caller gave none. If the registry is closed,
+// nothing is declared: Close may have taken back what is on the list.
+func (o *owner) declare(g *registration, status bool, closed *atomic.Bool) (c claim, added bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch old := o.byKey[g.key]; {
-	case old == nil || old.over != nil:
-	case old.ending: // the new one's write ends it
-		old.over = errEnded
-	default:
-		old.over = ErrFenced
-		s := old.service
-		replaced = &s
+	if closed.Load() {
+		return c, false, ErrClosed
 	}
-	o.byKey[g.key] = g
-	return replaced
+	old := o.byKey[g.key]
+	if old == nil || old.over != nil {
+		o.byKey[g.key] = g
+		return claim{registration: g, no: g.calls, fresh: true}, true, nil
+	}
+	if next := g.service; old != g {
+		if !status && !old.ending {
+			next.Status = old.service.Status
+		}
+		c.revert = o.redeclare(old, next)
+	}
+	return claim{registration: old, no: old.calls, fresh: old == g, revert: c.revert}, false, nil
+}
+
+// redeclare has a registration declare something else, though it is being taken back. It returns what
+// reverts that, or nil if it changes nothing. The caller holds o.mu.
+func (o *owner) redeclare(g *registration, next Service) (revert func()) {
+	if g.service.same(&next) && !g.ending {
+		return nil
+	}
+	ending, undo := g.ending, o.put(g, next)
+	g.calls++
+	g.ending, g.dirty, g.later = false, true, nil
+	call := g.calls
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if g.calls == call && g.declared() {
+			undo()
+			g.calls, g.ending = call-1, ending
+		}
+	}
+}
+
+// put has a registration declare something else. It returns what takes that back, unless there was
+// another change since. The caller holds o.mu, as does the caller of undo.
+func (o *owner) put(g *registration, next Service) (undo func()) {
+	was, before, dirty, life, rev := g.service, g.version, g.dirty, o.life, g.rev
+	if !next.same(&was) {
+		o.versions++
+		g.version, g.dirty = o.versions, true
+	}
+	version := g.version
+	g.service = next
+	return func() {
+		if g.version == version {
+			g.service, g.version, g.dirty = was, before, dirty || life != o.life || rev != g.rev
+		}
+	}
+}
+
+// claims are the given registrations as they are declared now.
+func (o *owner) claims(list []*registration) []claim {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	claims := make([]claim, len(list))
+	for i, g := range list {
+		claims[i] = claim{registration: g, no: g.calls}
+	}
+	return claims
+}
+
+// registrations are those of the given claims.
+func registrations(claims []claim) []*registration {
+	list := make([]*registration, len(claims))
+	for i, c := range claims {
+		list[i] = c.registration
+	}
+	return list
+}
+
+// superseded reports whether a later call declared something else.
+func (o *owner) superseded(c claim) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return c.no != c.calls
 }
 
 // forget takes a registration off the list, and reports whether it was on it.
@@ -218,13 +311,6 @@ func (o *owner) has(key string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.byKey[key] != nil
-}
-
-// lists reports whether a registration is on the list.
-func (o *owner) lists(g *registration) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.byKey[g.key] == g
 }
 
 // declared is this process's registration of a service and an id; without an id, those of the service.
@@ -356,11 +442,16 @@ func (o *owner) clean(g *registration, lease string) bool {
 	return g.acked && !g.due(lease)
 }
 
-// withdraw takes back a registration that was refused. Where a write of it may have happened all the same, its
-// key is deleted; who may not write it may not delete it either.
-func (o *owner) withdraw(g *registration, why error) {
+// withdraw takes back a registration that was refused, unless it was written for an earlier call. If a
+// write of it may have happened all the same, its key is deleted. A process that may not write it may
+// not delete it either.
+func (o *owner) withdraw(c claim, why error) {
+	g := c.registration
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if g.acked && !c.fresh {
+		return
+	}
 	o.refuse(g, why)
 	g.ending = true
 	if !g.tried || errors.Is(why, ErrPermission) {
@@ -452,27 +543,55 @@ func (g *registration) gone() error {
 func (o *owner) alter(g *registration, change func(Service) (Service, error)) (revert func(), err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	was, dirty, life, rev := g.service, g.dirty, o.life, g.rev
-	if err := g.change(change); err != nil {
+	next, err := change(g.service)
+	if err != nil {
 		return nil, err
 	}
+	undo := o.put(g, next)
 	return func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		g.service, g.dirty = was, dirty || life != o.life || rev != g.rev
+		undo()
 	}, nil
 }
 
-// writing is what a registration's next write says, and on top of what.
-func (o *owner) writing(g *registration) (s Service, rev uint64, acked bool, err error) {
+// writing is what a registration's next write says.
+type writing struct {
+	service Service
+	value   []byte // of the service, if it was made before
+	rev     uint64 // on top of which it goes
+	acked   bool   // a write was acknowledged before
+}
+
+// writing is a registration's next write, under a lease.
+func (o *owner) writing(g *registration, lease string) (w writing, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := g.gone(); err != nil {
-		return s, 0, false, err
+		return w, err
 	}
+	w = writing{service: g.service, rev: g.rev, acked: g.acked}
+	if g.signed.version == g.version && g.signed.lease == lease {
+		w.value = g.signed.value
+	}
+	g.signed = draft{}
 	g.dirty = false
 	g.floor, g.life = o.top, o.life
-	return g.service, g.rev, g.acked, nil
+	return w, nil
+}
+
+// content is what a registration declares, and the version of that. ok is false if it is not to be written.
+func (o *owner) content(g *registration) (s Service, version uint64, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return g.service, g.version, g.declared()
+}
+
+// keep keeps the value of a registration's next write.
+func (o *owner) keep(g *registration, d draft) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g.signed = d
 }
 
 // written notes what a write came to. Where its revision is not above what was seen before it was begun, revisions have started
@@ -559,7 +678,7 @@ func (o *owner) leave(g *registration, change func(Service) (Service, error)) er
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !g.busy() {
-		err := g.change(change)
+		err := o.change(g, change)
 		if err == nil {
 			o.wakeUp()
 		}
@@ -573,20 +692,19 @@ func (o *owner) leave(g *registration, change func(Service) (Service, error)) er
 }
 
 // change makes one change of what is declared, unless it is refused. The caller holds owner.mu.
-func (g *registration) change(change func(Service) (Service, error)) error {
+func (o *owner) change(g *registration, change func(Service) (Service, error)) error {
 	next, err := change(g.service)
 	if err != nil {
 		return err
 	}
-	g.dirty = g.dirty || !next.same(&g.service)
-	g.service = next
+	o.put(g, next)
 	return nil
 }
 
 // catchUp makes the changes that were left. The caller holds owner.mu, and nobody writes.
-func (g *registration) catchUp() {
+func (o *owner) catchUp(g *registration) {
 	for _, change := range g.later {
-		_ = g.change(change) // it was tried when it was left
+		_ = o.change(g, change) // it was tried when it was left
 	}
 	g.later = nil
 }
@@ -599,8 +717,10 @@ func (g *registration) vanished() error {
 	return nil
 }
 
-// ending marks a registration as taken back. done is true where it is over already.
-func (o *owner) ending(g *registration) (done bool, err error) {
+// ending marks a registration as taken back. done is true if it is over already, or a later call
+// declared something else.
+func (o *owner) ending(c claim) (done bool, err error) {
+	g := c.registration
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
@@ -608,8 +728,10 @@ func (o *owner) ending(g *registration) (done bool, err error) {
 		return true, nil
 	case g.over != nil:
 		return true, fmt.Errorf("%q of service %q: %w", g.id, g.name, g.over)
+	case c.no != g.calls:
+		return true, fmt.Errorf("%q of service %q: %w", g.id, g.name, ErrFenced)
 	}
-	g.ending = true
+	g.ending, g.later = true, nil
 	delete(o.refusals, g.name)
 	return false, nil
 }
@@ -620,15 +742,15 @@ func (o *owner) isEnding(g *registration) bool {
 	return g.ending
 }
 
-// removing is the revision that a registration's delete goes on top of. known is false where no write of it was
-// acknowledged, and done is true where none was tried, or it is over.
+// removing is the revision that a registration's delete goes on top of. known is false if no write of
+// it was acknowledged. done is true if none was tried, if it is over, or if it was declared again.
 func (o *owner) removing(g *registration) (rev uint64, known, done bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if g.over == nil && !g.tried {
+	if g.over == nil && g.ending && !g.tried {
 		g.over = errEnded
 	}
-	return g.rev, g.acked, g.over != nil
+	return g.rev, g.acked, g.over != nil || !g.ending
 }
 
 // refused gives up the deletion of a key, which goes with its lease.
@@ -638,8 +760,15 @@ func (o *owner) refused(g *registration, why error) {
 	g.over = fmt.Errorf("not deleted, it goes when this registry is closed: %w", why)
 }
 
+// ended notes that a registration's key is deleted, at a revision. If the registration was declared
+// again meanwhile, it is written on top of that.
 func (o *owner) ended(g *registration, rev uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	g.over, g.rev = errEnded, max(g.rev, rev)
+	g.rev = max(g.rev, rev)
+	if g.ending {
+		g.over = errEnded
+		return
+	}
+	g.acked, g.dirty = true, true
 }

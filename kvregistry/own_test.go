@@ -3,6 +3,7 @@ package kvregistry
 import (
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func TestWriteThatOutrunsTheView(t *testing.T) {
 		"seen before the write": func(o *owner, g *registration, see func(uint64)) { see(5000); write(o, g, 2) },
 		"seen while it is under way": func(o *owner, g *registration, see func(uint64)) {
 			see(4000)
-			_, _, _, _ = o.writing(g)
+			_, _ = o.writing(g, "L")
 			see(5000)
 			o.written(g, 2, "L")
 		},
@@ -32,7 +33,7 @@ func TestWriteThatOutrunsTheView(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := newOwner()
 			g := &registration{key: "svc.web.a", name: "web", id: "a", turn: make(chan struct{}, 1)} // its turn is taken
-			o.add(g)
+			declare(o, g)
 			seenWhen(o, g, func(rev uint64) { o.see("own", other(rev), nil, view) })
 			g.turn <- struct{}{}
 			o.judge("own", g)
@@ -49,9 +50,9 @@ func TestWriteThatOutrunsTheView(t *testing.T) {
 	t.Run("in the same bucket", func(t *testing.T) {
 		o := newOwner()
 		g := &registration{key: "svc.web.a", name: "web", id: "a", turn: make(chan struct{}, 1)}
-		o.add(g)
+		declare(o, g)
 		o.see("own", other(5000), nil, view)
-		_, _, _, _ = o.writing(g)
+		_, _ = o.writing(g, "L")
 		o.see("own", other(5002), nil, view)
 		o.written(g, 5001, "L")
 		g.turn <- struct{}{}
@@ -62,8 +63,10 @@ func TestWriteThatOutrunsTheView(t *testing.T) {
 	})
 }
 
+func declare(o *owner, g *registration) { _, _, _ = o.declare(g, false, new(atomic.Bool)) }
+
 func write(o *owner, g *registration, rev uint64) {
-	_, _, _, _ = o.writing(g)
+	_, _ = o.writing(g, "L")
 	o.written(g, rev, "L")
 }
 
@@ -73,7 +76,7 @@ func TestKeyGoneWithoutATraceIsWrittenOnce(t *testing.T) {
 	view := watcher.New(nil, watcher.Config{Apply: func([]watcher.Change, *watcher.Snapshot) {}})
 	o := newOwner()
 	g := &registration{key: "svc.web.a", name: "web", id: "a", turn: make(chan struct{}, 1)}
-	o.add(g)
+	declare(o, g)
 	write(o, g, 5)
 	o.see("own", []*sighting{{Change: watcher.Change{Key: g.key, Op: tenant.Purge}, name: "web"}}, &watcher.Snapshot{UpTo: 6}, view)
 	writes := 0
@@ -125,7 +128,7 @@ func TestMissingRegistrationIsFound(t *testing.T) {
 func TestChangeThatIsLeft(t *testing.T) {
 	o := newOwner()
 	g := &registration{key: "svc.web.a", name: "web", id: "a", turn: make(chan struct{}, 1), service: Service{Status: Passing}}
-	o.add(g)
+	declare(o, g)
 	write(o, g, 1)
 	set := func(change func(*Service)) func(Service) (Service, error) {
 		return func(s Service) (Service, error) { change(&s); return s, nil }
@@ -137,10 +140,10 @@ func TestChangeThatIsLeft(t *testing.T) {
 	if err := o.leave(g, set(func(s *Service) { s.Status = Critical })); err != nil {
 		t.Fatal(err)
 	}
-	_, _, _, _ = o.writing(g)
+	_, _ = o.writing(g, "L")
 	o.failed(g)
 	revert()
-	g.catchUp()
+	o.catchUp(g)
 	if g.service.Version != "" || g.service.Status != Critical || !g.dirty {
 		t.Errorf("%+v is declared, dirty %v", g.service, g.dirty)
 	}
@@ -150,9 +153,9 @@ func TestChangeThatIsLeft(t *testing.T) {
 func TestDeletionThatIsRefused(t *testing.T) {
 	o := newOwner()
 	g := &registration{key: "svc.web.a", name: "web", id: "a", turn: make(chan struct{}, 1)}
-	o.add(g)
+	declare(o, g)
 	o.refused(g, tenant.ErrPermission)
-	if done, err := o.ending(g); !done || !errors.Is(err, tenant.ErrPermission) {
+	if done, err := o.ending(claim{registration: g}); !done || !errors.Is(err, tenant.ErrPermission) {
 		t.Errorf("done %v: %v", done, err)
 	}
 }

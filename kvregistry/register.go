@@ -3,7 +3,6 @@ package kvregistry
 import (
 	"cmp"
 	"context"
-	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -22,9 +21,15 @@ func (r *Registry) Register(s Service) (unregister func() error, err error) {
 	return r.RegisterContext(ctx, s)
 }
 
-// RegisterContext registers an instance and returns when the server has acknowledged it. Where s has no ID,
-// one is made. Where one of the same name and ID is registered already, here or by another process, this
-// one takes over, and the earlier owner is told and changes nothing any more.
+// RegisterContext registers an instance and returns when the server has acknowledged it. If s has no ID,
+// one is made. If another process has registered the same name and ID, this one takes over, and the
+// earlier owner is told and changes nothing any more.
+//
+// If this registry has registered the same name and ID, that registration is updated, and nothing is
+// written if s says the same. Its status stays as it is if s.Status is empty, as in
+// [Registry.UpdateContext]. If s says something else, the unregister functions of earlier calls return
+// [ErrFenced] from then on; the functions given to [OnFenced] are not called. If the server refuses the
+// change, what was registered before stays.
 //
 // unregister takes the registration back; it may be called more than once. It waits for up to 5 s.
 //
@@ -43,18 +48,19 @@ func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister f
 		return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 	}
 	g, err := r.registrationOf(ctx, s)
-	if err == nil {
-		err = r.declare(g)
+	if err != nil {
+		return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 	}
+	c, err := r.declare(g, s.Status != "")
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 	}
 	unregister = func() error {
-		return bounded(func(ctx context.Context) error { return r.endThese(ctx, []*registration{g}) })
+		return bounded(func(ctx context.Context) error { return r.endThese(ctx, []claim{c}) })
 	}
-	err = r.orClosed(r.first(ctx, g))
-	r.own.answered(g, err)
-	r.tellNews(g)
+	err = r.orClosed(r.first(ctx, c))
+	r.own.answered(c.registration, err)
+	r.tellNews(c.registration)
 	if err != nil && !errors.Is(err, ErrPending) {
 		unregister = nil
 	}
@@ -99,30 +105,31 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 		names[i] = g.name
 	}
 	r.cache.track(names...)
-	for _, g := range list {
-		if err := r.declare(g); err != nil {
+	claims := make([]claim, len(list))
+	for i, g := range list {
+		if claims[i], err = r.declare(g, services[i].Status != ""); err != nil {
 			return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 		}
 	}
-	refused := r.firstTogether(ctx, list)
-	errs := all(list, func(g *registration) error {
-		if err := refused[g]; err != nil {
+	refused := r.firstTogether(ctx, claims)
+	errs := all(claims, func(c claim) error {
+		if err := refused[c.registration]; err != nil {
 			return err
 		}
-		return r.orClosed(r.first(ctx, g))
+		return r.orClosed(r.first(ctx, c))
 	})
 	cancelled := slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) })
-	r.tellNews(list...)
-	left := list[:0]
-	for i, g := range list {
-		r.own.answered(g, errs[i])
+	r.tellNews(registrations(claims)...)
+	left := claims[:0]
+	for i, c := range claims {
+		r.own.answered(c.registration, errs[i])
 		switch {
 		case cancelled && errs[i] == nil:
-			_, _ = r.own.ending(g)
+			r.abandon(c)
 		case errs[i] == nil || errors.Is(errs[i], ErrPending):
-			left = append(left, g)
+			left = append(left, c)
 		}
-		errs[i] = g.wrap(errs[i])
+		errs[i] = c.wrap(errs[i])
 	}
 	if cancelled {
 		r.own.wakeUp() // what is taken back is removed
@@ -177,21 +184,15 @@ func (r *Registry) registrationOf(ctx context.Context, s Service) (*registration
 	return g, nil
 }
 
-// declare puts a registration on the list of what this process registers, where it is not there already.
-func (r *Registry) declare(g *registration) error {
-	if r.own.lists(g) {
-		return nil
+// declare puts a registration on the list of what this process registers, or has the one of its id
+// that is there declare the same. status says that the caller gave one.
+func (r *Registry) declare(g *registration, status bool) (claim, error) {
+	c, added, err := r.own.declare(g, status, &r.closed)
+	if added {
+		r.cache.track(g.name)
+		r.view.WatchSoon(g.key) // a newer owner is noticed well within a second
 	}
-	if replaced := r.own.add(g); replaced != nil {
-		r.tellFenced(*replaced)
-	}
-	if r.closed.Load() { // Close may have looked at the list already
-		r.own.forget(g)
-		return ErrClosed
-	}
-	r.cache.track(g.name)
-	r.view.WatchSoon(g.key) // a newer owner is noticed well within a second
-	return nil
+	return c, err
 }
 
 // usable returns an error if nothing can be written any more, or ctx ended before the call that it
@@ -238,11 +239,7 @@ func (r *Registry) complete(s *Service) error {
 	if s.longest()+envelope <= r.opt.bounds.record {
 		return nil // it need not be made to see that it fits
 	}
-	rec := record{Format: format, Lease: r.anyLease(), Owner: r.id, Signer: r.opt.public}
-	if r.opt.signer != nil {
-		rec.Signature = make([]byte, ed25519.SignatureSize) // as are signatures; the signer may take its time
-	}
-	_, err := encode(rec, *s, r.opt.bounds.record)
+	_, err := encode(r.unsigned(), *s, r.opt.bounds.record)
 	return err
 }
 
@@ -269,7 +266,7 @@ func (r *Registry) release(g *registration) {
 		lease = l.ID
 	}
 	r.own.mu.Lock()
-	g.catchUp()
+	r.own.catchUp(g)
 	g.turn <- struct{}{}
 	fenced := r.own.judge(r.id, g)
 	due := g.due(lease)
@@ -282,31 +279,59 @@ func (r *Registry) release(g *registration) {
 	}
 }
 
-// first writes a new registration, until it is acknowledged or ctx ends.
-func (r *Registry) first(ctx context.Context, g *registration) error {
-	err := g.take(ctx)
+// first writes what a call of Register declared, until it is acknowledged or ctx ends.
+func (r *Registry) first(ctx context.Context, c claim) error {
+	r.sign(ctx, c.registration)
+	err := c.take(ctx)
 	if err == nil {
-		defer r.release(g)
-		err = persist(ctx, func() error { return r.tryWrite(ctx, g) })
+		defer r.release(c.registration)
+		if r.own.superseded(c) {
+			return ErrFenced
+		}
+		err = persist(ctx, func() error { return r.tryWrite(ctx, c.registration) })
 		if tenant.Permanent(err) {
-			r.own.withdraw(g, err)
+			r.refuse(c, err)
 		}
 	}
 	if abandoned(ctx, err) {
-		_, _ = r.own.ending(g) // whoever has the turn next removes what was sent
+		r.abandon(c)
 		err = errAbandoned
 	}
-	return r.outcome(ctx, g, err)
+	return r.outcome(ctx, c.registration, err)
+}
+
+// abandon takes back what a call of Register declared, whose caller does not want it any more. What was
+// sent is removed, or written over, by the one that has the turn next.
+func (r *Registry) abandon(c claim) {
+	switch {
+	case c.revert != nil:
+		c.revert()
+	case c.fresh:
+		_, _ = r.own.ending(c)
+	}
+}
+
+// refuse takes back what a call of Register declared, which the server refused.
+func (r *Registry) refuse(c claim, why error) {
+	if c.revert != nil {
+		c.revert()
+	} else {
+		r.own.withdraw(c, why)
+	}
 }
 
 // firstTogether writes new registrations together, and returns why those can't be registered that can't. Those that are not acknowledged for another reason are
 // left to first.
-func (r *Registry) firstTogether(ctx context.Context, list []*registration) map[*registration]error {
+func (r *Registry) firstTogether(ctx context.Context, list []claim) map[*registration]error {
 	var taken []*registration
-	for _, g := range list {
+	var claims []claim
+	for _, c := range list {
+		r.sign(ctx, c.registration)
+	}
+	for _, c := range list {
 		select {
-		case <-g.turn:
-			taken = append(taken, g)
+		case <-c.turn:
+			taken, claims = append(taken, c.registration), append(claims, c)
 		default: // it was pending, and is being written
 		}
 	}
@@ -316,7 +341,7 @@ func (r *Registry) firstTogether(ctx context.Context, list []*registration) map[
 			for i, err := range r.putTogether(ctx, taken, l.ID) {
 				if tenant.Permanent(err) {
 					refused[taken[i]] = err
-					r.own.withdraw(taken[i], err)
+					r.refuse(claims[i], err)
 				}
 			}
 		}
@@ -394,7 +419,7 @@ func (r *Registry) admitLease(ctx context.Context, g *registration) error {
 	if !fresh || r.keeper.Current() != nil {
 		return nil
 	}
-	value, err := r.encode(s, g.key, r.anyLease()) // of the length that it will have
+	value, err := encode(r.unsigned(), s, r.opt.bounds.record)
 	if err != nil {
 		return err
 	}
@@ -446,21 +471,22 @@ func (r *Registry) UnregisterContext(ctx context.Context, name string) error {
 	if len(list) == 0 || name == "" {
 		return fmt.Errorf("kvregistry: unregister: service %q: %w", name, r.orClosed(ErrNotRegistered))
 	}
-	return r.endThese(ctx, list)
+	return r.endThese(ctx, r.own.claims(list))
 }
 
 // endThese takes registrations back.
-func (r *Registry) endThese(ctx context.Context, list []*registration) error {
-	err := each(list, func(g *registration) error { return r.end(ctx, g) })
-	r.tellNews(list...)
+func (r *Registry) endThese(ctx context.Context, list []claim) error {
+	err := each(list, func(c claim) error { return r.end(ctx, c) })
+	r.tellNews(registrations(list)...)
 	return wrap("unregister", err)
 }
 
 // end takes a registration back.
-func (r *Registry) end(ctx context.Context, g *registration) error {
-	if done, err := r.own.ending(g); done {
+func (r *Registry) end(ctx context.Context, c claim) error {
+	if done, err := r.own.ending(c); done {
 		return err
 	}
+	g := c.registration
 	if err := g.take(ctx); err != nil {
 		return err
 	}
@@ -471,8 +497,8 @@ func (r *Registry) end(ctx context.Context, g *registration) error {
 // endAll takes everything back.
 func (r *Registry) endAll(ctx context.Context) error {
 	list := r.own.open()
-	err := each(list, func(g *registration) error {
-		if err := r.end(ctx, g); err != nil && !errors.Is(err, ErrFenced) {
+	err := each(r.own.claims(list), func(c claim) error {
+		if err := r.end(ctx, c); err != nil && !errors.Is(err, ErrFenced) {
 			return err
 		}
 		return nil

@@ -89,11 +89,14 @@ func (r *Registry) compose(
 	if err := r.date(ctx, g); err != nil {
 		return w, false, err
 	}
-	s, rev, acked, err := r.own.writing(g)
+	next, err := r.own.writing(g, lease)
 	if err != nil {
 		return w, false, err
 	}
-	value, err := r.encode(s, g.key, lease)
+	value := next.value
+	if value == nil {
+		value, err = r.encode(next.service, g.key, lease)
+	}
 	if err == nil {
 		err = r.bucket.Disconnected() // what was not sent need not be taken back
 	}
@@ -107,7 +110,7 @@ func (r *Registry) compose(
 		r.own.failed(g)
 		return w, false, err
 	}
-	return tenant.Write{Key: g.key, Value: value, If: tenant.At(rev)}, acked, nil
+	return tenant.Write{Key: g.key, Value: value, If: tenant.At(next.rev)}, next.acked, nil
 }
 
 // date finds out what is older than a registration, before its first write: what stands at its key.
@@ -387,14 +390,15 @@ func (r *Registry) startLease() (err error) {
 }
 
 func (r *Registry) reconcileOne(g *registration, lease string) error {
+	ctx, cancel := context.WithTimeout(r.closing, writeTime)
+	defer cancel()
+	r.sign(ctx, g)
 	select {
 	case <-g.turn:
 	default:
 		return nil // somebody is at it
 	}
 	defer r.release(g)
-	ctx, cancel := context.WithTimeout(r.closing, writeTime)
-	defer cancel()
 	var err error
 	if r.own.isEnding(g) {
 		if err = r.remove(ctx, g); tenant.Permanent(err) && !errors.Is(err, tenant.ErrStorageFull) {
