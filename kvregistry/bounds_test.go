@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -120,8 +121,9 @@ func TestNamesAreQuoted(t *testing.T) {
 	g := &registration{name: name, id: name, over: ErrFenced}
 	_, fenced := newOwner().ending(claim{registration: g})
 	s := Service{Name: name, ID: name, Status: "\x1b"}
+	_, missing := newRegistry(t, natstest.Start(t)).GetService(name)
 	for what, err := range map[string]error{
-		"fenced": fenced, "invalid": s.check(), "not found": notFound(newSnapshot(name, nil, 0, nil), nil), "name": checkName(name + "\xff"),
+		"fenced": fenced, "invalid": s.check(), "not found": missing, "name": checkName(name + "\xff"),
 	} {
 		if err == nil || strings.ContainsAny(err.Error(), "\x1b\r\n\u202e") {
 			t.Errorf("%s: %v", what, err)

@@ -94,7 +94,7 @@ func (r *Registry) WaitFor(ctx context.Context, name string, n int, filters ...F
 			return nil, err
 		}
 		list := snap.chosen(filters)
-		if found, why = len(list), ErrNotFound; found >= n {
+		if found, why = len(list), r.absent(); found >= n {
 			return list, nil
 		}
 	}

@@ -27,7 +27,7 @@ func (r *Registry) GetServices(ctx context.Context, name string, filters ...Filt
 	}
 	list := snap.chosen(filters)
 	if len(list) == 0 {
-		return nil, notFound(snap, filters)
+		return nil, r.notFound(snap, filters)
 	}
 	return list, nil
 }
@@ -84,34 +84,37 @@ func (r *Registry) pick(ctx context.Context, name string, filters []Filter) (*Se
 		return nil, err
 	}
 	if len(filters) > 0 {
-		return snap.any(filters)
+		if s := snap.any(filters); s != nil {
+			return s, nil
+		}
+		return nil, r.notFound(snap, filters) // or a filter changed its mind
 	}
 	if few := snap.few; len(few) > 0 {
 		return few[svc.turn()%uint32(len(few))], nil
 	}
 	n := snap.list.count(snap.callable)
 	if n == 0 {
-		return nil, notFound(snap, nil)
+		return nil, r.notFound(snap, nil)
 	}
 	return snap.list.at(snap.callable, int(svc.turn()%uint32(n))), nil
 }
 
-// any is one of the instances that the filters let through, each as likely as the others: a turn that look-ups with other filters take too would not be
-// even for each.
-func (s *Snapshot) any(filters []Filter) (*Service, error) {
+// any is one of the instances that the filters let through, each as likely as the others: a turn
+// that look-ups with other filters take too would not be even for each. It is nil if there is none.
+func (s *Snapshot) any(filters []Filter) *Service {
 	from := s.choice(filters)
 	if n := s.matching(from, filters); n > 0 {
 		turn := rand.N(n)
 		for one := range s.list.all(from) {
 			if matches(filters, one) {
 				if turn == 0 {
-					return one, nil
+					return one
 				}
 				turn--
 			}
 		}
 	}
-	return nil, notFound(s, filters) // or a filter that changed its mind
+	return nil
 }
 
 // matching is how many instances the filters let through.
@@ -213,13 +216,28 @@ func (r *Registry) away() bool {
 	return !r.opt.nc.IsConnected() || err != nil && !tenant.Permanent(err)
 }
 
-func notFound(snap *Snapshot, filters []Filter) error {
+// newBucket is the age up to which a bucket may be there by mistake.
+const newBucket = 10 * time.Minute
+
+// absent is ErrNotFound with the tenant's name. It tells of a bucket that this registry has just
+// made: the tenant may be another than was meant.
+func (r *Registry) absent() error {
+	age := time.Since(r.bucket.Made())
+	if age > newBucket {
+		return fmt.Errorf("%w in tenant %q", ErrNotFound, r.opt.tenant)
+	}
+	return fmt.Errorf("%w in tenant %q, which had no bucket: this registry made it %s ago; is the tenant's name right?",
+		ErrNotFound, r.opt.tenant, age.Round(time.Millisecond))
+}
+
+func (r *Registry) notFound(snap *Snapshot, filters []Filter) error {
+	err := fmt.Errorf("kvregistry: service %q: %w", snap.name, r.absent())
 	switch {
 	case snap.Len() == 0:
-		return fmt.Errorf("kvregistry: service %q: %w", snap.name, ErrNotFound)
+		return err
 	case len(filters) == 0:
-		return fmt.Errorf("kvregistry: service %q: %w: none of the %d registered is passing or warning", snap.name, ErrNotFound, snap.Len())
+		return fmt.Errorf("%w: none of the %d registered is passing or warning", err, snap.Len())
 	default:
-		return fmt.Errorf("kvregistry: service %q: %w: none of the %d registered passes the filters", snap.name, ErrNotFound, snap.Len())
+		return fmt.Errorf("%w: none of the %d registered passes the filters", err, snap.Len())
 	}
 }

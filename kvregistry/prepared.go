@@ -142,7 +142,7 @@ func (l *Lookup) current(ctx context.Context) (*prepared, error) {
 		p = l.refresh(snap)
 	}
 	if len(p.all) == 0 {
-		return nil, notFound(p.snap, l.filters)
+		return nil, l.r.notFound(p.snap, l.filters)
 	}
 	return p, nil
 }

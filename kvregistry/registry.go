@@ -38,6 +38,8 @@ type Registry struct {
 	ctx    context.Context // ends with Close, when everything is taken back
 	cancel context.CancelFunc
 
+	toldMade atomic.Int64 // when the bucket was made that the log tells of
+
 	refusing bool // the log says that a registration is refused; reconcile's own
 
 	closed  atomic.Bool
@@ -140,7 +142,7 @@ func build(o options) (*Registry, error) {
 		TTL: o.ttl, Owner: r.id, LeaseOf: lifeOf, Steady: r.keeper.Steady, Check: o.checkTime(), StandBy: o.standBy, Logger: o.logger,
 	})
 	watch := func(cfg watcher.Config) *watcher.View {
-		cfg.Missing, cfg.Check = b.Ensure, o.checkTime()
+		cfg.Missing, cfg.Check = r.ensure, o.checkTime()
 		cfg.Logger = cmp.Or(cfg.Logger, o.logger)
 		cfg.Heartbeat, cfg.Patience = o.heartbeat(), o.ttl
 		return watcher.New(b, cfg)
@@ -232,7 +234,7 @@ func (r *Registry) provision(ctx context.Context, once bool) error {
 }
 
 func (r *Registry) prepare(ctx context.Context) error {
-	if err := r.bucket.Ensure(ctx); err != nil {
+	if err := r.ensure(ctx); err != nil {
 		return err
 	}
 	dead, err := r.reaper.Dead(ctx)
@@ -249,6 +251,16 @@ func (r *Registry) prepare(ctx context.Context) error {
 	r.view.Start()
 	r.setState(true, nil)
 	return nil
+}
+
+// ensure is the bucket's Ensure, and tells if it made the bucket: the tenant may be another than was
+// meant.
+func (r *Registry) ensure(ctx context.Context) error {
+	err := r.bucket.Ensure(ctx)
+	if made := r.bucket.Made(); !made.IsZero() && r.toldMade.Swap(made.UnixNano()) != made.UnixNano() {
+		r.journal.sayLater("kvregistry: the tenant had no bucket, made one", 1, "bucket", r.bucket.Name())
+	}
+	return err
 }
 
 func (r *Registry) setState(ready bool, failure error) {

@@ -70,6 +70,7 @@ type Bucket struct {
 	subject string // what the subjects of its keys begin with
 	cfg     Config
 	reached atomic.Bool                            // by the first Ensure that succeeds
+	made    atomic.Pointer[time.Time]              // when Ensure last made it
 	found   atomic.Pointer[jetstream.StreamConfig] // the bucket, as Ensure last saw it
 
 	room  room // what is left of its limits
@@ -104,6 +105,14 @@ func New(nc *nats.Conn, tenant string, cfg Config) (*Bucket, error) {
 	b.room.turn = make(chan struct{}, 1)
 	b.room.turn <- struct{}{}
 	return b, nil
+}
+
+// Made is when [Bucket.Ensure] last made the bucket, by this process's clock; zero if it was there.
+func (b *Bucket) Made() time.Time {
+	if at := b.made.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // Name is the bucket's name, "registry_" and the tenant's.
@@ -231,6 +240,9 @@ func (b *Bucket) createStream(ctx context.Context, cfg jetstream.StreamConfig) (
 		_, err := b.own.js.CreateStream(ctx, cfg)
 		switch {
 		case err == nil, errors.Is(err, jetstream.ErrStreamNameAlreadyInUse):
+			if now := time.Now(); err == nil {
+				b.made.Store(&now)
+			}
 			return b.own.js.Stream(ctx, b.Stream())
 		case isCode(err, codeMaximumConsumers): // fewer may be made in the account, and that is the limit then
 			cfg.MaxConsumers = -1
