@@ -180,8 +180,12 @@ func (a *arena) converge() {
 	a.broke(4, "after %s: %v", time.Since(began).Round(time.Millisecond), wrong)
 }
 
+// deeds are how lines begin of what workers do, whatever else happens.
+var deeds = []string{"a newer registration", "registered:", "unregistered:", "status changed:", "draining:"}
+
 // bounded: invariant 7. What a worker holds and logs does not grow with the faults that it lived through; a line or two for
 // each change of state.
+
 func (a *arena) bounded(states map[string]*state) {
 	for who, s := range states {
 		if _, known := a.idle[who]; !known {
@@ -192,7 +196,7 @@ func (a *arena) bounded(states map[string]*state) {
 		}
 		lines := 0
 		for message, n := range s.Log {
-			if !strings.HasPrefix(message, "a newer registration") { // workers fight, whatever else happens
+			if !slices.ContainsFunc(deeds, func(deed string) bool { return strings.HasPrefix(message, deed) }) {
 				lines += n
 			}
 			if strings.HasPrefix(message, "a registration was found to be missing") && len(a.fleet.nodes) == 1 && !a.missing[who] { // a replica may be behind for so long

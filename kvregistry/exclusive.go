@@ -278,9 +278,7 @@ func (h *Hold) end(why error) {
 	case why == ErrClosed:
 		h.r.journal.sayLater("kvregistry: released a name", 1, "name", plain(h.name))
 	default:
-		h.r.goUnlessClosed(&h.r.calls, func() {
-			h.r.opt.logger.Warn("kvregistry: what was held exclusively is lost", "name", plain(h.name), "cause", why)
-		})
+		h.r.log.Warn("kvregistry: what was held exclusively is lost", "name", plain(h.name), "cause", why)
 	}
 }
 

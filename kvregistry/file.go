@@ -209,7 +209,11 @@ func (r *Registry) saveFile() {
 		f.wrote, f.written, f.failing = time.Now(), now, false
 	case !f.failing:
 		f.failing = true
-		r.opt.logger.Warn("kvregistry: the snapshot file can't be written", "path", plain(f.path), "cause", err)
+		log := r.log
+		if r.ctx.Err() != nil { // this is by Close, and nothing is logged later
+			log = r.opt.logger
+		}
+		log.Warn("kvregistry: the snapshot file can't be written", "path", plain(f.path), "cause", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -206,7 +207,8 @@ func (r *Registry) tellNATS() {
 		}
 		if since.IsZero() && (lost || away != nil) {
 			since = time.Now()
-			r.journal.say("kvregistry: NATS is away", 1, "cause", plain(errorText(cmp.Or(away, nc.LastError()))))
+			cause := cmp.Or(errorText(nc.LastError()), "connection "+strings.ToLower(nc.Status().String()))
+			r.journal.say("kvregistry: NATS is away", 1, "cause", plain(cause))
 		}
 		if away == nil && !since.IsZero() {
 			r.journal.say("kvregistry: NATS is back", 1, "away", time.Since(since).Round(time.Millisecond))

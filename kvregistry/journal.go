@@ -20,6 +20,8 @@ type journal struct {
 	pause func() // ends after lineTime, or when the registry is closed
 	later func(func()) bool
 
+	backlog *backlog
+
 	mu    sync.Mutex // guards kinds
 	kinds map[string]*lineKind
 }
@@ -72,13 +74,13 @@ func (r *Registry) newJournal() *journal {
 	return &journal{
 		log: r.opt.logger, kinds: map[string]*lineKind{},
 		pause: func() { _ = pause(r.closing, lineTime) },
-		later: func(f func()) bool { return r.goUnlessClosed(&r.calls, f) },
+		later: func(f func()) bool { return r.goUnlessClosed(&r.calls, f) }, backlog: r.backlog,
 	}
 }
 
 // sayLater is say for goroutines that Close waits for: a log handler may call Close.
 func (j *journal) sayLater(line string, n int, args ...any) {
-	j.later(func() { j.say(line, n, args...) })
+	j.backlog.add(func() { j.say(line, n, args...) })
 }
 
 // What is told of a registration.
@@ -133,15 +135,9 @@ func (r *Registry) tellNews(list ...*registration) {
 
 // tellNewsLater is tellNews for goroutines that Close waits for.
 func (r *Registry) tellNewsLater(list []*registration) {
-	all := r.own.news(list)
-	if len(all) == 0 {
-		return
+	for _, news := range r.own.news(list) {
+		r.journal.sayLater(news.line, len(news.of), news.args()...)
 	}
-	r.goUnlessClosed(&r.calls, func() {
-		for _, news := range all {
-			r.journal.say(news.line, len(news.of), news.args()...)
-		}
-	})
 }
 
 // news is one line of some registrations.

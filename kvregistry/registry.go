@@ -32,6 +32,8 @@ type Registry struct {
 	file    *files // of snapshots; nil where none is kept
 	lines   *lines
 	journal *journal
+	backlog *backlog
+	log     *slog.Logger  // for goroutines that Close waits for, or that others do
 	events  *queue        // of OnEvent; nil where it was not asked for
 	crowd   chan struct{} // has a token for each single write that is under way
 
@@ -131,19 +133,21 @@ func build(o options) (*Registry, error) {
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.closing, r.shut = context.WithCancel(r.ctx)
 	r.ended = make(chan struct{})
+	r.backlog = &backlog{start: func(f func()) bool { return r.goUnlessClosed(&r.calls, f) }}
+	r.log = slog.New(later{o.logger.Handler(), r.backlog})
 	r.journal = r.newJournal()
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
-		TTL: o.ttl, Value: leaseValue(r.id, o.ttl), Keyed: o.signer != nil, Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: o.logger,
+		TTL: o.ttl, Value: leaseValue(r.id, o.ttl), Keyed: o.signer != nil, Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: r.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
 	r.reaper = lease.NewReaper(b, lease.ReaperConfig{
-		TTL: o.ttl, Owner: r.id, LeaseOf: lifeOf, Steady: r.keeper.Steady, Check: o.checkTime(), StandBy: o.standBy, Logger: o.logger,
+		TTL: o.ttl, Owner: r.id, LeaseOf: lifeOf, Steady: r.keeper.Steady, Check: o.checkTime(), StandBy: o.standBy, Logger: r.log,
 	})
 	watch := func(cfg watcher.Config) *watcher.View {
 		cfg.Missing, cfg.Check = r.ensure, o.checkTime()
-		cfg.Logger = cmp.Or(cfg.Logger, o.logger)
+		cfg.Logger = cmp.Or(cfg.Logger, r.log)
 		cfg.Heartbeat, cfg.Patience = o.heartbeat(), o.ttl
 		return watcher.New(b, cfg)
 	}
@@ -153,7 +157,7 @@ func build(o options) (*Registry, error) {
 	r.cache.view = r.view
 	r.cache.spawn = func(f func()) { r.goUnlessClosed(&r.calls, f) }
 	r.lines.view = watch(watcher.Config{
-		Apply: r.applyLines, Read: readTicket, MaxValue: longestTicket, Logger: o.logger.With("of", "exclusive names"),
+		Apply: r.applyLines, Read: readTicket, MaxValue: longestTicket, Logger: r.log.With("of", "exclusive names"),
 	})
 	r.goUnlessClosed(&r.wg, r.reconcile)   // ends with r.ctx; Close waits
 	r.goUnlessClosed(&r.calls, r.tellNATS) // ends with r.closing; Close waits for a moment
@@ -209,7 +213,7 @@ func (r *Registry) provision(ctx context.Context, once bool) error {
 				r.journal.sayLater("kvregistry: the bucket can be used now", 1)
 			}
 			for _, advice := range r.bucket.Advice() {
-				r.opt.logger.Warn("kvregistry: the server or the bucket should be changed", "advice", advice)
+				r.log.Warn("kvregistry: the server or the bucket should be changed", "advice", advice)
 			}
 			return nil
 		}
@@ -219,9 +223,7 @@ func (r *Registry) provision(ctx context.Context, once bool) error {
 		}
 		if !once && !told && refuses(err) {
 			told = true
-			r.goUnlessClosed(&r.calls, func() {
-				r.opt.logger.Warn("kvregistry: the bucket can't be used, trying again", "cause", plain(err.Error()))
-			})
+			r.log.Warn("kvregistry: the bucket can't be used, trying again", "cause", plain(err.Error()))
 		}
 		select {
 		case <-ctx.Done():

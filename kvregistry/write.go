@@ -319,7 +319,7 @@ func (r *Registry) audit() (found bool) {
 	for _, g := range r.own.open() {
 		if rev, ok := r.own.settled(g); ok && r.own.lacked(g, rev, r.view.Lacks(g.key)) {
 			found = true
-			r.opt.logger.Warn("kvregistry: a registration was found to be missing, writing it again", "service", plain(g.name), "instance", plain(g.id))
+			r.log.Warn("kvregistry: a registration was found to be missing, writing it again", "service", plain(g.name), "instance", plain(g.id))
 		}
 	}
 	return found
@@ -373,9 +373,7 @@ func (r *Registry) tellRefused(list []*registration, errs []error) {
 		return
 	}
 	args := append(subject(refused), "cause", plain(why.Error()))
-	r.goUnlessClosed(&r.calls, func() {
-		r.opt.logger.Warn("kvregistry: the server refuses what this process registers, asking again", args...)
-	})
+	r.log.Warn("kvregistry: the server refuses what this process registers, asking again", args...)
 }
 
 // startLease takes a lease where a registration is let in that needs one. Its grant wakes reconcile.

@@ -285,7 +285,9 @@ func (r *Reaper) serve(slot int, rev uint64) {
 	var wg sync.WaitGroup
 	view := r.follow()
 	wg.Go(func() { r.reap(ctx) }) // ends with ctx; waited for below
+	r.cfg.Logger.Info("kvregistry: holds a reaper slot", "slot", slot)
 	r.keep(slot, rev)
+	r.cfg.Logger.Info("kvregistry: holds no reaper slot any more")
 	cancel()
 	wg.Wait()
 	view.Close()
