@@ -3,7 +3,9 @@ package kvregistry
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/kvregistry/go/tenant"
 )
@@ -66,8 +68,8 @@ func (r *Registry) SetStatusContext(ctx context.Context, name string, status Sta
 
 // UpdateFunc has f change what an instance that this process registered says, or, where id is empty, each of its instances of the name, and returns when
 // the server has acknowledged it: one write each, and none where f changes nothing. What f is given is what the process declared last, and no other change comes in
-// between, so that f may look before it changes something. It is f's own to change, but for its ID and Name. f may be called more than once; it must be quick, and
-// must not call the registry.
+// between, so that f may look before it changes something. It is f's own to change, but for its ID and Name. f may be called more than once. It is
+// called by the caller's goroutine, one call after the other, and may call the registry.
 //
 // Errors are those of [Registry.UpdateContext], and ctx has the same meaning for each instance.
 func (r *Registry) UpdateFunc(ctx context.Context, name, id string, f func(*Service)) error {
@@ -90,16 +92,72 @@ func (r *Registry) alterAll(ctx context.Context, name, id string, f func(*Servic
 	default:
 		return fmt.Errorf("service %q: %w", name, r.orClosed(ErrNotRegistered))
 	}
-	err := each(list, func(g *registration) error {
-		return r.alter(ctx, g, func(s Service) (Service, error) {
-			s = s.Clone()
-			f(&s)
-			s.Name, s.ID = g.name, g.id
-			return s, r.complete(&s)
-		})
+	defer r.tellNews(list...) // though f panics
+	var errs []error
+	for todo := list; len(todo) > 0; {
+		edits := make([]edit, len(todo))
+		for i, g := range todo { // by the caller's goroutine, which holds nothing meanwhile
+			edits[i] = r.edit(g, f)
+		}
+		todo = nil
+		for i, err := range all(edits, func(e edit) error { return r.make(ctx, e) }) {
+			if errors.Is(err, errMoved) {
+				todo = append(todo, edits[i].of)
+			} else {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// edit is what a function made of what a registration declared.
+type edit struct {
+	of        *registration
+	was, next Service
+	err       error
+}
+
+// errMoved says that a registration declares something else than an edit was made of.
+var errMoved = errors.New("there was another change meanwhile")
+
+// edit calls f, which may be the user's.
+func (r *Registry) edit(g *registration, f func(*Service)) edit {
+	was, _, _ := r.own.content(g)
+	e := edit{of: g, was: was, next: was.Clone()}
+	f(&e.next)
+	e.err = r.fit(g, &e.next)
+	return e
+}
+
+// fit completes and checks what a registration is to declare.
+func (r *Registry) fit(g *registration, s *Service) error {
+	s.Name, s.ID = g.name, g.id
+	return r.complete(s)
+}
+
+// make makes an edit. If there was another change meanwhile, the error is errMoved; when ctx is over,
+// so that the edit is left to another goroutine, the fields that it changed are changed nevertheless.
+func (r *Registry) make(ctx context.Context, e edit) error {
+	if e.err != nil {
+		return e.err
+	}
+	return r.alter(ctx, e.of, func(s Service) (Service, error) {
+		switch {
+		case s.same(&e.was):
+			return e.next, nil
+		case ctx.Err() == nil:
+			return s, errMoved
+		}
+		s = s.Clone()
+		now, was, next := reflect.ValueOf(&s).Elem(), reflect.ValueOf(e.was), reflect.ValueOf(e.next)
+		for i := range now.NumField() {
+			if !reflect.DeepEqual(was.Field(i).Interface(), next.Field(i).Interface()) {
+				now.Field(i).Set(next.Field(i))
+			}
+		}
+		return s, r.fit(e.of, &s)
 	})
-	r.tellNews(list...)
-	return err
 }
 
 // alter changes what a registration declares and writes it. One change at a time is under way, so that one that is refused is taken

@@ -53,7 +53,8 @@ func Settle(d time.Duration) DrainOption {
 }
 
 // Until has Drain call f after the settle time, and unregister when f has returned: f waits for what is still under way, as http.Server's Shutdown does. An error of f is
-// one of Drain, which goes on all the same. f is to return when its context ends. Several are called one after the other.
+// one of Drain, which goes on all the same. f is to return when its context ends. Several are called one after the other. If f
+// panics, Drain does, when it has unregistered; what f does after its context has ended is not waited for.
 func Until(f func(context.Context) error) DrainOption {
 	return func(d *draining) error {
 		if f == nil {
@@ -85,8 +86,12 @@ func (r *Registry) Drain(ctx context.Context, opts ...DrainOption) error {
 	}
 	list, unable := r.drained(&d)
 	claims := r.own.claims(list) // what is registered meanwhile is another's to end
-	err := errors.Join(r.mark(ctx, list), d.wait(ctx), r.endAfter(ctx, claims))
-	if err == nil {
+	var endErr error
+	err := func() error {
+		defer func() { endErr = r.endAfter(ctx, claims) }() // though one of Until's panics
+		return errors.Join(r.mark(ctx, list), d.wait(ctx))
+	}()
+	if err = errors.Join(err, endErr); err == nil {
 		err = unable
 	}
 	return wrap("drain", err)
@@ -143,11 +148,11 @@ func await(ctx context.Context, f func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	done := make(chan error, 1)
-	go func() { done <- f(ctx) }() // f ends with ctx, as it was told to
+	done := make(chan func() error, 1)
+	go catch(func() error { return f(ctx) }, func(end func() error) { done <- end }) // f ends with ctx, as it was told to
 	select {
-	case err := <-done:
-		return err
+	case end := <-done:
+		return end()
 	case <-ctx.Done():
 		return ctx.Err()
 	}

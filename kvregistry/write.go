@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -261,20 +262,39 @@ func each[T any](list []T, f func(T) error) error {
 	return errors.Join(all(list, f)...)
 }
 
-// all does f for every one of a list, many at once, and returns what each came to.
+// all does f for every one of a list, many at once, and returns what each came to. If one of them
+// panics, or ends its goroutine, that happens to the caller's goroutine when all are through: a user's
+// function may be called below.
 func all[T any](list []T, f func(T) error) []error {
-	errs := make([]error, len(list))
+	errs, ends := make([]error, len(list)), make([]func() error, len(list))
 	gate := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
 	for i, one := range list {
 		gate <- struct{}{}
 		wg.Go(func() {
-			errs[i] = f(one)
-			<-gate
+			defer func() { <-gate }()
+			catch(func() error { return f(one) }, func(end func() error) { ends[i] = end })
 		})
 	}
 	wg.Wait()
+	for i, end := range ends {
+		errs[i] = end()
+	}
 	return errs
+}
+
+// catch calls f, and then done with a function that has the same end on another goroutine: it returns
+// f's error, panics as f did, or ends the goroutine.
+func catch(f func() error, done func(end func() error)) {
+	end := func() error { runtime.Goexit(); return nil }
+	defer func() {
+		if p := recover(); p != nil {
+			end = func() error { panic(p) }
+		}
+		done(end)
+	}()
+	err := f()
+	end = func() error { return err }
 }
 
 // reconcile keeps the bucket at what was declared: after a lease was lost or a key vanished, and for what could
