@@ -60,7 +60,11 @@ func TestDuplicateWindow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Provision(t.Context(), nc, "acme", Config{}); err != nil {
+	made, err := New(nc, "acme", Config{})
+	if err == nil {
+		err = made.Ensure(t.Context()) // and not Provision, which would shorten it
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	if got := windowOf(t, js, "acme"); got != duplicateWindow {

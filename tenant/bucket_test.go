@@ -59,6 +59,9 @@ func TestConfigValidate(t *testing.T) {
 		{Config{Replicas: -1}, false},
 		{Config{Replicas: 7}, false},
 		{Config{MaxBytes: -1}, false},
+		{Config{MaxValue: 65 << 10}, true},
+		{Config{MaxValue: -1}, false},
+		{Config{MaxValue: 1 << 31}, false},
 	} {
 		if err := tc.cfg.validate(); (err == nil) != tc.ok || err != nil && !errors.Is(err, ErrInvalidConfig) {
 			t.Errorf("%+v: %v, want ok %v", tc.cfg, err, tc.ok)
@@ -88,6 +91,8 @@ func TestConfigCheck(t *testing.T) {
 		"replicas as asked":    {cfg: Config{Replicas: 3}, change: func(s *jetstream.StreamConfig) { s.Replicas = 3 }},
 		"bytes as asked":       {cfg: Config{MaxBytes: 1 << 20}, change: func(s *jetstream.StreamConfig) { s.MaxBytes = 1 << 20 }},
 		"other replicas":       {cfg: Config{Replicas: 3}, wrong: []string{"replicas"}},
+		"values as asked":      {cfg: Config{MaxValue: 65 << 10}, change: func(s *jetstream.StreamConfig) { s.MaxMsgSize = 65 << 10 }},
+		"other values":         {cfg: Config{MaxValue: 65 << 10}, wrong: []string{"largest value"}},
 		"other bytes":          {cfg: Config{MaxBytes: 1 << 20}, wrong: []string{"max bytes"}},
 		"a history":            {change: func(s *jetstream.StreamConfig) { s.MaxMsgsPerSubject = 5 }, wrong: []string{"history"}},
 		"no TTL on keys":       {change: func(s *jetstream.StreamConfig) { s.AllowMsgTTL = false }, wrong: []string{"allow_msg_ttl"}},

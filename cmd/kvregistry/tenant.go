@@ -163,7 +163,7 @@ func tenantCreate(args []string, std streams) error {
 	fs.Int64Var(&cfg.MaxBytes, "max-bytes", 0, "the bucket's largest size in `bytes`; 0 is without limit")
 	fs.Int64Var(&cfg.MaxKeys, "max-keys", 0, "the largest `number` of registrations, leases and keys that ended in the last 10 minutes together; 0 is without limit")
 	fs.Int64Var(&cfg.MaxValue, "max-value", 0, "the longest value that the server takes, in `bytes` with its headers; 0 is without limit")
-	name, err := parseNamed(fs, "kvregistry tenant create <tenant> makes a tenant's bucket. One that is there is checked, and not changed.", args, std)
+	name, err := parseNamed(fs, "kvregistry tenant create <tenant> makes a tenant's bucket. One that is there is checked; of that one, a duplicate window that is too long is changed alone.", args, std)
 	if err != nil {
 		return err
 	}
