@@ -30,6 +30,7 @@ type service struct {
 type cache struct {
 	services atomic.Pointer[map[string]*service]
 	skipped  atomic.Uint64 // records that could not be read
+	full     atomic.Bool   // some instances did not fit into MaxMemory
 
 	mu       sync.Mutex // guards what follows, and the making of new maps and snapshots
 	observed map[string]struct{}
@@ -41,16 +42,21 @@ type cache struct {
 	doubts   uint64                       // how many there were
 	batch    uint64                       // numbers the changes of lists that are made together
 	more     bool                         // some services did not fit: one that is not there is not known
+	held     int                          // bytes that the instances take, about
+	peak     int                          // the most of them since some did not fit, or since it was half of that
 	view     *watcher.View
 	log      *slog.Logger
-	most     bounds       // never changes
-	spawn    func(func()) // starts a goroutine that Close waits for
+	most     bounds        // never changes
+	spawn    func(func())  // starts a goroutine that Close waits for
+	filled   func()        // is called, with c.mu held, when some instances do not fit into memory
+	freed    chan struct{} // some or all of those that did not fit may fit now; holds one
 }
 
 func newCache(log *slog.Logger, most bounds) *cache {
 	c := &cache{
 		observed: map[string]struct{}{}, synced: map[string]struct{}{}, readers: map[string]map[*queue]struct{}{},
 		signers: map[string]map[string]string{}, suspect: map[string]uint64{}, log: log, most: most, spawn: func(f func()) { f() },
+		filled: func() {}, freed: make(chan struct{}, 1),
 	}
 	c.services.Store(&map[string]*service{})
 	return c
@@ -72,7 +78,7 @@ func (c *cache) none(name string) *service {
 	c.mu.Lock()
 	more := c.more
 	c.mu.Unlock()
-	if more {
+	if more || c.full.Load() {
 		return nil
 	}
 	svc := &service{name: name}
@@ -121,6 +127,13 @@ func (c *cache) add(names []string) []*service {
 	}
 	c.services.Store(&services)
 	return list
+}
+
+// memory is how many bytes the instances take, about.
+func (c *cache) memory() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.held
 }
 
 // names are the observed ones, in order.
@@ -187,6 +200,12 @@ type sighting struct {
 	err      error  // why a put's value can't be read
 }
 
+// Bytes is about what a sighting takes in memory.
+func (s *sighting) Bytes() int { return s.rec.Instance.bytes() }
+
+// Junk reports whether a put's value can't be read.
+func (s *sighting) Junk() bool { return s.err != nil }
+
 // sight reads a change. A value that is longer than a record may be is not even looked at.
 func sight(ch watcher.Change, most int) *sighting {
 	s := &sighting{Change: ch}
@@ -211,19 +230,25 @@ func (c *cache) apply(seen []*sighting, snapshot *watcher.Snapshot) {
 			svc.revision = 0 // revisions started over
 		}
 	}
+	over := 0 // instances without room
+	if snapshot != nil {
+		over = snapshot.Over
+		c.skipped.Add(uint64(snapshot.Junk + over))
+	}
 	c.addSeen(seen)
 	c.batch++
 	changed := map[*service]bool{}
 	var events []Event
 	for _, s := range seen {
-		if s.err != nil {
-			c.skip(s, s.err)
-			continue
+		svc, err := c.find(s.name), s.err
+		if err == nil {
+			err = c.overflows(svc, s)
 		}
-		svc := c.find(s.name)
-		if err := c.overflows(svc, s); err != nil {
+		if err == errMemory {
+			over++
+		}
+		if err != nil {
 			c.skip(s, err)
-			c.view.Again(s.Key)
 			continue
 		}
 		if svc == nil || snapshot != nil && s.traceless() && c.doubt(svc, s) {
@@ -240,6 +265,7 @@ func (c *cache) apply(seen []*sighting, snapshot *watcher.Snapshot) {
 		}
 	}
 	c.prune(changed)
+	c.fill(over, snapshot)
 	if snapshot != nil {
 		events = append(events, c.sync()...)
 	}
@@ -247,6 +273,60 @@ func (c *cache) apply(seen []*sighting, snapshot *watcher.Snapshot) {
 		c.tell(e)
 	}
 }
+
+// fill notes how many instances did not fit into memory. Whether all do is known from the next whole
+// snapshot. The caller holds c.mu.
+func (c *cache) fill(over int, snapshot *watcher.Snapshot) {
+	switch {
+	case over > 0:
+		c.peak = max(c.peak, c.held)
+		if !c.full.Swap(true) {
+			c.filled()
+			c.spawn(func() {
+				c.log.Warn("kvregistry: the view is as large as it may be, instances are left out", "max", c.most.memory)
+			})
+		}
+	case snapshot != nil && !snapshot.Part:
+		c.peak = 0
+		if c.full.Swap(false) {
+			ring(c.freed)
+			c.spawn(func() { c.log.Info("kvregistry: the view has room again, no instance is left out") })
+		}
+	}
+	if c.full.Load() && c.held < c.peak/2 {
+		c.peak = c.held
+		ring(c.freed)
+	}
+}
+
+// ring puts a token into a channel that holds one.
+func ring(bell chan<- struct{}) {
+	select {
+	case bell <- struct{}{}:
+	default:
+	}
+}
+
+// readAgain has everything read again while some of it does not fit into memory: when half of what
+// was held is gone, and now and then.
+func (r *Registry) readAgain() {
+	for wait := time.Second; ; wait = min(2*wait, 16*time.Minute) {
+		select {
+		case <-time.After(wait):
+		case <-r.cache.freed:
+			wait = time.Second
+		case <-r.ctx.Done():
+			return
+		}
+		if !r.cache.full.Load() {
+			return
+		}
+		r.view.ReadAgain()
+	}
+}
+
+// kept is how many bytes the instances that are kept may take, about, and those of a snapshot that is read.
+func (b bounds) kept() int { return b.memory / 3 }
 
 // prune forgets services that nobody asked for by name and that have no instance any more, where everything is
 // observed: they come back with their next instance. The caller holds c.mu.
@@ -323,10 +403,14 @@ func (c *cache) overflows(svc *service, s *sighting) error {
 		}
 		return nil
 	}
-	if svc.count < c.most.instances || svc.list.find(s.id) != nil {
-		return nil
+	was, now := svc.list.find(s.id), &s.rec.Instance
+	switch {
+	case was == nil && svc.count >= c.most.instances:
+		return errMany
+	case c.most.memory > 0 && now.bytes() > was.bytes() && c.held+now.bytes()-was.bytes() > c.most.kept():
+		return errMemory
 	}
-	return errMany
+	return nil
 }
 
 // sync publishes the first snapshot of each service that the view shows, be it empty, and says what there
@@ -369,6 +453,7 @@ func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 		now := s.rec.Instance.compact(svc.name)
 		c.sign(s)
 		svc.list = svc.list.with(c.batchOf(svc), now)
+		c.held += now.bytes() - was.bytes()
 		if was == nil {
 			svc.count++
 			return Event{Kind: Registered, Service: *now}, true
@@ -377,6 +462,7 @@ func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 	case was != nil:
 		c.unsign(s)
 		svc.list = svc.list.without(c.batchOf(svc), s.id)
+		c.held -= was.bytes()
 		svc.count--
 		kind := Expired
 		if s.Op == tenant.Delete {
@@ -448,9 +534,13 @@ func (c *cache) skip(s *sighting, why error) {
 			"revision", s.Revision, "cause", plain(why.Error()), "skipped", n}
 		c.spawn(func() { c.log.Warn("kvregistry: skipped a record that can't be read", said...) }) // it may call back
 	}
-	if svc := c.find(s.name); svc != nil && !errors.Is(why, errNotKey) {
-		c.doubt(svc, s)
+	if why == errMany || why == errMore || why == errMemory {
+		c.view.Again(s.Key)
 	}
+	if svc := c.find(s.name); svc != nil && !errors.Is(why, errNotKey) && c.doubt(svc, s) {
+		return
+	}
+	c.view.Forget(s.Key)
 }
 
 // drop ends an instance whose key still holds what can't be read: s is its end.

@@ -45,7 +45,10 @@ type Health struct {
 	Ended    int    // leases that ended and still hold registrations, if it does
 	Unreaped int    // leases that ended and whose registrations nobody removed for two TTLs, 6 s at least: nobody reaps
 	Reaped   uint64 // registrations of dead processes that this one removed
-	Skipped  uint64 // records that could not be read
+	Skipped  uint64 // records that could not be read, or for which there was no room
+
+	Memory int  // bytes that the instances in memory take, about
+	Full   bool // some instances are left out, because they do not fit into MaxMemory
 
 	current time.Duration // the age up to which what look-ups show is current
 	waits   bool          // one of Unread and not of Stale is needed for Ready
@@ -59,14 +62,14 @@ type HoldHealth struct {
 }
 
 // OK reports whether nothing is wrong: the connection is up, every observed service was read and
-// was confirmed to be current within two heartbeats of the view's consumer and 1.5 s, and what was
-// registered is in the bucket under a lease; and somebody reaps.
+// was confirmed to be current within two heartbeats of the view's consumer and 1.5 s, nothing is left
+// out for want of memory, what was registered is in the bucket under a lease, and somebody reaps.
 //
 // OK is for alerts. It is false during each outage of NATS, while look-ups still answer. For the
 // readiness check of an orchestrator use [Health.Ready].
 func (h Health) OK() bool {
 	return h.Connected && h.Err == nil && len(h.Unread) == 0 && (len(h.Observed) == 0 || h.Age < cmp.Or(h.current, 3*time.Second)) &&
-		h.Lease != LeaseGone && h.Unwritten == 0 && h.Unreaped == 0
+		h.Lease != LeaseGone && h.Unwritten == 0 && h.Unreaped == 0 && !h.Full
 }
 
 // Ready reports whether the process can do its work: look-ups of every observed service answer, and
@@ -121,11 +124,13 @@ func (h Health) MarshalJSON() ([]byte, error) {
 		Unreaped  int        `json:"unreaped"`
 		Reaped    uint64     `json:"reaped"`
 		Skipped   uint64     `json:"skipped"`
+		Memory    int        `json:"memory_bytes"`
+		Full      bool       `json:"full"`
 	}{
 		h.OK(), h.Ready(), h.Connected, errorText(h.Err), age,
 		list(h.Observed), list(h.Unread), list(h.Stale), h.Resyncs,
 		cmp.Or(h.Lease, LeaseNone), renewed, h.Unwritten, errorText(h.Refused), holds,
-		h.Reaps, h.Ended, h.Unreaped, h.Reaped, h.Skipped,
+		h.Reaps, h.Ended, h.Unreaped, h.Reaped, h.Skipped, h.Memory, h.Full,
 	})
 }
 
@@ -146,6 +151,7 @@ func (r *Registry) Health() Health {
 		Age: r.age(), Observed: r.cache.names(), Resyncs: r.view.Resyncs(),
 		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.unwritten(r.keeper.Current()), Holds: r.lines.health(),
 		Ended: r.reaper.Waiting(), Unreaped: r.reaper.Unreaped(), Reaped: r.reaper.Reaped(), Skipped: r.cache.skipped.Load(),
+		Memory: r.cache.memory(), Full: r.cache.full.Load(),
 	}
 	h.current = 2*r.opt.heartbeat() + 1500*time.Millisecond
 	_, h.Reaps = r.reaper.Slot()

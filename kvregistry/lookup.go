@@ -157,6 +157,9 @@ func (r *Registry) lookFresh(ctx context.Context, name string) (*service, *Snaps
 func (r *Registry) look(ctx context.Context, name string) (*service, *Snapshot, error) {
 	if svc := r.cache.find(name); svc != nil && !r.closed.Load() {
 		if snap := svc.snap.Load(); snap != nil {
+			if snap.Len() == 0 && r.cache.full.Load() {
+				return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, errMemory)
+			}
 			return svc, snap, nil
 		}
 	}
@@ -173,6 +176,9 @@ func (r *Registry) firstLook(ctx context.Context, name string) (*service, *Snaps
 	}
 	if r.cache.sees(Everything) {
 		svc := r.cache.none(name)
+		if svc == nil && r.cache.full.Load() {
+			return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, errMemory)
+		}
 		if svc == nil {
 			return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, errMore)
 		}

@@ -40,7 +40,7 @@ type options struct {
 }
 
 // bounds are of what others can make grow in this process's memory.
-type bounds struct{ instances, services, record int }
+type bounds struct{ instances, services, record, memory int }
 
 // The defaults of the options.
 const (
@@ -51,6 +51,7 @@ const (
 	DefaultMaxInstances = 100_000
 	DefaultMaxServices  = 100_000
 	DefaultMaxRecord    = 64 << 10
+	DefaultMaxMemory    = 384 << 20
 )
 
 // largestRecord is the largest MaxRecord there may be.
@@ -77,7 +78,7 @@ func (o *options) currentAge() time.Duration { return o.heartbeat() + time.Secon
 const writeTime = 5 * time.Second
 
 func newOptions(opts []Option) (options, error) {
-	o := options{tenant: DefaultTenant, ttl: DefaultTTL, timeout: DefaultTimeout, logger: slog.Default(), fileAge: DefaultSnapshotFileAge, bounds: bounds{DefaultMaxInstances, DefaultMaxServices, DefaultMaxRecord}}
+	o := options{tenant: DefaultTenant, ttl: DefaultTTL, timeout: DefaultTimeout, logger: slog.Default(), fileAge: DefaultSnapshotFileAge, bounds: bounds{DefaultMaxInstances, DefaultMaxServices, DefaultMaxRecord, DefaultMaxMemory}}
 	for _, opt := range opts {
 		if opt == nil {
 			return o, fmt.Errorf("kvregistry: %w: it is nil", ErrInvalidOption)
@@ -266,6 +267,22 @@ func MaxServices(n int) Option {
 			return fmt.Errorf("%w: MaxServices(%d); it must be positive", ErrInvalidOption, n)
 		}
 		o.bounds.services = n
+		return nil
+	}
+}
+
+// MaxMemory bounds about how many bytes of memory the view of this registry takes, whatever stands in
+// the bucket: 1 MiB or more, [DefaultMaxMemory] by default. The instances that are kept take up to a
+// third of it, and the rest is for a snapshot while it is read. An instance that does not fit is
+// skipped and counted, and look-ups of a service of which nothing is kept give [ErrUnavailable].
+// [Health] and one log line tell of it. Everything is read again when half of what was
+// kept is gone, and every 16 minutes at least: if all fits then, it is shown.
+func MaxMemory(bytes int) Option {
+	return func(o *options) error {
+		if bytes < 1<<20 {
+			return fmt.Errorf("%w: MaxMemory(%d); use 1048576 bytes or more", ErrInvalidOption, bytes)
+		}
+		o.bounds.memory = bytes
 		return nil
 	}
 }

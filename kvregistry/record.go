@@ -38,6 +38,7 @@ var (
 	errLong    = errors.New("it is longer than a record may be: MaxRecord")
 	errMany    = errors.New("its service has as many instances as are kept: MaxInstances")
 	errMore    = errors.New("there are as many services as are kept: MaxServices")
+	errMemory  = errors.New("there is no more memory for it: MaxMemory")
 )
 
 // encode makes the value of a registration's key, of at most so many bytes. The error wraps ErrInvalidService.

@@ -152,10 +152,11 @@ func build(o options) (*Registry, error) {
 		return watcher.New(b, cfg)
 	}
 	r.view = watch(watcher.Config{
-		Apply: r.apply, Read: func(ch watcher.Change) any { return r.read(ch) }, MaxValue: o.bounds.record,
+		Apply: r.apply, Read: func(ch watcher.Change) any { return r.read(ch) }, MaxValue: o.bounds.record, MaxBytes: o.bounds.kept(),
 	})
 	r.cache.view = r.view
 	r.cache.spawn = func(f func()) { r.goUnlessClosed(&r.calls, f) }
+	r.cache.filled = func() { r.goUnlessClosed(&r.wg, r.readAgain) } // ends with r.ctx; Close waits
 	r.lines.view = watch(watcher.Config{
 		Apply: r.applyLines, Read: readTicket, MaxValue: longestTicket, Logger: r.log.With("of", "exclusive names"),
 	})

@@ -75,6 +75,28 @@ func (s *Service) compact(name string) *Service {
 	return &one
 }
 
+// Bytes of memory that a cache takes for an instance, without its texts, and for one text more.
+const (
+	instanceBytes = 700
+	textBytes     = 40
+)
+
+// bytes is about what a cache takes for an instance, its key and the place in lists included. No
+// instance takes more, but for what the allocator rounds up.
+func (s *Service) bytes() int {
+	if s == nil {
+		return 0
+	}
+	n := instanceBytes + 3*(len(s.ID)+len(s.Name)) + len(s.Version) + len(s.Network) + len(s.Address) + len(s.URL) + len(s.Host) + len(s.Zone)
+	for _, tag := range s.Tags {
+		n += textBytes + len(tag)
+	}
+	for key, value := range s.Metadata {
+		n += 2*textBytes + len(key) + len(value)
+	}
+	return n
+}
+
 // sharedMost is the longest text that is looked for among those of other instances. Longer ones are seldom the same.
 const sharedMost = 64
 

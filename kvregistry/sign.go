@@ -129,6 +129,9 @@ func (r *Registry) sight(ch watcher.Change) *sighting { return r.sightUpTo(ch, r
 // sightUpTo is sight for a record of up to a length.
 func (r *Registry) sightUpTo(ch watcher.Change, most int) *sighting {
 	s := sight(ch, most)
+	if ch.Over {
+		s.err = errMemory
+	}
 	trusted := r.opt.signersOf(s.name)
 	if trusted == nil || s.err != nil && !errors.Is(s.err, errNewer) || ch.Op != tenant.Put {
 		return s

@@ -15,7 +15,16 @@ func (r *Reaper) follow() *watcher.View {
 	r.mu.Lock()
 	r.index, r.since, r.free = newIndex(), time.Now(), true
 	r.mu.Unlock()
-	view := watcher.New(r.bucket, r.config(r.apply))
+	var view *watcher.View
+	view = watcher.New(r.bucket, r.config(func(changes []watcher.Change, snapshot *watcher.Snapshot) {
+		r.apply(changes, snapshot)
+		for i := range changes {
+			id, read := changes[i].Read.(string)
+			if _, ofLease := tenant.ParseLeaseKey(changes[i].Key); read && id == "" && !ofLease { // it lives by none
+				view.Forget(changes[i].Key)
+			}
+		}
+	}))
 	view.Watch(tenant.AllKeys)
 	view.Start()
 	return view

@@ -51,6 +51,7 @@ type session struct {
 	first   uint64    // the leader's first revision then: what a mirror has below it was purged by hand
 	last    uint64    // the last revision then of what is read: the stream, or its mirror
 	shows   time.Time // as of when a mirror's snapshot is current; zero where that is not known
+	told    uint64    // the revision up to which an earlier session has told of it
 	beside  bool      // it reads what was added to another session
 
 	ended chan error    // what the subscription's goroutine ended the session with; holds one
@@ -68,11 +69,15 @@ type session struct {
 	began    time.Time
 	sure     bool                // a heartbeat came that says that nothing is on its way
 	expected int                 // keys that the snapshot has
-	keys     map[string]struct{} // those that came; nil once the snapshot was handed over
+	keys     map[string]struct{} // the known ones that came; nil once the snapshot was handed over
 	inPlace  int                 // those of them that came as they were when the session began
 	checked  bool                // the leader was asked what was written meanwhile, or is being asked
 	complete bool                // the snapshot was handed over
 	batch    []Change
+	bytes    int // that the changes of the batch take, while the snapshot is read
+	junk     int // changes of it that are junk,
+	passed   int // and those of them that were left out,
+	over     int // and the changes that were left out for want of room
 }
 
 // origin tells one life of a stream from the next.
@@ -117,6 +122,7 @@ func (s *session) start(ctx context.Context, bound time.Duration, ready func(con
 	if s.origin.mirror {
 		s.name, js = mirrorView+rand.Text(), v.bucket.Near()
 	}
+	s.told = v.toldUpTo(s.origin)
 	s.reads = v.reads(s.filters) // those asked for are still compared with what is refused
 	s.wide = s.filters.narrower(s.reads)
 	s.inbox = v.bucket.Conn().NewInbox()
@@ -137,10 +143,13 @@ func (s *session) start(ctx context.Context, bound time.Duration, ready func(con
 	made := consumer.CachedInfo()
 	s.pending = made.NumPending
 	s.expected = int(made.NumPending + made.Delivered.Consumer) // what was sent already waits for s.mu
-	s.keys, s.batch = make(map[string]struct{}, s.expected), make([]Change, 0, s.expected)
+	s.keys, s.batch = map[string]struct{}{}, make([]Change, 0, min(s.expected, roomMost))
 	s.finishSnapshot()
 	return sub, nil
 }
+
+// roomMost is for how many changes of a snapshot there is room from the start.
+const roomMost = 1 << 14
 
 // consumer is what the session asks the server for.
 func (s *session) consumer(reads filters) jetstream.ConsumerConfig {
@@ -286,12 +295,11 @@ func (s *session) receive(msg *nats.Msg) {
 	s.received++
 	s.came = s.heard
 	s.horizon = meta.Sequence.Stream
-	if s.horizon >= s.first && (!s.wide || s.view.wants(s.view.bucket.Key(msg.Subject))) {
-		s.batch = append(s.batch, s.view.changeOf(msg, s.horizon))
+	if key := s.view.bucket.Key(msg.Subject); s.horizon >= s.first && (!s.wide || s.view.wants(key)) {
+		s.take(msg, key)
 	}
 	switch {
 	case !s.complete:
-		s.keys[s.view.bucket.Key(msg.Subject)] = struct{}{}
 		if s.horizon <= s.last {
 			s.inPlace++ // a key has one message at a time: it is the first of this one
 		}
@@ -302,18 +310,58 @@ func (s *session) receive(msg *nats.Msg) {
 	}
 }
 
+// take puts a message into the batch. Of a snapshot, a new key's value is left out if it is junk or
+// there is no room for it: it is only counted. A key that was written while the snapshot is read
+// may have come before, so it is always passed on.
+func (s *session) take(msg *nats.Msg, key string) {
+	v := s.view
+	rev, known := v.at(key)
+	if known && !s.complete {
+		s.keys[key] = struct{}{}
+	}
+	c := v.changeOf(msg, key, s.horizon, known && rev >= s.horizon)
+	if s.complete {
+		s.batch = append(s.batch, c)
+		return
+	}
+	size := c.bytes()
+	if known && rev >= s.horizon || v.isFilter(key) { // Apply has it, or somebody here wrote it
+		size = 0
+	}
+	first, over := !known && s.horizon <= s.last && size > 0, v.cfg.MaxBytes > 0 && size > 0 && s.bytes+size > v.cfg.MaxBytes
+	switch {
+	case first && c.junk() && s.horizon <= s.told && v.hasRead(key): // it was counted before
+		return
+	case first && c.junk() && (over || s.junk >= junkMost):
+		s.junk++
+		s.passed++
+		return
+	case first && over:
+		s.over++
+		return
+	case over:
+		c.Value, c.Read, c.Over = nil, nil, c.Op == tenant.Put
+		size = c.bytes()
+	}
+	if c.junk() {
+		s.junk++
+	}
+	s.bytes += size
+	s.batch = append(s.batch, c)
+}
+
 // changeOf is what is kept of a message: a snapshot is kept whole until its end, and others say how long its values are. So a value is read
 // at once, where Apply wants it read; one with headers stands behind them in one buffer, so it is copied.
-func (v *View) changeOf(msg *nats.Msg, revision uint64) Change {
+func (v *View) changeOf(msg *nats.Msg, key string, revision uint64, has bool) Change {
 	value, op := tenant.ContentOf(msg)
-	c := Change{Key: v.bucket.Key(msg.Subject), Value: value, Revision: revision, Op: op}
+	c := Change{Key: key, Value: value, Revision: revision, Op: op}
 	if v.cfg.Follow && msg.Header != nil {
 		c.TTL, c.If = tenant.TTLOf(msg), tenant.ExpectedOf(msg)
 	}
 	switch most := v.cfg.MaxValue; {
 	case most > 0 && len(value) > most:
 		c.Value, c.Long = nil, len(value)
-	case v.cfg.Read != nil && op == tenant.Put && (v.cfg.Follow || !v.has(c.Key, revision)):
+	case v.cfg.Read != nil && op == tenant.Put && (v.cfg.Follow || !has):
 		c.Read, c.Value = v.cfg.Read(c), nil
 	case msg.Header != nil:
 		c.Value = bytes.Clone(value)
@@ -377,14 +425,15 @@ func (s *session) finishSnapshot() {
 	if !s.origin.lags() {
 		upTo = max(upTo, s.origin.last)
 	}
+	snapshot := Snapshot{UpTo: upTo, Junk: s.passed, Over: s.over}
 	if s.beside {
-		if need := s.view.join(s.filters, upTo, s.batch); need > upTo {
+		if need := s.view.join(s.filters, snapshot, s.batch); need > upTo {
 			s.need = need
 			return
 		}
 	} else {
 		s.view.confirm(s.shows)
-		s.view.replace(s.filters, s.origin, upTo, s.batch)
+		s.view.replace(s.filters, s.origin, snapshot, s.batch)
 	}
 	s.complete, s.keys, s.batch = true, nil, nil
 	close(s.whole)
@@ -432,6 +481,7 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	soonBell, widenBell := s.view.soon, s.view.widen
+	var againBell chan struct{} // not before the snapshot is whole
 	var widening chan error
 	if s.beside {
 		soonBell, widenBell = nil, nil
@@ -489,13 +539,15 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 			continue
 		case <-soon:
 			soon = nil
+		case <-againBell:
+			return errFilters
 		case <-widenBell:
 			soon = nil
 		case <-whole:
 			if s.beside {
 				return nil
 			}
-			whole = nil
+			whole, againBell = nil, s.view.again
 		case err := <-widening:
 			widening = nil
 			if err != nil { // a session that begins anew reads all at once

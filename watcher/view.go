@@ -50,6 +50,33 @@ type Change struct {
 	If       *uint64       // the revision that its write was to go on top of, in a view that follows; nil if it named none
 	Long     int           // how many bytes the value has, where it has more than Config.MaxValue and is left out
 	Read     any           // what Config.Read made of the value, which is left out then
+	Over     bool          // there was no room for it: Config.MaxBytes
+}
+
+// Measured is what Config.Read may return, so that the view knows what it is worth and what it takes.
+type Measured interface {
+	Bytes() int // in memory
+	Junk() bool // it is worth nothing, but where it took the place of something
+}
+
+const (
+	changeBytes = 300 // of a change without its key and its value, in a snapshot that is read
+	junkMost    = 16  // changes of a snapshot that are junk and are passed on, as examples
+)
+
+// bytes is about what a change takes in a snapshot that is read.
+func (c *Change) bytes() int {
+	n := changeBytes + 2*len(c.Key) + len(c.Value)
+	if m, ok := c.Read.(Measured); ok {
+		n += m.Bytes()
+	}
+	return n
+}
+
+// junk reports whether Read says that a change is worth nothing.
+func (c *Change) junk() bool {
+	m, ok := c.Read.(Measured)
+	return ok && m.Junk()
 }
 
 // Snapshot goes with the changes that a whole snapshot brought.
@@ -57,6 +84,8 @@ type Snapshot struct {
 	UpTo  uint64 // it holds every change up to this revision
 	Reset bool   // the bucket was made anew: revisions started over
 	Part  bool   // it is of filters that were added, and says nothing of other keys
+	Junk  int    // keys with junk that were not passed on, and were not counted by an earlier snapshot
+	Over  int    // keys that were not passed on, for want of room; the next whole snapshot has them again
 }
 
 // Config says what a view does with what it sees. Apply is needed, the rest may be left out.
@@ -82,6 +111,9 @@ type Config struct {
 	Patience time.Duration
 	// MaxValue is the longest value that is kept, in bytes: of one that is longer nothing is, from when it is received. 0 is no bound.
 	MaxValue int
+	// MaxBytes is about what the changes of a snapshot may take in memory while it is read. Of those
+	// that don't fit, only the known keys are passed on. 0 is no bound.
+	MaxBytes int
 	// Check is the time between two looks at whether keys were removed without a message, as by a purge of the stream by
 	// hand: one request each. 15 s where it is 0.
 	Check  time.Duration
@@ -100,6 +132,7 @@ type View struct {
 	wg     sync.WaitGroup
 	widen  chan struct{} // a filter was added; holds one
 	soon   chan struct{} // one was added that can wait for soonTime; holds one
+	again  chan struct{} // all is to be read again; holds one
 
 	mu       sync.Mutex        // guards what follows, up to leftover
 	wanted   filters           // what was asked for
@@ -134,7 +167,7 @@ func New(b *tenant.Bucket, cfg Config) *View {
 	cfg.Patience = cmp.Or(cfg.Patience, patience)
 	v := &View{
 		bucket: b, cfg: cfg, heartbeat: cmp.Or(cfg.Heartbeat, heartbeat), born: time.Now(),
-		widen: make(chan struct{}, 1), soon: make(chan struct{}, 1), advance: make(chan struct{}),
+		widen: make(chan struct{}, 1), soon: make(chan struct{}, 1), again: make(chan struct{}, 1), advance: make(chan struct{}),
 		wanted: filters{}, added: filters{}, shown: filters{}, applied: filters{}, seen: map[string]uint64{}, revs: map[string]uint64{},
 	}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
@@ -298,15 +331,28 @@ func (v *View) Lacks(key string) bool {
 	return !v.Has(key) && v.Shows(key)
 }
 
-// has reports whether a key was seen at a revision or a later one.
-func (v *View) has(key string, revision uint64) bool {
+// at is the revision at which a key was seen that has a value.
+func (v *View) at(key string) (rev uint64, known bool) {
 	v.keys.Lock()
 	defer v.keys.Unlock()
-	rev, ok := v.revs[key]
-	return ok && rev >= revision
+	rev, known = v.revs[key]
+	return rev, known
 }
 
-// Again has the next whole snapshot tell of a key again, of which Apply could not take what it was told. It is for Apply, which it may be called
+// Forget has nothing of a key kept, unless it is a filter itself. What it holds is told again by the
+// next whole snapshot, unless that is junk. It is for Apply, which it may be called from alone.
+func (v *View) Forget(key string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, wanted := v.wanted[key]; !wanted {
+		delete(v.revs, key)
+	}
+}
+
+// ReadAgain has all that is watched read again, once, beside whatever comes meanwhile.
+func (v *View) ReadAgain() { ring(v.again) }
+
+// Again has the next whole snapshot tell of a known key again, of which Apply could not take what it was told. It is for Apply, which it may be called
 // from alone.
 func (v *View) Again(key string) {
 	if _, known := v.revs[key]; known {
@@ -548,7 +594,7 @@ func (v *View) outdated(from origin) bool {
 
 // replace applies a complete snapshot, which holds every change up to a revision: what differs from what the view
 // held, and nothing else.
-func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
+func (v *View) replace(fs filters, from origin, snapshot Snapshot, entries []Change) {
 	v.keys.Lock()
 	defer v.keys.Unlock()
 	last := make(map[string]*Change, len(entries))
@@ -581,14 +627,16 @@ func (v *View) replace(fs filters, from origin, upTo uint64, entries []Change) {
 		v.confirm(time.Now())
 	}
 	v.show(fs)
-	v.apply(changes, &Snapshot{UpTo: upTo, Reset: reset})
+	snapshot.Reset = reset
+	v.apply(changes, &snapshot)
 	v.advanced()
 }
 
 // join applies a complete snapshot of filters that were added to a session, which holds every change of
 // them up to a revision. If the session has come further under them, it applies nothing and returns
 // that revision: keys that ended meanwhile would come back.
-func (v *View) join(fs filters, upTo uint64, entries []Change) (need uint64) {
+func (v *View) join(fs filters, snapshot Snapshot, entries []Change) (need uint64) {
+	upTo := snapshot.UpTo
 	v.keys.Lock()
 	defer v.keys.Unlock()
 	v.mu.Lock()
@@ -606,7 +654,8 @@ func (v *View) join(fs filters, upTo uint64, entries []Change) (need uint64) {
 	}
 	v.mu.Unlock()
 	v.note(entries, false)
-	v.apply(entries, &Snapshot{UpTo: upTo, Part: true})
+	snapshot.Part = true
+	v.apply(entries, &snapshot)
 	if v.joined == nil {
 		v.joined = map[string]uint64{}
 	}
@@ -724,6 +773,31 @@ func (v *View) wants(key string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.wanted.covers(key)
+}
+
+// isFilter reports whether a key is a filter itself.
+func (v *View) isFilter(key string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, ok := v.wanted[key]
+	return ok
+}
+
+// toldUpTo is the revision up to which Apply was told what a stream held under the filters that were read.
+func (v *View) toldUpTo(from origin) uint64 {
+	v.keys.Lock()
+	defer v.keys.Unlock()
+	if v.restarted(from) {
+		return 0
+	}
+	return v.origin.last
+}
+
+// hasRead reports whether a complete snapshot with a key has been applied.
+func (v *View) hasRead(key string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.applied.covers(key)
 }
 
 // lacks reports whether a key that the view knows is missing.

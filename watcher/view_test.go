@@ -366,7 +366,7 @@ func TestWhatAKeyTakes(t *testing.T) {
 	for i := range keys {
 		entries = append(entries, Change{Key: fmt.Sprintf("svc.web.%026d", i), Value: []byte("no record"), Revision: uint64(1 + i)})
 	}
-	v.replace(v.wanted, origin{replicas: 1, last: keys}, keys, entries)
+	v.replace(v.wanted, origin{replicas: 1, last: keys}, Snapshot{UpTo: keys}, entries)
 	entries = nil
 	if each := (heap() - before) / keys; each > most {
 		t.Errorf("a key takes %d bytes", each)
@@ -462,14 +462,17 @@ func TestReplicaThatLagsIsNotShown(t *testing.T) {
 	}
 	put(t, b, "svc.a.3", "x")
 	natstest.Eventually(t, heartbeat/2, func() error { return m.is(map[string]string{"svc.a.1": "x", "svc.a.2": "x", "svc.a.3": "x"}) })
-	renewed(1 << 40)
-	before := v.Resyncs()
-	natstest.Eventually(t, 20*time.Second, func() error {
-		if v.Resyncs() == before {
-			return errors.New("a replica that stays behind is kept")
+	for range 4 { // a slow cluster may end a session for another reason, after which the leader is asked
+		renewed(1 << 40)
+		before, end := v.Resyncs(), time.Now().Add(2*lagTime+startTime)
+		for time.Now().Before(end) && v.Resyncs() == before {
+			time.Sleep(10 * time.Millisecond) // between two looks
 		}
-		return nil
-	})
+		if v.Resyncs() != before {
+			return
+		}
+	}
+	t.Error("a replica that stays behind is kept")
 }
 
 // A leader that has less than the view has seen is one that was cut off from the others, and is not believed: nothing is shown
@@ -598,13 +601,13 @@ func TestKeysWrittenWhileASnapshotIsRead(t *testing.T) {
 	}
 	for range 200 { // sessions
 		one := v.newSession(filters{"svc.a.*": {}})
-		sub, err := one.start(within(t, 10*time.Second), 5*time.Second, nil)
+		sub, err := one.start(within(t, 60*time.Second), 60*time.Second, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		select {
 		case <-one.whole:
-		case <-time.After(10 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Fatal("a snapshot is not whole")
 		}
 		one.mu.Lock()
@@ -694,13 +697,13 @@ func TestServerThatLostItsLastWrites(t *testing.T) {
 	}})
 	v.wanted = filters{"svc.a.*": {}}
 	from := origin{created: time.Now(), replicas: 1, last: 12}
-	v.replace(v.wanted, from, 12, []Change{{Key: "svc.a.1", Value: []byte("new"), Revision: 10}})
-	v.replace(v.wanted, from, 13, []Change{{Key: "svc.a.1", Value: []byte("new"), Revision: 10}})
+	v.replace(v.wanted, from, Snapshot{UpTo: 12}, []Change{{Key: "svc.a.1", Value: []byte("new"), Revision: 10}})
+	v.replace(v.wanted, from, Snapshot{UpTo: 13}, []Change{{Key: "svc.a.1", Value: []byte("new"), Revision: 10}})
 	if resets != 0 {
 		t.Fatal("the same snapshot again was a reset")
 	}
 	from.last = 14
-	v.replace(v.wanted, from, 14, []Change{{Key: "svc.a.1", Value: []byte("old"), Revision: 7}})
+	v.replace(v.wanted, from, Snapshot{UpTo: 14}, []Change{{Key: "svc.a.1", Value: []byte("old"), Revision: 7}})
 	if resets != 1 || m["svc.a.1"] != "old" {
 		t.Errorf("%d resets, shows %q", resets, m["svc.a.1"])
 	}
@@ -1036,7 +1039,7 @@ func TestJoinedSnapshotAndChanges(t *testing.T) {
 	del := func(rev uint64) Change { return Change{Key: "svc.a.1", Revision: rev, Op: tenant.Delete} }
 	type step func(v *View) uint64
 	join := func(upTo uint64, cs ...Change) step {
-		return func(v *View) uint64 { return v.join(filters{"svc.a.*": {}}, upTo, cs) }
+		return func(v *View) uint64 { return v.join(filters{"svc.a.*": {}}, Snapshot{UpTo: upTo}, cs) }
 	}
 	change := func(cs ...Change) step { return func(v *View) uint64 { v.change(cs); return 0 } }
 	for name, tt := range map[string]struct {

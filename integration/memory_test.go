@@ -1,0 +1,147 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// publish writes many keys of a bucket at once.
+func publish(t *testing.T, nc *nats.Conn, many int, msg func(i int) (key, value string)) {
+	t.Helper()
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(2000))
+	must(t, err)
+	for i := range many {
+		key, value := msg(i)
+		_, err := js.PublishAsync("$KV.registry_default."+key, []byte(value), jetstream.WithStallWait(time.Minute))
+		must(t, err)
+	}
+	select {
+	case <-js.PublishAsyncComplete():
+	case <-time.After(time.Minute):
+		t.Fatal("the server does not acknowledge")
+	}
+}
+
+// Invariant 7: what a view takes in memory is bounded by MaxMemory, however many and however large the values are that others
+// write; what is left out is counted, logged once and told in Health, and shown when there is room. The server is a process of
+// its own, so that its memory is none of this one's. Not parallel: it looks at the whole heap. Seen to fail without a bound for a
+// snapshot while it is read, and without one for what is kept.
+func TestMemoryOfAView(t *testing.T) {
+	const junk, records, size, most = 10_000, 1_500, 20_000, 12 << 20
+	f := newFleet(t, 1)
+	nc := f.connect()
+	owner := openOn(t, nc, kvregistry.TTL(time.Minute), kvregistry.WithoutReaping())
+	register(t, owner, web("a"))
+	lease := leaseOf(owner)
+	publish(t, nc, junk, func(i int) (string, string) {
+		return fmt.Sprintf("svc.web.junk-%d-%s", i, strings.Repeat("k", 200)), "no record"
+	})
+	large := func(i int) (string, string) {
+		id := fmt.Sprintf("r-%d", i)
+		return "svc.web." + id, recordOf(id, lease, fmt.Sprintf(`,"metadata":{"k":%q}`, strings.Repeat("x", size)))
+	}
+	publish(t, nc, records, large)
+	var lines natstest.Log
+	observer := openOn(t, f.connect(), kvregistry.WithoutReaping(), kvregistry.MaxMemory(most), kvregistry.Logger(lines.Logger()))
+	if peak := peakOf(func() {
+		must(t, observer.ObserveContext(t.Context(), kvregistry.Everything))
+		publish(t, nc, records, large) // and once more, as they come
+		natstest.Eventually(t, time.Minute, func() error {
+			if n := observer.Health().Skipped; n < junk+records {
+				return fmt.Errorf("%d skipped", n)
+			}
+			return nil
+		})
+	}); peak > most+24<<20 { // what is on its way, and what was not collected yet
+		t.Errorf("the process took %d MB", peak>>20)
+	}
+	h := observer.Health()
+	if !h.Full || h.OK() || h.Memory > most/3 || h.Memory < most/4 {
+		t.Errorf("%+v", h)
+	}
+	if _, err := observer.Snapshot("other"); !errors.Is(err, kvregistry.ErrUnavailable) {
+		t.Errorf("a service that may have been left out: %v", err)
+	}
+	kv := bucket(t, nc, "default")
+	for i := range records {
+		key, _ := large(i)
+		if i >= 50 {
+			must(t, kv.Purge(t.Context(), key))
+		}
+	}
+	natstest.Eventually(t, 30*time.Second, func() error {
+		snap, err := observer.Snapshot("web")
+		if err == nil && (snap.Len() != 51 || observer.Health().Full) {
+			err = fmt.Errorf("%d instances, full: %v", snap.Len(), observer.Health().Full)
+		}
+		return err
+	})
+	if n := lines.Count("the view is as large as it may be"); n != 1 {
+		t.Errorf("logged %d times that it is full", n)
+	}
+	natstest.Eventually(t, 10*time.Second, func() error { // lines are written behind the state
+		if n := lines.Count("the view has room again"); n != 1 {
+			return fmt.Errorf("logged %d times that there is room", n)
+		}
+		return nil
+	})
+}
+
+// Junk is counted once, however often the view is made anew, and nothing of it stays in memory. Not parallel: it
+// looks at the whole heap. Seen to fail with a view that keeps the revision of each key: 14 MB.
+func TestJunkLeavesNothing(t *testing.T) {
+	const junk = 15_000
+	f := newFleet(t, 1)
+	nc := f.connect()
+	owner := openOn(t, nc, kvregistry.TTL(time.Minute), kvregistry.WithoutReaping())
+	register(t, owner, web("a"))
+	key := func(i int) (string, string) {
+		return fmt.Sprintf("svc.web.%d-%s", i, strings.Repeat("k", 800)), "no record"
+	}
+	publish(t, nc, junk, key)
+	observed := f.connect()
+	observer := openOn(t, observed, kvregistry.WithoutReaping())
+	before := heap()
+	skipped := func(want uint64) {
+		t.Helper()
+		natstest.Eventually(t, 30*time.Second, func() error {
+			if n := observer.Health().Skipped; n != want {
+				return fmt.Errorf("%d skipped, want %d", n, want)
+			}
+			return nil
+		})
+	}
+	began := time.Now()
+	must(t, observer.ObserveContext(t.Context(), "web"))
+	t.Logf("read in %s", time.Since(began))
+	sees(t, observer, 30*time.Second, "web", "a")
+	skipped(junk)
+	resyncs := observer.Health().Resyncs
+	must(t, observed.ForceReconnect())
+	natstest.Eventually(t, 10*time.Second, func() error {
+		if observer.Health().Resyncs == resyncs {
+			return errors.New("the view is not made anew")
+		}
+		return nil
+	})
+	register(t, owner, web("b"))
+	sees(t, observer, 30*time.Second, "web", "a", "b")
+	skipped(junk)
+	publish(t, nc, junk, key) // as they come
+	skipped(2 * junk)
+	natstest.Eventually(t, 10*time.Second, func() error {
+		if grown := heap() - before; grown > 4<<20 {
+			return fmt.Errorf("the process grew by %d KB", grown>>10)
+		}
+		return nil
+	})
+}
