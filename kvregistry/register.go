@@ -297,6 +297,9 @@ func (r *Registry) first(ctx context.Context, c claim) error {
 		r.abandon(c)
 		err = errAbandoned
 	}
+	if why := r.view.Failure(); errors.Is(err, ErrPending) && errors.Is(why, tenant.ErrBucketNotFound) {
+		err = fmt.Errorf("%w: %v", err, why) // a write is not told
+	}
 	return r.outcome(ctx, c.registration, err)
 }
 

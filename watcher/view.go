@@ -384,6 +384,7 @@ func (v *View) run() {
 	up, stop := v.bucket.Reconnected()
 	defer stop()
 	level := 0
+	gone := false // the log says that the bucket is
 	for v.awaitWork() == nil {
 		for len(up) > 0 { // this session starts on the connection as it is now
 			<-up
@@ -392,6 +393,7 @@ func (v *View) run() {
 		s := v.newSession(v.want())
 		sub, err := s.start(v.ctx, startTime<<min(level, 1), nil) // longer where the server may be far away
 		if err == nil {
+			gone = false
 			v.deleteLeftovers()
 			err = s.run(v.ctx, sub, up)
 		}
@@ -413,6 +415,10 @@ func (v *View) run() {
 				level = min(level, 1)
 			} else if errors.Is(missing, tenant.ErrPermission) {
 				v.report(missing)
+				if !gone {
+					gone = true
+					v.cfg.Logger.Warn("kvregistry: the bucket is gone, and this user may not make it again", "cause", missing)
+				}
 			}
 		}
 		if time.Since(began) > settled {
