@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -406,3 +407,97 @@ func TestCallsThatRaceWithClose(t *testing.T) {
 		})
 	}
 }
+
+// Functions that the caller's own goroutine calls, and a log handler, may end the registry too, or
+// take back what is registered. Seen to fail with an UpdateFunc that holds the owner's lock while it
+// calls its function, and with log lines that come from goroutines which Close waits for.
+func TestCloseInAFunction(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	ways := map[string]func(*Registry) error{
+		"Unregister": func(r *Registry) error {
+			if err := r.UnregisterContext(context.Background(), "web"); !errors.Is(err, ErrNotRegistered) && !errors.Is(err, ErrClosed) {
+				return err
+			}
+			return nil
+		},
+	}
+	for how, end := range endings {
+		ways[how] = end
+	}
+	for name, call := range map[string]func(r *Registry, end func()){
+		"Until": func(r *Registry, end func()) {
+			_ = r.Drain(context.Background(), Settle(0), Until(func(context.Context) error { end(); return nil }))
+		},
+		"UpdateFunc": func(r *Registry, end func()) {
+			_ = r.UpdateFunc(context.Background(), "web", "", func(s *Service) { end(); s.Weight++ })
+		},
+		"Where": func(r *Registry, end func()) {
+			_, _ = r.GetServices(context.Background(), "web", Where(func(Service) bool { end(); return true }))
+		},
+		"Where of a Lookup": func(r *Registry, end func()) {
+			l, err := r.Lookup("web", Where(func(Service) bool { end(); return true }))
+			if err == nil {
+				_, _, _ = l.Pick(context.Background())
+			}
+		},
+		"Where of WaitFor": func(r *Registry, end func()) {
+			_, _ = r.WaitFor(context.Background(), "web", 1, Where(func(Service) bool { end(); return true }))
+		},
+		"Events": func(r *Registry, end func()) {
+			for range r.Events(context.Background(), "web") {
+				end()
+				return
+			}
+		},
+		"Snapshots": func(r *Registry, end func()) {
+			for range r.Snapshots(context.Background(), "web") {
+				end()
+				return
+			}
+		},
+		"a log handler": nil, // it is called by the registry itself
+	} {
+		for how, way := range ways {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				t.Parallel()
+				ended := make(chan error, 1)
+				var r *Registry
+				end := sync.OnceFunc(func() { ended <- way(r) })
+				lost := make(chan struct{}) // the lease, and so there is something to log
+				handler := Logger(slog.New(onRecord(func(text string) {
+					if call == nil && strings.Contains(text, "lease lost") {
+						close(lost)
+						end()
+					}
+				})))
+				r = newRegistry(t, s, Tenant(fmt.Sprint("t", tenants.Add(1))), handler)
+				mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
+				if call == nil {
+					w := tenant.Write{Key: tenant.LeaseKey(r.Lease().ID), Op: tenant.Purge}
+					if _, err := r.bucket.Write(t.Context(), w); err != nil {
+						t.Fatal(err)
+					}
+					r.keeper.Check()
+					<-lost
+				} else {
+					_ = within(t, name, func() error { call(r, end); return nil })
+				}
+				if err := within(t, how, func() error { return <-ended }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// onRecord is a log handler.
+type onRecord func(text string)
+
+func (f onRecord) Enabled(context.Context, slog.Level) bool { return true }
+
+func (f onRecord) Handle(_ context.Context, record slog.Record) error { f(record.Message); return nil }
+
+func (f onRecord) WithAttrs([]slog.Attr) slog.Handler { return f }
+
+func (f onRecord) WithGroup(string) slog.Handler { return f }

@@ -29,6 +29,9 @@ var ctxCalls = map[string]func(ctx context.Context, r *Registry) error{
 	"RegisterContext, no id": func(ctx context.Context, r *Registry) error {
 		return second(r.RegisterContext(ctx, Service{Name: "web", Address: "h:2"}))
 	},
+	"RegisterContext, of what is registered": func(ctx context.Context, r *Registry) error {
+		return second(r.RegisterContext(ctx, Service{ID: "a", Name: "web", Address: "h:7"}))
+	},
 	"RegisterAll": func(ctx context.Context, r *Registry) error {
 		un, err := r.RegisterAll(ctx, Service{ID: "n1", Name: "web", Address: "h:1"}, Service{ID: "n2", Name: "db", Address: "h:1"})
 		if un != nil && err != nil {
@@ -229,7 +232,7 @@ func TestCancelledAfterItWasSent(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(ctx context.Context, r *Registry) error{
 		"RegisterContext": ctxCalls["RegisterContext"], "RegisterAll": ctxCalls["RegisterAll"], "UpdateContext": ctxCalls["UpdateContext"],
-		"SetStatusContext": ctxCalls["SetStatusContext"], "UpdateFunc": ctxCalls["UpdateFunc"],
+		"SetStatusContext": ctxCalls["SetStatusContext"], "RegisterContext, of what is registered": ctxCalls["RegisterContext, of what is registered"], "UpdateFunc": ctxCalls["UpdateFunc"],
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
