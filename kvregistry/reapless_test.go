@@ -124,6 +124,9 @@ func TestNobodyReaps(t *testing.T) {
 	for how, opts := range map[string][]Option{"registrar": nil, "observer": nil, "service": {WithoutReaping()}} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
+			if how != "registrar" {
+				natstest.Long(t)
+			}
 			u := newUsers(t)
 			s := natstest.Start(t, u.configure(t))
 			u.makeBucket(t, s)
@@ -162,6 +165,7 @@ func TestNobodyReaps(t *testing.T) {
 // does one that observes. Seen to fail with a holder that says it is ready all the same.
 func TestNobodyReapsThoughASlotIsHeld(t *testing.T) {
 	t.Parallel()
+	natstest.Long(t)
 	u := newUsers(t)
 	half := u["registrar"]
 	for n := range tenant.Slots {
