@@ -357,7 +357,7 @@ func TestCallsThatRaceWithClose(t *testing.T) {
 			if err := r.Unregister("web"); err != nil && !errors.Is(err, ErrNotRegistered) { // as another call did
 				return err
 			}
-			_, err := r.Register(Service{ID: fmt.Sprint("own", i), Name: "web", Address: "h:1"})
+			_, err := r.Register(Service{ID: fmt.Sprint("own", i%2), Name: "web", Address: "h:1"})
 			return err
 		},
 		"Exclusive": func(r *Registry, _ int) error {
