@@ -90,7 +90,7 @@ func BenchmarkTenThousand(b *testing.B) {
 		here, _ := registry(b, s, kvregistry.Logger(discard), kvregistry.TTL(kvregistry.DefaultTTL))
 		list := make([]kvregistry.Service, many)
 		for i := range list {
-			list[i] = kvregistry.Service{Name: "new", Address: fmt.Sprintf("10.0.0.2:%d", i)}
+			list[i] = kvregistry.Service{Name: "new", Address: fmt.Sprintf("10.0.0.2:1%d", i)}
 		}
 		began = time.Now()
 		if _, err := here.RegisterAll(b.Context(), list...); err != nil {

@@ -213,10 +213,10 @@ func TestOwnWritesAreSeen(t *testing.T) {
 		if _, err := r.GetService("web"); err != nil {
 			t.Fatalf("round %d, after Register: %v", i, err)
 		}
-		if err := r.Update(kvregistry.Service{Name: "web", Address: fmt.Sprint("h:", i)}); err != nil {
+		if err := r.Update(kvregistry.Service{Name: "web", Address: fmt.Sprint("h:1", i)}); err != nil {
 			t.Fatal(err)
 		}
-		if err := wantAddress(r, fmt.Sprint("h:", i)); err != nil {
+		if err := wantAddress(r, fmt.Sprint("h:1", i)); err != nil {
 			t.Fatalf("round %d, after Update: %v", i, err)
 		}
 		if err := un(); err != nil {
@@ -479,7 +479,7 @@ func TestManyCallersAtOnce(t *testing.T) {
 				}
 				switch _ = r.RegisteredServices(); k % 4 {
 				case 0:
-					_ = r.Update(kvregistry.Service{Name: "web", ID: id, Address: fmt.Sprint("h:", k)})
+					_ = r.Update(kvregistry.Service{Name: "web", ID: id, Address: fmt.Sprint("h:1", k)})
 				case 1:
 					_ = r.SetStatus("web", kvregistry.Warning)
 				case 2:

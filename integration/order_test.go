@@ -60,7 +60,7 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 		case un[k] == nil:
 			un[k] = register(t, owner, web(fmt.Sprint(k)))
 		case i%3 == 0:
-			if err := owner.Update(kvregistry.Service{Name: "web", ID: fmt.Sprint(k), Address: fmt.Sprintf("h:%d", i)}); err != nil {
+			if err := owner.Update(kvregistry.Service{Name: "web", ID: fmt.Sprint(k), Address: fmt.Sprintf("h:1%d", i)}); err != nil {
 				t.Fatal(err)
 			}
 		default:
@@ -132,15 +132,15 @@ func TestSlowReaderHoldsUpNobody(t *testing.T) {
 	owner := open(t, s)
 	register(t, owner, web("a"))
 	for i := range 1000 {
-		if err := owner.Update(kvregistry.Service{Name: "web", ID: "a", Address: fmt.Sprintf("h:%d", i)}); err != nil {
+		if err := owner.Update(kvregistry.Service{Name: "web", ID: "a", Address: fmt.Sprintf("h:1%d", i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	natstest.Eventually(t, 2*time.Second, func() error { return wantAddress(observer, "h:999") })
+	natstest.Eventually(t, 2*time.Second, func() error { return wantAddress(observer, "h:1999") })
 	close(block)
 	n := 0
 	for e := range slow {
-		if n++; e.Service.Address == "h:999" {
+		if n++; e.Service.Address == "h:1999" {
 			break
 		}
 	}

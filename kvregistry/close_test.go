@@ -153,7 +153,7 @@ func TestNoCallbackAfterClose(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				_, _ = busy.Register(Service{ID: fmt.Sprint(i % 20), Name: "web", Address: fmt.Sprint("h:", i)})
+				_, _ = busy.Register(Service{ID: fmt.Sprint(i % 20), Name: "web", Address: fmt.Sprint("h:1", i)})
 			}
 		}
 	})
@@ -347,7 +347,7 @@ func TestCallsThatRaceWithClose(t *testing.T) {
 			return err
 		},
 		"Update": func(r *Registry, i int) error {
-			return r.Update(Service{ID: "a", Name: "web", Address: fmt.Sprint("h:", i)})
+			return r.Update(Service{ID: "a", Name: "web", Address: fmt.Sprint("h:1", i)})
 		},
 		"SetStatus": func(r *Registry, i int) error { return r.SetStatus("web", []Status{Passing, Warning}[i%2]) },
 		"UpdateFunc": func(r *Registry, _ int) error {

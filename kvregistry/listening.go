@@ -72,6 +72,9 @@ func knock(ctx context.Context, network, address string) error {
 // endpoint is where to connect to an instance.
 func (s *Service) endpoint() (network, address string, err error) {
 	if s.Address != "" {
+		if s.Network == "" && strings.HasPrefix(s.Address, "/") {
+			return "unix", s.Address, nil
+		}
 		if s.Network == "" {
 			return "tcp", s.Address, nil
 		}

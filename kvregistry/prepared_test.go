@@ -159,7 +159,7 @@ func ids(list []kvregistry.Service) (ids []string) {
 func TestRetriesTakeNoTurns(t *testing.T) {
 	r := open(t, natstest.Start(t))
 	for i := range 3 {
-		if _, err := r.Register(kvregistry.Service{ID: fmt.Sprint(i), Name: "web", Address: fmt.Sprintf("h:%d", i)}); err != nil {
+		if _, err := r.Register(kvregistry.Service{ID: fmt.Sprint(i), Name: "web", Address: fmt.Sprintf("h:1%d", i)}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -3,12 +3,10 @@ package kvregistry
 import (
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 	"unicode/utf8"
 	"unique"
 
-	"github.com/kvregistry/go/internal/hosts"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -149,19 +147,14 @@ func (s *Service) check() error {
 		return bad("%s is not valid UTF-8; encode it as text first", field)
 	}
 	if s.URL != "" {
-		u, err := url.Parse(s.URL)
-		if err != nil { // it quotes pieces of the URL
-			return bad("URL does not parse; write it as http://host:port/path, with other characters as %%XX")
-		}
-		if !u.IsAbs() || u.Opaque != "" || u.Host == "" && u.Path == "" {
-			return bad("URL has no scheme or no host; write it as http://host:port/path")
-		}
-		if u.Host != "" && hosts.Everywhere(u.Hostname()) {
-			return bad("URL names no host, but all addresses that a server listens at; put this host's own there, as OutboundIP gives it")
+		if why := checkURL(s.URL); why != "" {
+			return bad("%s", why)
 		}
 	}
-	if hosts.ListensEverywhere(s.Network, s.Address) {
-		return bad("Address names no host, but all addresses that a server listens at; put this host's own there, as FromListener does where it can be known")
+	if s.Address != "" {
+		if why := checkAddress(s.Network, s.Address); why != "" {
+			return bad("%s", why)
+		}
 	}
 	if s.Weight < 0 {
 		return bad("weight %d is negative", s.Weight)
