@@ -55,3 +55,26 @@ func TestBusyConnection(t *testing.T) {
 		t.Errorf("%d reconnects, %d leases lost: %+v", nc.Stats().Reconnects, len(lost), h)
 	}
 }
+
+// Invariant 2: heartbeats go on while answers are held back, on the same connection and under the same lease: the next one does not
+// wait for the answer to the one before. Seen to fail with at most one heartbeat under way.
+func TestHeartbeatsWithoutAnswers(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
+	nc := natstest.Connect(t, l.URL())
+	r := openOn(t, nc, kvregistry.TTL(6*time.Second), kvregistry.WithoutReaping())
+	register(t, r, web("a"))
+	sub, err := s.Connect().SubscribeSync("$KV.registry_default." + "lease." + r.Lease().ID)
+	must(t, err)
+	l.blackhole(down)
+	for n := range 4 { // one may have been answered before
+		if _, err := sub.NextMsg(10 * time.Second); err != nil {
+			t.Fatalf("heartbeat %d does not come: %v", n, err)
+		}
+	}
+	if n := nc.Stats().Reconnects; n != 0 {
+		t.Errorf("%d reconnects", n)
+	}
+	l.heal()
+}
