@@ -15,7 +15,7 @@ var first = services()[0]
 func services() (list []kvregistry.Service) {
 	for i := range instances {
 		list = append(list, kvregistry.Service{
-			ID: fmt.Sprint(i), Name: "web", Version: "1.0.0", Address: fmt.Sprintf("10.0.0.%d:80", i), Zone: "a", Host: "h",
+			ID: fmt.Sprint(i), Name: "web", Version: "1.0.0", Address: fmt.Sprintf("10.%d.%d.%d:80", i>>16&255, i>>8&255, i&255), Zone: "a", Host: "h",
 			Tags: []string{"x"}, Metadata: map[string]string{"k": "v"}, Status: kvregistry.Passing,
 		})
 	}

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/kvregistry/go/internal/fault"
 )
 
 // Outcome is how a [Lookup] takes failed calls. An instance whose calls fail one after the other is set aside: it is not picked for a time. When that is over one call is made
@@ -20,7 +22,8 @@ type Outcome struct {
 	Longest  time.Duration // for how long, at most: 1 min, or Aside if that is more, where it is 0
 	Share    float64       // of the instances, rounded down, how many may be set aside at a time: half where it is 0. Even with 1 one is left
 
-	// Failed says which errors are failures of the instance; one that is none counts as a success. It is not asked for errors that wrap context.Canceled: these say nothing
+	// Failed says which errors are failures of the instance; one that is none counts as a success. It is not asked for errors that wrap context.Canceled, nor for
+	// those of a process that has no file descriptor, buffer or local port left (EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL): these say nothing
 	// of the instance. Where it is nil all others are failures.
 	Failed func(error) bool
 }
@@ -80,7 +83,7 @@ func (o *Outcome) verdict(err error) verdict {
 	switch {
 	case err == nil:
 		return good
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled), fault.Own(err):
 		return nothing
 	case o.Failed != nil && !o.Failed(err):
 		return good

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvregistry/go/internal/fault"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -33,7 +34,7 @@ func (t *Transport) DialContext(ctx context.Context, network, addr string) (net.
 		c, err := t.dialOne(ctx, &w, one)
 		if err != nil {
 			done(outcome(ctx, err))
-			return true, w.failure(err)
+			return !fault.Own(err), w.failure(err) // which is the same for all instances
 		}
 		conn = followConn(c, done)
 		return false, nil

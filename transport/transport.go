@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvregistry/go/internal/fault"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -152,7 +153,7 @@ func (c *call) attempt(one kvregistry.Service, done func(error)) (resp *http.Res
 	} else {
 		done(outcome(c.req.Context(), err))
 	}
-	again = !wrong && (trace.nothingSent() || idempotent(c.req)) && c.body.again()
+	again = !wrong && !fault.Own(err) && (trace.nothingSent() || idempotent(c.req)) && c.body.again()
 	return nil, again, c.walk.failure(err)
 }
 
