@@ -61,7 +61,7 @@ func TestMemoryOfAView(t *testing.T) {
 			}
 			return nil
 		})
-	}); peak > most+24<<20 { // what is on its way, and what was not collected yet
+	}); peak > most+24<<20 && !raced { // what is on its way, and what was not collected yet: with the race detector, more
 		t.Errorf("the process took %d MB", peak>>20)
 	}
 	h := observer.Health()
