@@ -6,6 +6,8 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 // userInfo is the request by which a user asks the server for its own permissions.
@@ -37,25 +39,50 @@ func (b *Bucket) may(ctx context.Context, subject string) bool {
 	}
 	ctx, cancel := b.Try(ctx, askTime, userInfo)
 	defer cancel()
-	msg, err := b.nc.RequestWithContext(ctx, userInfo, nil)
+	publish, err := b.askGrants(ctx)
+	if errors.Is(context.Cause(ctx), ErrPermission) {
+		b.mute.Store(lives)
+	}
+	return err != nil || publish == nil || publish.include(subject)
+}
+
+// askGrants is what this user may publish, nil if that is everything. A leaf node's server answers the
+// request too, for the connection between the two servers, so the answer of this connection's server
+// is waited for.
+func (b *Bucket) askGrants(ctx context.Context) (*grants, error) {
+	inbox := b.nc.NewInbox()
+	sub, err := b.nc.SubscribeSync(inbox)
 	if err != nil {
-		if errors.Is(context.Cause(ctx), ErrPermission) {
-			b.mute.Store(lives)
+		return nil, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := b.nc.PublishRequest(userInfo, inbox, nil); err != nil {
+		return nil, err
+	}
+	for {
+		msg, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, err
 		}
-		return true
+		var answer struct {
+			Server struct {
+				ID string `json:"id"`
+			} `json:"server"`
+			Data struct {
+				Permissions struct {
+					Publish *grants `json:"publish"`
+				} `json:"permissions"`
+			} `json:"data"`
+		}
+		switch err := json.Unmarshal(msg.Data, &answer); {
+		case len(msg.Data) == 0: // nobody answers
+			return nil, nats.ErrNoResponders
+		case err != nil:
+			return nil, err
+		case answer.Server.ID == b.nc.ConnectedServerId():
+			return answer.Data.Permissions.Publish, nil
+		}
 	}
-	var answer struct {
-		Data struct {
-			Permissions *struct {
-				Publish *grants `json:"publish"`
-			} `json:"permissions"`
-		} `json:"data"`
-	}
-	err = json.Unmarshal(msg.Data, &answer)
-	if err != nil || answer.Data.Permissions == nil || answer.Data.Permissions.Publish == nil {
-		return true
-	}
-	return answer.Data.Permissions.Publish.include(subject)
 }
 
 // include reports whether a subject is allowed.
