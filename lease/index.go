@@ -82,7 +82,7 @@ func (x *index) end(id string, due time.Time) {
 func (x *index) deny(id string, rev uint64, due time.Time) {
 	h := x.lease(id)
 	if _, waits := x.doomed[id]; h.state != ended || !waits {
-		h.state, h.due = ended, due
+		h.state, h.due, h.since = ended, due, due
 	}
 	h.rev = rev
 	x.settle(id, h)
