@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -465,12 +464,12 @@ func TestCloseInAFunction(t *testing.T) {
 				var r *Registry
 				end := sync.OnceFunc(func() { ended <- way(r) })
 				lost := make(chan struct{}) // the lease, and so there is something to log
-				handler := Logger(slog.New(onRecord(func(text string) {
+				handler := hooked(func(text string) {
 					if call == nil && strings.Contains(text, "lease lost") {
 						close(lost)
 						end()
 					}
-				})))
+				})
 				r = newRegistry(t, s, Tenant(fmt.Sprint("t", tenants.Add(1))), handler)
 				mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
 				if call == nil {
@@ -490,14 +489,3 @@ func TestCloseInAFunction(t *testing.T) {
 		}
 	}
 }
-
-// onRecord is a log handler.
-type onRecord func(text string)
-
-func (f onRecord) Enabled(context.Context, slog.Level) bool { return true }
-
-func (f onRecord) Handle(_ context.Context, record slog.Record) error { f(record.Message); return nil }
-
-func (f onRecord) WithAttrs([]slog.Attr) slog.Handler { return f }
-
-func (f onRecord) WithGroup(string) slog.Handler { return f }
