@@ -45,9 +45,8 @@ type cache struct {
 	held     int                          // bytes that the instances take, about
 	peak     int                          // the most of them since some did not fit, or since it was half of that
 	view     *watcher.View
-	log      *slog.Logger
+	log      *slog.Logger  // its handler runs later, for c.mu is held
 	most     bounds        // never changes
-	spawn    func(func())  // starts a goroutine that Close waits for
 	filled   func()        // is called, with c.mu held, when some instances do not fit into memory
 	freed    chan struct{} // some or all of those that did not fit may fit now; holds one
 }
@@ -55,7 +54,7 @@ type cache struct {
 func newCache(log *slog.Logger, most bounds) *cache {
 	c := &cache{
 		observed: map[string]struct{}{}, synced: map[string]struct{}{}, readers: map[string]map[*queue]struct{}{},
-		signers: map[string]map[string]string{}, suspect: map[string]uint64{}, log: log, most: most, spawn: func(f func()) { f() },
+		signers: map[string]map[string]string{}, suspect: map[string]uint64{}, log: log, most: most,
 		filled: func() {}, freed: make(chan struct{}, 1),
 	}
 	c.services.Store(&map[string]*service{})
@@ -282,15 +281,13 @@ func (c *cache) fill(over int, snapshot *watcher.Snapshot) {
 		c.peak = max(c.peak, c.held)
 		if !c.full.Swap(true) {
 			c.filled()
-			c.spawn(func() {
-				c.log.Warn("kvregistry: the view is as large as it may be, instances are left out", "max", c.most.memory)
-			})
+			c.log.Warn("kvregistry: the view is as large as it may be, instances are left out", "max", c.most.memory)
 		}
 	case snapshot != nil && !snapshot.Part:
 		c.peak = 0
 		if c.full.Swap(false) {
 			ring(c.freed)
-			c.spawn(func() { c.log.Info("kvregistry: the view has room again, no instance is left out") })
+			c.log.Info("kvregistry: the view has room again, no instance is left out")
 		}
 	}
 	if c.full.Load() && c.held < c.peak/2 {
@@ -530,9 +527,8 @@ func (c *cache) doubt(svc *service, s *sighting) bool {
 func (c *cache) skip(s *sighting, why error) {
 	n := c.skipped.Add(1)
 	if n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th …: a flood of them is no flood of log lines
-		said := []any{"key", plain(s.Key), "service", plain(s.name), "instance", plain(s.id),
-			"revision", s.Revision, "cause", plain(why.Error()), "skipped", n}
-		c.spawn(func() { c.log.Warn("kvregistry: skipped a record that can't be read", said...) }) // it may call back
+		c.log.Warn("kvregistry: skipped a record that can't be read", "key", plain(s.Key), "service", plain(s.name),
+			"instance", plain(s.id), "revision", s.Revision, "cause", plain(why.Error()), "skipped", n)
 	}
 	if why == errMany || why == errMore || why == errMemory {
 		c.view.Again(s.Key)

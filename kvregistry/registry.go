@@ -121,7 +121,7 @@ func build(o options) (*Registry, error) {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
 	r := &Registry{
-		opt: o, id: rand.Text(), bucket: b, cache: newCache(o.logger, o.bounds), own: newOwner(), crowd: make(chan struct{}, crowd), changed: make(chan struct{}),
+		opt: o, id: rand.Text(), bucket: b, own: newOwner(), crowd: make(chan struct{}, crowd), changed: make(chan struct{}),
 		needs: map[string]struct{}{},
 	}
 	if o.file != "" {
@@ -135,6 +135,7 @@ func build(o options) (*Registry, error) {
 	r.ended = make(chan struct{})
 	r.backlog = &backlog{start: func(f func()) bool { return r.goUnlessClosed(&r.calls, f) }}
 	r.log = slog.New(later{o.logger.Handler(), r.backlog})
+	r.cache = newCache(r.log, o.bounds)
 	r.journal = r.newJournal()
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
 		TTL: o.ttl, Value: leaseValue(r.id, o.ttl), Keyed: o.signer != nil, Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: r.log,
@@ -155,7 +156,6 @@ func build(o options) (*Registry, error) {
 		Apply: r.apply, Read: func(ch watcher.Change) any { return r.read(ch) }, MaxValue: o.bounds.record, MaxBytes: o.bounds.kept(),
 	})
 	r.cache.view = r.view
-	r.cache.spawn = func(f func()) { r.goUnlessClosed(&r.calls, f) }
 	r.cache.filled = func() { r.goUnlessClosed(&r.wg, r.readAgain) } // ends with r.ctx; Close waits
 	r.lines.view = watch(watcher.Config{
 		Apply: r.applyLines, Read: readTicket, MaxValue: longestTicket, Logger: r.log.With("of", "exclusive names"),
