@@ -159,10 +159,7 @@ func (e Event) gone() bool { return e.Kind == Unregistered || e.Kind == Expired 
 
 // poke wakes the reader without an event.
 func (q *queue) poke() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
+	ring(q.wake)
 }
 
 // next takes the oldest event, waiting for one until one of the contexts ends.

@@ -159,7 +159,7 @@ func (r *Registry) Health() Health {
 	h.Stale = r.staleNames(h.Unread)
 	h.waits = len(r.needed(h.Unread)) > len(r.needed(h.Stale))
 	h.Refused = r.refusal()
-	away := r.disconnected()
+	away := r.bucket.Disconnected()
 	h.Connected = away == nil
 	h.Err = cmp.Or(away, r.fault(), h.Refused)
 	if h.Err == nil && h.Unreaped > 0 {
@@ -196,9 +196,6 @@ func (r *Registry) tellHealth() {
 	}
 }
 
-// disconnected is why NATS can't be reached; nil while the connection is up.
-func (r *Registry) disconnected() error { return r.bucket.Disconnected() }
-
 // tellNATS logs that NATS is away, and that it is back.
 func (r *Registry) tellNATS() {
 	nc := r.opt.nc
@@ -206,7 +203,7 @@ func (r *Registry) tellNATS() {
 	defer nc.RemoveStatusListener(status)
 	var since time.Time // it is away; zero while it is not
 	for lost := false; ; {
-		away := r.disconnected()
+		away := r.bucket.Disconnected()
 		if nc.IsClosed() {
 			r.journal.say("kvregistry: the connection to NATS was closed, this registry does nothing any more", 1)
 			return

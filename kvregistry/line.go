@@ -222,10 +222,7 @@ func readOf(ch watcher.Change) (stands bool, owner string) {
 }
 
 func (t *ticket) wake() {
-	select {
-	case t.moved <- struct{}{}:
-	default:
-	}
+	ring(t.moved)
 }
 
 // standing is how a ticket stands at one moment.

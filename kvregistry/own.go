@@ -74,10 +74,7 @@ func newOwner() *owner {
 }
 
 func (o *owner) wakeUp() {
-	select {
-	case o.wake <- struct{}{}:
-	default:
-	}
+	ring(o.wake)
 }
 
 // see takes what the view saw of own keys. It returns the instances that were fenced by it.
