@@ -1,7 +1,6 @@
 package kvregistry
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -61,10 +60,11 @@ type parts struct{ format, lease, owner, instance, signer, signature []byte }
 
 // split takes a value apart. The error is errJSON.
 func split(value []byte) (p parts, err error) {
-	if !json.Valid(value) {
+	m, ok := document.Read(value)
+	if !ok {
 		return parts{}, errJSON
 	}
-	for m := document.Members(bytes.TrimSpace(value)); m.Next(); {
+	for m.Next() {
 		switch string(m.Name) {
 		case "format":
 			p.format = m.Value

@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"encoding/base32"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -67,10 +66,7 @@ func (r *Reaper) grants(id string, ch watcher.Change) bool {
 
 // signatureOf is the signature in a heartbeat's value; nil if there is none.
 func signatureOf(value []byte) (signature []byte) {
-	if !json.Valid(value) {
-		return nil
-	}
-	for m := document.Members(bytes.TrimSpace(value)); m.Next(); {
+	for m, _ := document.Read(value); m.Next(); {
 		if string(m.Name) == "signature" {
 			text, _ := document.Text(m.Value)
 			signature, _ = base64.StdEncoding.DecodeString(text)

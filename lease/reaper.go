@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"bytes"
 	"context"
 	cryptorand "crypto/rand"
 	"encoding/json"
@@ -39,10 +38,11 @@ type Reaper struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	refused time.Time           // when the server last refused a slot, on the connection's life of refusedOn; the standing-by goroutine's own, as are
-	lives   uint64              //
+	// The goroutine's that stands by.
+	refused time.Time           // when the server last refused a slot
+	lives   uint64              // how often the connection had come back then
 	left    bool                // it was said that this process may not reap
-	seen    [tenant.Slots]sight //
+	seen    [tenant.Slots]sight // the slots, as they were last looked at
 	watch   watch               // of what nobody reaps
 
 	slot    atomic.Int32              // that it holds, counted from 1; 0 while it stands by
@@ -194,10 +194,7 @@ type slotValue struct {
 
 // readSlot reads the value of a slot's key. Other bytes have no owner, and are no echo.
 func readSlot(value []byte) (v slotValue) {
-	if !json.Valid(value) {
-		return slotValue{}
-	}
-	for m := document.Members(bytes.TrimSpace(value)); m.Next(); {
+	for m, _ := document.Read(value); m.Next(); {
 		switch string(m.Name) {
 		case "format":
 			v.Format, _ = document.Whole(m.Value)

@@ -4,7 +4,7 @@
 //
 // Package encoding/json does not fit: it compares names without case, and merges members with one
 // name. Here a document is checked as a whole by [json.Valid], and taken apart after that. The
-// functions take valid JSON alone, or nil for what is not there.
+// functions but Read take valid JSON alone, or nil for what is not there.
 package document
 
 import (
@@ -25,6 +25,15 @@ type Cursor struct {
 
 	data []byte
 	at   int // where the next one begins, or the last byte of data
+}
+
+// Read is a cursor before the first member of what may be anything: of what is no object in valid JSON
+// it has none. ok is false if it is no JSON.
+func Read(value []byte) (members Cursor, ok bool) {
+	if !json.Valid(value) {
+		return Members(nil), false
+	}
+	return Members(bytes.TrimSpace(value)), true
 }
 
 // Members is a cursor before the first member of an object. Of any other value it has none.
