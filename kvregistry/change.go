@@ -175,7 +175,14 @@ func (r *Registry) alter(ctx context.Context, g *registration, change func(Servi
 	if err != nil {
 		return err
 	}
+	through := false
+	defer func() {
+		if !through { // the signer panicked
+			revert()
+		}
+	}()
 	err = persist(ctx, func() error { return r.tryWrite(ctx, g) })
+	through = true
 	if tenant.Permanent(err) {
 		revert()
 	} else if abandoned(ctx, err) {

@@ -24,7 +24,7 @@ type registration struct {
 	service Service
 	version uint64                           // of service: each change has another one
 	signed  draft                            // the value of its next write, where that was made before
-	calls   int                              // of Register that declared something else than what was declared before: see claim
+	top     *layer                           // what it declares now: see claim
 	made    bool                             // the id was made by Register
 	asked   bool                             // a call of Register waits for it, or has returned without an error
 	tried   bool                             // a write was sent, or is about to be
@@ -200,9 +200,17 @@ type draft struct {
 // time writes its key.
 type claim struct {
 	*registration
-	no     int
-	fresh  bool   // the registration is the call's own
-	revert func() // takes back what the call changed of one that was there; nil if it changed nothing
+	at    *layer
+	fresh bool // the registration is the call's own
+}
+
+// layer is what calls of Register declared that say the same. It lies on what was declared before, until
+// one of its calls has returned. Guarded by owner.mu.
+type layer struct {
+	callers int    // how many of them have not failed; 0 if it was taken back
+	undo    func() // has the registration declare what below does; nil if one of them has returned
+	below   *layer // nil if undo is
+	why     error  // why it was refused
 }
 
 // declare puts a registration on the list. If one of its id is there that is not over, that one
@@ -216,35 +224,62 @@ func (o *owner) declare(g *registration, status bool, closed *atomic.Bool) (c cl
 	}
 	old := o.byKey[g.key]
 	if old == nil || old.over != nil {
+		g.top = &layer{callers: 1}
 		o.byKey[g.key] = g
-		return claim{registration: g, no: g.calls, fresh: true}, true, nil
+		return claim{registration: g, at: g.top, fresh: true}, true, nil
 	}
 	if next := g.service; old != g {
 		if !status && !old.ending {
 			next.Status = old.service.Status
 		}
-		c.revert = o.redeclare(old, next)
+		o.redeclare(old, next)
 	}
-	return claim{registration: old, no: old.calls, fresh: old == g, revert: c.revert}, false, nil
+	old.top.callers++
+	return claim{registration: old, at: old.top, fresh: old == g}, false, nil
 }
 
-// redeclare has a registration declare something else, though it is being taken back. It returns what
-// reverts that, or nil if it changes nothing. The caller holds o.mu.
-func (o *owner) redeclare(g *registration, next Service) (revert func()) {
+// redeclare has a registration declare something else, though it is being taken back. The caller holds
+// o.mu.
+func (o *owner) redeclare(g *registration, next Service) {
 	if g.service.same(&next) && !g.ending {
-		return nil
+		return
 	}
 	ending, undo := g.ending, o.put(g, next)
-	g.calls++
+	g.top = &layer{below: g.top, undo: func() {
+		undo()
+		g.ending = ending
+	}}
 	g.ending, g.dirty, g.later = false, true, nil
-	call := g.calls
-	return func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		if g.calls == call && g.declared() {
-			undo()
-			g.calls, g.ending = call-1, ending
+}
+
+// stands notes that a call of Register has returned without having failed for good: what it declared
+// is taken back by its unregister function alone.
+func (o *owner) stands(c claim) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c.at.undo, c.at.below = nil, nil
+}
+
+// drop notes that a call of Register does not want any more what it declared. If no other call does,
+// the registration declares what it did before, and is taken back if that was dropped too.
+func (o *owner) drop(c claim) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c.at.callers = max(0, c.at.callers-1)
+	o.uncover(c.registration)
+}
+
+// uncover takes away what was dropped, down to what was not. The caller holds o.mu.
+func (o *owner) uncover(g *registration) {
+	for g.declared() && g.top.callers == 0 {
+		if g.top.undo == nil {
+			g.ending, g.later = true, nil
+			delete(o.refusals, g.name)
+		} else {
+			g.top.undo()
+			g.top = g.top.below
 		}
+		o.wakeUp() // who has the turn may have given it back already
 	}
 }
 
@@ -271,7 +306,7 @@ func (o *owner) claims(list []*registration) []claim {
 	defer o.mu.Unlock()
 	claims := make([]claim, len(list))
 	for i, g := range list {
-		claims[i] = claim{registration: g, no: g.calls}
+		claims[i] = claim{registration: g, at: g.top}
 	}
 	return claims
 }
@@ -285,11 +320,15 @@ func registrations(claims []claim) []*registration {
 	return list
 }
 
-// superseded reports whether a later call declared something else.
-func (o *owner) superseded(c claim) bool {
+// superseded is why what a call declared is not to be written: a later call declared something else, or
+// another call was refused that declared the same.
+func (o *owner) superseded(c claim) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return c.no != c.calls
+	if c.at.why == nil && c.at != c.top {
+		return ErrFenced
+	}
+	return c.at.why
 }
 
 // forget takes a registration off the list, and reports whether it was on it.
@@ -439,20 +478,28 @@ func (o *owner) clean(g *registration, lease string) bool {
 	return g.acked && !g.due(lease)
 }
 
-// withdraw takes back a registration that was refused, unless it was written for an earlier call. If a
+// withdraw takes back what a call declared, which was refused: what was declared before stays. If a
 // write of it may have happened all the same, its key is deleted. A process that may not write it may
 // not delete it either.
 func (o *owner) withdraw(c claim, why error) {
 	g := c.registration
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if g.acked && !c.fresh {
-		return
-	}
-	o.refuse(g, why)
-	g.ending = true
-	if !g.tried || errors.Is(why, ErrPermission) {
-		g.over = errEnded
+	switch {
+	case c.at != g.top: // a later call declared something else, which may not be refused
+		c.at.callers = max(0, c.at.callers-1)
+	case c.at.undo != nil:
+		c.at.callers, c.at.why = 0, why
+		o.uncover(g)
+	case g.acked && !c.fresh: // it was written for an earlier call
+		c.at.callers--
+	default:
+		c.at.why = why
+		o.refuse(g, why)
+		g.ending = true
+		if !g.tried || errors.Is(why, ErrPermission) {
+			g.over = errEnded
+		}
 	}
 }
 
@@ -725,7 +772,8 @@ func (o *owner) ending(c claim) (done bool, err error) {
 		return true, nil
 	case g.over != nil:
 		return true, fmt.Errorf("%q of service %q: %w", g.id, g.name, g.over)
-	case c.no != g.calls:
+	case c.at != g.top:
+		c.at.callers = 0
 		return true, fmt.Errorf("%q of service %q: %w", g.id, g.name, ErrFenced)
 	}
 	g.ending, g.later = true, nil

@@ -58,7 +58,7 @@ func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister f
 	unregister = func() error {
 		return bounded(func(ctx context.Context) error { return r.endThese(ctx, []claim{c}) })
 	}
-	err = r.orClosed(r.first(ctx, c))
+	err = r.orClosed(r.firstOf(ctx, c))
 	r.own.answered(c.registration, err)
 	r.tellNews(c.registration)
 	if err != nil && !errors.Is(err, ErrPending) {
@@ -111,6 +111,14 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 			return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 		}
 	}
+	through := false
+	defer func() {
+		if !through { // the signer panicked
+			for _, c := range claims {
+				r.own.drop(c)
+			}
+		}
+	}()
 	refused := r.firstTogether(ctx, claims)
 	errs := all(claims, func(c claim) error {
 		if err := refused[c.registration]; err != nil {
@@ -118,6 +126,7 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 		}
 		return r.orClosed(r.first(ctx, c))
 	})
+	through = true
 	cancelled := slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) })
 	r.tellNews(registrations(claims)...)
 	left := claims[:0]
@@ -125,14 +134,12 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 		r.own.answered(c.registration, errs[i])
 		switch {
 		case cancelled && errs[i] == nil:
-			r.abandon(c)
+			r.own.drop(c)
 		case errs[i] == nil || errors.Is(errs[i], ErrPending):
+			r.own.stands(c)
 			left = append(left, c)
 		}
 		errs[i] = c.wrap(errs[i])
-	}
-	if cancelled {
-		r.own.wakeUp() // what is taken back is removed
 	}
 	if len(left) > 0 {
 		unregister = func() error {
@@ -279,22 +286,39 @@ func (r *Registry) release(g *registration) {
 	}
 }
 
+// firstOf is first for a call of its own. If the signer panics, what the call declared is taken back.
+func (r *Registry) firstOf(ctx context.Context, c claim) (err error) {
+	through := false
+	defer func() {
+		switch {
+		case !through:
+			r.own.drop(c)
+		case err == nil || errors.Is(err, ErrPending):
+			r.own.stands(c)
+		}
+	}()
+	err = r.first(ctx, c)
+	through = true
+	return err
+}
+
 // first writes what a call of Register declared, until it is acknowledged or ctx ends.
 func (r *Registry) first(ctx context.Context, c claim) error {
 	r.sign(ctx, c.registration)
 	err := c.take(ctx)
 	if err == nil {
 		defer r.release(c.registration)
-		if r.own.superseded(c) {
-			return ErrFenced
+		if err := r.own.superseded(c); err != nil {
+			r.own.drop(c)
+			return err
 		}
 		err = persist(ctx, func() error { return r.tryWrite(ctx, c.registration) })
 		if tenant.Permanent(err) {
-			r.refuse(c, err)
+			r.own.withdraw(c, err)
 		}
 	}
-	if abandoned(ctx, err) {
-		r.abandon(c)
+	if abandoned(ctx, err) { // what was sent is removed, or written over
+		r.own.drop(c)
 		err = errAbandoned
 	}
 	if why := r.view.Failure(); errors.Is(err, ErrPending) && errors.Is(why, tenant.ErrBucketNotFound) {
@@ -303,38 +327,22 @@ func (r *Registry) first(ctx context.Context, c claim) error {
 	return r.outcome(ctx, c.registration, err)
 }
 
-// abandon takes back what a call of Register declared, whose caller does not want it any more. What was
-// sent is removed, or written over, by the one that has the turn next.
-func (r *Registry) abandon(c claim) {
-	switch {
-	case c.revert != nil:
-		c.revert()
-	case c.fresh:
-		_, _ = r.own.ending(c)
-	}
-}
-
-// refuse takes back what a call of Register declared, which the server refused.
-func (r *Registry) refuse(c claim, why error) {
-	if c.revert != nil {
-		c.revert()
-	} else {
-		r.own.withdraw(c, why)
-	}
-}
-
 // firstTogether writes new registrations together, and returns why those can't be registered that can't. Those that are not acknowledged for another reason are
 // left to first.
 func (r *Registry) firstTogether(ctx context.Context, list []claim) map[*registration]error {
-	var taken []*registration
-	var claims []claim
 	for _, c := range list {
 		r.sign(ctx, c.registration)
 	}
+	var taken []*registration
+	defer func() { // though the signer panics
+		for _, g := range taken {
+			r.release(g)
+		}
+	}()
 	for _, c := range list {
 		select {
 		case <-c.turn:
-			taken, claims = append(taken, c.registration), append(claims, c)
+			taken = append(taken, c.registration)
 		default: // it was pending, and is being written
 		}
 	}
@@ -344,13 +352,14 @@ func (r *Registry) firstTogether(ctx context.Context, list []claim) map[*registr
 			for i, err := range r.putTogether(ctx, taken, l.ID) {
 				if tenant.Permanent(err) {
 					refused[taken[i]] = err
-					r.refuse(claims[i], err)
 				}
 			}
 		}
 	}
-	for _, g := range taken {
-		r.release(g)
+	for _, c := range list {
+		if err := refused[c.registration]; err != nil {
+			r.own.withdraw(c, err)
+		}
 	}
 	return refused
 }

@@ -1,0 +1,174 @@
+package kvregistry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nkeys"
+
+	"github.com/kvregistry/go/internal/natstest"
+)
+
+// call is a call of RegisterContext that is under way.
+type call struct {
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// begin starts a call of RegisterContext, and returns when it has declared s.
+func begin(t *testing.T, r *Registry, s Service) *call {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	c := &call{cancel: cancel, done: make(chan error, 1)}
+	go func() {
+		c.done <- second(r.RegisterContext(ctx, s))
+	}()
+	natstest.Eventually(t, late, func() error {
+		for _, one := range r.RegisteredServices() {
+			if one.Name == s.Name && one.ID == s.ID && one.Address == s.Address {
+				return nil
+			}
+		}
+		return errors.New("it is not declared")
+	})
+	return c
+}
+
+// end cancels the call, and waits for its error. A later call that declares something else fences it.
+func (c *call) end(t *testing.T) {
+	t.Helper()
+	c.cancel()
+	if err := within(t, "RegisterContext", func() error { return <-c.done }); !errors.Is(err, context.Canceled) && !errors.Is(err, ErrFenced) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What several calls declare under one id, while NATS is away, goes with the last call that wants it.
+// Seen to fail with calls of which only the newest can be taken back.
+func TestCallsOfOneIDThatAreCancelled(t *testing.T) {
+	t.Parallel()
+	one, two, three := Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "a", Name: "web", Address: "h:2"}, Service{ID: "a", Name: "web", Address: "h:3"}
+	for name, tc := range map[string]struct {
+		first bool // one is registered before
+		do    func(t *testing.T, r *Registry, un func() error) (stays *call)
+		want  string // the address that is left
+	}{
+		"all, the oldest first": {do: func(t *testing.T, r *Registry, _ func() error) *call {
+			a, b, c := begin(t, r, one), begin(t, r, two), begin(t, r, three)
+			a.end(t)
+			b.end(t)
+			c.end(t)
+			return nil
+		}},
+		"all, the newest first": {do: func(t *testing.T, r *Registry, _ func() error) *call {
+			a, b, c := begin(t, r, one), begin(t, r, two), begin(t, r, three)
+			c.end(t)
+			b.end(t)
+			a.end(t)
+			return nil
+		}},
+		"two, beside what is registered": {first: true, want: "h:1", do: func(t *testing.T, r *Registry, _ func() error) *call {
+			b, c := begin(t, r, two), begin(t, r, three)
+			b.end(t)
+			c.end(t)
+			return nil
+		}},
+		"one, after what was registered is taken back": {first: true, do: func(t *testing.T, r *Registry, un func() error) *call {
+			b := begin(t, r, two)
+			if err := un(); !errors.Is(err, ErrFenced) {
+				t.Errorf("unregister: %v", err)
+			}
+			b.end(t)
+			return nil
+		}},
+		"one of two that say the same": {want: "h:1", do: func(t *testing.T, r *Registry, _ func() error) *call {
+			a, b := begin(t, r, one), begin(t, r, one)
+			a.end(t)
+			return b
+		}},
+		"one of two that say the same, of what is registered": {first: true, want: "h:2", do: func(t *testing.T, r *Registry, _ func() error) *call {
+			a, b := begin(t, r, two), begin(t, r, two)
+			a.end(t)
+			return b
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := natstest.Start(t)
+			r := newRegistry(t, s, TTL(time.Minute), Timeout(time.Hour)) // its lease outlasts the outage
+			mustRegister(t, r, Service{ID: "a", Name: "other", Address: "h:1"})
+			var un func() error
+			if tc.first {
+				var err error
+				if un, err = r.Register(one); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.Down()
+			stays := tc.do(t, r, un)
+			s.Up()
+			if stays != nil {
+				if err := within(t, "RegisterContext", func() error { return <-stays.done }); err != nil {
+					t.Errorf("the other call: %v", err)
+				}
+			}
+			want := "other h:1,"
+			if tc.want != "" {
+				want += "web " + tc.want + ","
+			}
+			natstest.Eventually(t, late, func() error {
+				got := ""
+				for _, s := range r.RegisteredServices() {
+					got += s.Name + " " + s.Address + ","
+				}
+				if h := r.Health(); got != want || h.Unwritten > 0 {
+					return fmt.Errorf("registered %s, want %s; %d unwritten", got, want, h.Unwritten)
+				}
+				if tc.want == "" {
+					return absentKey(t, r, "svc.web.a")
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// A Register whose signer panics leaves nothing to be signed later, by a goroutine of the registry.
+// Seen to fail with a registration that stays declared.
+func TestRegisterThatPanics(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer := &panicSigner{KeyPair: pair}
+	r := newRegistry(t, s, SignWith(signer))
+	mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
+	for name, call := range map[string]func(){
+		"Register":             func() { _, _ = r.Register(Service{ID: "b", Name: "web", Address: "h:2"}) },
+		"Register of the same": func() { _, _ = r.Register(Service{ID: "a", Name: "web", Address: "h:2"}) },
+		"RegisterAll": func() {
+			_, _ = r.RegisterAll(t.Context(), Service{ID: "b", Name: "web", Address: "h:2"}, Service{ID: "a", Name: "web", Address: "h:2"})
+		},
+		"Update": func() { _ = r.Update(Service{ID: "a", Name: "web", Address: "h:2"}) },
+	} {
+		signer.do = func() { panic("oops") }
+		if got := ends(call); got != "oops" {
+			t.Errorf("%s: %s", name, got)
+		}
+		signer.do = nil // a registration that is left would be signed now
+		if list := r.RegisteredServices(); len(list) != 1 || list[0].Address != "h:1" {
+			t.Errorf("%s: registered %v", name, list)
+		}
+		natstest.Eventually(t, late, func() error {
+			if n := r.Health().Unwritten; n > 0 {
+				return fmt.Errorf("%s: %d unwritten", name, n)
+			}
+			return nil
+		})
+	}
+}
