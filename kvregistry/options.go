@@ -172,7 +172,8 @@ func OnLeaseLost(f func(error)) Option {
 	}
 }
 
-// OnFenced has f called with a registration of this process that a newer one of the same id took over.
+// OnFenced has f called with a registration of this process that a newer one of the same id took over:
+// another process's, or another registry's in this one.
 func OnFenced(f func(Service)) Option {
 	return func(o *options) error {
 		if f == nil {
