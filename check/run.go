@@ -44,8 +44,8 @@ type Result struct {
 	Took   time.Duration     // how long it took
 }
 
-// MarshalJSON gives the members "name", "status", "error", "at" and "took_seconds". The error is its
-// text, empty if there is none.
+// MarshalJSON gives the members "name", "status", "error", "at" and "took_seconds". The error is
+// its text, empty if there is none.
 func (r Result) MarshalJSON() ([]byte, error) {
 	text := ""
 	if r.Err != nil {

@@ -14,9 +14,10 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// A registry says once, when it has reached NATS, what an administrator should change: a server that
-// keeps no roles apart, and a bucket whose duplicate window is long. It says nothing if all is well.
-// Seen to fail without the check of the version, and with a log before the connection is there.
+// A registry says once, when it has reached NATS, what an administrator should change: a server
+// that keeps no roles apart, and a bucket whose duplicate window is long. It says nothing if all is
+// well. Seen to fail without the check of the version, and with a log before the connection is
+// there.
 func TestRegistryTellsWhatToChange(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -61,7 +62,8 @@ func TestRegistryTellsWhatToChange(t *testing.T) {
 }
 
 // A server that forbids longer duplicate windows, as docs/operations.md says, takes the bucket of a
-// registry, and refuses a change to a longer one. Seen to fail with a new bucket's window of two minutes.
+// registry, and refuses a change to a longer one. Seen to fail with a new bucket's window of two
+// minutes.
 func TestServersDuplicateWindow(t *testing.T) {
 	t.Parallel()
 	opts := natstest.Configured(t, `jetstream { limits { duplicate_window: "100ms" } }`)

@@ -56,8 +56,9 @@ func TestBusyConnection(t *testing.T) {
 	}
 }
 
-// Invariant 2: heartbeats go on while answers are held back, on the same connection and under the same lease: the next one does not
-// wait for the answer to the one before. Seen to fail with at most one heartbeat under way.
+// Invariant 2: heartbeats go on while answers are held back, on the same connection and under the
+// same lease: the next one does not wait for the answer to the one before. Seen to fail with at
+// most one heartbeat under way.
 func TestHeartbeatsWithoutAnswers(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -103,8 +103,9 @@ func TestUnknownIsNotNotFound(t *testing.T) {
 	}
 }
 
-// Invariant 5: with a server that is 300 ms away, a new name that is looked up every 400 ms is found each time, and the view that
-// is there goes on. Seen to fail with sessions that end for a filter more while they read.
+// Invariant 5: with a server that is 300 ms away, a new name that is looked up every 400 ms is
+// found each time, and the view that is there goes on. Seen to fail with sessions that end for a
+// filter more while they read.
 func TestNewNamesFarAway(t *testing.T) {
 	t.Parallel()
 	const names, every, away = 8, 400 * time.Millisecond, 150 // ms, each way

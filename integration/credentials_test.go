@@ -65,7 +65,8 @@ func passworded(t *testing.T, access map[string]tenant.Access, flags map[string]
 	return &guarded{natstest.Start(t, func(o *server.Options) { o.Users, o.FeatureFlags = users, flags }), access, password}
 }
 
-// lenient is a server that takes requests to JetStream with unknown members, as servers before 2.12 do.
+// lenient is a server that takes requests to JetStream with unknown members, as servers before 2.12
+// do.
 func lenient(t *testing.T, access map[string]tenant.Access) *guarded {
 	users := withPasswords(t, access)
 	s := natstest.Start(t, func(o *server.Options) { o.Users, o.NoJetStreamStrict = users, true })

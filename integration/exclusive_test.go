@@ -400,8 +400,8 @@ func TestLineOfOddKeys(t *testing.T) {
 	must(t, exclusive(t, r, "job", 4*ttl).Close())
 }
 
-// What a process of a newer version left ends with its lease, like anything else: a ticket that locked a
-// name, and a registration. Seen to fail with reapers that leave other formats alone.
+// What a process of a newer version left ends with its lease, like anything else: a ticket that
+// locked a name, and a registration. Seen to fail with reapers that leave other formats alone.
 func TestNewerFormatEndsWithItsLease(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -346,9 +346,10 @@ func (a *arena) populate() {
 	a.join("blue", 5, 0)
 }
 
-// Each fault alone, for shorter and for longer than a TTL, on one server and on three: afterwards the
-// bucket holds what the living declared, every cache equals it, and nothing in the history breaks an
-// invariant. The long tier adds to the cluster's faults those that last, and those that are no cluster's.
+// Each fault alone, for shorter and for longer than a TTL, on one server and on three: afterwards
+// the bucket holds what the living declared, every cache equals it, and nothing in the history
+// breaks an invariant. The long tier adds to the cluster's faults those that last, and those that
+// are no cluster's.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	one, three := faultsOf(1, true), faultsOf(3, natstest.IsLong())

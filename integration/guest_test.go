@@ -131,8 +131,9 @@ func (u guestSigner) Sign(data []byte) ([]byte, error) {
 	return u.KeyPair.Sign(data)
 }
 
-// Invariant 12: each function of the user's may call every method of the registry, and may take its time: no read of memory waits
-// for it. Seen to fail with OnFenced called by the goroutine that noticed.
+// Invariant 12: each function of the user's may call every method of the registry, and may take its
+// time: no read of memory waits for it. Seen to fail with OnFenced called by the goroutine that
+// noticed.
 func TestUsersFunctions(t *testing.T) {
 	t.Parallel()
 	known := []string{"Close", "CloseContext", "Leave", "Drain"} // they end it: see close_test.go

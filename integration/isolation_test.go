@@ -178,9 +178,9 @@ func TestWhatLooksLikeTheServersWords(t *testing.T) {
 	}
 }
 
-// Invariant 9: an instance whose owner is dead goes a second after its key was first overwritten by what
-// can't be read, however often that is done again. Seen to fail with a doubt that begins anew each time:
-// the instance stayed for as long as the writing went on.
+// Invariant 9: an instance whose owner is dead goes a second after its key was first overwritten by
+// what can't be read, however often that is done again. Seen to fail with a doubt that begins anew
+// each time: the instance stayed for as long as the writing went on.
 func TestJunkThatGoesOn(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

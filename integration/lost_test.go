@@ -18,7 +18,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// faulty dials connections to which something happens at the first write of a message to one subject.
+// faulty dials connections to which something happens at the first write of a message to one
+// subject.
 type faulty struct {
 	subject string
 	how     string        // "answer lost", "answer late", "request lost" or "request late"
@@ -55,8 +56,8 @@ func (f *faulty) await(t *testing.T, n int) {
 	})
 }
 
-// faultyConn is one of them. During the fault nothing comes through it. If something is lost, it ends
-// with the fault.
+// faultyConn is one of them. During the fault nothing comes through it. If something is lost, it
+// ends with the fault.
 type faultyConn struct {
 	net.Conn
 	f *faulty
@@ -109,9 +110,10 @@ func (c *faultyConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Invariant 3: the newest registration of an id wins, whatever answers to its first write are lost or
-// late, or the write itself. Seen to fail with a first write that is repeated whatever stands there;
-// with one that is not a compare-and-swap; and with one that is never repeated on top of another's.
+// Invariant 3: the newest registration of an id wins, whatever answers to its first write are lost
+// or late, or the write itself. Seen to fail with a first write that is repeated whatever stands
+// there; with one that is not a compare-and-swap; and with one that is never repeated on top of
+// another's.
 func TestFirstWriteThatIsNotAnswered(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"answer lost", "request lost", "request late", "answer late"} {

@@ -49,10 +49,11 @@ func purge(t *testing.T, nc *nats.Conn, many int, key func(i int) string) {
 	}
 }
 
-// Invariant 7: what a view takes in memory is bounded by MaxMemory, however many and however large the values are that others
-// write; what is left out is counted, logged once and told in Health, and shown when there is room. The server is a process of
-// its own, so that its memory is none of this one's. Not parallel: it looks at the whole heap. Seen to fail without a bound for a
-// snapshot while it is read, and without one for what is kept.
+// Invariant 7: what a view takes in memory is bounded by MaxMemory, however many and however large
+// the values are that others write; what is left out is counted, logged once and told in Health,
+// and shown when there is room. The server is a process of its own, so that its memory is none of
+// this one's. Not parallel: it looks at the whole heap. Seen to fail without a bound for a snapshot
+// while it is read, and without one for what is kept.
 func TestMemoryOfAView(t *testing.T) {
 	const junk, records, size, most = 10_000, 3_000, 20_000, 12 << 20
 	f := newFleet(t, 1)
@@ -124,8 +125,9 @@ func TestMemoryOfAView(t *testing.T) {
 	})
 }
 
-// Junk is counted once, however often the view is made anew, and nothing of it stays in memory. Not parallel: it
-// looks at the whole heap. Seen to fail with a view that keeps the revision of each key: 14 MB.
+// Junk is counted once, however often the view is made anew, and nothing of it stays in memory. Not
+// parallel: it looks at the whole heap. Seen to fail with a view that keeps the revision of each
+// key: 14 MB.
 func TestJunkLeavesNothing(t *testing.T) {
 	const junk = 15_000
 	f := newFleet(t, 1)

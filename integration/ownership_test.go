@@ -214,8 +214,8 @@ func TestNewestRegistrationWinsBeItLong(t *testing.T) {
 	})
 }
 
-// Invariant 3, of a newer owner that writes its JSON in another way than this library: it is read, shown
-// and not written over. Seen to fail with encoding/json, for which each of these was garbage.
+// Invariant 3, of a newer owner that writes its JSON in another way than this library: it is read,
+// shown and not written over. Seen to fail with encoding/json, for which each of these was garbage.
 func TestNewerOwnerThatWritesOtherJSON(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

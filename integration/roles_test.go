@@ -372,8 +372,9 @@ func refusesRaw(t *testing.T, g *guarded, role tenant.Role) {
 	}
 }
 
-// A role that may reap removes what the dead left, and one that may not leaves it, says so once, and does not try. Seen to fail with a reaper
-// that tries all the same, and without the longer form of acknowledgements.
+// A role that may reap removes what the dead left, and one that may not leaves it, says so once,
+// and does not try. Seen to fail with a reaper that tries all the same, and without the longer form
+// of acknowledgements.
 func TestReapingByRole(t *testing.T) {
 	t.Parallel()
 	for how, guard := range authentications {

@@ -53,9 +53,9 @@ func TestDocumentedLimits(t *testing.T) {
 }
 
 // An account that is generated bounds what its users' consumers hold in the server's memory: their
-// number, and what each may leave unacknowledged unless it asks for more. What it can't bound is said
-// in docs/security.md: if the last check fails, the server has learned to. Seen to fail without
-// max_ack_pending. A registry is none the worse for it, on one server and in a cluster.
+// number, and what each may leave unacknowledged unless it asks for more. What it can't bound is
+// said in docs/security.md: if the last check fails, the server has learned to. Seen to fail
+// without max_ack_pending. A registry is none the worse for it, on one server and in a cluster.
 func TestAccountBoundsConsumers(t *testing.T) {
 	t.Parallel()
 	s := bounded(t)
@@ -83,8 +83,9 @@ func TestAccountBoundsConsumers(t *testing.T) {
 	}
 }
 
-// An account that is generated may hold no stream in memory, and that is no hindrance to views, whose
-// consumers are in memory: the server does not count them. Seen to fail with the 64 MiB of before.
+// An account that is generated may hold no stream in memory, and that is no hindrance to views,
+// whose consumers are in memory: the server does not count them. Seen to fail with the 64 MiB of
+// before.
 func TestAccountHasNoMemory(t *testing.T) {
 	t.Parallel()
 	account, err := tenant.AccountConfig("acme", tenant.AccountLimits{MaxBytes: 4 << 20, Replicas: 3, Connections: 8}, tenant.User("acme", "p"))
@@ -107,9 +108,9 @@ func TestAccountHasNoMemory(t *testing.T) {
 	sees(t, openOn(t, list[1].Connect(nats.UserInfo("acme", "p")), kvregistry.Tenant("acme")), 10*time.Second, "web", "a")
 }
 
-// With the settings that docs/security.md lists, a server ends the connection of a client that never
-// reads, and refuses the second open batch of a stream and a batch of more than ten messages. With the
-// settings of a server as it comes, this fails.
+// With the settings that docs/security.md lists, a server ends the connection of a client that
+// never reads, and refuses the second open batch of a stream and a batch of more than ten messages.
+// With the settings of a server as it comes, this fails.
 func TestServersLimits(t *testing.T) {
 	t.Parallel()
 	s := bounded(t)

@@ -151,9 +151,10 @@ func TestSignersAreChecked(t *testing.T) {
 	}
 }
 
-// A process without the signing key keeps no dead process's signed registration in view, whatever it
-// writes to the lease and to the registration's key: not by a lease that has no TTL or a long one, nor by
-// one that it renews. Seen to fail with reapers that take any value of a lease's key for a renewal.
+// A process without the signing key keeps no dead process's signed registration in view, whatever
+// it writes to the lease and to the registration's key: not by a lease that has no TTL or a long
+// one, nor by one that it renews. Seen to fail with reapers that take any value of a lease's key
+// for a renewal.
 func TestDeadSignedRegistrationIsNotKept(t *testing.T) {
 	t.Parallel()
 	for _, life := range []string{"", "3600s", "2s"} {

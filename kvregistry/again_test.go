@@ -48,11 +48,11 @@ func absentKey(t *testing.T, r *Registry, key string) error {
 	return err
 }
 
-// Invariant 3: of two registrations of one id in one process, the earlier of which is still under way,
-// nothing is left when the newer one is taken back, by whatever call. The newer one does not wait for
-// the earlier one's signer. Seen to fail with a registration of its own for each call, and a first write
-// that takes the key: that came after the delete, and stayed. Seen to fail with a signature that is
-// made by the one that has the turn.
+// Invariant 3: of two registrations of one id in one process, the earlier of which is still under
+// way, nothing is left when the newer one is taken back, by whatever call. The newer one does not
+// wait for the earlier one's signer. Seen to fail with a registration of its own for each call, and
+// a first write that takes the key: that came after the delete, and stayed. Seen to fail with a
+// signature that is made by the one that has the turn.
 func TestSameIDTwiceAtOnce(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -107,7 +107,8 @@ func TestSameIDTwiceAtOnce(t *testing.T) {
 }
 
 // A registration that is taken back while its first write is being made is not written any more, be
-// the registry closed meanwhile. Seen to fail with a write that does not look again after the signature.
+// the registry closed meanwhile. Seen to fail with a write that does not look again after the
+// signature.
 func TestTakenBackWhileItIsSigned(t *testing.T) {
 	t.Parallel()
 	signer := newSlowSigner(t)
@@ -136,8 +137,8 @@ func TestTakenBackWhileItIsSigned(t *testing.T) {
 	}
 }
 
-// To register what is registered is no write; with another content it is an update. Nobody is fenced
-// by its own process. Seen to fail with a registration of its own for each call.
+// To register what is registered is no write; with another content it is an update. Nobody is
+// fenced by its own process. Seen to fail with a registration of its own for each call.
 func TestRegisterTheSameAgain(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -235,8 +236,8 @@ func TestRegisterTheSameAgain(t *testing.T) {
 	}
 }
 
-// A registration that the server refuses leaves what was registered before as it was, in the bucket too.
-// Seen to fail with one that is withdrawn.
+// A registration that the server refuses leaves what was registered before as it was, in the bucket
+// too. Seen to fail with one that is withdrawn.
 func TestRegisterAgainThatIsRefused(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -9,8 +9,9 @@ import (
 // backlogMost is how many log lines wait for a handler that takes its time. Others are dropped.
 const backlogMost = 1000
 
-// backlog runs functions of the user's one after the other, in a goroutine that is there while there
-// are any. No goroutine of the registry waits for it, so a log handler may be slow or call Close.
+// backlog runs functions of the user's one after the other, in a goroutine that is there while
+// there are any. No goroutine of the registry waits for it, so a log handler may be slow or call
+// Close.
 type backlog struct {
 	start func(func()) bool // starts a goroutine that Close waits for, but not for long
 

@@ -273,8 +273,8 @@ func (c *cache) apply(seen []*sighting, snapshot *watcher.Snapshot) {
 	}
 }
 
-// fill notes how many instances did not fit into memory. Whether all do is known from the next whole
-// snapshot. The caller holds c.mu.
+// fill notes how many instances did not fit into memory. Whether all do is known from the next
+// whole snapshot. The caller holds c.mu.
 func (c *cache) fill(over int, snapshot *watcher.Snapshot) {
 	switch {
 	case over > 0:
@@ -322,7 +322,8 @@ func (r *Registry) readAgain() {
 	}
 }
 
-// kept is how many bytes the instances that are kept may take, about, and those of a snapshot that is read.
+// kept is how many bytes the instances that are kept may take, about, and those of a snapshot that
+// is read.
 func (b bounds) kept() int { return b.memory / 3 }
 
 // prune forgets services that nobody asked for by name and that have no instance any more, where everything is

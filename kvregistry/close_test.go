@@ -408,8 +408,8 @@ func TestCallsThatRaceWithClose(t *testing.T) {
 }
 
 // Functions that the caller's own goroutine calls, and a log handler, may end the registry too, or
-// take back what is registered. Seen to fail with an UpdateFunc that holds the owner's lock while it
-// calls its function, and with log lines that come from goroutines which Close waits for.
+// take back what is registered. Seen to fail with an UpdateFunc that holds the owner's lock while
+// it calls its function, and with log lines that come from goroutines which Close waits for.
 func TestCloseInAFunction(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

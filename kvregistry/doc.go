@@ -14,7 +14,8 @@
 // [Registry.WaitFor] waits for instances, [Registry.Events] and [Registry.Snapshots] follow them, and a [SnapshotFile] answers a program that starts while NATS is
 // away.
 //
-// [Registry.Exclusive] lets one process of the tenant hold a name at a time, by the same lease, as long as the tenant's bucket is not deleted.
+// [Registry.Exclusive] lets one process of the tenant hold a name at a time, by the same lease, as
+// long as the tenant's bucket is not deleted.
 //
 // [Connect] makes and returns one default instance for the process, and the package's functions, which are those of the plain registry, work on it. The rest is
 // methods of what Connect returns. [New] makes independent ones. The nats.Conn stays the caller's. Everything here may be called by any

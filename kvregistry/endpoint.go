@@ -72,8 +72,8 @@ func checkAddress(network, address string) string {
 	return ""
 }
 
-// quoted is a text for an error. What may be a password is left out: all of it if it may have a user,
-// whose password ends nobody knows where, and a URL's query.
+// quoted is a text for an error. What may be a password is left out: all of it if it may have a
+// user, whose password ends nobody knows where, and a URL's query.
 func quoted(text string) string {
 	if strings.Contains(text, "@") {
 		return ""

@@ -25,7 +25,8 @@ const (
 // SnapshotFile keeps what this registry observes in a file, of which the next run of the program answers its first look-ups while NATS is away: at once where
 // there is no connection, and where the bucket can't be read, when the look-up has waited in vain. Such a snapshot is [Snapshot.Stale], its Age
 // counts from when the server last confirmed it, and [Health] names its service. Instances come and go by what NATS says only: events do not tell of the file, and what was read once is never
-// taken from it again. Of a service with signers ([TrustSigners]) the file keeps who signed, and what none of those that are given now has signed is not shown.
+// taken from it again. Of a service with signers ([TrustSigners]) the file keeps who signed, and
+// what none of those that are given now has signed is not shown.
 //
 // The file is written within 5 s of a change and by Close, under another name first, so that it is whole at any time. What stands in it for longer than
 // [SnapshotFileAge] is not used, nor is a file that can't be read: the log says so. Its folder has to be there. It is readable by its owner only, for URLs and metadata may hold passwords.
@@ -123,8 +124,8 @@ func readFile(path string) (content file, err error) {
 	return content, nil
 }
 
-// snapshot is what was saved and who signed it, but for what is no instance of the service, or is signed by none of the trusted, where
-// there are any; nil where nothing is left.
+// snapshot is what was saved and who signed it, but for what is no instance of the service, or is
+// signed by none of the trusted, where there are any; nil where nothing is left.
 func (s *saved) snapshot(name string, trusted []string) (*Snapshot, map[string]string) {
 	var list *node
 	signed := map[string]string{}

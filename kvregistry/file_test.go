@@ -173,9 +173,9 @@ func TestSnapshotFileGivesWay(t *testing.T) {
 	}
 }
 
-// Of a service with signers, the file shows what one of those that are given now has signed, and what
-// it was given by a run with signers goes on to the next file. Seen to fail with a file that does not say
-// who signed.
+// Of a service with signers, the file shows what one of those that are given now has signed, and
+// what it was given by a run with signers goes on to the next file. Seen to fail with a file that
+// does not say who signed.
 func TestSnapshotFileAndSigners(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

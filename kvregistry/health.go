@@ -62,8 +62,9 @@ type HoldHealth struct {
 }
 
 // OK reports whether nothing is wrong: the connection is up, every observed service was read and
-// was confirmed to be current within two heartbeats of the view's consumer and 1.5 s, nothing is left
-// out for want of memory, what was registered is in the bucket under a lease, and somebody reaps.
+// was confirmed to be current within two heartbeats of the view's consumer and 1.5 s, nothing is
+// left out for want of memory, what was registered is in the bucket under a lease, and somebody
+// reaps.
 //
 // OK is for alerts. It is false during each outage of NATS, while look-ups still answer. For the
 // readiness check of an orchestrator use [Health.Ready].

@@ -64,8 +64,8 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-// A context that has ended, and a function that does not return, are no reason for an error if there
-// is nothing to take back. Seen to fail with an end that waits for the function.
+// A context that has ended, and a function that does not return, are no reason for an error if
+// there is nothing to take back. Seen to fail with an end that waits for the function.
 func TestEndWithoutTime(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Start(t).Connect()

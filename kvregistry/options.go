@@ -172,8 +172,8 @@ func OnLeaseLost(f func(error)) Option {
 	}
 }
 
-// OnFenced has f called with a registration of this process that a newer one of the same id took over:
-// another process's, or another registry's in this one.
+// OnFenced has f called with a registration of this process that a newer one of the same id took
+// over: another process's, or another registry's in this one.
 func OnFenced(f func(Service)) Option {
 	return func(o *options) error {
 		if f == nil {
@@ -272,12 +272,12 @@ func MaxServices(n int) Option {
 	}
 }
 
-// MaxMemory bounds about how many bytes of memory the view of this registry takes, whatever stands in
-// the bucket: 1 MiB or more, [DefaultMaxMemory] by default. The instances that are kept take up to a
-// third of it, and the rest is for a snapshot while it is read. An instance that does not fit is
-// skipped and counted, and look-ups of a service of which nothing is kept give [ErrUnavailable].
-// [Health] and one log line tell of it. Everything is read again when half of what was
-// kept is gone, and every 16 minutes at least: if all fits then, it is shown.
+// MaxMemory bounds about how many bytes of memory the view of this registry takes, whatever stands
+// in the bucket: 1 MiB or more, [DefaultMaxMemory] by default. The instances that are kept take up
+// to a third of it, and the rest is for a snapshot while it is read. An instance that does not fit
+// is skipped and counted, and look-ups of a service of which nothing is kept give [ErrUnavailable].
+// [Health] and one log line tell of it. Everything is read again when half of what was kept is
+// gone, and every 16 minutes at least: if all fits then, it is shown.
 func MaxMemory(bytes int) Option {
 	return func(o *options) error {
 		if bytes < 1<<20 {

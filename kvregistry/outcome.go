@@ -22,9 +22,10 @@ type Outcome struct {
 	Longest  time.Duration // for how long, at most: 1 min, or Aside if that is more, where it is 0
 	Share    float64       // of the instances, rounded down, how many may be set aside at a time: half where it is 0. Even with 1 one is left
 
-	// Failed says which errors are failures of the instance; one that is none counts as a success. It is not asked for errors that wrap context.Canceled, nor for
-	// those of a process that has no file descriptor, buffer or local port left (EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL): these say nothing
-	// of the instance. Where it is nil all others are failures.
+	// Failed says which errors are failures of the instance; one that is none counts as a success.
+	// It is not asked for errors that wrap context.Canceled, nor for those of a process that has no
+	// file descriptor, buffer or local port left (EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL):
+	// these say nothing of the instance. Where it is nil all others are failures.
 	Failed func(error) bool
 }
 

@@ -50,8 +50,9 @@ func (s *panicSigner) Sign(data []byte) ([]byte, error) {
 	return s.KeyPair.Sign(data)
 }
 
-// A user's function that panics, or ends its goroutine, does so to the caller that waits for it, who may recover; the registry
-// goes on. Seen to fail with functions that are called by goroutines of the registry's own: the process ended.
+// A user's function that panics, or ends its goroutine, does so to the caller that waits for it,
+// who may recover; the registry goes on. Seen to fail with functions that are called by goroutines
+// of the registry's own: the process ended.
 func TestUserFunctionThatPanics(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -94,8 +95,9 @@ func TestUserFunctionThatPanics(t *testing.T) {
 	}
 }
 
-// UpdateFunc's function is called by the caller's goroutine, and may call the registry. Seen to fail with one that is
-// called by a goroutine for each instance, and with one that is called under the registrations' lock.
+// UpdateFunc's function is called by the caller's goroutine, and may call the registry. Seen to
+// fail with one that is called by a goroutine for each instance, and with one that is called under
+// the registrations' lock.
 func TestUpdateFuncIsTheCallers(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

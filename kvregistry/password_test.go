@@ -92,8 +92,8 @@ func TestDialHidesPasswords(t *testing.T) {
 	}
 }
 
-// No error of TrustSigners quotes a seed that stands in place of a public key, however it is written.
-// Seen to fail with an error that quotes what is no key.
+// No error of TrustSigners quotes a seed that stands in place of a public key, however it is
+// written. Seen to fail with an error that quotes what is no key.
 func TestTrustSignersHidesSeeds(t *testing.T) {
 	t.Parallel()
 	pair, err := nkeys.CreateUser()

@@ -40,9 +40,9 @@ func calm(t *testing.T, log *natstest.Log) {
 	}
 }
 
-// A process of each role does all that the role includes, and the server refuses nothing, also where
-// no bucket or reaper slot is there, and after a reconnect. Seen to fail with slots and buckets that
-// are tried for without a look at the user's permissions.
+// A process of each role does all that the role includes, and the server refuses nothing, also
+// where no bucket or reaper slot is there, and after a reconnect. Seen to fail with slots and
+// buckets that are tried for without a look at the user's permissions.
 func TestNoRoleTriesWhatItMayNot(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)

@@ -15,8 +15,8 @@ import (
 // format is the number of the record format that this package writes, and the highest that it reads.
 const format = 1
 
-// record is the value of a registration's key, as it is written. docs/wire-format.md describes it. What
-// reads it is decode.
+// record is the value of a registration's key, as it is written. docs/wire-format.md describes it.
+// What reads it is decode.
 type record struct {
 	Format   int     `json:"format"`
 	Lease    string  `json:"lease"`
@@ -54,8 +54,8 @@ func encode(rec record, s Service, most int) ([]byte, error) {
 	return data, nil
 }
 
-// parts are the members of a record's or a ticket's value, as they stand there; nil for what is left
-// out.
+// parts are the members of a record's or a ticket's value, as they stand there; nil for what is
+// left out.
 type parts struct{ format, lease, owner, instance, signer, signature []byte }
 
 // split takes a value apart. The error is errJSON.
@@ -206,8 +206,8 @@ func lifeOf(key string, value []byte) (string, bool) {
 	return leaseOf(value)
 }
 
-// leaseOf is the lease that a registration's or a ticket's value names. It is all that a reaper reads of it, and stands at
-// the same place in every format.
+// leaseOf is the lease that a registration's or a ticket's value names. It is all that a reaper
+// reads of it, and stands at the same place in every format.
 func leaseOf(value []byte) (string, bool) {
 	if h := headOf(value); h.lives() {
 		return h.lease, true
@@ -222,7 +222,8 @@ type head struct {
 	owner  string // empty if that is not known
 }
 
-// lives reports whether it is that of a registration or a ticket, of any format: its lease will end it.
+// lives reports whether it is that of a registration or a ticket, of any format: its lease will end
+// it.
 func (h head) lives() bool { return h.format >= 1 && h.lease != "" }
 
 // headOf reads a value's head. What else it says may be anything.

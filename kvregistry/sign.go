@@ -89,8 +89,9 @@ func (r *Registry) encode(s Service, key, lease string) ([]byte, error) {
 	return encode(record{Format: format, Lease: lease, Owner: r.id, Signer: r.opt.public, Signature: signature}, s, r.opt.bounds.record)
 }
 
-// sign signs what a registration's next write says, before its turn comes: the signer may take its time,
-// and others write meanwhile. If the lease or the content is another by then, it is signed once more.
+// sign signs what a registration's next write says, before its turn comes: the signer may take its
+// time, and others write meanwhile. If the lease or the content is another by then, it is signed
+// once more.
 func (r *Registry) sign(ctx context.Context, g *registration) {
 	if r.opt.signer == nil {
 		return
@@ -153,7 +154,8 @@ func (o *options) signersOf(name string) []string {
 	return o.trusted[Everything]
 }
 
-// believe says who signed a registration, or why it is not believed. The bytes that were signed are those that the instance was read from.
+// believe says who signed a registration, or why it is not believed. The bytes that were signed are
+// those that the instance was read from.
 func believe(trusted []string, bucket string, s *sighting) (signer string, err error) {
 	p, err := split(s.Value)
 	if err != nil {

@@ -53,8 +53,8 @@ func ViewHeartbeat(ttl time.Duration) time.Duration {
 	return min(max(ttl/6, time.Second*2/5), 5*time.Second)
 }
 
-// read is what a reaper keeps of a value: a slot's value, whether a lease's one keeps it alive, or the
-// id of the lease that a key lives by.
+// read is what a reaper keeps of a value: a slot's value, whether a lease's one keeps it alive, or
+// the id of the lease that a key lives by.
 func (r *Reaper) read(ch watcher.Change) any {
 	if isSlot(ch.Key) {
 		return readSlot(ch.Value)

@@ -130,9 +130,8 @@ func TestWhenAnEndIsDue(t *testing.T) {
 	}
 }
 
-// A marker that comes before half of a lease's TTL is over puts the proof in doubt. A later one does
-// not. Seen to fail with a marker that is always
-// believed.
+// A marker that comes before half of a lease's TTL is over puts the proof in doubt. A later one
+// does not. Seen to fail with a marker that is always believed.
 func TestMarkerBeforeItsTime(t *testing.T) {
 	for ttl, early := range map[time.Duration]bool{MinTTL: true, time.Nanosecond: false} {
 		r := newFollower(1)
@@ -145,10 +144,10 @@ func TestMarkerBeforeItsTime(t *testing.T) {
 	}
 }
 
-// A lease is kept by values with a TTL alone, and one that has ended is not brought back, also if it
-// held nothing: what names it is purged, and so is its key. Before that is due it does not count as
-// unreaped. Seen to fail with any value that renews a lease, with ends that are forgotten, and with
-// such a lease that counts as unreaped at once.
+// A lease is kept by values with a TTL alone, and one that has ended is not brought back, also if
+// it held nothing: what names it is purged, and so is its key. Before that is due it does not count
+// as unreaped. Seen to fail with any value that renews a lease, with ends that are forgotten, and
+// with such a lease that counts as unreaped at once.
 func TestValueThatKeepsNothingAlive(t *testing.T) {
 	t.Parallel()
 	lease := tenant.LeaseKey("L")

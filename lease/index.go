@@ -54,8 +54,8 @@ func (x *index) lease(id string) *holding {
 	return h
 }
 
-// renew takes a value of a lease's key that grants the lease or renews it. One that has ended is not
-// brought back: see deny.
+// renew takes a value of a lease's key that grants the lease or renews it. One that has ended is
+// not brought back: see deny.
 func (x *index) renew(id string, rev uint64, ttl time.Duration, now time.Time, exact bool) {
 	h := x.lease(id)
 	if h.state == ended {
@@ -77,8 +77,8 @@ func (x *index) end(id string, due time.Time) {
 	x.news = true
 }
 
-// deny takes a value of a lease's key that keeps nothing alive: the lease has ended. The key and what
-// the lease holds may be purged from due on.
+// deny takes a value of a lease's key that keeps nothing alive: the lease has ended. The key and
+// what the lease holds may be purged from due on.
 func (x *index) deny(id string, rev uint64, due time.Time) {
 	h := x.lease(id)
 	if _, waits := x.doomed[id]; h.state != ended || !waits {
@@ -89,7 +89,8 @@ func (x *index) deny(id string, rev uint64, due time.Time) {
 	x.news = true
 }
 
-// overTime is how long it is remembered that a lease has ended: longer than the bucket remembers it.
+// overTime is how long it is remembered that a lease has ended: longer than the bucket remembers
+// it.
 const overTime = 30 * time.Minute
 
 // prune forgets the leases that ended long ago.

@@ -343,8 +343,9 @@ type attempt struct {
 }
 
 // grant takes a new lease. A try that is not answered soon is followed by another one, under
-// another id, and its answer counts all the same when it comes. So is one after which the connection
-// came back: its answer is lost. The leases of the other tries are left to run out: nothing names them.
+// another id, and its answer counts all the same when it comes. So is one after which the
+// connection came back: its answer is lost. The leases of the other tries are left to run out:
+// nothing names them.
 func (k *Keeper) grant(up <-chan nats.Status) (*Lease, error) {
 	ctx, cancel := context.WithTimeout(k.ctx, tryTime(k.cfg.TTL))
 	defer cancel()

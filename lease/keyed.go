@@ -12,9 +12,10 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// A keyed lease can be renewed by the process that took it alone, though others may write its key. Its
-// id is an Ed25519 public key, and each heartbeat is signed with the private one, which never leaves the
-// process. So nobody can keep the lease of a dead process alive, and with it what the process signed.
+// A keyed lease can be renewed by the process that took it alone, though others may write its key.
+// Its id is an Ed25519 public key, and each heartbeat is signed with the private one, which never
+// leaves the process. So nobody can keep the lease of a dead process alive, and with it what the
+// process signed.
 
 var keyEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
 
@@ -51,8 +52,8 @@ func (k *Keeper) value(l *Lease, on uint64) []byte {
 	return padded(value, on)
 }
 
-// grants reports whether a value of a lease's key keeps alive what names the lease. It has a TTL, as a
-// lease may have it, and if the lease is keyed it is signed.
+// grants reports whether a value of a lease's key keeps alive what names the lease. It has a TTL,
+// as a lease may have it, and if the lease is keyed it is signed.
 func (r *Reaper) grants(id string, ch watcher.Change) bool {
 	if ch.TTL <= 0 || ch.TTL > MaxTTL {
 		return false

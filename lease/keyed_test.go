@@ -14,8 +14,8 @@ import (
 )
 
 // A keyed lease lives for as long as its process renews it, and nobody else can keep it or bring it
-// back: not before its end, not after it, not for a reaper that comes later. Seen to fail with heartbeats
-// whose signature is not looked at.
+// back: not before its end, not after it, not for a reaper that comes later. Seen to fail with
+// heartbeats whose signature is not looked at.
 func TestKeyedLease(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -68,8 +68,8 @@ func TestKeyedLease(t *testing.T) {
 	ends("for a reaper that comes later")
 }
 
-// What is signed of a heartbeat is all that it says. Seen to fail with a statement without the revision,
-// and without the TTL.
+// What is signed of a heartbeat is all that it says. Seen to fail with a statement without the
+// revision, and without the TTL.
 func TestHeartbeatsSignature(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))

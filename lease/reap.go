@@ -108,8 +108,8 @@ func (r *Reaper) seal(ctx context.Context, ids []string) (err error) {
 	return err
 }
 
-// judge sees whether this process reaps, though it holds a slot: its purges may be refused, or it may
-// never have proof.
+// judge sees whether this process reaps, though it holds a slot: its purges may be refused, or it
+// may never have proof.
 func (r *Reaper) judge() {
 	r.mu.Lock()
 	leases, keys := r.index.idle(time.Now().Add(-idleTime(r.cfg.TTL)))

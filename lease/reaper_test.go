@@ -517,9 +517,9 @@ func TestHolderInABucketThatFillsUp(t *testing.T) {
 	isReaped(t, b, "svc.web.a", 5*holdTime(MinTTL))
 }
 
-// A lease whose key is gone without a trace is over as soon as it is overdue, and one whose key has no
-// TTL at once. Seen to fail with an overdue lease that is left alone if its revision is not there, and
-// with one without a TTL that never is overdue.
+// A lease whose key is gone without a trace is over as soon as it is overdue, and one whose key has
+// no TTL at once. Seen to fail with an overdue lease that is left alone if its revision is not
+// there, and with one without a TTL that never is overdue.
 func TestLeaseWhoseKeyIsNotAsItShouldBe(t *testing.T) {
 	t.Parallel()
 	for name, hurt := range map[string]func(*testing.T, *tenant.Bucket){

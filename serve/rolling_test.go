@@ -18,8 +18,9 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// A service of three instances is restarted 30 times, or 100, one instance after the other, each at a new address, under a steady load of callers that look up each request anew, keep their connections, and try
-// none twice. Not one request fails.
+// A service of three instances is restarted 30 times, or 100, one instance after the other, each at
+// a new address, under a steady load of callers that look up each request anew, keep their
+// connections, and try none twice. Not one request fails.
 //
 // The settle time is short, for there are 300 of them, and long beside what a write takes to observers here. On a loaded machine a caller may stand still for longer. Here the callers are known, so the stop
 // waits for them too, and how often it had to is counted.

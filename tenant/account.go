@@ -40,10 +40,10 @@ func (l AccountLimits) consumers() int64 { return consumersEach*int64(l.Connecti
 
 // AccountConfig is a NATS account for one tenant alone, as the text of an entry of "accounts" in a nats-server's configuration file: its
 // JetStream may hold the tenant's bucket and no other stream, and no leaf node may join it. users are entries of
-// its "users", as [User] gives them, "user: NAME, password: PASSWORD", "user: NAME" or "nkey: PUBLIC KEY". A
-// password goes to the end of its line and is taken as it stands, but for quotes around it. Each user may
-// do anything in the account; add a line feed and [Access.Config] to an entry for a role.
-// The error wraps [ErrInvalidTenant] or [ErrInvalidConfig].
+// its "users", as [User] gives them, "user: NAME, password: PASSWORD", "user: NAME" or "nkey:
+// PUBLIC KEY". A password goes to the end of its line and is taken as it stands, but for quotes
+// around it. Each user may do anything in the account; add a line feed and [Access.Config] to an
+// entry for a role. The error wraps [ErrInvalidTenant] or [ErrInvalidConfig].
 func AccountConfig(tenant string, limits AccountLimits, users ...string) (string, error) {
 	if err := limits.check(tenant); err != nil {
 		return "", err

@@ -29,9 +29,9 @@ type Info struct {
 }
 
 // Provision makes a tenant's bucket, or checks the one that is there. Of that one it changes the
-// duplicate window alone, if it is longer than in a new bucket. A registry that may make its bucket does
-// so itself; this is for an operator whose services may not. Errors are those of [New], [Bucket.Ensure]
-// and [Change].
+// duplicate window alone, if it is longer than in a new bucket. A registry that may make its bucket
+// does so itself; this is for an operator whose services may not. Errors are those of [New],
+// [Bucket.Ensure] and [Change].
 func Provision(ctx context.Context, nc *nats.Conn, tenant string, cfg Config) error {
 	b, err := New(nc, tenant, cfg)
 	if err != nil {

@@ -10,13 +10,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// duplicateWindow is how long a bucket's server remembers message ids. It is the shortest time that a
-// server takes. Nothing here sends an id, and the ids of a hostile user stay in the server's memory
-// for that long, past every limit of the account.
+// duplicateWindow is how long a bucket's server remembers message ids. It is the shortest time that
+// a server takes. Nothing here sends an id, and the ids of a hostile user stay in the server's
+// memory for that long, past every limit of the account.
 const duplicateWindow = 100 * time.Millisecond
 
-// Advice says what an administrator should change about the server and the bucket, as [Bucket.Ensure]
-// last found them: a sentence each, with the remedy. It is empty if all is well.
+// Advice says what an administrator should change about the server and the bucket, as
+// [Bucket.Ensure] last found them: a sentence each, with the remedy. It is empty if all is well.
 func (b *Bucket) Advice() []string {
 	have := b.found.Load()
 	if have == nil {

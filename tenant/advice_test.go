@@ -50,9 +50,9 @@ func lengthen(t *testing.T, js jetstream.JetStream, tenant string) {
 	}
 }
 
-// A new bucket has the shortest duplicate window that a server takes. Ensure tells of a longer one and
-// leaves it; Provision and Change shorten it. Seen to fail with a window of two minutes, and with a
-// Provision that only ensures.
+// A new bucket has the shortest duplicate window that a server takes. Ensure tells of a longer one
+// and leaves it; Provision and Change shorten it. Seen to fail with a window of two minutes, and
+// with a Provision that only ensures.
 func TestDuplicateWindow(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Start(t).Connect()

@@ -137,8 +137,9 @@ func (b *Bucket) Conn() *nats.Conn { return b.nc }
 
 // Ensure checks the server, and makes the bucket or checks the one that is there; it changes nothing
 // about a bucket that it finds. Any number of processes may do so at once. It waits for the connection, and then
-// for a few seconds at the most. [Bucket.Advice] then says what should be changed. Where the connection's JetStream has a mirror of the bucket, its hub's bucket is checked, and never made; while the
-// hub is away, that is left.
+// for a few seconds at the most. [Bucket.Advice] then says what should be changed. Where the
+// connection's JetStream has a mirror of the bucket, its hub's bucket is checked, and never made;
+// while the hub is away, that is left.
 //
 // Errors say what is wrong and what to do, and wrap [ErrServerTooOld], [ErrJetStreamDisabled],
 // [ErrPermission], [ErrStorageFull], [ErrInvalidConfig], [ErrBucketMismatch] or, where the server did not

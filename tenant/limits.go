@@ -52,10 +52,13 @@ func (b *Bucket) Learn(cfg jetstream.StreamConfig) {
 	b.room.limited.Store(cfg.MaxMsgs > 0 || cfg.MaxBytes > 0)
 }
 
-// Change sets the limits of a tenant's bucket that is there, and its replicas. What is 0 stays as it is, and [Unlimited] takes a limit of keys, bytes or values away. A bucket that has no limit of consumers gets one, for a server allows 1,000 then. A longer
-// duplicate window than that of a new bucket is shortened. Registries that
-// observe or registered something know of it within a TTL. A limit below what the bucket holds now would end
-// what is registered there, and is refused. The error wraps [ErrInvalidTenant], [ErrInvalidConfig], [ErrBucketNotFound], [ErrPermission] or [ErrStorageFull].
+// Change sets the limits of a tenant's bucket that is there, and its replicas. What is 0 stays as
+// it is, and [Unlimited] takes a limit of keys, bytes or values away. A bucket that has no limit of
+// consumers gets one, for a server allows 1,000 then. A longer duplicate window than that of a new
+// bucket is shortened. Registries that observe or registered something know of it within a TTL. A
+// limit below what the bucket holds now would end what is registered there, and is refused. The
+// error wraps [ErrInvalidTenant], [ErrInvalidConfig], [ErrBucketNotFound], [ErrPermission] or
+// [ErrStorageFull].
 func Change(ctx context.Context, nc *nats.Conn, tenant string, cfg Config) error {
 	asked := cfg
 	asked.MaxBytes, asked.MaxKeys = max(0, cfg.MaxBytes), max(0, cfg.MaxKeys)

@@ -46,9 +46,9 @@ func (b *Bucket) may(ctx context.Context, subject string) bool {
 	return err != nil || publish == nil || publish.include(subject)
 }
 
-// askGrants is what this user may publish, nil if that is everything. A leaf node's server answers the
-// request too, for the connection between the two servers, so the answer of this connection's server
-// is waited for.
+// askGrants is what this user may publish, nil if that is everything. A leaf node's server answers
+// the request too, for the connection between the two servers, so the answer of this connection's
+// server is waited for.
 func (b *Bucket) askGrants(ctx context.Context) (*grants, error) {
 	inbox := b.nc.NewInbox()
 	sub, err := b.nc.SubscribeSync(inbox)

@@ -130,8 +130,8 @@ func ContentOf(msg *nats.Msg) (value []byte, op Op) {
 // isAnswer goes by the header's presence: an answer has those of the message that it shows, too, and they come first.
 func isAnswer(h nats.Header) bool { _, ok := h[jetstream.StreamHeader]; return ok }
 
-// ExpectedOf is the revision that a message's write was to go on top of; nil if it said none of its own key. The server has seen to
-// it that it did.
+// ExpectedOf is the revision that a message's write was to go on top of; nil if it said none of its
+// own key. The server has seen to it that it did.
 func ExpectedOf(msg *nats.Msg) *uint64 {
 	revision, err := strconv.ParseUint(msg.Header.Get(jetstream.ExpectedLastSubjSeqHeader), 10, 64)
 	if _, other := msg.Header[expectedOfAnother]; err != nil || other {

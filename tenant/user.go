@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// User is an entry of a user with a password, for [AccountConfig] and for "users" in a nats-server's
-// configuration file. Both stand quoted, so they may hold any characters.
+// User is an entry of a user with a password, for [AccountConfig] and for "users" in a
+// nats-server's configuration file. Both stand quoted, so they may hold any characters.
 func User(name, password string) string {
 	return "user: " + quote(name) + ", password: " + quote(password)
 }
@@ -50,8 +50,8 @@ var (
 	permissions = regexp.MustCompile(`^permissions: \{\n(?:  (?:publish|subscribe): \{\n    allow: \[\n(?:      "[^"\\\n]*"\n)*    \]\n  \}\n)*\}\s*$`)
 )
 
-// entry is an entry of a user as it stands in the configuration: its values quoted, which a caller may
-// have done already. The error does not quote it, for it may hold a password.
+// entry is an entry of a user as it stands in the configuration: its values quoted, which a caller
+// may have done already. The error does not quote it, for it may hold a password.
 func entry(user string) (string, error) {
 	line, rest, more := strings.Cut(strings.TrimLeft(user, " \t\r\n"), "\n")
 	rest = strings.TrimLeft(rest, " \t\r\n")

@@ -12,8 +12,8 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// hostileSecrets are passwords that a configuration file would read as something else, or that would
-// end the string.
+// hostileSecrets are passwords that a configuration file would read as something else, or that
+// would end the string.
 var hostileSecrets = []string{
 	"$HOME", "$", "12345", "-1", "1.5", "1k", "5MB", "true", "off", "null", "2026-01-01T00:00:00Z", "10s",
 	"abc, permissions: {}", "abc}, { user: evil, password: x", "abc } ] }", "abc ]", "{", "}", "[", "]", "(", ")",

@@ -14,8 +14,8 @@ import (
 	"github.com/kvregistry/go/transport"
 )
 
-// A caller that has no file descriptor or port left blames no instance, and tries no other one. Seen to
-// fail without fault.Own: instances were set aside, and retries were spent.
+// A caller that has no file descriptor or port left blames no instance, and tries no other one.
+// Seen to fail without fault.Own: instances were set aside, and retries were spent.
 func TestCallersOwnFaults(t *testing.T) {
 	t.Parallel()
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.EADDRNOTAVAIL} {

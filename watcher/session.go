@@ -35,9 +35,9 @@ var (
 	errNearer  = errors.New("the mirror is current again")
 )
 
-// A view has one session that lasts. If filters are added to it, its consumer is sent their changes too from then on,
-// and a second session beside it reads what is there, and ends when its snapshot is whole. What was read before is not
-// read again, and goes on meanwhile.
+// A view has one session that lasts. If filters are added to it, its consumer is sent their changes
+// too from then on, and a second session beside it reads what is there, and ends when its snapshot
+// is whole. What was read before is not read again, and goes on meanwhile.
 
 // session is the life of one consumer: first a snapshot, then changes as they come. Its messages arrive
 // in one goroutine, that of its subscription.
@@ -199,7 +199,8 @@ func (s *session) widen(ctx context.Context, added, wanted filters) error {
 // mirrorView is how the name of a consumer of a mirror begins.
 const mirrorView = "view-near-"
 
-// locate finds out what is to be read once ready has returned, and up to which revision. A mirror is read where the leader confirms that it is of the same bucket and the mirror hears of it; or
+// locate finds out what is to be read once ready has returned, and up to which revision. A mirror
+// is read where the leader confirms that it is of the same bucket and the mirror hears of it; or
 // while the hub is away. Otherwise the leader itself is.
 func (s *session) locate(ctx context.Context, ready func(context.Context) error) (err error) {
 	v := s.view

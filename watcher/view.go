@@ -53,7 +53,8 @@ type Change struct {
 	Over     bool          // there was no room for it: Config.MaxBytes
 }
 
-// Measured is what Config.Read may return, so that the view knows what it is worth and what it takes.
+// Measured is what Config.Read may return, so that the view knows what it is worth and what it
+// takes.
 type Measured interface {
 	Bytes() int // in memory
 	Junk() bool // it is worth nothing, but where it took the place of something
@@ -94,8 +95,8 @@ type Config struct {
 	// snapshot it is called also when nothing changed; otherwise snapshot is nil.
 	Apply func(changes []Change, snapshot *Snapshot)
 	// Read makes of a put what Apply wants to know of it, while others are on their way: a snapshot is applied as a whole, when all of it has come.
-	// It must not keep the value. It is not called for what the view knows already. It may be called
-	// for several changes at a time. May be nil.
+	// It must not keep the value. It is not called for what the view knows already. It may be
+	// called for several changes at a time. May be nil.
 	Read func(Change) any
 	// Missing is called when the bucket is not there; where it makes the bucket, the view goes on at once.
 	Missing func(context.Context) error
@@ -111,8 +112,8 @@ type Config struct {
 	Patience time.Duration
 	// MaxValue is the longest value that is kept, in bytes: of one that is longer nothing is, from when it is received. 0 is no bound.
 	MaxValue int
-	// MaxBytes is about what the changes of a snapshot may take in memory while it is read. Of those
-	// that don't fit, only the known keys are passed on. 0 is no bound.
+	// MaxBytes is about what the changes of a snapshot may take in memory while it is read. Of
+	// those that don't fit, only the known keys are passed on. 0 is no bound.
 	MaxBytes int
 	// Check is the time between two looks at whether keys were removed without a message, as by a purge of the stream by
 	// hand: one request each. 15 s where it is 0.
@@ -198,7 +199,8 @@ func (v *View) Close() {
 }
 
 // Watch adds a filter: a key, "<parent>.*", "<root>.>" or [tenant.AllKeys]. It does not wait. The
-// filter is read as soon as the consumer's own snapshot has been, together with others that came meanwhile.
+// filter is read as soon as the consumer's own snapshot has been, together with others that came
+// meanwhile.
 func (v *View) Watch(filter string) {
 	if _, _, covered := v.add(filter); !covered {
 		ring(v.widen)
@@ -339,8 +341,8 @@ func (v *View) at(key string) (rev uint64, known bool) {
 	return rev, known
 }
 
-// Forget has nothing of a key kept, unless it is a filter itself. What it holds is told again by the
-// next whole snapshot, unless that is junk. It is for Apply, which it may be called from alone.
+// Forget has nothing of a key kept, unless it is a filter itself. What it holds is told again by
+// the next whole snapshot, unless that is junk. It is for Apply, which it may be called from alone.
 func (v *View) Forget(key string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -352,8 +354,8 @@ func (v *View) Forget(key string) {
 // ReadAgain has all that is watched read again, once, beside whatever comes meanwhile.
 func (v *View) ReadAgain() { ring(v.again) }
 
-// Again has the next whole snapshot tell of a known key again, of which Apply could not take what it was told. It is for Apply, which it may be called
-// from alone.
+// Again has the next whole snapshot tell of a known key again, of which Apply could not take what
+// it was told. It is for Apply, which it may be called from alone.
 func (v *View) Again(key string) {
 	if _, known := v.revs[key]; known {
 		v.revs[key] = 0
@@ -499,8 +501,8 @@ func (v *View) takeAdded() (added, wanted filters) {
 	return added, maps.Clone(v.wanted)
 }
 
-// reads is what a consumer is sent for some filters: those, or what covers them if they are too many
-// for one consumer, or for one message on this connection.
+// reads is what a consumer is sent for some filters: those, or what covers them if they are too
+// many for one consumer, or for one message on this connection.
 func (v *View) reads(fs filters) filters {
 	list, size := fs.reduced(filterMax), requestRest
 	for _, f := range list {
@@ -638,9 +640,9 @@ func (v *View) replace(fs filters, from origin, snapshot Snapshot, entries []Cha
 	v.advanced()
 }
 
-// join applies a complete snapshot of filters that were added to a session, which holds every change of
-// them up to a revision. If the session has come further under them, it applies nothing and returns
-// that revision: keys that ended meanwhile would come back.
+// join applies a complete snapshot of filters that were added to a session, which holds every
+// change of them up to a revision. If the session has come further under them, it applies nothing
+// and returns that revision: keys that ended meanwhile would come back.
 func (v *View) join(fs filters, snapshot Snapshot, entries []Change) (need uint64) {
 	upTo := snapshot.UpTo
 	v.keys.Lock()
@@ -675,8 +677,8 @@ func (v *View) join(fs filters, snapshot Snapshot, entries []Change) (need uint6
 	return need
 }
 
-// outdates reports whether a snapshot that was joined has said since that a key, of which the session tells, is gone. The
-// caller holds v.keys.
+// outdates reports whether a snapshot that was joined has said since that a key, of which the
+// session tells, is gone. The caller holds v.keys.
 func (v *View) outdates(c *Change) bool {
 	if len(v.joined) == 0 {
 		return false
@@ -789,7 +791,8 @@ func (v *View) isFilter(key string) bool {
 	return ok
 }
 
-// toldUpTo is the revision up to which Apply was told what a stream held under the filters that were read.
+// toldUpTo is the revision up to which Apply was told what a stream held under the filters that
+// were read.
 func (v *View) toldUpTo(from origin) uint64 {
 	v.keys.Lock()
 	defer v.keys.Unlock()

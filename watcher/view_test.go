@@ -920,8 +920,8 @@ func TestFilterAddedDuringTheFirstSnapshot(t *testing.T) {
 	}
 }
 
-// A filter that is added to a session leaves it alone: what it reads is not read again, and its consumer stays.
-// Seen to fail with sessions that are made anew for a filter more.
+// A filter that is added to a session leaves it alone: what it reads is not read again, and its
+// consumer stays. Seen to fail with sessions that are made anew for a filter more.
 func TestFilterMoreReadsNothingAgain(t *testing.T) {
 	t.Parallel()
 	const many, more = 1000, 40
@@ -965,8 +965,9 @@ func TestFilterMoreReadsNothingAgain(t *testing.T) {
 	}
 }
 
-// Filters are added while keys under them come, change and go: nothing goes back, nothing that is gone comes back, and in
-// the end the view equals the bucket. Seen to fail, seldom, with deletes that are told whatever their revision.
+// Filters are added while keys under them come, change and go: nothing goes back, nothing that is
+// gone comes back, and in the end the view equals the bucket. Seen to fail, seldom, with deletes
+// that are told whatever their revision.
 func TestFiltersAddedWhileKeysChange(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -1030,9 +1031,9 @@ func TestFiltersAddedWhileKeysChange(t *testing.T) {
 	}
 }
 
-// Whatever order a session's changes and a snapshot that is joined come in, a key does not go back. Seen to fail with a snapshot that
-// is joined whatever the session has seen, with a session that tells of what a joined snapshot outdates, and with deletes that are
-// told whatever their revision.
+// Whatever order a session's changes and a snapshot that is joined come in, a key does not go back.
+// Seen to fail with a snapshot that is joined whatever the session has seen, with a session that
+// tells of what a joined snapshot outdates, and with deletes that are told whatever their revision.
 func TestJoinedSnapshotAndChanges(t *testing.T) {
 	t.Parallel()
 	put := func(rev uint64) Change { return Change{Key: "svc.a.1", Value: []byte(fmt.Sprint(rev)), Revision: rev} }
@@ -1072,8 +1073,9 @@ func TestJoinedSnapshotAndChanges(t *testing.T) {
 	}
 }
 
-// Filters that are too long for one message, as the server bounds it, are read by a wider one; what is not watched is not kept
-// for that. Seen to fail with a request of whatever length, and with sessions that keep what nobody watches.
+// Filters that are too long for one message, as the server bounds it, are read by a wider one; what
+// is not watched is not kept for that. Seen to fail with a request of whatever length, and with
+// sessions that keep what nobody watches.
 func TestFiltersLongerThanAMessage(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -12,15 +12,16 @@ import (
 	"strings"
 )
 
-// What a person typed may be a secret, wherever it stands: a password in a URL, the seed in place of
-// its file. So a message quotes of it only what can't be one.
+// What a person typed may be a secret, wherever it stands: a password in a URL, the seed in place
+// of its file. So a message quotes of it only what can't be one.
 
 var errSecret = errors.New("(not printed: it may hold a password)")
 
 // plainWord is what a message quotes: a short word, as a subcommand's or an option's name.
 var plainWord = regexp.MustCompile(`^-{0,2}[a-z][a-z-]{0,14}$`)
 
-// keys are secrets whatever stands around them: seeds of nkeys, JWTs, credentials and other PEM files.
+// keys are secrets whatever stands around them: seeds of nkeys, JWTs, credentials and other PEM
+// files.
 var keys = regexp.MustCompile(`(?is)\bS[ACNOPUX][A-Z2-7]{40,}|\beyJ[\w-]{8,}[\w.-]*|-----\s*BEGIN.*`)
 
 // userinfo is a URL, or a host, with a user or a password.
@@ -101,10 +102,12 @@ func optionError(err error) error {
 	return wrongUsage("options: %w", err)
 }
 
-// urls are the options that take a URL with a password, or a text of which a part may look like one.
+// urls are the options that take a URL with a password, or a text of which a part may look like
+// one.
 var urls = map[string]bool{"server": true, "plain-server": true, "nats": true, "user": true, "service": true}
 
-// checkSecrets refuses a secret in an option that takes none, and the contents of a file in place of its name.
+// checkSecrets refuses a secret in an option that takes none, and the contents of a file in place
+// of its name.
 func checkSecrets(set *flag.FlagSet) (err error) {
 	set.Visit(func(f *flag.Flag) {
 		value := f.Value.String()

@@ -108,10 +108,10 @@ func options(t *testing.T, command string) (names []string) {
 	return names
 }
 
-// No message holds a secret, whatever option of whatever subcommand it came by, and however that was
-// written: as its value, in place of its name, beside it, or in place of the tenant. Only what a
-// command was asked to print is not looked at. Seen to fail with errors of package flag, of the file
-// system and of package net as they are, and with a seed that is a tenant's name.
+// No message holds a secret, whatever option of whatever subcommand it came by, and however that
+// was written: as its value, in place of its name, beside it, or in place of the tenant. Only what
+// a command was asked to print is not looked at. Seen to fail with errors of package flag, of the
+// file system and of package net as they are, and with a seed that is a tenant's name.
 func TestNoOptionPrintsASecret(t *testing.T) {
 	t.Parallel()
 	number := regexp.MustCompile(`^[0-9]+$`)

@@ -105,8 +105,8 @@ func TestTenantWrongUsage(t *testing.T) {
 }
 
 // "list" says what should be changed about the server, once, and about each bucket; "create" and
-// "change" shorten a bucket's duplicate window; "permissions" names the server that roles need. Seen to
-// fail without what is said, and with a "create" that changes nothing.
+// "change" shorten a bucket's duplicate window; "permissions" names the server that roles need.
+// Seen to fail without what is said, and with a "create" that changes nothing.
 func TestTenantAdvice(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -209,8 +209,8 @@ func TestTenantAccount(t *testing.T) {
 	}
 }
 
-// A password is printed as the server reads it, whatever its characters. Seen to fail with entries that
-// are printed as they are.
+// A password is printed as the server reads it, whatever its characters. Seen to fail with entries
+// that are printed as they are.
 func TestTenantAccountOfHostilePasswords(t *testing.T) {
 	t.Parallel()
 	for _, secret := range []string{

@@ -111,7 +111,8 @@ func guarded(t *testing.T) *natstest.Server {
 	return natstest.Start(t, func(o *server.Options) { o.Users = users })
 }
 
-// populate registers an instance, takes a reaper slot, and leaves the consumer of an earlier version.
+// populate registers an instance, takes a reaper slot, and leaves the consumer of an earlier
+// version.
 func populate(t *testing.T, s *natstest.Server) {
 	t.Helper()
 	nc := s.Connect(nats.UserInfo(root, "p"))

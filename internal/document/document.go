@@ -27,8 +27,8 @@ type Cursor struct {
 	at   int // where the next one begins, or the last byte of data
 }
 
-// Read is a cursor before the first member of what may be anything: of what is no object in valid JSON
-// it has none. ok is false if it is no JSON.
+// Read is a cursor before the first member of what may be anything: of what is no object in valid
+// JSON it has none. ok is false if it is no JSON.
 func Read(value []byte) (members Cursor, ok bool) {
 	if !json.Valid(value) {
 		return Members(nil), false
@@ -131,8 +131,8 @@ func Pairs(value []byte) (pairs map[string]string, err error) {
 	return pairs, nil
 }
 
-// Whole reads a number that has no fraction, in any spelling: 2, 2.0 and 20e-1 are the same. One that
-// is too large for an int becomes the largest, or the smallest.
+// Whole reads a number that has no fraction, in any spelling: 2, 2.0 and 20e-1 are the same. One
+// that is too large for an int becomes the largest, or the smallest.
 func Whole(value []byte) (int, error) {
 	if null(value) {
 		return 0, nil

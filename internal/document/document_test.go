@@ -11,8 +11,8 @@ import (
 )
 
 // FuzzMembers compares what is read of an object with what encoding/json reads into a map, which
-// knows names exactly and keeps the last of several. Seen to fail with a backslash that is not passed
-// over in a string, and with a null that is kept in the metadata.
+// knows names exactly and keeps the last of several. Seen to fail with a backslash that is not
+// passed over in a string, and with a null that is kept in the metadata.
 func FuzzMembers(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, ` { "a" : 1 , "b":[1,{"c":"}"}],"d":"\"]" } `, `{"a":1,"a":null,"A":"x"}`, `{"\u0061":"\ud800","é":"\u00e9"}`,

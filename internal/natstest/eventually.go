@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Eventually waits until check returns nil, and returns how long that took. It fails the test with the
-// last error after a time in which this process had the processor when it asked for it: what the
-// machine lets it wait is added, so that no test depends on how busy the machine is.
+// Eventually waits until check returns nil, and returns how long that took. It fails the test with
+// the last error after a time in which this process had the processor when it asked for it: what
+// the machine lets it wait is added, so that no test depends on how busy the machine is.
 func Eventually(t testing.TB, within time.Duration, check func() error) time.Duration {
 	t.Helper()
 	began, behind := time.Now(), late.Load()

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// The ports that FreePort gives: below those that the kernel gives to outgoing connections, so that one
-// is still free when a server that was down comes back to it. They come in blocks. A process owns a
-// block while it listens on the block's first port, and gives each of the others once.
+// The ports that FreePort gives: below those that the kernel gives to outgoing connections, so that
+// one is still free when a server that was down comes back to it. They come in blocks. A process
+// owns a block while it listens on the block's first port, and gives each of the others once.
 const (
 	firstPort = 10000
 	blockSize = 500
@@ -26,9 +26,9 @@ var ports struct {
 	left   int            // ports of the last block that were not given
 }
 
-// FreePort is a port of loopback that nobody listens on just now, and that no test was given before.
-// It tries by a connection and not by listening itself: a process that is started at that moment would
-// keep its socket open for another one.
+// FreePort is a port of loopback that nobody listens on just now, and that no test was given
+// before. It tries by a connection and not by listening itself: a process that is started at that
+// moment would keep its socket open for another one.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	ports.Lock()

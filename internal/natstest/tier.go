@@ -33,8 +33,8 @@ func skipIfShort(t testing.TB) {
 	}
 }
 
-// Parallel has a package's tests run n at once, unless -parallel says otherwise: most of what they do
-// is wait. TestMain calls it. A machine with many cores runs more of them.
+// Parallel has a package's tests run n at once, unless -parallel says otherwise: most of what they
+// do is wait. TestMain calls it. A machine with many cores runs more of them.
 func Parallel(n int) {
 	flag.Parse()
 	f := flag.Lookup("test.parallel")
