@@ -37,7 +37,7 @@ type cache struct {
 	synced   map[string]struct{} // of observed: those whose first snapshot is there
 	dead     map[string]struct{} // leases that were over before this registry came
 	readers  map[string]map[*queue]struct{}
-	signers  map[string]map[string]string // who signed what is kept, by service and id, where signers are given
+	signers  map[string]map[string]string // who signed what is kept, by service and id, if signers are given
 	suspect  map[string]uint64            // keys whose instance is in doubt, and which of the doubts it is
 	doubts   uint64                       // how many there were
 	batch    uint64                       // numbers the changes of lists that are made together
@@ -195,7 +195,7 @@ type sighting struct {
 	watcher.Change
 	name, id string // as the key says
 	rec      record
-	signer   string // who signed it, where signers are given
+	signer   string // who signed it, if signers are given
 	err      error  // why a put's value can't be read
 }
 

@@ -37,7 +37,8 @@ func begin(t *testing.T, r *Registry, s Service) *call {
 	return c
 }
 
-// end cancels the call, and waits for its error. A later call that declares something else fences it.
+// end cancels the call, and waits for its error. A later call that declares something else fences
+// it.
 func (c *call) end(t *testing.T) {
 	t.Helper()
 	c.cancel()
@@ -46,8 +47,8 @@ func (c *call) end(t *testing.T) {
 	}
 }
 
-// What several calls declare under one id, while NATS is away, goes with the last call that wants it.
-// Seen to fail with calls of which only the newest can be taken back.
+// What several calls declare under one id, while NATS is away, goes with the last call that wants
+// it. Seen to fail with calls of which only the newest can be taken back.
 func TestCallsOfOneIDThatAreCancelled(t *testing.T) {
 	t.Parallel()
 	one, two, three := Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "a", Name: "web", Address: "h:2"}, Service{ID: "a", Name: "web", Address: "h:3"}

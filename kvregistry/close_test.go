@@ -183,8 +183,8 @@ func TestNoCallbackAfterClose(t *testing.T) {
 	churn.Wait()
 }
 
-// Whoever ends a registry again waits for the first, and is told what it was told. Seen to fail
-// with a second one that returns nil at once.
+// A caller that ends a registry again waits for the first, and is told what it was told. Seen to
+// fail with a second one that returns nil at once.
 func TestCloseAgain(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -232,7 +232,7 @@ func TestCloseAgain(t *testing.T) {
 	}
 }
 
-// Where nothing was sent, nothing stays: Close returns at once and says so. Seen to fail with calls
+// If nothing was sent, nothing stays: Close returns at once and says so. Seen to fail with calls
 // that wait on though the registry is closed, and with a registration that is taken for sent while
 // there is no connection.
 func TestCloseWhereNothingWasSent(t *testing.T) {

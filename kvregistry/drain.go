@@ -53,8 +53,9 @@ func Settle(d time.Duration) DrainOption {
 }
 
 // Until has Drain call f after the settle time, and unregister when f has returned: f waits for what is still under way, as http.Server's Shutdown does. An error of f is
-// one of Drain, which goes on all the same. f is to return when its context ends. Several are called one after the other. If f
-// panics, Drain does, when it has unregistered; what f does after its context has ended is not waited for.
+// one of Drain, which goes on all the same. f is to return when its context ends. Several are
+// called one after the other. If f panics, Drain does, when it has unregistered; what f does after
+// its context has ended is not waited for.
 func Until(f func(context.Context) error) DrainOption {
 	return func(d *draining) error {
 		if f == nil {
@@ -68,9 +69,12 @@ func Until(f func(context.Context) error) DrainOption {
 // Drain takes what this process registered out of the calls, in order. It marks its instances draining, by one write each, after which look-ups do not give them any more;
 // waits for the settle time; waits for what [Until] gives; and unregisters them. The registry stays open.
 //
-// It leaves nothing half-done: when ctx ends, or if it has ended before, it skips what is left of the waits and unregisters, within a second more, and what fails keeps nothing else from being done. The error then wraps ctx's, f's, or
-// what kept a write from being made. Where it wraps [ErrPending], NATS did not answer in time: callers may not know, or the instance that it names goes when NATS answers, or when the lease has run out. While NATS
-// is away the mark is waited for for 5 s, and Drain goes on without.
+// It leaves nothing half-done: when ctx ends, or if it has ended before, it skips what is left of
+// the waits and unregisters, within a second more, and what fails keeps nothing else from being
+// done. The error then wraps ctx's, f's, or what kept a write from being made. Where it wraps
+// [ErrPending], NATS did not answer in time: callers may not know, or the instance that it names
+// goes when NATS answers, or when the lease has run out. While NATS is away the mark is waited for
+// for 5 s, and Drain goes on without.
 //
 // Where nothing is registered any more it waits all the same: callers may have looked it up a moment before, and what Until shuts down is to be shut down. The error then wraps [ErrNotRegistered] where [Only]
 // asked for it, or [ErrClosed] or [ErrConnectionClosed]. A bad option wraps [ErrInvalidOption] or [ErrInvalidService], and nothing is done.

@@ -14,7 +14,8 @@ import (
 )
 
 // Hold is a name that this process holds, and no other, from when [Registry.Exclusive] returned it until Done closes. Its methods may be called by any
-// number of goroutines. A bucket that is deleted meanwhile is an exception: see [Registry.Exclusive].
+// number of goroutines. A bucket that is deleted meanwhile is an exception: see
+// [Registry.Exclusive].
 type Hold struct {
 	r      *Registry
 	name   string
@@ -40,15 +41,18 @@ var (
 // with no heartbeat acknowledged for seven eighths of a TTL, while the server still keeps the lease and with it the others away. It is not taken again
 // by itself: call Exclusive again.
 //
-// If the tenant's bucket is deleted, a process that starts after that may hold the name at once, and a holder that is cut off does not know of it for up to
-// seven eighths of its TTL. End the holders before you delete the bucket of a tenant.
+// If the tenant's bucket is deleted, a process that starts after that may hold the name at once,
+// and a holder that is cut off does not know of it for up to seven eighths of its TTL. End the
+// holders before you delete the bucket of a tenant.
 //
 // What knows that it is over can't stop what a process does while it is frozen, or sent before: give [Hold.Token] to what is written to, and have that refuse a token lower
 // than the highest it has seen.
 //
-// If ctx has ended before the call, nothing is done; if it ends while this waits, the place is given up.
-// While NATS is away, it waits for it. A place is lost with the lease; the wait then goes on at the end of the line. Each call takes a place of its own, also in one process. The error wraps ctx's,
-// or [ErrInvalidName], [ErrClosed], [ErrConnectionClosed], [ErrPermission] or [ErrStorageFull].
+// If ctx has ended before the call, nothing is done; if it ends while this waits, the place is
+// given up. While NATS is away, it waits for it. A place is lost with the lease; the wait then goes
+// on at the end of the line. Each call takes a place of its own, also in one process. The error
+// wraps ctx's, or [ErrInvalidName], [ErrClosed], [ErrConnectionClosed], [ErrPermission] or
+// [ErrStorageFull].
 func (r *Registry) Exclusive(ctx context.Context, name string) (*Hold, error) {
 	filter, err := tenant.LockFilter(name)
 	if err == nil {

@@ -125,7 +125,7 @@ func readFile(path string) (content file, err error) {
 }
 
 // snapshot is what was saved and who signed it, but for what is no instance of the service, or is
-// signed by none of the trusted, where there are any; nil where nothing is left.
+// signed by none of the trusted, if there are any; nil if nothing is left.
 func (s *saved) snapshot(name string, trusted []string) (*Snapshot, map[string]string) {
 	var list *node
 	signed := map[string]string{}

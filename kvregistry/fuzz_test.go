@@ -104,7 +104,7 @@ func FuzzOptions(f *testing.F) {
 
 // FuzzBelieve takes what stands at a key whose service has one signer: whatever the bytes are, what
 // is believed says what was signed. Seen to fail with a signature of the first instance in the
-// document, where the last one is read.
+// document, though the last one is read.
 func FuzzBelieve(f *testing.F) {
 	pair, err := nkeys.CreateUser()
 	if err != nil {

@@ -214,7 +214,7 @@ func TestRefusalAfterADeferredStart(t *testing.T) {
 	}
 }
 
-// Where the bucket is deleted and nobody may make it again, the log, Health and each call say so,
+// If the bucket is deleted and nobody may make it again, the log, Health and each call say so,
 // and all goes on when an admin has made it. Seen to fail with a view that keeps it to itself.
 func TestBucketThatIsGone(t *testing.T) {
 	t.Parallel()

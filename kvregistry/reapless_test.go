@@ -116,7 +116,7 @@ func TestNoRoleTriesWhatItMayNot(t *testing.T) {
 	calm(t, log)
 }
 
-// Where nobody reaps, be it for the roles or the options of all processes, each one that lives says
+// If nobody reaps, be it for the roles or the options of all processes, each one that lives says
 // so once when a process has died, until a reaper comes, and counts the dead alone. Seen to fail
 // without guard, and with every lease taken for a dead one.
 func TestNobodyReaps(t *testing.T) {

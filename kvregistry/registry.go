@@ -256,8 +256,8 @@ func (r *Registry) prepare(ctx context.Context) error {
 	return nil
 }
 
-// ensure is the bucket's Ensure, and tells if it made the bucket: the tenant may be another than was
-// meant.
+// ensure is the bucket's Ensure, and tells if it made the bucket: the tenant may be another than
+// was meant.
 func (r *Registry) ensure(ctx context.Context) error {
 	err := r.bucket.Ensure(ctx)
 	if made := r.bucket.Made(); !made.IsZero() && r.toldMade.Swap(made.UnixNano()) != made.UnixNano() {

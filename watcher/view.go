@@ -57,7 +57,7 @@ type Change struct {
 // takes.
 type Measured interface {
 	Bytes() int // in memory
-	Junk() bool // it is worth nothing, but where it took the place of something
+	Junk() bool // it is worth nothing, unless it took the place of something
 }
 
 const (
@@ -393,7 +393,7 @@ func (v *View) run() {
 		}
 		began := time.Now()
 		s := v.newSession(v.want())
-		sub, err := s.start(v.ctx, startTime<<min(level, 1), nil) // longer where the server may be far away
+		sub, err := s.start(v.ctx, startTime<<min(level, 1), nil) // longer if the server may be far away
 		if err == nil {
 			gone = false
 			v.deleteLeftovers()
