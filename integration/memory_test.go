@@ -55,6 +55,7 @@ func purge(t *testing.T, nc *nats.Conn, many int, key func(i int) string) {
 // this one's. Not parallel: it looks at the whole heap. Seen to fail without a bound for a snapshot
 // while it is read, and without one for what is kept.
 func TestMemoryOfAView(t *testing.T) {
+	natstest.Long(t)
 	const junk, records, size, most = 10_000, 3_000, 20_000, 12 << 20
 	f := newFleet(t, 1)
 	nc := f.connect()
@@ -129,6 +130,7 @@ func TestMemoryOfAView(t *testing.T) {
 // parallel: it looks at the whole heap. Seen to fail with a view that keeps the revision of each
 // key: 14 MB.
 func TestJunkLeavesNothing(t *testing.T) {
+	natstest.Long(t)
 	const junk = 15_000
 	f := newFleet(t, 1)
 	nc := f.connect()

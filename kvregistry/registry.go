@@ -35,7 +35,7 @@ type Registry struct {
 	backlog *backlog
 	log     *slog.Logger  // for goroutines that Close waits for, or that others do
 	events  *queue        // of OnEvent; nil where it was not asked for
-	crowd   chan struct{} // has a token for each single write that is under way
+	crowd   chan struct{} // has a token for each single request for a registration that is under way
 
 	ctx    context.Context // ends with Close, when everything is taken back
 	cancel context.CancelFunc

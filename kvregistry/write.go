@@ -67,19 +67,29 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 	return fmt.Errorf("key %s: %w", g.key, last)
 }
 
-// crowd is how many single writes of registrations wait for the server at once.
+// crowd is how many single requests for registrations wait for the server at once.
 const crowd = 256
 
-// write is the bucket's, for who has a place in the crowd. What waits for longer than an attempt may take is sent again: all of a crowd of thousands would be, while the
-// server had not got to the first ones yet, and never come to an end.
-func (r *Registry) write(ctx context.Context, w tenant.Write) (revision uint64, err error) {
+// inCrowd sends a request when there is a place for it in the crowd. A request that waits for longer
+// than an attempt may take is sent again. Of thousands at once all would be, before the server had
+// come to the first ones, and they would never end.
+func (r *Registry) inCrowd(ctx context.Context, send func() error) error {
 	select {
 	case r.crowd <- struct{}{}:
 		defer func() { <-r.crowd }()
-		return r.bucket.Write(ctx, w)
+		return send()
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return ctx.Err()
 	}
+}
+
+// write writes a registration's key, in the crowd.
+func (r *Registry) write(ctx context.Context, w tenant.Write) (revision uint64, err error) {
+	err = r.inCrowd(ctx, func() error {
+		revision, err = r.bucket.Write(ctx, w)
+		return err
+	})
+	return revision, err
 }
 
 // compose is a registration's next write, for which there is room and a connection. acked says that
@@ -120,11 +130,13 @@ func (r *Registry) date(ctx context.Context, g *registration) error {
 	if !r.own.undated(g) {
 		return nil
 	}
-	e, err := r.bucket.Last(ctx, g.key)
-	if err == nil {
-		r.own.date(g, e.Revision, e.Revision)
-	}
-	return err
+	return r.inCrowd(ctx, func() error {
+		e, err := r.bucket.Last(ctx, g.key)
+		if err == nil {
+			r.own.date(g, e.Revision, e.Revision)
+		}
+		return err
+	})
 }
 
 // dateTogether is date for many: what the bucket holds by now is older than they are. If it can't be
