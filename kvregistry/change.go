@@ -68,8 +68,9 @@ func (r *Registry) SetStatusContext(ctx context.Context, name string, status Sta
 
 // UpdateFunc has f change what an instance that this process registered says, or, where id is empty, each of its instances of the name, and returns when
 // the server has acknowledged it: one write each, and none where f changes nothing. What f is given is what the process declared last, and no other change comes in
-// between, so that f may look before it changes something. It is f's own to change, but for its ID and Name. f may be called more than once. It is
-// called by the caller's goroutine, one call after the other, and may call the registry.
+// between, so that f may look before it changes something. It is f's own to change, but for its ID
+// and Name. f may be called more than once. It is called by the caller's goroutine, one call after
+// the other, and may call the registry.
 //
 // Errors are those of [Registry.UpdateContext], and ctx has the same meaning for each instance.
 func (r *Registry) UpdateFunc(ctx context.Context, name, id string, f func(*Service)) error {
@@ -136,8 +137,9 @@ func (r *Registry) fit(g *registration, s *Service) error {
 	return r.complete(s)
 }
 
-// make makes an edit. If there was another change meanwhile, the error is errMoved; when ctx is over,
-// so that the edit is left to another goroutine, the fields that it changed are changed nevertheless.
+// make makes an edit. If there was another change meanwhile, the error is errMoved; when ctx is
+// over, so that the edit is left to another goroutine, the fields that it changed are changed
+// nevertheless.
 func (r *Registry) make(ctx context.Context, e edit) error {
 	if e.err != nil {
 		return e.err

@@ -196,16 +196,16 @@ type draft struct {
 }
 
 // claim is what one call of Register has of a registration, until a later call declares something
-// else under the same id. There is one registration of an id in a process, so that one goroutine at a
-// time writes its key.
+// else under the same id. There is one registration of an id in a process, so that one goroutine at
+// a time writes its key.
 type claim struct {
 	*registration
 	at    *layer
 	fresh bool // the registration is the call's own
 }
 
-// layer is what calls of Register declared that say the same. It lies on what was declared before, until
-// one of its calls has returned. Guarded by owner.mu.
+// layer is what calls of Register declared that say the same. It lies on what was declared before,
+// until one of its calls has returned. Guarded by owner.mu.
 type layer struct {
 	callers int    // how many of them have not failed; 0 if it was taken back
 	undo    func() // has the registration declare what below does; nil if one of them has returned
@@ -214,8 +214,8 @@ type layer struct {
 }
 
 // declare puts a registration on the list. If one of its id is there that is not over, that one
-// declares the same from now on. Its status is kept if the caller gave none. If the registry is closed,
-// nothing is declared: Close may have taken back what is on the list.
+// declares the same from now on. Its status is kept if the caller gave none. If the registry is
+// closed, nothing is declared: Close may have taken back what is on the list.
 func (o *owner) declare(g *registration, status bool, closed *atomic.Bool) (c claim, added bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -238,8 +238,8 @@ func (o *owner) declare(g *registration, status bool, closed *atomic.Bool) (c cl
 	return claim{registration: old, at: old.top, fresh: old == g}, false, nil
 }
 
-// redeclare has a registration declare something else, though it is being taken back. The caller holds
-// o.mu.
+// redeclare has a registration declare something else, though it is being taken back. The caller
+// holds o.mu.
 func (o *owner) redeclare(g *registration, next Service) {
 	if g.service.same(&next) && !g.ending {
 		return
@@ -252,16 +252,16 @@ func (o *owner) redeclare(g *registration, next Service) {
 	g.ending, g.dirty, g.later = false, true, nil
 }
 
-// stands notes that a call of Register has returned without having failed for good: what it declared
-// is taken back by its unregister function alone.
+// stands notes that a call of Register has returned without having failed for good: what it
+// declared is taken back by its unregister function alone.
 func (o *owner) stands(c claim) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	c.at.undo, c.at.below = nil, nil
 }
 
-// drop notes that a call of Register does not want any more what it declared. If no other call does,
-// the registration declares what it did before, and is taken back if that was dropped too.
+// drop notes that a call of Register does not want any more what it declared. If no other call
+// does, the registration declares what it did before, and is taken back if that was dropped too.
 func (o *owner) drop(c claim) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -320,8 +320,8 @@ func registrations(claims []claim) []*registration {
 	return list
 }
 
-// superseded is why what a call declared is not to be written: a later call declared something else, or
-// another call was refused that declared the same.
+// superseded is why what a call declared is not to be written: a later call declared something
+// else, or another call was refused that declared the same.
 func (o *owner) superseded(c claim) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -479,8 +479,8 @@ func (o *owner) clean(g *registration, lease string) bool {
 }
 
 // withdraw takes back what a call declared, which was refused: what was declared before stays. If a
-// write of it may have happened all the same, its key is deleted. A process that may not write it may
-// not delete it either.
+// write of it may have happened all the same, its key is deleted. A process that may not write it
+// may not delete it either.
 func (o *owner) withdraw(c claim, why error) {
 	g := c.registration
 	o.mu.Lock()
@@ -624,7 +624,8 @@ func (o *owner) writing(g *registration, lease string) (w writing, err error) {
 	return w, nil
 }
 
-// content is what a registration declares, and the version of that. ok is false if it is not to be written.
+// content is what a registration declares, and the version of that. ok is false if it is not to be
+// written.
 func (o *owner) content(g *registration) (s Service, version uint64, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -660,7 +661,8 @@ func (o *owner) failed(g *registration) {
 	g.dirty = true
 }
 
-// unanswered notes that a write of a registration was sent and may have happened, or may happen yet.
+// unanswered notes that a write of a registration was sent and may have happened, or may happen
+// yet.
 func (o *owner) unanswered(g *registration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -684,9 +686,9 @@ func (o *owner) date(g *registration, since, rev uint64) {
 	}
 }
 
-// outdated reports whether another's registration at a revision of the key is newer than g. If g was
-// not acknowledged yet, it is older, unless g's own write may have come before it. The caller holds
-// owner.mu.
+// outdated reports whether another's registration at a revision of the key is newer than g. If g
+// was not acknowledged yet, it is older, unless g's own write may have come before it. The caller
+// holds owner.mu.
 func (g *registration) outdated(rev uint64) bool {
 	return g.acked || g.unsure && rev > g.since
 }
@@ -787,8 +789,9 @@ func (o *owner) isEnding(g *registration) bool {
 	return g.ending
 }
 
-// removing is the revision that a registration's delete goes on top of. known is false if no write of
-// it was acknowledged. done is true if none was tried, if it is over, or if it was declared again.
+// removing is the revision that a registration's delete goes on top of. known is false if no write
+// of it was acknowledged. done is true if none was tried, if it is over, or if it was declared
+// again.
 func (o *owner) removing(g *registration) (rev uint64, known, done bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -21,15 +21,15 @@ func (r *Registry) Register(s Service) (unregister func() error, err error) {
 	return r.RegisterContext(ctx, s)
 }
 
-// RegisterContext registers an instance and returns when the server has acknowledged it. If s has no ID,
-// one is made. If another process has registered the same name and ID, this one takes over, and the
-// earlier owner is told and changes nothing any more.
+// RegisterContext registers an instance and returns when the server has acknowledged it. If s has
+// no ID, one is made. If another process has registered the same name and ID, this one takes over,
+// and the earlier owner is told and changes nothing any more.
 //
-// If this registry has registered the same name and ID, that registration is updated, and nothing is
-// written if s says the same. Its status stays as it is if s.Status is empty, as in
-// [Registry.UpdateContext]. If s says something else, the unregister functions of earlier calls return
-// [ErrFenced] from then on; the functions given to [OnFenced] are not called. If the server refuses the
-// change, what was registered before stays.
+// If this registry has registered the same name and ID, that registration is updated, and nothing
+// is written if s says the same. Its status stays as it is if s.Status is empty, as in
+// [Registry.UpdateContext]. If s says something else, the unregister functions of earlier calls
+// return [ErrFenced] from then on; the functions given to [OnFenced] are not called. If the server
+// refuses the change, what was registered before stays.
 //
 // unregister takes the registration back; it may be called more than once. It waits for up to 5 s.
 //
@@ -286,7 +286,8 @@ func (r *Registry) release(g *registration) {
 	}
 }
 
-// firstOf is first for a call of its own. If the signer panics, what the call declared is taken back.
+// firstOf is first for a call of its own. If the signer panics, what the call declared is taken
+// back.
 func (r *Registry) firstOf(ctx context.Context, c claim) (err error) {
 	through := false
 	defer func() {

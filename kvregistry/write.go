@@ -28,8 +28,8 @@ const tries = 8
 // Each write is a compare-and-swap. The first one goes on top of whatever stands there: the newest
 // registration of an id wins. If its answer is lost, it is done again on top of what is known to be
 // older, and of nothing else. Each later write goes on top of the registration's own last one. If a
-// write is refused, what is there decides: a write of its own whose answer was lost, nothing at all,
-// or a newer owner's registration, by which it is fenced.
+// write is refused, what is there decides: a write of its own whose answer was lost, nothing at
+// all, or a newer owner's registration, by which it is fenced.
 func (r *Registry) put(ctx context.Context, g *registration, lease string) error {
 	last := tenant.ErrConflict
 	for n := range tries { // the last comes a second and a half after the first
@@ -139,8 +139,8 @@ func (r *Registry) date(ctx context.Context, g *registration) error {
 	})
 }
 
-// dateTogether is date for many: what the bucket holds by now is older than they are. If it can't be
-// had, each is left to date.
+// dateTogether is date for many: what the bucket holds by now is older than they are. If it can't
+// be had, each is left to date.
 func (r *Registry) dateTogether(ctx context.Context, list []*registration) {
 	if !slices.ContainsFunc(list, r.own.undated) {
 		return
@@ -275,8 +275,8 @@ func each[T any](list []T, f func(T) error) error {
 }
 
 // all does f for every one of a list, many at once, and returns what each came to. If one of them
-// panics, or ends its goroutine, that happens to the caller's goroutine when all are through: a user's
-// function may be called below.
+// panics, or ends its goroutine, that happens to the caller's goroutine when all are through: a
+// user's function may be called below.
 func all[T any](list []T, f func(T) error) []error {
 	errs, ends := make([]error, len(list)), make([]func() error, len(list))
 	gate := make(chan struct{}, atOnce)
@@ -295,8 +295,8 @@ func all[T any](list []T, f func(T) error) []error {
 	return errs
 }
 
-// catch calls f, and then done with a function that has the same end on another goroutine: it returns
-// f's error, panics as f did, or ends the goroutine.
+// catch calls f, and then done with a function that has the same end on another goroutine: it
+// returns f's error, panics as f did, or ends the goroutine.
 func catch(f func() error, done func(end func() error)) {
 	end := func() error { runtime.Goexit(); return nil }
 	defer func() {
