@@ -317,7 +317,7 @@ func absentRegistry(t testing.TB, url string) *Registry {
 }
 
 // What was sent is another matter: Close tries for as long as its context lets it, and says what
-// stays.
+// stays. Seen to fail with a Close that returns no error then.
 func TestCloseWhereSomethingWasSent(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -269,7 +269,8 @@ func TestCancelledAfterItWasSent(t *testing.T) {
 	}
 }
 
-// Wherever in a Register the cancellation comes, it is done or nothing of it stays.
+// Wherever in a Register the cancellation comes, it is done or nothing of it stays. Seen to fail with
+// a cancelled call that leaves what it declared.
 func TestCancelledAnywhere(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t, natstest.Start(t))

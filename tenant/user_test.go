@@ -106,7 +106,7 @@ func TestEntriesThatAreNone(t *testing.T) {
 }
 
 // Each tenant's name is an account's in the configuration, be it a word or a number there. Each
-// domain of a hub is one in the permissions.
+// domain of a hub is one in the permissions. Seen to fail with subjects that are quoted as in Go.
 func TestConfigurationOfHostileNames(t *testing.T) {
 	t.Parallel()
 	limits := AccountLimits{MaxBytes: 1 << 20, Replicas: 1, Connections: 3}
@@ -131,7 +131,8 @@ func TestConfigurationOfHostileNames(t *testing.T) {
 	}
 }
 
-// A user logs in with a hostile password, and with no other.
+// A user logs in with a hostile password, and with no other. Seen to fail with passwords that stand
+// as they were given.
 func TestLogInWithHostileSecret(t *testing.T) {
 	t.Parallel()
 	const secret = `$HOME "12345", permissions: {} # \n }`

@@ -90,6 +90,8 @@ func strs(list []any) (texts []string, ok bool) {
 	return texts, true
 }
 
+// A whole number may have any spelling, and one that is too large is the largest. Seen to fail with
+// such a number that is read as 0.
 func TestWhole(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int{
