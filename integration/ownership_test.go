@@ -244,7 +244,7 @@ func TestNewerOwnerThatWritesOtherJSON(t *testing.T) {
 		must(t, err)
 		select {
 		case <-fenced:
-		case <-time.After(5 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Errorf("%s: the owner was not told", what)
 		}
 		natstest.Eventually(t, 5*time.Second, func() error {

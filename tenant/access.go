@@ -70,7 +70,7 @@ func Permissions(tenant string, role Role, services ...string) (Access, error) {
 	case RoleObserver:
 	case RoleRegistrar:
 		for _, name := range services {
-			if name == "*" {
+			if name == everything {
 				return Access{}, fmt.Errorf("tenant: %w: no service is called %q, which stands for all; use role %s to allow any", ErrInvalidName, name, RoleService)
 			}
 			filter, err := ServiceFilter(name)

@@ -344,9 +344,7 @@ func (v *View) at(key string) (rev uint64, known bool) {
 // Forget has nothing of a key kept, unless it is a filter itself. What it holds is told again by
 // the next whole snapshot, unless that is junk. It is for Apply, which it may be called from alone.
 func (v *View) Forget(key string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if _, wanted := v.wanted[key]; !wanted {
+	if !v.isFilter(key) {
 		delete(v.revs, key)
 	}
 }
