@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nkeys"
 
 	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
 )
 
 // call is a call of RegisterContext that is under way.
@@ -170,6 +173,42 @@ func TestRegisterThatPanics(t *testing.T) {
 				return fmt.Errorf("%s: %d unwritten", name, n)
 			}
 			return nil
+		})
+	}
+}
+
+// A signer may end the registry, also one that a goroutine of the registry calls. Seen to fail with a
+// Close that waits for what registers again.
+func TestCloseInASigner(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	for name, end := range endings {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pair, err := nkeys.CreateUser()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var r *Registry
+			closed := make(chan error, 1)
+			closes := sync.OnceFunc(func() { closed <- end(r) })
+			var lost atomic.Bool
+			signer := &panicSigner{KeyPair: pair, do: func() {
+				if lost.Load() {
+					closes()
+				}
+			}}
+			r = newRegistry(t, s, Tenant(fmt.Sprint("t", tenants.Add(1))), SignWith(signer))
+			mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
+			lost.Store(true)
+			w := tenant.Write{Key: tenant.LeaseKey(r.Lease().ID), Op: tenant.Purge}
+			if _, err := r.bucket.Write(t.Context(), w); err != nil {
+				t.Fatal(err)
+			}
+			r.keeper.Check()
+			if err := within(t, name, func() error { return <-closed }); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }

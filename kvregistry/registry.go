@@ -160,8 +160,8 @@ func build(o options) (*Registry, error) {
 	r.lines.view = watch(watcher.Config{
 		Apply: r.applyLines, Read: readTicket, MaxValue: longestTicket, Logger: r.log.With("of", "exclusive names"),
 	})
-	r.goUnlessClosed(&r.wg, r.reconcile)   // ends with r.ctx; Close waits
-	r.goUnlessClosed(&r.calls, r.tellNATS) // ends with r.closing; Close waits for a moment
+	r.goUnlessClosed(&r.calls, r.reconcile) // calls the signer; ends with r.ctx; Close waits for a moment
+	r.goUnlessClosed(&r.calls, r.tellNATS)  // ends with r.closing; likewise
 	if r.file != nil {
 		r.goUnlessClosed(&r.wg, r.keepFile) // likewise
 	}
