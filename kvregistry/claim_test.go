@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -207,6 +208,52 @@ func TestCloseInASigner(t *testing.T) {
 			}
 			r.keeper.Check()
 			if err := within(t, name, func() error { return <-closed }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A log handler that panics in Exclusive leaves no place in the line that nobody has. Seen to fail with
+// a ticket that only the end of the wait removes, and with a hold that is kept.
+func TestExclusiveThatPanics(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{"waits for a name", "holds a name"} {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			s := natstest.Start(t)
+			first := newRegistry(t, s)
+			held, err := first.Exclusive(t.Context(), "n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := newRegistry(t, s, hooked(func(text string) {
+				if strings.Contains(text, line) {
+					panic("oops")
+				}
+			}))
+			done := make(chan string)
+			go func() { done <- ends(func() { _, _ = r.Exclusive(t.Context(), "n") }) }()
+			if line == "holds a name" {
+				natstest.Eventually(t, late, func() error {
+					if len(r.Health().Holds) == 0 {
+						return errors.New("it does not wait")
+					}
+					return nil
+				})
+				if err := held.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := <-done; got != "oops" {
+				t.Errorf("Exclusive %s", got)
+			}
+			if err := held.Close(); err != nil {
+				t.Error(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), late)
+			defer cancel()
+			if _, err := first.Exclusive(ctx, "n"); err != nil {
 				t.Error(err)
 			}
 		})

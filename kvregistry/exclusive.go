@@ -115,13 +115,34 @@ func (r *Registry) standInLine(ctx context.Context, name, filter string) (*Hold,
 		return nil, err
 	}
 	var h *Hold
+	through := false
+	defer func() {
+		switch {
+		case through:
+		case h != nil: // a log handler panicked, and nobody is given the hold
+			h.end(errReleased)
+		default:
+			r.quitLater(t, nil)
+		}
+	}()
 	if err = r.queue(ctx, t); err == nil {
 		err = r.awaitTurn(ctx, t)
 	}
 	if err == nil {
 		h = &Hold{r: r, name: name, ticket: t, token: r.lines.hold(t), done: make(chan struct{})}
 	}
-	defer func() { r.tellTurn(t, h, err) }()
+	if !r.quitLater(t, h) {
+		h, err = nil, ErrClosed
+	}
+	through = h == nil
+	r.tellTurn(t, h, err)
+	through = true
+	return h, err
+}
+
+// quitLater removes a ticket's key once its hold is over, if there is one. It reports false if the
+// registry is closed: the key goes with the lease.
+func (r *Registry) quitLater(t *ticket, h *Hold) bool {
 	started := r.goUnlessClosed(&r.wg, func() { // ends with r.ctx; Close waits
 		if h != nil {
 			h.keep()
@@ -130,9 +151,8 @@ func (r *Registry) standInLine(ctx context.Context, name, filter string) (*Hold,
 	})
 	if !started {
 		r.lines.leave(t, ErrClosed)
-		return nil, ErrClosed
 	}
-	return h, err
+	return started
 }
 
 // takeTicket makes a ticket for which there is room, under the lease that there is or will be.
