@@ -178,6 +178,33 @@ func TestRegisterThatPanics(t *testing.T) {
 	}
 }
 
+// A Register whose log handler panics leaves nothing that nobody could take back. Seen to fail with a
+// registration that stays.
+func TestRegisterWhoseLinePanics(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	r := newRegistry(t, s, hooked(func(text string) {
+		if strings.Contains(text, "kvregistry: registered") {
+			panic("oops")
+		}
+	}))
+	a, b := Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web", Address: "h:1"}
+	for name, call := range map[string]func(){
+		"Register":    func() { _, _ = r.Register(a) },
+		"RegisterAll": func() { _, _ = r.RegisterAll(t.Context(), a, b) },
+	} {
+		if got := ends(call); got != "oops" {
+			t.Errorf("%s %s", name, got)
+		}
+		natstest.Eventually(t, late, func() error {
+			if list := r.RegisteredServices(); len(list) > 0 {
+				return fmt.Errorf("registered %v", list)
+			}
+			return absentKey(t, r, "svc.web.a")
+		})
+	}
+}
+
 // A signer may end the registry, also one that a goroutine of the registry calls. Seen to fail with a
 // Close that waits for what registers again.
 func TestCloseInASigner(t *testing.T) {

@@ -58,12 +58,22 @@ func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister f
 	unregister = func() error {
 		return bounded(func(ctx context.Context) error { return r.endThese(ctx, []claim{c}) })
 	}
-	err = r.orClosed(r.firstOf(ctx, c))
+	through := false
+	defer func() {
+		if !through { // the signer or the log handler panicked: nobody has unregister
+			r.own.drop(c)
+		}
+	}()
+	err = r.orClosed(r.first(ctx, c))
 	r.own.answered(c.registration, err)
+	failed := err != nil && !errors.Is(err, ErrPending)
+	through = failed // there is nothing to take back
 	r.tellNews(c.registration)
-	if err != nil && !errors.Is(err, ErrPending) {
-		unregister = nil
+	through = true
+	if failed {
+		return nil, g.wrap(err)
 	}
+	r.own.stands(c)
 	return unregister, g.wrap(err)
 }
 
@@ -113,7 +123,7 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 	}
 	through := false
 	defer func() {
-		if !through { // the signer panicked
+		if !through { // the signer or the log handler panicked
 			for _, c := range claims {
 				r.own.drop(c)
 			}
@@ -126,9 +136,9 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 		}
 		return r.orClosed(r.first(ctx, c))
 	})
-	through = true
 	cancelled := slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) })
 	r.tellNews(registrations(claims)...)
+	through = true
 	left := claims[:0]
 	for i, c := range claims {
 		r.own.answered(c.registration, errs[i])
@@ -284,23 +294,6 @@ func (r *Registry) release(g *registration) {
 	if due {
 		r.own.wakeUp()
 	}
-}
-
-// firstOf is first for a call of its own. If the signer panics, what the call declared is taken
-// back.
-func (r *Registry) firstOf(ctx context.Context, c claim) (err error) {
-	through := false
-	defer func() {
-		switch {
-		case !through:
-			r.own.drop(c)
-		case err == nil || errors.Is(err, ErrPending):
-			r.own.stands(c)
-		}
-	}()
-	err = r.first(ctx, c)
-	through = true
-	return err
 }
 
 // first writes what a call of Register declared, until it is acknowledged or ctx ends.
