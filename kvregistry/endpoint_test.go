@@ -44,6 +44,8 @@ func TestEndpointsThatCannotBeCalled(t *testing.T) {
 		{address: long + ".example:80", says: "63 bytes"},
 		{address: "256.1.1.1:80", says: "no IP address"},
 		{address: "10.0.0:80", says: "no IP address"},
+		{address: "0:80", says: "no host"},
+		{url: "http://0:80/", says: "no host"},
 		{url: "http:///path", says: "no scheme or no host"},
 		{url: "http://", says: "no scheme or no host"},
 		{url: "http:/path", says: "no scheme or no host"},

@@ -39,8 +39,12 @@ func (r *Registry) Register(s Service) (unregister func() error, err error) {
 // is not nil then, is called. To register the same Service once more, also without an ID, is to wait for it
 // once more.
 //
+// It wraps [ErrFenced] if a later call has this registry register something else under the same name
+// and ID before the first one is acknowledged.
+//
 // If ctx has ended before the call, nothing is done. If it is cancelled before the server has
-// acknowledged the registration, the registration is taken back, and the error wraps ctx's alone.
+// acknowledged the registration, the registration is taken back, and the error wraps ctx's alone. What
+// earlier calls registered under the same name and ID, and what others that say the same wait for, stays.
 func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister func() error, err error) {
 	ctx, cancel := r.whileOpen(ctx)
 	defer cancel()

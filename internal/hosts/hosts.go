@@ -8,9 +8,10 @@ import (
 )
 
 // Everywhere reports whether a host is none that callers could reach, but all of the addresses that a server listens at. It may come in brackets.
+// Linux takes 0 for 0.0.0.0.
 func Everywhere(host string) bool {
 	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return host == "" || err == nil && ip.Unmap().IsUnspecified()
+	return host == "" || host == "0" || err == nil && ip.Unmap().IsUnspecified()
 }
 
 // ListensEverywhere reports whether an address is one to listen at, and not one to call.
