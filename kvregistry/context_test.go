@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -205,26 +203,6 @@ func bucketServices(t testing.TB, r *Registry) (list []Service) {
 	return list
 }
 
-// valve holds back what the server sends, on the connections that it dials.
-type valve struct{ shut sync.RWMutex }
-
-type valved struct {
-	net.Conn
-	v *valve
-}
-
-func (v *valve) Dial(network, address string) (net.Conn, error) {
-	c, err := net.Dial(network, address)
-	return valved{c, v}, err
-}
-
-func (c valved) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.v.shut.RLock()
-	defer c.v.shut.RUnlock()
-	return n, err
-}
-
 // What was sent and not acknowledged is taken back too when its context is cancelled. Seen to fail
 // with a registration that is forgotten, and with a change that is no longer declared and stays in
 // the bucket.
@@ -237,7 +215,7 @@ func TestCancelledAfterItWasSent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t)
-			var v valve
+			var v natstest.Valve
 			r, err := New(t.Context(), s.Connect(nats.SetCustomDialer(&v)), discard())
 			if err != nil {
 				t.Fatal(err)
@@ -250,7 +228,7 @@ func TestCancelledAfterItWasSent(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			done := make(chan error, 1)
-			v.shut.Lock()
+			v.Lock()
 			go func() { done <- change(ctx, r) }()
 			natstest.Eventually(t, late, func() error {
 				if cmp.Equal(stands, bucketServices(t, observer)) {
@@ -260,7 +238,7 @@ func TestCancelledAfterItWasSent(t *testing.T) {
 			})
 			cancel()
 			err = within(t, name, func() error { return <-done })
-			v.shut.Unlock()
+			v.Unlock()
 			if !errors.Is(err, context.Canceled) || errors.Is(err, ErrPending) {
 				t.Errorf("got %v", err)
 			}

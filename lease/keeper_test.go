@@ -98,7 +98,7 @@ func TestLeaseWhoseAnswersComeLate(t *testing.T) {
 func TestLeaseThatIsNotAnsweredIsLost(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	valve := &valve{}
+	valve := &natstest.Valve{}
 	b := newBucket(t, s, nats.SetCustomDialer(valve))
 	k := newKeeper(t, b, KeeperConfig{})
 	l := held(t, k)

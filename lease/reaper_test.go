@@ -3,9 +3,7 @@ package lease
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -188,7 +186,7 @@ func TestSecondSlot(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	b := newBucket(t, s)
-	valve := &valve{}
+	valve := &natstest.Valve{}
 	frozen := newBucket(t, s, nats.SetCustomDialer(valve))
 	first, second := newReaper(t, frozen), newReaper(t, newBucket(t, s))
 	for i, r := range []*Reaper{first, second} {
@@ -289,7 +287,7 @@ func TestOutageEndsTheProof(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	b := newBucket(t, s)
-	valve := &valve{}
+	valve := &natstest.Valve{}
 	far := newBucket(t, s, nats.SetCustomDialer(valve))
 	r := newReaper(t, far)
 	r.Start()
@@ -403,26 +401,6 @@ func TestLeaseThatDoesNotEnd(t *testing.T) {
 	}
 }
 
-// valve makes connections on which nothing comes in while it is locked.
-type valve struct{ sync.RWMutex }
-
-func (v *valve) Dial(network, address string) (net.Conn, error) {
-	c, err := net.Dial(network, address)
-	return valveConn{c, v}, err
-}
-
-type valveConn struct {
-	net.Conn
-	valve *valve
-}
-
-func (c valveConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.valve.RLock()
-	defer c.valve.RUnlock()
-	return n, err
-}
-
 // In a full bucket, which has no room for a slot, the dead are purged all the same, and make room.
 // Seen to fail with a reaper that gives up.
 func TestReapingInAFullBucket(t *testing.T) {
@@ -495,7 +473,7 @@ func TestSlotThatIsNobodys(t *testing.T) {
 func TestHolderInABucketThatFillsUp(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	valve := &valve{}
+	valve := &natstest.Valve{}
 	r := newReaper(t, limited(t, s, nats.SetCustomDialer(valve)))
 	r.cfg.LeaseOf = func(key string, value []byte) (string, bool) {
 		return strings.TrimSpace(string(value)), tenant.ByLease(key)
