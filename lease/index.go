@@ -111,6 +111,9 @@ func (x *index) put(key, id string, rev uint64, late time.Time) {
 	h.keys[key], x.of[key] = rev, id
 	if _, waits := x.doomed[id]; h.state != live && !waits {
 		h.due = late
+		if h.state == ended { // before a key named it
+			h.since = late
+		}
 		x.doomed[id], x.news = h, true
 	}
 }

@@ -113,3 +113,21 @@ func TestLeaseAndClock(t *testing.T) {
 		t.Error("overdue is wrong")
 	}
 }
+
+// A lease that was over before a key named it, or that is denied, is not idle before what it holds was
+// due for so long: nobody could have purged it. Seen to fail with a since that only end sets.
+func TestIdleIsCountedFromWhenItWasDue(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	before, late := now.Add(-6*time.Second), now.Add(3*time.Second)
+	x := newIndex()
+	x.end("OVER", now)
+	x.put("svc.web.a", "OVER", 5, late)
+	x.deny("DENIED", 6, late)
+	if leases, _ := x.idle(before); leases != 0 {
+		t.Errorf("%d are idle at once", leases)
+	}
+	if leases, keys := x.idle(late.Add(time.Second)); leases != 2 || keys != 1 {
+		t.Errorf("%d with %d keys are idle, want 2 with 1", leases, keys)
+	}
+}
