@@ -209,8 +209,15 @@ func bucketServices(t testing.TB, r *Registry) (list []Service) {
 func TestCancelledAfterItWasSent(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(ctx context.Context, r *Registry) error{
-		"RegisterContext": ctxCalls["RegisterContext"], "RegisterAll": ctxCalls["RegisterAll"], "UpdateContext": ctxCalls["UpdateContext"],
-		"SetStatusContext": ctxCalls["SetStatusContext"], "RegisterContext, of what is registered": ctxCalls["RegisterContext, of what is registered"], "UpdateFunc": ctxCalls["UpdateFunc"],
+		// Without an id, for the key of a given one is read before it is first written.
+		"RegisterContext": func(ctx context.Context, r *Registry) error {
+			return second(r.RegisterContext(ctx, Service{Name: "web", Address: "h:2"}))
+		},
+		"RegisterAll": func(ctx context.Context, r *Registry) error {
+			return second(r.RegisterAll(ctx, Service{Name: "web", Address: "h:2"}))
+		},
+		"UpdateContext": ctxCalls["UpdateContext"], "SetStatusContext": ctxCalls["SetStatusContext"],
+		"RegisterContext, of what is registered": ctxCalls["RegisterContext, of what is registered"], "UpdateFunc": ctxCalls["UpdateFunc"],
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
