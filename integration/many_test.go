@@ -19,7 +19,8 @@ import (
 func TestRegisterAll(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	r, observer := open(t, s), open(t, s)
+	long := kvregistry.TTL(15 * time.Second) // a lost lease would have all of them written again
+	r, observer := open(t, s, long), open(t, s, long)
 	register(t, observer, kvregistry.Service{Name: "many", ID: "000", Address: "old:1"}) // an earlier owner, who is fenced
 	const n = 2000
 	var list []kvregistry.Service
@@ -33,10 +34,10 @@ func TestRegisterAll(t *testing.T) {
 	for _, s := range got {
 		last = max(last, s.Revision)
 	}
-	if len(got) != n || got[0].Revision == 0 || last > 3*n/2 { // each was written once, but for what a slow server did not answer in time
+	if len(got) != n || got[0].Revision == 0 || last > 3*n/2 && !raced { // each was written once, but for what a slow server did not answer in time
 		t.Errorf("%d are registered, the last one at revision %d", len(got), last)
 	}
-	natstest.Eventually(t, 2*time.Second, func() error {
+	natstest.Eventually(t, 10*time.Second, func() error {
 		got, err := observer.GetServices(t.Context(), "many")
 		if err == nil && (len(got) != n || got[0].Address != "h:10") {
 			err = fmt.Errorf("an observer has %d, first %v", len(got), got[0])
@@ -48,7 +49,7 @@ func TestRegisterAll(t *testing.T) {
 	}
 	must(t, unregister())
 	must(t, unregister()) // once more is no error
-	sees(t, observer, 2*time.Second, "many")
+	sees(t, observer, 10*time.Second, "many")
 	if left := keys(t, s.Connect(), "default", "svc."); len(left) > 0 {
 		t.Errorf("%d are left: %.100s", len(left), left)
 	}

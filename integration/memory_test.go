@@ -71,7 +71,8 @@ func TestMemoryOfAView(t *testing.T) {
 	}
 	publish(t, nc, records, large)
 	var lines natstest.Log
-	observer := openOn(t, f.connect(), kvregistry.WithoutReaping(), kvregistry.MaxMemory(most), kvregistry.Logger(lines.Logger()))
+	observer := openOn(t, f.connect(), kvregistry.WithoutReaping(), kvregistry.MaxMemory(most), kvregistry.Timeout(time.Minute),
+		kvregistry.Logger(lines.Logger()))
 	skipped := func(want uint64) {
 		t.Helper()
 		natstest.Eventually(t, time.Minute, func() error {
@@ -141,7 +142,7 @@ func TestJunkLeavesNothing(t *testing.T) {
 	}
 	publish(t, nc, junk, key)
 	observed := f.connect()
-	observer := openOn(t, observed, kvregistry.WithoutReaping())
+	observer := openOn(t, observed, kvregistry.WithoutReaping(), kvregistry.Timeout(time.Minute))
 	before := heap()
 	skipped := func(want uint64) {
 		t.Helper()
