@@ -230,18 +230,40 @@ func start(srv *http.Server, l net.Listener) *server {
 // registerTime is how long the server waits for NATS to acknowledge its registration, before it goes on without.
 const registerTime = 5 * time.Second
 
-// register registers a server that is up. Where NATS does not answer, it goes on without.
+// lastTime is how long a stop waits for a registration that is under way, so that it can be drained.
+const lastTime = 250 * time.Millisecond
+
+// register registers a server that is up. If NATS does not answer, it goes on without. If ctx ends
+// meanwhile, the registration stands: the stop drains it.
 func register(ctx context.Context, reg *kvregistry.Registry, s kvregistry.Service) (unregister func() error, err error) {
-	within, cancel := context.WithTimeout(ctx, registerTime)
-	defer cancel()
-	unregister, err = reg.RegisterContext(within, s)
-	if !errors.Is(err, kvregistry.ErrPending) {
-		return unregister, err
+	type result struct {
+		unregister func() error
+		err        error
+	}
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), registerTime)
+	done := make(chan result, 1)
+	go func() { // ends with within
+		defer cancel()
+		unregister, err := reg.RegisterContext(within, s)
+		done <- result{unregister, err}
+	}()
+	var r result
+	select {
+	case r = <-done:
+	case <-ctx.Done():
+		select {
+		case r = <-done:
+		case <-time.After(lastTime):
+			return func() error { return nil }, nil
+		}
+	}
+	if !errors.Is(r.err, kvregistry.ErrPending) {
+		return r.unregister, r.err
 	}
 	if ctx.Err() == nil { // it does not stop already
-		reg.Logger().Warn("kvregistry: a server is up, and is registered as soon as NATS answers", "service", s.Name, "instance", s.ID, "cause", err)
+		reg.Logger().Warn("kvregistry: a server is up, and is registered as soon as NATS answers", "service", s.Name, "instance", s.ID, "cause", r.err)
 	}
-	return unregister, nil
+	return r.unregister, nil
 }
 
 // stop drains, shuts down and unregisters.

@@ -249,6 +249,31 @@ func TestSecondSignalEndsTheProcess(t *testing.T) {
 	cancel()
 }
 
+// A stop that comes while the server is being registered drains it, as any other: callers may have
+// seen it. Seen to fail with a registration that is cancelled by the stop.
+func TestStopWhileItIsRegistered(t *testing.T) {
+	s := natstest.Start(t)
+	observer := newRegistry(t, s)
+	if err := observer.Observe("web"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		owner := newRegistry(t, s)
+		id := fmt.Sprint(i)
+		stop, done := serving(t, owner, http.NotFoundHandler(), kvregistry.Service{Name: "web", ID: id}, Settle(10*time.Millisecond))
+		natstest.Eventually(t, 10*time.Second, func() error {
+			if len(owner.RegisteredServices()) == 0 { // it is declared before it is acknowledged
+				return errors.New("it is not declared")
+			}
+			return nil
+		})
+		stop()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A server whose registration somebody else took back ends the request under way before it stops, as any other. Seen to fail with a Drain that ends where nothing is registered.
 func TestStopOfWhatIsNotRegistered(t *testing.T) {
 	s := natstest.Start(t)
