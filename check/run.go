@@ -225,6 +225,7 @@ func (r *Runner) apply() {
 		case errors.Is(err, kvregistry.ErrClosed), errors.Is(err, kvregistry.ErrConnectionClosed):
 			r.cancel()
 			return
+		case r.ctx.Err() != nil: // Stop, while it was written
 		case err == nil, errors.Is(err, kvregistry.ErrNotRegistered), errors.Is(err, kvregistry.ErrPending), errors.Is(err, kvregistry.ErrFenced):
 			refused = false
 		case !refused: // said once
