@@ -32,7 +32,7 @@ var inOrder = transport.Choose(kvregistry.Outcome{Failures: -1},
 
 func newRegistry(t testing.TB) *kvregistry.Registry {
 	t.Helper()
-	reg, err := kvregistry.New(t.Context(), natstest.Start(t).Connect(), kvregistry.Logger(slog.New(slog.DiscardHandler)))
+	reg, err := kvregistry.New(t.Context(), natstest.Start(t).Connect(), kvregistry.Timeout(time.Minute), kvregistry.Logger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}

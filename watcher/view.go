@@ -536,6 +536,11 @@ func (v *View) need(ctx context.Context, from origin, fs filters) (rev uint64, e
 	if !from.lags() {
 		return 0, nil
 	}
+	v.mu.Lock()
+	if v.doubted && !from.mirror { // a leader of before may answer what comes next
+		rev = from.last
+	}
+	v.mu.Unlock()
 	last, err := lastOf(ctx, v.unseen(from, fs, &rev), v.bucket.Last)
 	return max(rev, last), err
 }
@@ -556,6 +561,15 @@ func lastOf(ctx context.Context, fs filters, last func(context.Context, string) 
 	return rev, err
 }
 
+// seenUnder is the highest revision that was seen under a filter, or under one that covers it: a new
+// filter's keys may have been shown by that one. The caller holds v.mu.
+func (v *View) seenUnder(f string) (rev uint64) {
+	for _, wider := range [...]string{f, parent(f), root(f), tenant.AllKeys} {
+		rev = max(rev, v.seen[wider])
+	}
+	return rev
+}
+
 // unseen are the filters of which the view has shown nothing yet. It raises rev to what was seen of the others.
 func (v *View) unseen(from origin, fs filters, rev *uint64) filters {
 	v.keys.Lock()
@@ -565,7 +579,7 @@ func (v *View) unseen(from origin, fs filters, rev *uint64) filters {
 	unseen := filters{}
 	for f := range fs {
 		if v.applied.covers(f) && !v.doubted && !v.restarted(from) {
-			*rev = max(*rev, v.seen[f])
+			*rev = max(*rev, v.seenUnder(f))
 		} else {
 			unseen[f] = struct{}{}
 		}
@@ -647,7 +661,7 @@ func (v *View) join(fs filters, snapshot Snapshot, entries []Change) (need uint6
 	defer v.keys.Unlock()
 	v.mu.Lock()
 	for f := range fs {
-		need = max(need, v.seen[f])
+		need = max(need, v.seenUnder(f))
 	}
 	if need > upTo {
 		v.mu.Unlock()
