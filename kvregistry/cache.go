@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -286,21 +287,13 @@ func (c *cache) fill(over int, snapshot *watcher.Snapshot) {
 	case snapshot != nil && !snapshot.Part:
 		c.peak = 0
 		if c.full.Swap(false) {
-			ring(c.freed)
+			bell.Ring(c.freed)
 			c.log.Info("kvregistry: the view has room again, no instance is left out")
 		}
 	}
 	if c.full.Load() && c.held < c.peak/2 {
 		c.peak = c.held
-		ring(c.freed)
-	}
-}
-
-// ring puts a token into a channel that holds one.
-func ring(bell chan<- struct{}) {
-	select {
-	case bell <- struct{}{}:
-	default:
+		bell.Ring(c.freed)
 	}
 }
 

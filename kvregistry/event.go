@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"github.com/kvregistry/go/internal/bell"
 )
 
 // Kind says what an Event tells.
@@ -159,7 +161,7 @@ func (e Event) gone() bool { return e.Kind == Unregistered || e.Kind == Expired 
 
 // poke wakes the reader without an event.
 func (q *queue) poke() {
-	ring(q.wake)
+	bell.Ring(q.wake)
 }
 
 // next takes the oldest event, waiting for one until one of the contexts ends.

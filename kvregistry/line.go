@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
@@ -222,7 +223,7 @@ func readOf(ch watcher.Change) (stands bool, owner string) {
 }
 
 func (t *ticket) wake() {
-	ring(t.moved)
+	bell.Ring(t.moved)
 }
 
 // standing is how a ticket stands at one moment.

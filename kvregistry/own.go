@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
@@ -74,7 +75,7 @@ func newOwner() *owner {
 }
 
 func (o *owner) wakeUp() {
-	ring(o.wake)
+	bell.Ring(o.wake)
 }
 
 // see takes what the view saw of own keys. It returns the instances that were fenced by it.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -77,7 +78,7 @@ func (r *Reaper) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	if snapshot != nil {
 		r.proof.lose()
 		r.since = now
-		ring(r.renews)
+		bell.Ring(r.renews)
 		if snapshot.Reset { // every key comes again
 			r.index = newIndex()
 		}
@@ -94,15 +95,7 @@ func (r *Reaper) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	}
 	if r.index.news || r.proof.first != chain {
 		r.index.news = false
-		ring(r.work)
-	}
-}
-
-// ring puts a token into a channel that holds one.
-func ring(bell chan<- struct{}) {
-	select {
-	case bell <- struct{}{}:
-	default:
+		bell.Ring(r.work)
 	}
 }
 

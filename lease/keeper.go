@@ -18,6 +18,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -198,7 +199,7 @@ func (k *Keeper) Lease(ctx context.Context) (*Lease, error) {
 
 // Check makes the keeper send the next heartbeat at once. Call it if the lease may be gone, as in a
 // bucket that was recreated.
-func (k *Keeper) Check() { ring(k.hurry) }
+func (k *Keeper) Check() { bell.Ring(k.hurry) }
 
 // Current is the lease that is held now, or nil.
 func (k *Keeper) Current() *Lease {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -203,7 +204,7 @@ func (v *View) Close() {
 // meanwhile.
 func (v *View) Watch(filter string) {
 	if _, _, covered := v.add(filter); !covered {
-		ring(v.widen)
+		bell.Ring(v.widen)
 	}
 }
 
@@ -213,9 +214,9 @@ func (v *View) Watch(filter string) {
 func (v *View) WatchSoon(key string) {
 	switch first, waiting, covered := v.add(key); {
 	case first:
-		ring(v.widen) // there is no session to look for it
+		bell.Ring(v.widen) // there is no session to look for it
 	case !covered && !waiting: // another that waits has rung
-		ring(v.soon)
+		bell.Ring(v.soon)
 	}
 }
 
@@ -238,14 +239,6 @@ func (v *View) add(filter string) (first, waiting, covered bool) {
 		v.added[filter] = struct{}{}
 	}
 	return first, waiting, covered
-}
-
-// ring puts a token into a channel that holds one.
-func ring(bell chan<- struct{}) {
-	select {
-	case bell <- struct{}{}:
-	default:
-	}
 }
 
 // Unwatch takes a filter back. Its keys are gone as far as Apply is told: each is a purge with revision 0. The server
@@ -350,7 +343,7 @@ func (v *View) Forget(key string) {
 }
 
 // ReadAgain has all that is watched read again, once, beside whatever comes meanwhile.
-func (v *View) ReadAgain() { ring(v.again) }
+func (v *View) ReadAgain() { bell.Ring(v.again) }
 
 // Again has the next whole snapshot tell of a known key again, of which Apply could not take what
 // it was told. It is for Apply, which it may be called from alone.
