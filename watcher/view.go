@@ -220,9 +220,7 @@ func (v *View) WatchSoon(key string) {
 	}
 }
 
-// add adds a filter, and reports whether it is the first one at all, whether others wait for the
-// next consumer, and whether another covers it. name is how the names of the view's consumers
-// begin.
+// name is how the names of the view's consumers begin.
 func (v *View) name() string {
 	if v.cfg.Follow {
 		return "reaper-"
@@ -230,6 +228,8 @@ func (v *View) name() string {
 	return "view-"
 }
 
+// add adds a filter, and reports whether it is the first one at all, whether others wait for the
+// next consumer, and whether another covers it.
 func (v *View) add(filter string) (first, waiting, covered bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -522,18 +522,13 @@ func (v *View) covered(reads filters) bool {
 	return true
 }
 
-// need is the revision up to which a consumer must have looked before its snapshot is shown. Where there are replicas
-// it reads one of them, which may lag behind: what the view showed stays shown, and a filter that is new shows
-// whatever was acknowledged before.
+// need is the revision up to which a consumer must have looked before its snapshot is shown. If
+// there are replicas it reads one of them, which may lag behind: what the view showed stays shown,
+// and a filter that is new shows whatever was acknowledged before.
 func (v *View) need(ctx context.Context, from origin, fs filters) (rev uint64, err error) {
 	if !from.lags() {
 		return 0, nil
 	}
-	v.mu.Lock()
-	if v.doubted && !from.mirror { // a leader of before may answer what comes next
-		rev = from.last
-	}
-	v.mu.Unlock()
 	last, err := lastOf(ctx, v.unseen(from, fs, &rev), v.bucket.Last)
 	return max(rev, last), err
 }
@@ -563,12 +558,17 @@ func (v *View) seenUnder(f string) (rev uint64) {
 	return rev
 }
 
-// unseen are the filters of which the view has shown nothing yet. It raises rev to what was seen of the others.
+// unseen are the filters of which the leader has to say what it has: the view has shown nothing of
+// them yet, or distrusts what it saw. It raises rev to what was seen of the others. If the view
+// distrusts itself, it raises rev to what the leader had: one of before may answer what comes next.
 func (v *View) unseen(from origin, fs filters, rev *uint64) filters {
 	v.keys.Lock()
 	defer v.keys.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.doubted && !from.mirror {
+		*rev = max(*rev, from.last)
+	}
 	unseen := filters{}
 	for f := range fs {
 		if v.applied.covers(f) && !v.doubted && !v.restarted(from) {
