@@ -98,7 +98,7 @@ type lineOfChange struct {
 	status Status
 }
 
-// change is what changed about a registration since it was last told; the zero value if nothing
+// news is what changed about a registration since it was last told; the zero value if nothing
 // did. The caller holds owner.mu.
 func (g *registration) news() (l lineOfChange) {
 	switch {

@@ -588,11 +588,10 @@ func (g *registration) gone() error {
 func (o *owner) alter(g *registration, change func(Service) (Service, error)) (revert func(), err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	next, err := change(g.service)
+	undo, err := o.change(g, change)
 	if err != nil {
 		return nil, err
 	}
-	undo := o.put(g, next)
 	return func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -725,7 +724,7 @@ func (o *owner) leave(g *registration, change func(Service) (Service, error)) er
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !g.busy() {
-		err := o.change(g, change)
+		_, err := o.change(g, change)
 		if err == nil {
 			o.wakeUp()
 		}
@@ -738,20 +737,20 @@ func (o *owner) leave(g *registration, change func(Service) (Service, error)) er
 	return nil
 }
 
-// change makes one change of what is declared, unless it is refused. The caller holds owner.mu.
-func (o *owner) change(g *registration, change func(Service) (Service, error)) error {
+// change makes one change of what is declared, unless it is refused. It returns what takes it back,
+// as put does. The caller holds owner.mu.
+func (o *owner) change(g *registration, change func(Service) (Service, error)) (undo func(), err error) {
 	next, err := change(g.service)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	o.put(g, next)
-	return nil
+	return o.put(g, next), nil
 }
 
 // catchUp makes the changes that were left. The caller holds owner.mu, and nobody writes.
 func (o *owner) catchUp(g *registration) {
 	for _, change := range g.later {
-		_ = o.change(g, change) // it was tried when it was left
+		_, _ = o.change(g, change) // it was tried when it was left
 	}
 	g.later = nil
 }
