@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
@@ -208,21 +207,7 @@ func TestHundredThousandKeys(t *testing.T) {
 	lease := leaseOf(owner)
 	write := func(msg func(i int) (subject, value string)) {
 		t.Helper()
-		js, err := jetstream.New(s.Connect(), jetstream.WithPublishAsyncMaxPending(2000))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range many {
-			subject, value := msg(i)
-			if _, err := js.PublishAsync("$KV.registry_default."+subject, []byte(value), jetstream.WithStallWait(time.Minute)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		select {
-		case <-js.PublishAsyncComplete():
-		case <-time.After(time.Minute):
-			t.Fatal("the server does not acknowledge")
-		}
+		publish(t, s.Connect(), many, msg)
 	}
 	looks := make(chan struct{})
 	go func() { // ends with the test's context

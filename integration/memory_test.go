@@ -17,29 +17,31 @@ import (
 // publish writes many keys of a bucket at once.
 func publish(t *testing.T, nc *nats.Conn, many int, msg func(i int) (key, value string)) {
 	t.Helper()
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(256))
-	must(t, err)
-	for i := range many {
+	publishAll(t, nc, many, func(i int) *nats.Msg {
 		key, value := msg(i)
-		_, err := js.PublishAsync("$KV.registry_default."+key, []byte(value), jetstream.WithStallWait(time.Minute))
-		must(t, err)
-	}
-	select {
-	case <-js.PublishAsyncComplete():
-	case <-time.After(time.Minute):
-		t.Fatal("the server does not acknowledge")
-	}
+		m := nats.NewMsg("$KV.registry_default." + key)
+		m.Data = []byte(value)
+		return m
+	})
 }
 
 // purge purges keys, many at once.
 func purge(t *testing.T, nc *nats.Conn, many int, key func(i int) string) {
 	t.Helper()
-	js, err := jetstream.New(nc)
+	publishAll(t, nc, many, func(i int) *nats.Msg {
+		m := nats.NewMsg("$KV.registry_default." + key(i))
+		m.Header.Set("KV-Operation", "PURGE")
+		return m
+	})
+}
+
+// publishAll publishes many messages to the bucket, and waits until all are acknowledged.
+func publishAll(t *testing.T, nc *nats.Conn, many int, msg func(i int) *nats.Msg) {
+	t.Helper()
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(256))
 	must(t, err)
 	for i := range many {
-		msg := nats.NewMsg("$KV.registry_default." + key(i))
-		msg.Header.Set("KV-Operation", "PURGE")
-		_, err := js.PublishMsgAsync(msg, jetstream.WithStallWait(time.Minute))
+		_, err := js.PublishMsgAsync(msg(i), jetstream.WithStallWait(time.Minute))
 		must(t, err)
 	}
 	select {

@@ -24,10 +24,7 @@ type slowSigner struct {
 }
 
 func newSlowSigner(t *testing.T) *slowSigner {
-	pair, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
+	pair := keyPair(t)
 	return &slowSigner{KeyPair: pair, held: make(chan struct{}), reopen: make(chan struct{})}
 }
 

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nkeys"
-
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
 )
@@ -147,10 +145,7 @@ func TestCallsOfOneIDThatAreCancelled(t *testing.T) {
 func TestRegisterThatPanics(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	pair, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
+	pair := keyPair(t)
 	signer := &panicSigner{KeyPair: pair}
 	r := newRegistry(t, s, SignWith(signer))
 	mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
@@ -218,10 +213,7 @@ func TestCloseInASigner(t *testing.T) {
 	for name, end := range endings {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			pair, err := nkeys.CreateUser()
-			if err != nil {
-				t.Fatal(err)
-			}
+			pair := keyPair(t)
 			var r *Registry
 			closed := make(chan error, 1)
 			closes := sync.OnceFunc(func() { closed <- end(r) })

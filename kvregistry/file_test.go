@@ -19,7 +19,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nkeys"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
@@ -181,11 +180,9 @@ func TestSnapshotFileAndSigners(t *testing.T) {
 	s := natstest.Start(t)
 	path := filepath.Join(t.TempDir(), "snapshots.json")
 	signer := func() (with Option, public string) {
-		pair, err := nkeys.CreateUser()
+		pair := keyPair(t)
+		public, err := pair.PublicKey()
 		if err != nil {
-			t.Fatal(err)
-		}
-		if public, err = pair.PublicKey(); err != nil {
 			t.Fatal(err)
 		}
 		return SignWith(pair), public

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nkeys"
 
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
@@ -106,10 +105,7 @@ func FuzzOptions(f *testing.F) {
 // is believed says what was signed. Seen to fail with a signature of the first instance in the
 // document, though the last one is read.
 func FuzzBelieve(f *testing.F) {
-	pair, err := nkeys.CreateUser()
-	if err != nil {
-		f.Fatal(err)
-	}
+	pair := keyPair(f)
 	public, err := pair.PublicKey()
 	if err != nil {
 		f.Fatal(err)

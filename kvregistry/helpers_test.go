@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nkeys"
+
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/watcher"
 )
@@ -21,6 +23,16 @@ func newRegistry(t testing.TB, s *natstest.Server, opts ...Option) *Registry {
 	}
 	t.Cleanup(func() { _ = r.Close() })
 	return r
+}
+
+// keyPair is a new key that signs.
+func keyPair(t testing.TB) nkeys.KeyPair {
+	t.Helper()
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
 }
 
 func mustRegister(t testing.TB, r *Registry, list ...Service) {

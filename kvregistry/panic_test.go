@@ -56,10 +56,7 @@ func (s *panicSigner) Sign(data []byte) ([]byte, error) {
 func TestUserFunctionThatPanics(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	pair, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
+	pair := keyPair(t)
 	signer := &panicSigner{KeyPair: pair}
 	r := newRegistry(t, s, SignWith(signer))
 	a, b := Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web", Address: "h:2"}
