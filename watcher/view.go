@@ -397,21 +397,22 @@ func (v *View) run() {
 			continue
 		}
 		v.resyncs.Add(1)
-		v.report(err)
-		if errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded) {
-			if v.bucket.Revive(v.ctx, startTime/2) {
-				v.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "cause", err)
-			}
-		}
+		why := err
 		if errors.Is(err, tenant.ErrBucketNotFound) && v.cfg.Missing != nil {
 			if missing := v.cfg.Missing(v.ctx); missing == nil {
 				level = min(level, 1)
 			} else if errors.Is(missing, tenant.ErrPermission) {
-				v.report(missing)
-				if !gone {
-					gone = true
-					v.cfg.Logger.Warn("kvregistry: the bucket is gone, and this user may not make it again", "cause", missing)
-				}
+				why = missing // which says what to do
+			}
+		}
+		v.report(why)
+		if why != err && !gone {
+			gone = true
+			v.cfg.Logger.Warn("kvregistry: the bucket is gone, and this user may not make it again", "cause", why)
+		}
+		if errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded) {
+			if v.bucket.Revive(v.ctx, startTime/2) {
+				v.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "cause", err)
 			}
 		}
 		if time.Since(began) > settled {
