@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// Soon is the deadline of a condition that the product promises no time for.
+const Soon = 20 * time.Second
+
 // Eventually waits until check returns nil, and returns how long that took. It fails the test with
 // the last error after a time in which this process had the processor when it asked for it: what
 // the machine lets it wait is added, so that no test depends on how busy the machine is.
