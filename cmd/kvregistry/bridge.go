@@ -11,8 +11,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/kvregistry/go/bridge"
 	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/kvregistry/bridge"
 )
 
 const aboutBridge = `kvregistry bridge joins a tenant with the processes that use the plain pub/sub registry: what is registered on one
