@@ -133,7 +133,7 @@ func TestWhenAnEndIsDue(t *testing.T) {
 // A marker that comes before half of a lease's TTL is over puts the proof in doubt. A later one
 // does not. Seen to fail with a marker that is always believed.
 func TestMarkerBeforeItsTime(t *testing.T) {
-	for ttl, early := range map[time.Duration]bool{MinTTL: true, time.Nanosecond: false} {
+	for ttl, early := range map[time.Duration]bool{MaxTTL: true, time.Nanosecond: false} {
 		r := newFollower(1)
 		r.proof.add(r.begun, time.Now())
 		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Value: []byte("x"), Revision: 1, TTL: ttl}, nil)

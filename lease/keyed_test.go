@@ -23,7 +23,8 @@ func TestKeyedLease(t *testing.T) {
 	r := newReaper(t, b)
 	r.Start()
 	serves(t, r)
-	k := newKeeper(t, b, KeeperConfig{Keyed: true, Value: []byte(`{"format":1}`)})
+	const ttl = 2 * MinTTL
+	k := newKeeper(t, b, KeeperConfig{TTL: ttl, Keyed: true, Value: []byte(`{"format":1}`)})
 	l := held(t, k)
 	const key = "svc.web.a"
 	put(t, b, key, l.ID)
@@ -35,7 +36,7 @@ func TestKeyedLease(t *testing.T) {
 		}
 		return e
 	}
-	for begun := time.Now(); time.Since(begun) < 3*MinTTL; time.Sleep(MinTTL / 10) { // watches for what must not happen
+	for begun := time.Now(); time.Since(begun) < 3*ttl; time.Sleep(ttl / 20) { // watches for what must not happen
 		if l.Err() != nil || !has(t, b, key) {
 			t.Fatalf("it is over while it is renewed: %v", l.Err())
 		}
@@ -46,11 +47,11 @@ func TestKeyedLease(t *testing.T) {
 	heartbeat := last().Value
 	keeps := func() { // what somebody else can do
 		e := last()
-		_, _ = b.Write(t.Context(), tenant.Write{Key: lease, Value: heartbeat, TTL: MinTTL, If: tenant.At(e.Revision)})
+		_, _ = b.Write(t.Context(), tenant.Write{Key: lease, Value: heartbeat, TTL: ttl, If: tenant.At(e.Revision)})
 	}
 	ends := func(what string) {
 		t.Helper()
-		natstest.Eventually(t, 30*time.Second, func() error {
+		natstest.Eventually(t, 2*natstest.Soon, func() error {
 			if keeps(); has(t, b, key) {
 				return fmt.Errorf("%s: it is kept alive", what)
 			}
