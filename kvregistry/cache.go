@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
@@ -297,14 +298,17 @@ func (c *cache) fill(over int, snapshot *watcher.Snapshot) {
 	}
 }
 
+// readAgainCurve is the time between two readings of what does not fit into memory.
+var readAgainCurve = backoff.Curve{Least: time.Second, Most: 16 * time.Minute}
+
 // readAgain has everything read again while some of it does not fit into memory: when half of what
 // was held is gone, and now and then.
 func (r *Registry) readAgain() {
-	for wait := time.Second; ; wait = min(2*wait, 16*time.Minute) {
+	for n := 0; ; n++ {
 		select {
-		case <-time.After(wait):
+		case <-time.After(readAgainCurve.After(n)):
 		case <-r.cache.freed:
-			wait = time.Second
+			n = 0
 		case <-r.ctx.Done():
 			return
 		}

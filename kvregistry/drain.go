@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/kvregistry/go/internal/backoff"
 )
 
 // DefaultSettle is the settle time of [Registry.Drain]. A change reaches an observer within
@@ -135,7 +137,7 @@ func (r *Registry) mark(ctx context.Context, list []*registration) error {
 
 // wait waits for the settle time, and for the user's functions. It ends with ctx.
 func (d *draining) wait(ctx context.Context) error {
-	if err := pause(ctx, d.settle); err != nil {
+	if err := backoff.Sleep(ctx, d.settle); err != nil {
 		return fmt.Errorf("the settle time of %s was cut short: %w", d.settle, err)
 	}
 	var errs []error

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -171,33 +172,26 @@ func (r *Registry) takeTicket(ctx context.Context, name, filter string) (*ticket
 // queue writes a ticket's key, once. One that is there is that of a try whose answer was lost: its id is nobody else's.
 func (r *Registry) queue(ctx context.Context, t *ticket) error {
 	w := tenant.Write{Key: t.key, Value: ticketValue(r.id, t.lease.ID), If: tenant.At(0)}
-	for wait := retryLeast; ; wait = min(2*wait, retryMost) {
+	for n := 0; ; n++ {
 		_, err := r.write(ctx, w)
 		if err == nil || errors.Is(err, tenant.ErrConflict) {
-			t.once = err == nil && wait == retryLeast
+			t.once = err == nil && n == 0
 			return nil
 		}
 		if tenant.Permanent(err) {
 			return err
 		}
-		select {
-		case <-time.After(wait):
-		case <-t.lease.Done():
+		if over := backoff.SleepOr(ctx, retryCurve.After(n), t.lease.Done()); over != nil {
+			return fmt.Errorf("%w: %w", over, err)
+		}
+		if t.lease.Err() != nil {
 			return errGone
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 		if over := r.lines.over(t); over != nil {
 			return over
 		}
 	}
 }
-
-// The time between two tries at a ticket's key.
-const (
-	retryLeast = 10 * time.Millisecond
-	retryMost  = 250 * time.Millisecond
-)
 
 // doubtTime is how often a ticket that is the first in its line sees whether its lease is certain again.
 const doubtTime = 20 * time.Millisecond
@@ -320,14 +314,15 @@ func (r *Registry) tellTurn(t *ticket, h *Hold, err error) {
 // is tried again: permissions may come back, and as long as its lease lives, nobody else ends it.
 func (r *Registry) quit(t *ticket) {
 	r.lines.giveUp(t)
-	for wait := retryLeast; ; wait = min(2*wait, retryMost) {
+	for n := 0; ; n++ {
+		wait := retryCurve.After(n)
 		err := r.discard(t)
 		again := err != nil && (!tenant.Permanent(err) || errors.Is(err, ErrStorageFull))
 		if errors.Is(err, ErrPermission) && r.lines.stands(t) {
 			again, wait = true, tenant.RefusedTime
 			r.lines.leave(t, err)
 		}
-		if !again || pause(r.ctx, wait) != nil {
+		if !again || backoff.Sleep(r.ctx, wait) != nil {
 			r.lines.leave(t, err)
 			return
 		}

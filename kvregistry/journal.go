@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/kvregistry/go/internal/backoff"
 )
 
 // A line of one kind may come lineBurst times at once, and then once in lineTime. What comes
@@ -73,7 +75,7 @@ func (j *journal) tellHeld(line string, k *lineKind) {
 func (r *Registry) newJournal() *journal {
 	return &journal{
 		log: r.opt.logger, kinds: map[string]*lineKind{},
-		pause: func() { _ = pause(r.closing, lineTime) },
+		pause: func() { _ = backoff.Sleep(r.closing, lineTime) },
 		later: func(f func()) bool { return r.goUnlessClosed(&r.calls, f) }, backlog: r.backlog,
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/kvregistry/go/internal/backoff"
 )
 
 // Listening has Register look first whether something listens where the instance is said to be, and wait for it for up to patience; with 0 it
@@ -29,6 +31,9 @@ func Listening(patience time.Duration) Option {
 // knockTime bounds one try to connect to an instance: an address that nobody has does not answer at all.
 const knockTime = time.Second
 
+// knockCurve is the time between two tries to connect.
+var knockCurve = backoff.Curve{Least: 5 * time.Millisecond, Most: 250 * time.Millisecond}
+
 // awaitListening waits until something listens at the instance's address, where that was asked for.
 func (r *Registry) awaitListening(ctx context.Context, s Service) error {
 	if !r.opt.listening || r.usable(ctx) != nil || s.Address == "" && s.URL == "" {
@@ -42,13 +47,13 @@ func (r *Registry) awaitListening(ctx context.Context, s Service) error {
 		return nil
 	}
 	began := time.Now()
-	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+	for n := 0; ; n++ {
 		err := knock(ctx, network, address)
 		if err == nil {
 			return nil
 		}
 		left := r.opt.patience - time.Since(began)
-		if left > 0 && pause(ctx, min(wait, left)) == nil {
+		if left > 0 && backoff.Sleep(ctx, min(knockCurve.After(n), left)) == nil {
 			continue
 		}
 		if over := ctx.Err(); over != nil {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/internal/fault"
 )
 
@@ -153,7 +153,7 @@ func (l *Lookup) setAside(c *calls) {
 // send sets an instance aside, for longer than the last time. The caller holds the Lookup's mu.
 func (o *Outcome) send(c *calls, now time.Time) {
 	c.wait = min(max(2*c.wait, o.Aside), o.Longest)
-	c.until = now.Add(c.wait - rand.N(c.wait/4+1))
+	c.until = now.Add(backoff.Jitter(c.wait))
 	c.aside.Store(true)
 }
 

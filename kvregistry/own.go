@@ -58,8 +58,8 @@ type registration struct {
 type owner struct {
 	mu      sync.Mutex // guards what follows, and the registrations
 	byKey   map[string]*registration
-	advance chan struct{} // closed when an own key was seen, and made anew
-	wake    chan struct{} // there may be something to write; holds one
+	advance bell.Broadcast // an own key was seen
+	wake    chan struct{}  // there may be something to write; holds one
 
 	refusals map[string]error // why a registration of a service was refused that was never acknowledged
 
@@ -71,7 +71,7 @@ type owner struct {
 }
 
 func newOwner() *owner {
-	return &owner{byKey: map[string]*registration{}, refusals: map[string]error{}, advance: make(chan struct{}), wake: make(chan struct{}, 1)}
+	return &owner{byKey: map[string]*registration{}, refusals: map[string]error{}, wake: make(chan struct{}, 1)}
 }
 
 func (o *owner) wakeUp() {
@@ -119,8 +119,7 @@ func (o *owner) see(id string, seen []*sighting, snapshot *watcher.Snapshot, vie
 		}
 	}
 	if own {
-		close(o.advance)
-		o.advance = make(chan struct{})
+		o.advance.Send()
 	}
 	if due {
 		o.wakeUp()

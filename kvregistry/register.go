@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
 )
@@ -370,17 +371,18 @@ func abandoned(ctx context.Context, err error) bool {
 
 var errAbandoned = fmt.Errorf("%w before NATS acknowledged it: it is taken back", context.Canceled)
 
+// retryCurve is the time between two tries at what a caller waits for.
+var retryCurve = backoff.Curve{Least: 10 * time.Millisecond, Most: 250 * time.Millisecond}
+
 // persist tries until it is done, or can't be done, or ctx ends.
 func persist(ctx context.Context, try func() error) error {
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+	for n := 0; ; n++ {
 		err := try()
 		if err == nil || tenant.Permanent(err) || errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed) || errors.Is(err, errEnded) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: it is made as soon as NATS answers: %w: %w", ErrPending, ctx.Err(), err)
-		case <-time.After(wait):
+		if over := backoff.Sleep(ctx, retryCurve.After(n)); over != nil {
+			return fmt.Errorf("%w: it is made as soon as NATS answers: %w: %w", ErrPending, over, err)
 		}
 	}
 }
@@ -449,7 +451,7 @@ func (r *Registry) awaitSeen(ctx context.Context, g *registration) {
 	defer cancel()
 	for {
 		r.own.mu.Lock()
-		there, advance := g.seen != nil && g.seen.Revision >= g.rev, r.own.advance
+		there, advance := g.seen != nil && g.seen.Revision >= g.rev, r.own.advance.Next()
 		r.own.mu.Unlock()
 		if there {
 			return

@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/kvregistry/go/internal/backoff"
+	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
@@ -55,7 +57,7 @@ type Registry struct {
 	calls sync.WaitGroup // those in which the user's functions run
 
 	state   sync.Mutex          // guards what follows
-	changed chan struct{}       // closed when ready or failure changes, and made anew
+	changed bell.Broadcast      // ready or failure changed
 	ready   bool                // the bucket was checked
 	failure error               // why it was not
 	needs   map[string]struct{} // the names that Health.Ready waits for; see need
@@ -121,7 +123,7 @@ func build(o options) (*Registry, error) {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
 	r := &Registry{
-		opt: o, id: rand.Text(), bucket: b, own: newOwner(), crowd: make(chan struct{}, crowd), changed: make(chan struct{}),
+		opt: o, id: rand.Text(), bucket: b, own: newOwner(), crowd: make(chan struct{}, crowd),
 		needs: map[string]struct{}{},
 	}
 	if o.file != "" {
@@ -203,11 +205,14 @@ func (r *Registry) goUnlessClosed(wg *sync.WaitGroup, f func()) bool {
 	return true
 }
 
+// provisionCurve is the time between two tries of provision.
+var provisionCurve = backoff.Curve{Least: 50 * time.Millisecond, Most: 2 * time.Second}
+
 // provision checks the server and the bucket, finds out who was dead before, and starts what watches and
 // reaps. It tries again until ctx ends; with once, a fault that stays is the end of it.
 func (r *Registry) provision(ctx context.Context, once bool) error {
 	told := false // that it is refused
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+	for n := 0; ; n++ {
 		err := r.prepare(ctx)
 		if err == nil {
 			if told {
@@ -226,12 +231,11 @@ func (r *Registry) provision(ctx context.Context, once bool) error {
 			told = true
 			r.log.Warn("kvregistry: the bucket can't be used, trying again", "cause", plain(err.Error()))
 		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-r.ctx.Done():
+		switch over := backoff.SleepOr(ctx, provisionCurve.After(n), r.ctx.Done()); {
+		case r.ctx.Err() != nil:
 			return ErrClosed
-		case <-time.After(wait):
+		case over != nil:
+			return err
 		}
 	}
 }
@@ -270,15 +274,14 @@ func (r *Registry) setState(ready bool, failure error) {
 	r.state.Lock()
 	defer r.state.Unlock()
 	r.ready, r.failure = ready, failure
-	close(r.changed)
-	r.changed = make(chan struct{})
+	r.changed.Send()
 }
 
 // awaitReady waits until the bucket was checked. A fault that stays is returned at once.
 func (r *Registry) awaitReady(ctx context.Context) error {
 	for {
 		r.state.Lock()
-		ready, failure, changed := r.ready, r.failure, r.changed
+		ready, failure, changed := r.ready, r.failure, r.changed.Next()
 		r.state.Unlock()
 		switch {
 		case ready:

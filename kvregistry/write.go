@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -22,6 +22,9 @@ var errStale = errors.New("a leader of before answered; read again")
 
 // tries bounds how often one write is done anew on top of what stands in its way.
 const tries = 8
+
+// rivalCurve is the time between two of these writes.
+var rivalCurve = backoff.Curve{Least: 10 * time.Millisecond, Most: 2 * time.Second}
 
 // put writes what a registration declares, under a lease. Its turn is the caller's.
 //
@@ -59,7 +62,7 @@ func (r *Registry) put(ctx context.Context, g *registration, lease string) error
 		default:
 			return err
 		}
-		if err := pause(ctx, rand.N(10*time.Millisecond<<n)); err != nil {
+		if err := backoff.Sleep(ctx, rivalCurve.Within(n)); err != nil {
 			return err
 		}
 	}
@@ -250,20 +253,11 @@ func (r *Registry) remove(ctx context.Context, g *registration) error {
 		case !errors.Is(err, errStale):
 			return err
 		}
-		if err := pause(ctx, 5*time.Millisecond); err != nil {
+		if err := backoff.Sleep(ctx, 5*time.Millisecond); err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("key %s: %w", g.key, tenant.ErrConflict)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }
 
 // at once is how many registrations of one process are written at the same time.
@@ -309,13 +303,17 @@ func catch(f func() error, done func(end func() error)) {
 	end = func() error { return err }
 }
 
+// reconcileCurve is the time between two tries of reconcile.
+var reconcileCurve = backoff.Curve{Least: 25 * time.Millisecond, Most: time.Second}
+
 // reconcile keeps the bucket at what was declared: after a lease was lost or a key vanished, and for what could
 // not be written when it was asked for. It ends with the registry.
 func (r *Registry) reconcile() {
 	retry, look := time.NewTimer(0), time.NewTicker(r.opt.checkTime())
 	defer retry.Stop()
 	defer look.Stop()
-	for wait := time.Duration(0); ; {
+	for failures := 0; ; {
+		wait := time.Duration(0)
 		select {
 		case <-r.ctx.Done():
 			return
@@ -331,12 +329,13 @@ func (r *Registry) reconcile() {
 		}
 		switch err := r.reconcileOnce(); {
 		case err == nil:
-			wait = 0
+			failures = 0
 			continue
 		case errors.Is(err, tenant.ErrPermission):
 			wait = tenant.RefusedTime
 		default:
-			wait = min(max(2*wait, 25*time.Millisecond), time.Second)
+			wait = reconcileCurve.After(failures)
+			failures++
 		}
 		retry.Reset(wait)
 	}

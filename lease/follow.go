@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
@@ -209,7 +210,7 @@ func (r *Reaper) makeRoom() (purged int, err error) {
 	if _, err := r.readAll(r.ctx); err != nil { // the bucket answers
 		return 0, err
 	}
-	sleep(r.ctx, holdTime(r.cfg.TTL), nil)
+	_ = backoff.Sleep(r.ctx, holdTime(r.cfg.TTL))
 	x, err := r.readAll(r.ctx)
 	if err != nil {
 		return 0, err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/tenant"
 )
@@ -109,13 +110,13 @@ type Keeper struct {
 
 	mu      sync.Mutex // guards what follows
 	started bool
-	current *Lease        // nil while there is none
-	granted chan struct{} // closed when current is set, and made anew when it ends
-	failure error         // why the last grant failed
-	tries   uint64        // grants that failed so far
-	renewed time.Time     // when the last acknowledged write was begun
-	proof   proof         // by the acknowledged writes on one connection
-	lives   uint64        // the connection's number of reconnects then
+	current *Lease         // nil while there is none
+	granted bell.Broadcast // current was set, or none can be had
+	failure error          // why the last grant failed
+	tries   uint64         // grants that failed so far
+	renewed time.Time      // when the last acknowledged write was begun
+	proof   proof          // by the acknowledged writes on one connection
+	lives   uint64         // the connection's number of reconnects then
 }
 
 // NewKeeper makes a keeper. It takes a lease when it is first asked for one; [Keeper.Close] ends it. The
@@ -134,7 +135,7 @@ func NewKeeper(b *tenant.Bucket, cfg KeeperConfig) (*Keeper, error) {
 		cfg.Lost = func(*Lease, error) {}
 	}
 	k := &Keeper{
-		bucket: b, cfg: cfg, granted: make(chan struct{}), hurry: make(chan struct{}, 1),
+		bucket: b, cfg: cfg, hurry: make(chan struct{}, 1),
 		proof: proof{gap: steadyTime(cfg.TTL)}, grants: make(chan attempt, 1),
 	}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
@@ -170,7 +171,7 @@ func (k *Keeper) Lease(ctx context.Context) (*Lease, error) {
 			return nil, fmt.Errorf("lease: %w", ErrClosed)
 		}
 		k.start()
-		l, granted, failure, tries := k.current, k.granted, k.failure, k.tries
+		l, granted, failure, tries := k.current, k.granted.Next(), k.failure, k.tries
 		k.mu.Unlock()
 		if !asked {
 			before = tries
@@ -292,7 +293,7 @@ func (k *Keeper) run() {
 	defer stop()
 	k.moved = time.Now()
 	told := false // that none can be had
-	for wait := time.Duration(0); k.ctx.Err() == nil; {
+	for failures := 0; k.ctx.Err() == nil; {
 		l, err := k.grant(up)
 		if err != nil {
 			k.move(err)
@@ -300,22 +301,22 @@ func (k *Keeper) run() {
 			k.failure = err
 			k.tries++
 			if tenant.Permanent(err) { // whoever waits shall hear of it
-				close(k.granted)
-				k.granted = make(chan struct{})
+				k.granted.Send()
 			}
 			k.mu.Unlock()
 			if tenant.Permanent(err) && !told {
 				told = true
 				k.cfg.Logger.Warn("kvregistry: no lease can be had, trying again", "cause", err)
 			}
-			wait = longer(wait, retryTime(k.cfg.TTL))
+			wait := retryCurve(k.cfg.TTL).After(failures)
+			failures++
 			if errors.Is(err, tenant.ErrPermission) {
-				wait = tenant.RefusedTime
+				wait = backoff.Jitter(tenant.RefusedTime)
 			}
-			k.rest(jitter(wait), up)
+			k.rest(wait, up)
 			continue
 		}
-		wait, told = 0, false
+		failures, told = 0, false
 		k.cfg.Granted(l)
 		if err := k.keep(l); err != nil {
 			k.end(l, err)
@@ -396,14 +397,14 @@ func (k *Keeper) granting(l *Lease) {
 	defer k.mu.Unlock()
 	k.current, k.failure, k.renewed = l, nil, begun
 	k.prove(begun)
-	close(k.granted)
+	k.granted.Send()
 }
 
 // end marks a lease as over.
 func (k *Keeper) end(l *Lease, why error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.current, k.granted = nil, make(chan struct{})
+	k.current = nil
 	l.err = why
 	close(l.done)
 }
@@ -449,7 +450,7 @@ func (k *Keeper) keep(l *Lease) error {
 	defer senders.Wait()
 	defer cancel()
 	waiting := 0 // heartbeats without an answer
-	var retry time.Duration
+	failures := 0
 	timer := time.NewTimer(max(0, k.interval()-time.Since(*l.begun.Load())))
 	defer timer.Stop()
 	for {
@@ -463,10 +464,10 @@ func (k *Keeper) keep(l *Lease) error {
 			case errors.Is(err, ErrLost):
 				return err
 			case err == nil:
-				retry = 0
+				failures = 0
 			default:
-				retry = longer(retry, retryTime(k.cfg.TTL))
-				next = jitter(retry)
+				next = retryCurve(k.cfg.TTL).After(failures)
+				failures++
 				if errors.Is(err, tenant.ErrPermission) {
 					next = min(k.interval(), tenant.RefusedTime)
 				}

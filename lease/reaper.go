@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/internal/document"
 	"github.com/kvregistry/go/tenant"
 )
@@ -122,7 +123,7 @@ func (r *Reaper) Waiting() int {
 func (r *Reaper) run() {
 	for look := 0; r.bucket.AwaitConnected(r.ctx) == nil; look++ {
 		slot, rev, err := r.take(look)
-		wait := jitter(standbyTime(r.cfg.TTL))
+		wait := backoff.Jitter(standbyTime(r.cfg.TTL))
 		switch {
 		case errors.Is(err, tenant.ErrPermission):
 			r.refuse(err)
@@ -142,7 +143,7 @@ func (r *Reaper) run() {
 		default:
 			wait = r.guard(slot, wait)
 			if look == 0 && !r.cfg.StandBy {
-				wait = jitter(secondLook)
+				wait = backoff.Jitter(secondLook)
 			}
 		}
 		r.rest(wait)
@@ -153,7 +154,7 @@ func (r *Reaper) run() {
 func (r *Reaper) rest(d time.Duration) {
 	up, stop := r.bucket.Reconnected()
 	defer stop()
-	sleep(r.ctx, d, up)
+	_ = backoff.SleepOr(r.ctx, d, up)
 }
 
 // refuse notes that the server does not let this process reap, and says so once.

@@ -1,11 +1,9 @@
 package lease
 
 import (
-	"context"
-	"math/rand/v2"
 	"time"
 
-	"github.com/nats-io/nats.go"
+	"github.com/kvregistry/go/internal/backoff"
 )
 
 // The times of a lease with a TTL. TestTimesFit holds what they must be to each other: a process
@@ -62,21 +60,7 @@ const secondLook = 500 * time.Millisecond
 // secondDelay is how long the holder of the second slot leaves an ended lease to that of the first.
 const secondDelay = 500 * time.Millisecond
 
-// longer is the back-off that follows d: 25 ms, then twice as long each time, up to most.
-func longer(d, most time.Duration) time.Duration {
-	return min(max(2*d, 25*time.Millisecond), most)
-}
-
-// jitter is between three quarters of d and d.
-func jitter(d time.Duration) time.Duration { return d - rand.N(d/4+1) }
-
-// sleep waits for d, or until ctx ends or the connection comes back.
-func sleep(ctx context.Context, d time.Duration, up <-chan nats.Status) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-up:
-	case <-t.C:
-	}
+// retryCurve is the time between two tries.
+func retryCurve(ttl time.Duration) backoff.Curve {
+	return backoff.Curve{Least: 25 * time.Millisecond, Most: retryTime(ttl)}
 }

@@ -3,6 +3,7 @@ package lease
 import (
 	"time"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -52,7 +53,7 @@ func (r *Reaper) guard(slot int, wait time.Duration) time.Duration {
 		r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
 		return wait
 	}
-	r.watch.next = now.Add(jitter(readCost * time.Duration(len(x.of)) * time.Duration(len(x.leases))))
+	r.watch.next = now.Add(backoff.Jitter(readCost * time.Duration(len(x.of)) * time.Duration(len(x.leases))))
 	since := map[string]time.Time{}
 	leases, keys := 0, 0
 	for id, h := range x.doomed {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/backoff"
 )
 
 // How long the bucket keeps what says that a key has ended. Both must outlast an observer's or a
@@ -251,9 +253,7 @@ func (b *Bucket) createStream(ctx context.Context, cfg jetstream.StreamConfig) (
 		case !isPassing(err) || time.Since(began) > passing:
 			return nil, err
 		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, 50*time.Millisecond) != nil {
 			return nil, err
 		}
 	}

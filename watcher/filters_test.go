@@ -142,8 +142,6 @@ func TestJoinedSnapshotOfALaggingReplica(t *testing.T) {
 		shown:  filters{"svc.a.*": {}},
 		seen:   map[string]uint64{"svc.a.*": 810},
 		revs:   map[string]uint64{},
-
-		advance: make(chan struct{}),
 	}
 	old := []Change{{Key: "svc.a.x", Revision: 721}}
 	if need := v.join(filters{"svc.a.x": {}}, Snapshot{UpTo: 750}, old); need != 810 || len(told) > 0 {

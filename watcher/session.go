@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -252,7 +253,7 @@ func (s *session) locate(ctx context.Context, ready func(context.Context) error)
 
 // follow sees to the mirror that is read: how old it is, and whether it still hears of the hub. Where it does not, and the hub answers, the session ends.
 func (s *session) follow(ctx context.Context) {
-	for wait(ctx, s.view.heartbeat, nil) {
+	for backoff.Sleep(ctx, s.view.heartbeat) == nil {
 		ask, cancel := context.WithTimeout(ctx, startTime)
 		mirror := s.view.bucket.Mirror(ask)
 		var err error
@@ -579,7 +580,7 @@ func (s *session) probe(ctx context.Context) error {
 // check asks the stream's leader at once and then now and then how things stand, and ends the session where it can't see that by itself. It
 // also sees to what earlier sessions left behind.
 func (s *session) check(ctx context.Context) {
-	for first := true; first || wait(ctx, s.view.cfg.Check, nil); first = false {
+	for first := true; first || backoff.Sleep(ctx, s.view.cfg.Check) == nil; first = false {
 		s.view.deleteLeftovers()
 		ask, cancel := context.WithTimeout(ctx, startTime)
 		var mirror *tenant.Mirror
@@ -621,32 +622,18 @@ func (s *session) judge(ctx context.Context, info *jetstream.StreamInfo) error {
 	case !s.isComplete(): // what comes yet explains all else
 		return nil
 	case !removed():
-	case !wait(ctx, s.view.heartbeat, nil):
+	case backoff.Sleep(ctx, s.view.heartbeat) != nil:
 		return nil
 	case removed() && !behind():
 		return errRemoved
 	}
 	for end := time.Now().Add(max(lagTime, s.view.heartbeat*5/4)); time.Now().Before(end); {
-		if !behind() || !wait(ctx, lagLook, nil) {
+		if !behind() || backoff.Sleep(ctx, lagLook) != nil {
 			return nil
 		}
 	}
 	s.view.distrust()
 	return errBehind
-}
-
-// wait reports whether a time went by before ctx ended. It ends early where the connection comes back.
-func wait(ctx context.Context, d time.Duration, up <-chan nats.Status) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-up:
-		return true
-	case <-t.C:
-		return true
-	}
 }
 
 func (s *session) isComplete() bool {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/tenant"
 )
@@ -144,7 +144,7 @@ type View struct {
 	backward time.Time         // since when a replicated stream's leader has less than the view knows of; zero while it has not
 	doubted  bool              // the last session read a replica that lags: the next asks the leader what it needs
 	seen     map[string]uint64 // the highest revision that was seen under each filter
-	advance  chan struct{}     // closed and made anew when applied grows, or failure is another
+	advance  bell.Broadcast    // applied grew, or failure is another
 	strayed  bool              // the log says that the mirror is of a bucket that is no more
 	failure  error             // why there is no session; nil while there is one
 	told     bool              // the log says that there is none
@@ -169,7 +169,7 @@ func New(b *tenant.Bucket, cfg Config) *View {
 	cfg.Patience = cmp.Or(cfg.Patience, patience)
 	v := &View{
 		bucket: b, cfg: cfg, heartbeat: cmp.Or(cfg.Heartbeat, heartbeat), born: time.Now(),
-		widen: make(chan struct{}, 1), soon: make(chan struct{}, 1), again: make(chan struct{}, 1), advance: make(chan struct{}),
+		widen: make(chan struct{}, 1), soon: make(chan struct{}, 1), again: make(chan struct{}, 1),
 		wanted: filters{}, added: filters{}, shown: filters{}, applied: filters{}, seen: map[string]uint64{}, revs: map[string]uint64{},
 	}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
@@ -283,7 +283,7 @@ func (v *View) under(filter string) (keys []string) {
 func (v *View) Wait(ctx context.Context, filter string) error {
 	for {
 		v.mu.Lock()
-		applied, advance, failure := v.applied.covers(filter), v.advance, v.failure
+		applied, advance, failure := v.applied.covers(filter), v.advance.Next(), v.failure
 		v.mu.Unlock()
 		switch {
 		case applied:
@@ -419,11 +419,11 @@ func (v *View) run() {
 			level = 0
 		}
 		if errors.Is(err, tenant.ErrPermission) {
-			wait(v.ctx, tenant.RefusedTime-rand.N(tenant.RefusedTime/4), up) // or until another connection may have other permissions
+			_ = backoff.SleepOr(v.ctx, backoff.Jitter(tenant.RefusedTime), up) // or until another connection may have other permissions
 			v.report(errAgain)
 			continue
 		}
-		v.pause(level)
+		_ = backoff.Sleep(v.ctx, sessionCurve.Within(level))
 		level++
 	}
 }
@@ -445,12 +445,9 @@ func (v *View) awaitWork() error {
 	}
 }
 
-// pause waits before the next session: hardly after a first fault, then twice as long each time, up to a
-// second, with jitter, so that many views that lost the same server do not come back at once.
-func (v *View) pause(level int) {
-	d := 20 * time.Millisecond << min(level, 6)
-	wait(v.ctx, rand.N(min(d, time.Second)), nil)
-}
+// sessionCurve is the longest time between two sessions. Many views may have lost the same server,
+// and do not come back at once.
+var sessionCurve = backoff.Curve{Least: 20 * time.Millisecond, Most: time.Second}
 
 // distrust has the next session need what the leader has, and not only what the view has seen.
 func (v *View) distrust() {
@@ -469,7 +466,7 @@ func (v *View) report(err error) {
 	first := !v.told && !down // of the connection its owner knows, and says so
 	v.told = v.told || first
 	v.failure = err
-	v.wake() // whoever waits may do so in vain
+	v.advance.Send() // whoever waits may do so in vain
 	v.mu.Unlock()
 	if first {
 		v.cfg.Logger.Info("kvregistry: look-ups answer from memory, the bucket is being read again", "cause", err)
@@ -679,7 +676,7 @@ func (v *View) join(fs filters, snapshot Snapshot, entries []Change) (need uint6
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.applied = maps.Clone(v.shown)
-	v.wake()
+	v.advance.Send()
 	return need
 }
 
@@ -895,13 +892,7 @@ func (v *View) advanced() {
 	v.told = false
 	v.failure, v.doubted = nil, false
 	v.applied = maps.Clone(v.shown)
-	v.wake()
-}
-
-// wake has those who wait look again. The caller holds v.mu.
-func (v *View) wake() {
-	close(v.advance)
-	v.advance = make(chan struct{})
+	v.advance.Send()
 }
 
 // forget deletes a consumer. Where that can't be done now, as where the server that has it is down, it is tried again with

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -180,10 +181,7 @@ func (b *Bridge) listen() {
 			b.alive.Store(int64(time.Since(b.began)))
 		}
 		cancel()
-		select {
-		case <-b.ctx.Done():
-		case <-time.After(b.opt.signs() / 2):
-		}
+		_ = backoff.Sleep(b.ctx, b.opt.signs()/2)
 	}
 }
 

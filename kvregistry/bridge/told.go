@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -202,10 +203,8 @@ func (b *Bridge) hearPing(name string) {
 		wait = answerStead
 	}
 	b.wg.Go(func() {
-		select {
-		case <-time.After(wait):
+		if backoff.Sleep(b.ctx, wait) == nil {
 			b.do(func() { b.answer(name) })
-		case <-b.ctx.Done():
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -166,10 +167,7 @@ func (r *Runner) take(i int, err error, took time.Duration) {
 	case changed && !began:
 		log.Info("kvregistry: a check passes again")
 	}
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
+	bell.Ring(r.wake)
 }
 
 // someUnknown reports whether a check has no result yet. The caller holds r.mu.
