@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
@@ -96,20 +97,20 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 		return nil
 	}
 	register(t, owner, web("stays"))
-	natstest.Eventually(t, natstest.Soon, converged)
+	natstest.Eventually(t, 5*time.Second, converged)
 	// One more cut, after which nothing differs but one new instance: nothing else may be told.
 	reconnects := nc.Stats().Reconnects
 	if err := nc.ForceReconnect(); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, natstest.Soon, func() error {
+	natstest.Eventually(t, 5*time.Second, func() error {
 		if nc.Stats().Reconnects == reconnects {
 			return fmt.Errorf("not back")
 		}
 		return nil
 	})
 	register(t, owner, web("last"))
-	natstest.Eventually(t, natstest.Soon, converged)
+	natstest.Eventually(t, 5*time.Second, converged)
 	cancel()
 	<-done
 	if len(wrong) > 0 {
@@ -135,7 +136,7 @@ func TestSlowReaderHoldsUpNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "h:1999") })
+	natstest.Eventually(t, 2*time.Second, func() error { return wantAddress(observer, "h:1999") })
 	close(block)
 	n := 0
 	for e := range slow {

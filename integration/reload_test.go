@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -37,7 +38,7 @@ func startReloading(t testing.TB, users string) *reloading {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "KVREGISTRY_TEST_CONFIGURED="+s.file, "GORACE=exitcode=0 log_path='"+filepath.Join(dir, "races")+"'")
 	s.proc = begin(t, cmd)
-	s.proc.await("ready", natstest.Soon)
+	s.proc.await("ready", 20*time.Second)
 	return s
 }
 
@@ -53,7 +54,7 @@ func (s *reloading) reload(users string) {
 	s.t.Helper()
 	s.write(users)
 	s.proc.tell("reload")
-	s.proc.await("done", natstest.Soon)
+	s.proc.await("done", 10*time.Second)
 }
 
 // kick ends a connection, as "nats server request kick" does.
@@ -64,7 +65,7 @@ func (s *reloading) kick(nc *nats.Conn) {
 		s.t.Fatal(err)
 	}
 	s.proc.tell(fmt.Sprint("kick ", id))
-	s.proc.await("done", natstest.Soon)
+	s.proc.await("done", 10*time.Second)
 }
 
 // Connect connects to it until the test ends.

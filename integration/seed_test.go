@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -21,7 +22,7 @@ func TestSeedAPI(t *testing.T) {
 		t.Fatal("Could not connect to nats: ", err)
 	}
 	defer c.Close()
-	reg, err := registry.Connect(registry.Nats(c), registry.Timeout(natstest.Soon))
+	reg, err := registry.Connect(registry.Nats(c), registry.Timeout(100*time.Millisecond))
 	if err != nil {
 		t.Fatal("Could not open registry session", err)
 	}
@@ -43,7 +44,7 @@ func TestSeedAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal("Could not observe service ", err)
 	}
-	ctx, fct := context.WithTimeout(context.Background(), natstest.Soon)
+	ctx, fct := context.WithTimeout(context.Background(), time.Millisecond*100)
 	defer fct()
 	services, err := r.GetServices(ctx, "httptest")
 	if err != nil {

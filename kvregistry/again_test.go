@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nkeys"
 
@@ -156,7 +155,7 @@ func TestRegisterTheSameAgain(t *testing.T) {
 	written := func(want int) {
 		t.Helper()
 		var n int
-		natstest.Eventually(t, 5*time.Second, func() error { // the server answers the writer first
+		natstest.Eventually(t, natstest.Soon, func() error { // the server answers the writer first
 			if n, _, _ = writes.Pending(); n < want {
 				return fmt.Errorf("written %d times, want %d", n, want)
 			}

@@ -52,7 +52,7 @@ func TestLogHandlerThatCloses(t *testing.T) {
 			}
 			select {
 			case <-closed:
-			case <-time.After(20 * time.Second):
+			case <-time.After(natstest.Soon):
 				t.Fatal("it is not closed")
 			}
 		})
@@ -64,7 +64,7 @@ func provocations(t *testing.T, s *natstest.Server, r *Registry) []func() {
 	nc := s.Connect()
 	web := Service{Name: "web", ID: "a", Address: "h:1"}
 	await := func(done func(Health) bool) { // unless the registry is closed
-		for end := time.Now().Add(20 * time.Second); !r.closed.Load() && !done(r.Health()) && time.Now().Before(end); {
+		for end := time.Now().Add(natstest.Soon); !r.closed.Load() && !done(r.Health()) && time.Now().Before(end); {
 			time.Sleep(5 * time.Millisecond)
 		}
 	}

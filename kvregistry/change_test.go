@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/kvregistry/go/internal/natstest"
 )
@@ -34,7 +33,7 @@ func TestUpdateFuncLosesNothing(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		list, err := r.GetServices(t.Context(), "web")
 		if err != nil || len(list) != 2 || list[0].Metadata["n"] != "80" || list[1].Metadata != nil {
 			return fmt.Errorf("%v, %v", list, err)

@@ -29,7 +29,7 @@ func begin(t *testing.T, r *Registry, s Service) *call {
 	go func() {
 		c.done <- second(r.RegisterContext(ctx, s))
 	}()
-	natstest.Eventually(t, late, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		for _, one := range r.RegisteredServices() {
 			if one.Name == s.Name && one.ID == s.ID && one.Address == s.Address {
 				return nil
@@ -123,7 +123,7 @@ func TestCallsOfOneIDThatAreCancelled(t *testing.T) {
 			if tc.want != "" {
 				want += "web " + tc.want + ","
 			}
-			natstest.Eventually(t, late, func() error {
+			natstest.Eventually(t, natstest.Soon, func() error {
 				got := ""
 				for _, s := range r.RegisteredServices() {
 					got += s.Name + " " + s.Address + ","
@@ -165,7 +165,7 @@ func TestRegisterThatPanics(t *testing.T) {
 		if list := r.RegisteredServices(); len(list) != 1 || list[0].Address != "h:1" {
 			t.Errorf("%s: registered %v", name, list)
 		}
-		natstest.Eventually(t, late, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if n := r.Health().Unwritten; n > 0 {
 				return fmt.Errorf("%s: %d unwritten", name, n)
 			}
@@ -189,14 +189,14 @@ func TestRegisterWhoseLinePanics(t *testing.T) {
 		"Register":    func() { _, _ = r.Register(a) },
 		"RegisterAll": func() { _, _ = r.RegisterAll(t.Context(), a, b) },
 	} {
-		natstest.Eventually(t, late, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if got := ends(call); got != "oops" { // the registry's goroutine told of it first
 				_ = r.Unregister("web")
 				return fmt.Errorf("%s %s", name, got)
 			}
 			return nil
 		})
-		natstest.Eventually(t, late, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if list := r.RegisteredServices(); len(list) > 0 {
 				return fmt.Errorf("registered %v", list)
 			}
@@ -259,7 +259,7 @@ func TestExclusiveThatPanics(t *testing.T) {
 			done := make(chan string)
 			go func() { done <- ends(func() { _, _ = r.Exclusive(t.Context(), "n") }) }()
 			if line == "holds a name" {
-				natstest.Eventually(t, late, func() error {
+				natstest.Eventually(t, natstest.Soon, func() error {
 					if len(r.Health().Holds) == 0 {
 						return errors.New("it does not wait")
 					}
@@ -275,7 +275,7 @@ func TestExclusiveThatPanics(t *testing.T) {
 			if err := held.Close(); err != nil {
 				t.Error(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), late)
+			ctx, cancel := context.WithTimeout(t.Context(), natstest.Soon)
 			defer cancel()
 			if _, err := first.Exclusive(ctx, "n"); err != nil {
 				t.Error(err)

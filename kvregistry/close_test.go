@@ -17,9 +17,6 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// late is how long a test waits for what should come at once.
-const late = 20 * time.Second
-
 // absent is a connection to a server that is not there yet.
 func absent(t testing.TB, url string) *nats.Conn {
 	t.Helper()
@@ -51,7 +48,7 @@ func within(t testing.TB, what string, f func() error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(late):
+	case <-time.After(natstest.Soon):
 		t.Fatalf("%s has not returned", what)
 		return nil
 	}
@@ -126,7 +123,7 @@ func TestCloseInACallback(t *testing.T) {
 					if err != nil {
 						t.Error(err)
 					}
-				case <-time.After(late):
+				case <-time.After(natstest.Soon):
 					t.Fatal("it has not returned")
 				}
 				r.calls.Wait() // what runs yet
@@ -201,7 +198,7 @@ func TestCloseAgain(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			errs := make(chan error, 4)
 			go func() { errs <- r.CloseContext(ctx) }()
-			natstest.Eventually(t, late, func() error {
+			natstest.Eventually(t, natstest.Soon, func() error {
 				if r.closed.Load() {
 					return nil
 				}
@@ -264,7 +261,7 @@ func TestCloseWhereNothingWasSent(t *testing.T) {
 				t.Parallel()
 				s := natstest.Start(t)
 				r := begin(t, s)
-				natstest.Eventually(t, late, func() error {
+				natstest.Eventually(t, natstest.Soon, func() error {
 					if r.opt.nc.IsConnected() {
 						return errors.New("the connection is up")
 					}
@@ -286,7 +283,7 @@ func TestCloseWhereNothingWasSent(t *testing.T) {
 				}()
 				go func() { errs <- r.UpdateContext(context.Background(), one) }()
 				go func() { _, err := r.Exclusive(context.Background(), "lock"); errs <- err }()
-				natstest.Eventually(t, late, func() error {
+				natstest.Eventually(t, natstest.Soon, func() error {
 					if n := len(r.RegisteredServices()); n < 4 {
 						return fmt.Errorf("%d are declared", n)
 					}

@@ -41,7 +41,7 @@ func TestWrongPassword(t *testing.T) {
 		}
 	}
 	check("a Register that waited", within(t, "a Register that waited", func() error { return <-waits }))
-	natstest.Eventually(t, late, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if !nc.IsClosed() {
 			return errors.New("the connection is not closed")
 		}
@@ -78,7 +78,7 @@ func TestRefusedWhileConnecting(t *testing.T) {
 		"GetService": func(ctx context.Context) error { return second(r.GetServiceContext(ctx, "web")) },
 		"Exclusive":  func(ctx context.Context) error { return second(r.Exclusive(ctx, "lock")) },
 	} {
-		natstest.Eventually(t, late, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
 			if err := call(ctx); !errors.Is(err, nats.ErrAuthorization) || !errors.Is(err, context.DeadlineExceeded) {
@@ -115,7 +115,7 @@ func TestTooManySubscriptions(t *testing.T) {
 	defer r.Close()
 	mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
 	check("a look-up", second(r.GetService("web")))
-	natstest.Eventually(t, late, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if err := r.Health().Err; !errors.Is(err, nats.ErrMaxSubscriptionsExceeded) {
 			return errors.New("Health does not tell")
 		}

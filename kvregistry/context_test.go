@@ -155,7 +155,7 @@ func left(t testing.TB, r *Registry, want []Service) {
 		}
 		return list
 	}
-	natstest.Eventually(t, late, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if diff := cmp.Diff(plain(want), plain(r.RegisteredServices())); diff != "" {
 			return errors.New(diff)
 		}
@@ -237,7 +237,7 @@ func TestCancelledAfterItWasSent(t *testing.T) {
 			done := make(chan error, 1)
 			v.Lock()
 			go func() { done <- change(ctx, r) }()
-			natstest.Eventually(t, late, func() error {
+			natstest.Eventually(t, natstest.Soon, func() error {
 				if cmp.Equal(stands, bucketServices(t, observer)) {
 					return errors.New("nothing was written")
 				}

@@ -16,7 +16,7 @@ import (
 // statuses waits until an observer shows just the given instances and statuses, as "id status".
 func statuses(t testing.TB, r *Registry, name string, want ...string) {
 	t.Helper()
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		snap, err := r.Snapshot(name)
 		if err != nil {
 			return err
@@ -93,6 +93,8 @@ func TestDrainLeavesNothingHalfDone(t *testing.T) {
 	defer close(stuck)
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
+	ends, end := context.WithCancel(t.Context())
+	defer end()
 	for name, tc := range map[string]struct {
 		ctx   context.Context
 		until func(context.Context) error
@@ -100,17 +102,11 @@ func TestDrainLeavesNothingHalfDone(t *testing.T) {
 	}{
 		"its time is over":           {over, func(context.Context) error { t.Error("called"); return nil }, context.Canceled},
 		"its condition fails":        {t.Context(), func(context.Context) error { return oops }, oops},
-		"its condition does not end": {nil, func(context.Context) error { <-stuck; return nil }, context.DeadlineExceeded},
+		"its condition does not end": {ends, func(context.Context) error { end(); <-stuck; return nil }, context.Canceled},
 	} {
 		mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"})
 		statuses(t, observer, "web", "a passing")
-		ctx := tc.ctx
-		if ctx == nil {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
-		}
-		err := owner.Drain(ctx, Settle(time.Millisecond), Until(tc.until))
+		err := owner.Drain(tc.ctx, Settle(time.Millisecond), Until(tc.until))
 		if !errors.Is(err, tc.want) || errors.Is(err, ErrPending) && tc.ctx != over { // where it had no time for the mark, that may be pending
 			t.Errorf("%s: %v", name, err)
 		}
@@ -126,7 +122,7 @@ func TestDrainWaitsWhateverIsRegistered(t *testing.T) {
 	fenced := newRegistry(t, s)
 	mustRegister(t, fenced, Service{ID: "a", Name: "web", Address: "h:1"})
 	mustRegister(t, newRegistry(t, s), Service{ID: "a", Name: "web", Address: "h:2"})
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if list := fenced.RegisteredServices(); len(list) > 0 {
 			return errors.New("it is not fenced yet")
 		}
@@ -172,13 +168,9 @@ func TestDrainWithoutServer(t *testing.T) {
 	s.Down()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	began := time.Now()
-	err := owner.Drain(ctx)
+	err := within(t, "Drain", func() error { return owner.Drain(ctx) })
 	if !errors.Is(err, ErrPending) || !strings.Contains(err.Error(), `"a1"`) {
 		t.Errorf("without a server: %v", err)
-	}
-	if took := time.Since(began); took > 200*time.Millisecond+lastTime+time.Second {
-		t.Errorf("it took %s", took)
 	}
 	s.Up()
 	statuses(t, observer, "web")

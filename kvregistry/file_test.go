@@ -75,7 +75,7 @@ func TestSnapshotFileAnswersWhileNATSIsAway(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
 	observed(t, natstest.Start(t), path)
-	const timeout = 10 * time.Second
+	const timeout = 3 * natstest.Soon
 	reg, began := away(t, SnapshotFile(path), Timeout(timeout)), time.Now()
 	list, err := reg.GetServices(t.Context(), "web")
 	if err != nil || len(list) != 1 || list[0].ID != "a" || list[0].Metadata["k"] != "v" || list[0].Revision == 0 {
@@ -95,7 +95,7 @@ func TestSnapshotFileAnswersWhileNATSIsAway(t *testing.T) {
 			done(nil)
 		}
 	}
-	if took := time.Since(began); took > timeout/2 {
+	if took := time.Since(began); took > natstest.Soon {
 		t.Errorf("it waited for %s", took)
 	}
 	snap, err := reg.Snapshot("web")
@@ -122,7 +122,7 @@ func TestSnapshotFileAnswersWhileNATSIsAway(t *testing.T) {
 		}
 	}
 	stale := away(t, SnapshotFile(path), MaxStale(2*time.Second))
-	natstest.Eventually(t, 5*time.Second, func() error { // MaxStale holds for the file, too
+	natstest.Eventually(t, natstest.Soon, func() error { // MaxStale holds for the file, too
 		if _, err := stale.GetService("web"); !errors.Is(err, ErrStale) {
 			return errors.Join(errors.New("want ErrStale"), err)
 		}
@@ -151,7 +151,7 @@ func TestSnapshotFileGivesWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	other.Up()
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if _, err := reg.GetService("web"); !errors.Is(err, ErrNotFound) {
 			return errors.Join(errors.New("want ErrNotFound"), err)
 		}
@@ -397,7 +397,7 @@ func TestSnapshotFileIsWrittenMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	written := func(since time.Time) (at time.Time) {
-		natstest.Eventually(t, 3*saveTime, func() error {
+		natstest.Eventually(t, natstest.Soon+saveTime, func() error {
 			content, err := readFile(path)
 			if at = content.Services["web"].At; err == nil && !at.After(since) {
 				err = fmt.Errorf("it is of %s, want one after %s", at, since)
@@ -463,7 +463,7 @@ func TestSnapshotFileIsNotForWhoMayNotRead(t *testing.T) {
 	})
 	nc := other.Connect(nats.UserInfo("u", "p"))
 	other.Down()
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if nc.IsConnected() {
 			return errors.New("still connected")
 		}
@@ -478,7 +478,7 @@ func TestSnapshotFileIsNotForWhoMayNotRead(t *testing.T) {
 		t.Error("while it is away:", err)
 	}
 	other.Up()
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if _, err := reg.GetService("web"); !errors.Is(err, ErrPermission) {
 			return fmt.Errorf("%v, want ErrPermission", err)
 		}

@@ -80,7 +80,7 @@ func TestSnapshots(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	owner, reg := newRegistry(t, s), newRegistry(t, s)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Soon)
 	defer cancel()
 	var seen []int
 	for snap, err := range reg.Snapshots(ctx, "web") {
@@ -102,7 +102,7 @@ func TestSnapshots(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			natstest.Eventually(t, 5*time.Second, func() error {
+			natstest.Eventually(t, natstest.Soon, func() error {
 				if now, err := reg.Snapshot("web"); err != nil || now.Len() != 4 {
 					return errors.Join(errors.New("not there yet"), err)
 				}
@@ -156,7 +156,7 @@ func TestWaitFor(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(natstest.Soon):
 		t.Error("it waits though all are there")
 	}
 

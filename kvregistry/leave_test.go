@@ -18,7 +18,7 @@ import (
 func TestLeave(t *testing.T) {
 	nc := natstest.Start(t).Connect()
 	open := func() *kvregistry.Registry {
-		r, err := kvregistry.New(t.Context(), nc, kvregistry.TTL(2*time.Second))
+		r, err := kvregistry.New(t.Context(), nc, kvregistry.TTL(5*time.Second)) // the time for the successor
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,21 +36,21 @@ func TestLeave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := func(want kvregistry.Kind, id string, within time.Duration) {
+	next := func(want kvregistry.Kind, id string) {
 		t.Helper()
 		select {
 		case e := <-events:
 			if e.Kind != want || e.Service.ID != id {
 				t.Fatalf("%s of %s, want %s of %s", e.Kind, e.Service.ID, want, id)
 			}
-		case <-time.After(within):
-			t.Fatalf("no %s of %s within %s", want, id, within)
+		case <-time.After(natstest.Soon):
+			t.Fatalf("no %s of %s", want, id)
 		}
 	}
 	register(first, "kept")
-	next(kvregistry.Registered, "kept", time.Second)
+	next(kvregistry.Registered, "kept")
 	register(first, "left")
-	next(kvregistry.Registered, "left", time.Second)
+	next(kvregistry.Registered, "left")
 	if err := first.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestLeave(t *testing.T) {
 		t.Fatalf("register after Leave: %v, want ErrClosed", err)
 	}
 	register(second, "kept")
-	next(kvregistry.Expired, "left", 10*time.Second)
+	next(kvregistry.Expired, "left")
 	if one, err := observer.GetService("web"); err != nil || one.ID != "kept" {
 		t.Fatalf("%+v, %v: the successor's is not there", one, err)
 	}

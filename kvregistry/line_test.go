@@ -103,7 +103,7 @@ func TestTurnUnderALostLease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if r.lines.standing(own).place == 0 {
 			return errors.New("the ticket is not seen")
 		}

@@ -75,7 +75,7 @@ func TestListeningWaits(t *testing.T) {
 	if one, err := reg.GetService("web"); err != nil || one.ID != "a" {
 		t.Errorf("%v, %v", one, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
 	defer cancel()
 	_, err = reg.RegisterContext(ctx, Service{Name: "web", Address: fmt.Sprint("127.0.0.1:", natstest.FreePort(t))})
 	if !errors.Is(err, ErrNotListening) || !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "\n") {

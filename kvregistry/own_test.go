@@ -115,7 +115,7 @@ func TestMissingRegistrationIsFound(t *testing.T) {
 	if _, err := r.bucket.Write(t.Context(), tenant.Write{Key: "svc.web.a", Op: tenant.Purge}); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		_, found, err := r.bucket.Get(t.Context(), "svc.web.a")
 		if err == nil && !found {
 			err = errors.New("it is not written again")

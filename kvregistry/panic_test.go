@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nkeys"
 
@@ -101,7 +100,7 @@ func TestUpdateFuncIsTheCallers(t *testing.T) {
 	r := newRegistry(t, s)
 	mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web", Address: "h:2"})
 	caller := here()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Soon)
 	defer cancel()
 	nested := false
 	err := r.UpdateFunc(ctx, "web", "", func(s *Service) {

@@ -61,7 +61,7 @@ func TestConnectionsPasswordIsNotSaid(t *testing.T) {
 	_, err = reg.RegisterContext(ctx, kvregistry.Service{Name: "web", Address: "h:1"})
 	fails("registration without a server", err)
 	fails("opened without a server", opens(nc))
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if !strings.Contains(log.String(), "lease lost") {
 			return errors.New("the log has no outage")
 		}

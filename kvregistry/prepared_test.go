@@ -84,7 +84,7 @@ func TestPreparedLookupIsAsGetServices(t *testing.T) {
 	drained := prepare(t, r, kvregistry.WithStatus(kvregistry.Draining))
 	same := func() {
 		t.Helper()
-		natstest.Eventually(t, 5*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			for _, tc := range []struct {
 				look    *kvregistry.Lookup
 				filters []kvregistry.Filter
@@ -190,7 +190,7 @@ func TestPreparedLookupTellsWhy(t *testing.T) {
 	s := natstest.Start(t)
 	nc := s.Connect()
 	s.Down()
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if nc.IsConnected() {
 			return errors.New("still connected")
 		}
@@ -218,9 +218,9 @@ func TestPreparedLookupTellsWhy(t *testing.T) {
 		t.Errorf("%+v of a service that was not read", h)
 	}
 	s.Up()
-	natstest.Eventually(t, 20*time.Second, is(kvregistry.ErrNotFound))
+	natstest.Eventually(t, natstest.Soon, is(kvregistry.ErrNotFound))
 	s.Down()
-	natstest.Eventually(t, 20*time.Second, is(kvregistry.ErrStale))
+	natstest.Eventually(t, natstest.Soon, is(kvregistry.ErrStale))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond) // what it registered nothing of needs no farewell
 	defer cancel()
 	_ = r.CloseContext(ctx)

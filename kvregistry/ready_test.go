@@ -29,7 +29,7 @@ func TestReadyThroughAnOutage(t *testing.T) {
 		t.Fatalf("at first: %+v", h)
 	}
 	s.Down()
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		_, err := r.GetService("other")
 		h := r.Health()
 		if !h.Ready() {
@@ -47,7 +47,7 @@ func TestReadyThroughAnOutage(t *testing.T) {
 		t.Errorf("an observed name that was never read: %+v", h)
 	}
 	s.Up()
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if h := r.Health(); !h.Ready() || !h.OK() {
 			return fmt.Errorf("after it: %+v", h)
 		}
@@ -80,7 +80,7 @@ func TestReadyAtTheStart(t *testing.T) {
 				t.Errorf("before NATS is there: %+v", h)
 			}
 			s.Up()
-			natstest.Eventually(t, 10*time.Second, func() error {
+			natstest.Eventually(t, natstest.Soon, func() error {
 				if h := r.Health(); !h.Ready() || !h.OK() {
 					return fmt.Errorf("when it is there: %+v", h)
 				}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/lease"
@@ -61,7 +60,7 @@ func TestNoRoleTriesWhatItMayNot(t *testing.T) {
 	fleet := map[string]*Registry{}
 	for _, name := range []string{"observer", "registrar"} {
 		fleet[name] = u.open(t, s, name, Logger(own.Logger().With("of", name)))
-		natstest.Eventually(t, 10*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if own.Count("leaves reaping to others") < len(fleet) {
 				return errors.New("it has not come to the slots")
 			}
@@ -99,7 +98,7 @@ func TestNoRoleTriesWhatItMayNot(t *testing.T) {
 	calm(t, log)
 	s.Outage(2 * lease.MinTTL)
 	log = serverLog(s)
-	natstest.Eventually(t, 20*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		for name, r := range fleet {
 			if h := r.Health(); !h.OK() {
 				return fmt.Errorf("%s: %+v", name, h)
@@ -141,14 +140,14 @@ func TestNobodyReaps(t *testing.T) {
 			if err := dead.Leave(t.Context()); err != nil { // its lease ends, as that of a process that died
 				t.Fatal(err)
 			}
-			natstest.Eventually(t, 30*time.Second, func() error {
+			natstest.Eventually(t, 2*natstest.Soon, func() error {
 				if h := r.Health(); h.OK() || h.Unreaped != 1 || !strings.Contains(fmt.Sprint(h.Err), "nobody reaps") {
 					return fmt.Errorf("Health is %+v", h)
 				}
 				return nil
 			})
 			u.open(t, s, "reaper")
-			natstest.Eventually(t, 30*time.Second, func() error {
+			natstest.Eventually(t, 2*natstest.Soon, func() error {
 				if h := r.Health(); !h.OK() || log.Count("is removed again") == 0 {
 					return fmt.Errorf("with a reaper: %+v", h)
 				}
@@ -177,7 +176,7 @@ func TestNobodyReapsThoughASlotIsHeld(t *testing.T) {
 	holder, observer := u.open(t, s, "half"), u.open(t, s, "observer")
 	dead := u.open(t, s, "service", WithoutReaping())
 	mustRegister(t, dead, Service{Name: "other", ID: "dead", Address: "h:1"})
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if !holder.Health().Reaps {
 			return errors.New("it has no slot")
 		}
@@ -186,7 +185,7 @@ func TestNobodyReapsThoughASlotIsHeld(t *testing.T) {
 	if err := dead.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 40*time.Second, func() error {
+	natstest.Eventually(t, 2*natstest.Soon, func() error {
 		for _, r := range []*Registry{holder, observer} {
 			if h := r.Health(); h.OK() || h.Unreaped != 1 {
 				return fmt.Errorf("Health is %+v", h)

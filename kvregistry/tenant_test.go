@@ -49,7 +49,7 @@ func TestTenantThatIsMistyped(t *testing.T) {
 	}
 	check(open("paymets"), "paymets", true)
 	check(open("paymets"), "paymets", false)
-	natstest.Eventually(t, late, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if n := log.Count(line); n != 1 {
 			return fmt.Errorf("%d lines tell of it", n)
 		}

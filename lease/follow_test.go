@@ -98,6 +98,25 @@ func TestWhatEndsAndExtendsAProof(t *testing.T) {
 	}
 }
 
+// Each lease's end wakes what purges. Seen to fail with a reaper that looks once in a while.
+func TestEachEndIsReapedAtOnce(t *testing.T) {
+	r := newFollower(1)
+	for i, id := range []string{"L", "M", "N"} {
+		rev := uint64(3 * i)
+		r.tell(watcher.Change{Key: tenant.LeaseKey(id), Value: []byte("x"), Revision: rev + 1, TTL: MinTTL}, nil)
+		r.tell(watcher.Change{Key: "svc.web." + id, Value: []byte(id), Revision: rev + 2}, nil)
+		if len(r.work) > 0 {
+			t.Errorf("%s: woken by a lease that lives", id)
+		}
+		r.tell(watcher.Change{Key: tenant.LeaseKey(id), Op: tenant.Expire, Revision: rev + 3}, nil)
+		select {
+		case <-r.work:
+		default:
+			t.Errorf("%s: its end wakes nothing", id)
+		}
+	}
+}
+
 // When a lease has ended, the first slot's holder may purge at once, and the second one's a little
 // later. An end by hand leaves a TTL. Seen to fail with a second holder that does not wait, and
 // with ends by hand that are due at once.

@@ -236,16 +236,19 @@ func TestKeeperIsNotSteadyAfterAnOutage(t *testing.T) {
 		return nil
 	}
 	natstest.Eventually(t, natstest.Soon, steady)
-	began := time.Now()
+	began, before := time.Now(), k.bucket.Conn().Stats().Reconnects
 	if err := k.bucket.Conn().ForceReconnect(); err != nil {
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
-		if k.Steady() {
-			return errors.New("steady in spite of a reconnect")
+		if k.bucket.Conn().Stats().Reconnects == before {
+			return errors.New("no reconnect")
 		}
 		return nil
 	})
+	if steady := k.Steady(); steady && time.Since(began) < holdTime(MinTTL) {
+		t.Error("steady in spite of a reconnect")
+	}
 	held(t, k)
 	if steady := k.Steady(); steady && time.Since(began) < holdTime(MinTTL) {
 		t.Error("steady right after a reconnect")

@@ -243,42 +243,6 @@ func TestSecondSlotWhileTheFirstWaits(t *testing.T) {
 	})
 }
 
-// Each lease's end is dealt with when it comes. Seen to fail with a reaper that looks once in a
-// while.
-func TestEachEndIsReapedAtOnce(t *testing.T) {
-	t.Parallel()
-	b := newBucket(t, natstest.Start(t))
-	const ttl = 5 * MinTTL
-	r := newReaperOf(t, b, ttl) // which looks every half of that, whatever comes
-	r.Start()
-	serves(t, r)
-	const n = 20
-	granted := map[string]time.Time{}
-	for i := range n {
-		id := fmt.Sprintf("L%d", i)
-		grant(t, b, id, "svc.web."+id, MinTTL)
-		granted["svc.web."+id] = time.Now()
-		time.Sleep(ttl / 2 / n) // spreads the leases' ends over the time between two looks
-	}
-	worst := time.Duration(0)
-	natstest.Eventually(t, natstest.Soon, func() error {
-		for key, at := range granted {
-			if late := time.Since(at) - MinTTL; !has(t, b, key) {
-				worst = max(worst, late)
-				delete(granted, key)
-			}
-		}
-		if len(granted) > 0 {
-			return fmt.Errorf("%d are left", len(granted))
-		}
-		return nil
-	})
-	t.Logf("the last of %d was gone %s after its lease's end", n, worst.Round(time.Millisecond))
-	if worst > ttl*2/5 { // one of the first ends waits nearly as long as ttl/2 for a look
-		t.Errorf("one was gone %s after its lease's end", worst)
-	}
-}
-
 // After an outage a reaper leaves the living a whole TTL, counted from the first write that comes
 // back to it through the stream. The fault is one that no connection tells of. Seen to fail with a
 // proof that outlives the gap.

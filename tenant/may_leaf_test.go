@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -26,7 +25,7 @@ func TestPermissionsBesideALeafNode(t *testing.T) {
 		o.ServerName, o.JetStreamDomain = "leaf", "leaf"
 		o.LeafNode.Remotes = []*server.RemoteLeafOpts{{URLs: []*url.URL{remote}, DenyImports: []string{"$JS.M.>"}}}
 	})
-	natstest.Eventually(t, 20*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if leaf.Server().NumLeafNodes() == 0 || hub.Server().NumLeafNodes() == 0 {
 			return errors.New("the leaf node has no connection")
 		}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
@@ -35,7 +34,7 @@ func TestBridgeToAnotherAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := start(t, "bridge", "--server", s.URL(), "--plain-creds", creds)
-	p.says("ready: tenant default and the plain processes of registry\n", 10*time.Second)
+	p.says("ready: tenant default and the plain processes of registry\n", natstest.Soon)
 	if n := s.Server().NumClients(); n != 2 {
 		t.Errorf("%d connections, want one of each account", n)
 	}
@@ -47,14 +46,17 @@ func TestBridge(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	old := natstest.Start(t, func(o *server.Options) { o.JetStream = false })
-	p := start(t, "bridge", "--server", s.URL(), "--plain-server", old.URL(), "--tenant", "acme", "--prefix", "acme.services", "--ttl", "2s", "--interval", "1s")
-	p.says("ready: tenant acme and the plain processes of acme.services\n", 10*time.Second)
+	p := start(t, "bridge", "--server", s.URL(), "--plain-server", old.URL(), "--tenant", "acme", "--prefix", "acme.services", "--ttl", "5s", "--interval", "1s")
+	p.says("ready: tenant acme and the plain processes of acme.services\n", natstest.Soon)
 	nc := old.Connect()
 	heard, err := nc.SubscribeSync("acme.services.register.new")
 	if err != nil {
 		t.Fatal(err)
 	}
 	signs, err := nc.SubscribeSync("acme.services.bridge.acme")
+	if err == nil {
+		err = nc.Flush()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,34 +68,34 @@ func TestBridge(t *testing.T) {
 	if _, err := reg.Register(kvregistry.Service{Name: "new", Address: "10.0.0.1:80"}); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := heard.NextMsg(10 * time.Second); err != nil || !strings.Contains(string(m.Data), `"add":"10.0.0.1:80"`) {
+	if m, err := heard.NextMsg(natstest.Soon); err != nil || !strings.Contains(string(m.Data), `"add":"10.0.0.1:80"`) {
 		t.Errorf("plain processes hear %v, %v", m, err)
 	}
 	there := func() error {
 		_, err := reg.GetService("old")
 		return err
 	}
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if err := nc.Publish("acme.services.register.old", []byte(`{"name":"old","add":"10.0.0.2:80"}`)); err != nil {
 			t.Fatal(err)
 		}
 		return there()
 	})
 	p.signal(syscall.SIGTERM)
-	if code := p.code(10 * time.Second); code != 0 {
+	if code := p.code(natstest.Soon); code != 0 {
 		t.Errorf("exit code %d:\n%s", code, p.err.String())
 	}
 	if err := there(); err != nil {
 		t.Error("after the stop:", err)
 	}
-	leaving := false
-	for m, err := signs.NextMsg(time.Second); err == nil; m, err = signs.NextMsg(time.Second) {
-		leaving = leaving || strings.Contains(string(m.Data), `"leaving":true`)
+	for leaving := false; !leaving; {
+		m, err := signs.NextMsg(natstest.Soon)
+		if err != nil {
+			t.Fatal("other bridges are not told of the stop:", err)
+		}
+		leaving = strings.Contains(string(m.Data), `"leaving":true`)
 	}
-	if !leaving {
-		t.Error("other bridges are not told of the stop")
-	}
-	natstest.Eventually(t, 20*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if err := there(); !errors.Is(err, kvregistry.ErrNotFound) {
 			return fmt.Errorf("%v: it stays longer than the lease", err)
 		}

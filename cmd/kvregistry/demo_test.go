@@ -16,7 +16,7 @@ import (
 )
 
 // demoTime bounds one run of the demo.
-const demoTime = 50 * time.Second
+const demoTime = 4 * natstest.Soon
 
 func TestDemo(t *testing.T) {
 	t.Parallel()
@@ -128,9 +128,9 @@ func TestDemoInterrupted(t *testing.T) {
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		t.Run(s.String(), func(t *testing.T) {
 			p := start(t, "demo")
-			p.says("SIGKILL", 20*time.Second)
+			p.says("SIGKILL", natstest.Soon)
 			p.signal(s)
-			if code := p.code(10 * time.Second); code != 1 {
+			if code := p.code(natstest.Soon); code != 1 {
 				t.Errorf("exit code %d, want 1", code)
 			}
 			said(t, "standard error", p.err.String(), "interrupted")
@@ -143,16 +143,16 @@ func TestDemoInterrupted(t *testing.T) {
 func TestDemoKilled(t *testing.T) {
 	t.Parallel()
 	p := start(t, "demo")
-	p.says("SIGKILL", 20*time.Second)
+	p.says("SIGKILL", natstest.Soon)
 	p.signal(os.Kill)
-	servicesEnd(t, p, 2*goodbye+drain+time.Second)
+	servicesEnd(t, p, natstest.Soon)
 }
 
 // A promise that is not kept is named, and the demo fails: here a service dies that nobody of the demo killed.
 func TestDemoBrokenPromise(t *testing.T) {
 	t.Parallel()
 	p := start(t, "demo", "--ttl", "2s")
-	p.says("SIGKILL", 20*time.Second)
+	p.says("SIGKILL", natstest.Soon)
 	match := regexp.MustCompile(`httptest-3 \(pid (\d+)`).FindStringSubmatch(p.out.String())
 	if match == nil {
 		t.Fatalf("no pid of httptest-3 in:\n%s", p.out.String())

@@ -117,7 +117,7 @@ func TestCommandLine(t *testing.T) {
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			p := start(t, strings.Fields(test.args)...)
-			if code := p.code(10 * time.Second); code != test.code {
+			if code := p.code(natstest.Soon); code != test.code {
 				t.Errorf("exit code %d, want %d", code, test.code)
 			}
 			said(t, "standard output", p.out.String(), test.out)

@@ -23,8 +23,8 @@ func TestReaper(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = reg.Close() })
 	p := start(t, "reaper", "--server", s.URL(), "--tenant", "acme", "--ttl", "2s")
-	p.says("ready: tenant acme\n", 10*time.Second)
-	p.says("reaps: it holds a slot\n", 10*time.Second)
+	p.says("ready: tenant acme\n", natstest.Soon)
+	p.says("reaps: it holds a slot\n", natstest.Soon)
 	dead, err := kvregistry.New(t.Context(), s.Connect(), kvregistry.Tenant("acme"), kvregistry.TTL(2*time.Second))
 	if err != nil {
 		t.Fatal(err)
@@ -35,14 +35,14 @@ func TestReaper(t *testing.T) {
 	if err := dead.Leave(t.Context()); err != nil { // its lease runs out
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 15*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if _, err := reg.GetService("web"); !errors.Is(err, kvregistry.ErrNotFound) {
 			return errors.Join(errors.New("it is there yet"), err)
 		}
 		return nil
 	})
 	p.signal(syscall.SIGTERM)
-	if code := p.code(10 * time.Second); code != 0 {
+	if code := p.code(natstest.Soon); code != 0 {
 		t.Errorf("exit code %d:\n%s", code, p.err.String())
 	}
 	b, err := tenant.New(s.Connect(), "acme", tenant.Config{})

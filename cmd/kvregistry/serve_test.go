@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -20,7 +19,7 @@ import (
 func startServing(t *testing.T, store string) (p *program, url string) {
 	t.Helper()
 	p = start(t, "serve", "--store", store, "--port", "0")
-	p.says("\n", 10*time.Second)
+	p.says("\n", natstest.Soon)
 	url, _, ok := strings.Cut(strings.TrimPrefix(p.out.String(), "ready: "), " ")
 	if !ok || !strings.HasPrefix(url, "nats://127.0.0.1:") {
 		t.Fatalf("no URL in %q", p.out.String())
@@ -70,7 +69,7 @@ func jetStream(t *testing.T, url string) jetstream.JetStream {
 func stopServing(t *testing.T, p *program, s os.Signal) {
 	t.Helper()
 	p.signal(s)
-	if code := p.code(10 * time.Second); code != 0 {
+	if code := p.code(natstest.Soon); code != 0 {
 		t.Errorf("exit code %d after %s", code, s)
 	}
 	if out := p.out.String(); strings.Count(out, "\n") != 1 {
@@ -106,7 +105,7 @@ func TestServeSaysWhyItCannot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, append([]string{"serve"}, test.args...)...)
-			if code := p.code(20 * time.Second); code != 1 {
+			if code := p.code(natstest.Soon); code != 1 {
 				t.Errorf("exit code %d, want 1", code)
 			}
 			said(t, "standard output", p.out.String(), "")
@@ -132,11 +131,11 @@ func TestServeQuotesWhatClientsChoose(t *testing.T) {
 	p, url := startServing(t, t.TempDir())
 	nc := natstest.Connect(t, url)
 	for _, request := range []string{"STREAM.CREATE", "STREAM.UPDATE", "CONSUMER.CREATE"} {
-		if _, err := nc.Request("$JS.API."+request+".\x1b[31mX\u202e", []byte("{no JSON\x1b[0m\r\nforged: line"), 10*time.Second); err != nil {
+		if _, err := nc.Request("$JS.API."+request+".\x1b[31mX\u202e", []byte("{no JSON\x1b[0m\r\nforged: line"), natstest.Soon); err != nil {
 			t.Fatal(err)
 		}
 	}
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if text := p.err.String(); !strings.Contains(text, `\x1b[31mX`) {
 			return fmt.Errorf("it says %q", text)
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -90,13 +91,13 @@ func changing(b *testing.B, rate int) *kvregistry.Registry {
 	b.Cleanup(func() {
 		close(stop)
 		want := first.Revision() + uint64(<-sent)
-		for deadline := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(natstest.Soon); ; time.Sleep(time.Millisecond) {
 			snap, err := reg.Snapshot("web")
 			if err == nil && snap.Revision() >= want {
 				return
 			}
 			if time.Now().After(deadline) {
-				b.Errorf("the observer is %d changes behind after a second: %v", want-snap.Revision(), err)
+				b.Errorf("the observer is %d changes behind: %v", want-snap.Revision(), err)
 				return
 			}
 		}

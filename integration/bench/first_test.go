@@ -27,7 +27,7 @@ func crowd(b *testing.B) *natstest.Server {
 	_, err := reg.RegisterAll(b.Context(), list...)
 	try(b, err)
 	_, kv := bucket(b, server)
-	natstest.Eventually(b, 20*time.Second, func() error {
+	natstest.Eventually(b, natstest.Soon, func() error {
 		_, err := kv.Get(b.Context(), tenant.SlotKey(0))
 		return err
 	})

@@ -127,7 +127,7 @@ func populate(t *testing.T, s *natstest.Server) {
 	if err := r.Observe("web"); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if !r.Health().Reaps {
 			return errors.New("it does not reap")
 		}
@@ -170,7 +170,7 @@ func TestCommandsOfThePage(t *testing.T) {
 
 // answers runs a command as a role until it has answered.
 func answers(program, home, url, role, command, want string) error {
-	args := []string{"--server", url, "--user", role, "--password", "p", "--timeout", "10s"}
+	args := []string{"--server", url, "--user", role, "--password", "p", "--timeout", natstest.Soon.String()}
 	if role != root {
 		args = append(args, "--inbox-prefix", "_INBOX_acme."+role)
 	}
@@ -185,7 +185,7 @@ func answers(program, home, url, role, command, want string) error {
 	go func() { ended <- cmd.Wait() }() // ends with the command
 	defer func() { _ = cmd.Process.Kill() }()
 	watches := strings.HasPrefix(command, "kv watch") // which does not end
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * natstest.Soon)
 	for {
 		select {
 		case err := <-ended:

@@ -74,7 +74,7 @@ func TestHeartbeatOfAService(t *testing.T) {
 	var beat Heartbeat
 	run(t, owner, beat.Within(50*time.Millisecond))
 	shows(t, owner, kvregistry.Critical)
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		beat.Touch()
 		if _, err := owner.GetService("web"); err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
@@ -63,7 +62,7 @@ func TestRefusalIsLoggedOnce(t *testing.T) {
 	for round := 1; round <= 2; round++ {
 		f.again(t, 3)
 		f.down.Store(true)
-		natstest.Eventually(t, 10*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if n := len(log.With("could not be set")); n < round {
 				return fmt.Errorf("%d lines of %d", n, round)
 			}
@@ -74,7 +73,7 @@ func TestRefusalIsLoggedOnce(t *testing.T) {
 			t.Errorf("%d lines after %d rounds: %q", len(list), round, list)
 		}
 		f.down.Store(false)
-		natstest.Eventually(t, 10*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if n := len(log.With("passes again")); n < round {
 				return fmt.Errorf("passed %d times", n)
 			}

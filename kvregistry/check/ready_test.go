@@ -48,7 +48,7 @@ func TestHTTP(t *testing.T) {
 	for path, want := range map[string]string{
 		"/ok": "", "/none": "", "/moved": "status 301", "/busy": "no database", "/missing": "status 404", "/endless": "", "/endless500": "status 500", "/hangs": "deadline",
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), natstest.Soon)
 		if path == "/hangs" {
 			ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 		}

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -36,13 +35,13 @@ func TestServesWithoutABucket(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = reg.Close() })
 	s.Up()
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if h := reg.Health(); h.Refused == nil {
 			return fmt.Errorf("Health is %+v", h)
 		}
 		return nil
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Soon)
 	defer cancel()
 	err = HTTP(ctx, reg, &http.Server{Addr: "127.0.0.1:0"}, kvregistry.Service{Name: "web"}, Signals())
 	if !errors.Is(err, tenant.ErrBucketNotFound) || !errors.Is(err, kvregistry.ErrPermission) || !strings.Contains(err.Error(), "have an admin make it") {

@@ -50,7 +50,7 @@ func serving(t testing.TB, reg *kvregistry.Registry, h http.Handler, s kvregistr
 // registered waits until a registry shows a service's instance, of a status.
 func registered(t testing.TB, r *kvregistry.Registry, name string, status kvregistry.Status) (one kvregistry.Service) {
 	t.Helper()
-	natstest.Eventually(t, 10*time.Second, func() (err error) {
+	natstest.Eventually(t, natstest.Soon, func() (err error) {
 		one, err = r.GetService(name, kvregistry.WithStatus(status))
 		return err
 	})
@@ -70,7 +70,7 @@ func TestStopIsInOrder(t *testing.T) {
 		_, _ = fmt.Fprint(w, "done")
 	})
 	mux.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
-	stop, done := serving(t, owner, mux, kvregistry.Service{Name: "web"}, Settle(300*time.Millisecond))
+	stop, done := serving(t, owner, mux, kvregistry.Service{Name: "web"}, Settle(3*time.Second)) // in which a request is made
 	one := registered(t, observer, "web", kvregistry.Passing)
 
 	slow := make(chan error, 1)
@@ -106,7 +106,7 @@ func TestStopIsInOrder(t *testing.T) {
 	if _, err := observer.GetService("web"); !errors.Is(err, kvregistry.ErrNotFound) {
 		t.Errorf("a look-up while it drains: %v", err)
 	}
-	natstest.Eventually(t, 10*time.Second, func() error { // the settle time goes by
+	natstest.Eventually(t, natstest.Soon, func() error { // the settle time goes by
 		if _, err := get(); err == nil {
 			return errors.New("it still answers")
 		}
@@ -125,7 +125,7 @@ func TestStopIsInOrder(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if snap, err := observer.Snapshot("web"); err != nil || snap.Len() > 0 {
 			return fmt.Errorf("still there: %v", err)
 		}
@@ -146,9 +146,10 @@ func TestTLS(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	done := make(chan error, 1)
+	const settle = 5 * time.Second
 	srv := &http.Server{Addr: "127.0.0.1:0", Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
 		TLSConfig: &tls.Config{Certificates: like.TLS.Certificates}}
-	go func() { done <- HTTP(ctx, owner, srv, kvregistry.Service{Name: "web"}, Settle(time.Second)) }() // ends with stop
+	go func() { done <- HTTP(ctx, owner, srv, kvregistry.Service{Name: "web"}, Settle(settle)) }() // ends with stop
 	one := registered(t, owner, "web", kvregistry.Passing)
 	kept := func() (reused bool) {
 		trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }}
@@ -172,7 +173,7 @@ func TestTLS(t *testing.T) {
 	stop()
 	registered(t, owner, "web", kvregistry.Draining)
 	_ = kept()
-	natstest.Eventually(t, 500*time.Millisecond, func() error { // the word takes its way
+	natstest.Eventually(t, settle*3/4, func() error { // then the server is shut down, which ends each connection
 		if kept() {
 			return errors.New("the client still has its connection")
 		}
@@ -223,7 +224,7 @@ func TestSecondSignalEndsTheProcess(t *testing.T) {
 	}
 	s := natstest.Start(t)
 	observer := newRegistry(t, s)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*natstest.Soon)
 	defer cancel()
 	child := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestSecondSignalEndsTheProcess$")
 	child.Env = append(os.Environ(), variable+"="+s.URL())
@@ -243,7 +244,7 @@ func TestSecondSignalEndsTheProcess(t *testing.T) {
 		if child.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
 			t.Errorf("it ended with %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(natstest.Soon):
 		t.Error("it goes on")
 	}
 	cancel()
@@ -261,7 +262,7 @@ func TestStopWhileItIsRegistered(t *testing.T) {
 		owner := newRegistry(t, s)
 		id := fmt.Sprint(i)
 		stop, done := serving(t, owner, http.NotFoundHandler(), kvregistry.Service{Name: "web", ID: id}, Settle(10*time.Millisecond))
-		natstest.Eventually(t, 10*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if len(owner.RegisteredServices()) == 0 { // it is declared before it is acknowledged
 				return errors.New("it is not declared")
 			}
@@ -297,7 +298,7 @@ func TestStopOfWhatIsNotRegistered(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop()
-	natstest.Eventually(t, 10*time.Second, func() error { // it is being shut down
+	natstest.Eventually(t, natstest.Soon, func() error { // it is being shut down
 		c, err := net.Dial("tcp", one.Address)
 		if err == nil {
 			_ = c.Close()
@@ -320,13 +321,13 @@ func TestStopOfWhatWasTakenOver(t *testing.T) {
 	s := natstest.Start(t)
 	owner, newer := newRegistry(t, s), newRegistry(t, s)
 	var called atomic.Bool
-	stop, done := serving(t, owner, http.NotFoundHandler(), kvregistry.Service{Name: "web", ID: "a"}, Settle(300*time.Millisecond),
+	stop, done := serving(t, owner, http.NotFoundHandler(), kvregistry.Service{Name: "web", ID: "a"}, Settle(3*time.Second),
 		Until(func(context.Context) error { called.Store(true); return nil }))
 	one := registered(t, owner, "web", kvregistry.Passing)
 	if _, err := newer.Register(kvregistry.Service{Name: "web", ID: "a", Address: "h:1"}); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if list := owner.RegisteredServices(); len(list) > 0 {
 			return errors.New("it is not fenced yet")
 		}
@@ -513,7 +514,7 @@ func TestServesWithoutNATS(t *testing.T) {
 		t.Errorf("stopped without NATS: %v", err)
 	}
 	s.Up()
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if snap, err := observer.Snapshot("web"); err != nil || snap.Len() > 0 {
 			return fmt.Errorf("still there: %v", err)
 		}
@@ -536,7 +537,7 @@ func TestUpgradeWhileItDrains(t *testing.T) {
 		defer func() { _ = c.Close() }()
 		line, _ := rw.ReadString('\n')
 		_, _ = fmt.Fprint(c, line)
-	}), kvregistry.Service{Name: "web"}, Settle(time.Second))
+	}), kvregistry.Service{Name: "web"}, Settle(3*time.Second)) // in which it is upgraded
 	one := registered(t, owner, "web", kvregistry.Passing)
 	stop()
 	registered(t, owner, "web", kvregistry.Draining)

@@ -46,7 +46,7 @@ func listen(t *testing.T, network, address, name string) string {
 
 // dialled says who answers, and closes.
 func dialled(tr *transport.Transport, network, addr string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), natstest.Soon)
 	defer cancel()
 	c, err := tr.DialContext(ctx, network, addr)
 	if err != nil {
@@ -159,7 +159,7 @@ func TestDialLeavesTimeForOthers(t *testing.T) {
 		}
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}))
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // of which each has a part
 	defer cancel()
 	c, err := tr.DialContext(ctx, "", "web")
 	if err != nil {

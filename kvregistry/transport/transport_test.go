@@ -377,7 +377,7 @@ func TestInstancesComeAndGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := calls.Load()
-		natstest.Eventually(t, 10*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if calls.Load() < before+20 && failed.Load() == 0 {
 				return errors.New("no calls are made")
 			}
@@ -387,7 +387,7 @@ func TestInstancesComeAndGo(t *testing.T) {
 			srv.CloseClientConnections()
 			_ = srv.Listener.Close()
 			before = calls.Load()
-			natstest.Eventually(t, 10*time.Second, func() error {
+			natstest.Eventually(t, natstest.Soon, func() error {
 				if calls.Load() < before+20 && failed.Load() == 0 {
 					return errors.New("no calls are made")
 				}

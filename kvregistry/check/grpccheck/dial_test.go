@@ -47,7 +47,7 @@ func TestCallsByName(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Soon)
 	defer cancel()
 	call := func() (address string, err error) {
 		var at peer.Peer
@@ -64,7 +64,7 @@ func TestCallsByName(t *testing.T) {
 		}
 	}
 	stops[first]()
-	natstest.Eventually(t, 10*time.Second, func() error { // it may meet the connection that just ends
+	natstest.Eventually(t, natstest.Soon, func() error { // it may meet the connection that just ends
 		if at, err := call(); err != nil || at == first || stops[at] == nil {
 			return fmt.Errorf("a call went to %s, and %s is gone: %w", at, first, err)
 		}

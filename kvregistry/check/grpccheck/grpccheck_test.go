@@ -73,7 +73,7 @@ func TestHealth(t *testing.T) {
 		{grpc_health_v1.HealthCheckResponse_UNKNOWN, kvregistry.Critical},
 	} {
 		said.SetServingStatus("orders", is.said)
-		natstest.Eventually(t, 5*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			snap, err := reg.Snapshot("orders")
 			if err != nil || snap.Len() != 1 || snap.At(0).Status != is.want {
 				return fmt.Errorf("%v, want %s after the server said %s", err, is.want, is.said)
@@ -129,7 +129,7 @@ func TestHealthWhileTheServerIsDown(t *testing.T) {
 	defer run.Stop()
 	is := func(want kvregistry.Status) {
 		t.Helper()
-		natstest.Eventually(t, 10*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if got := run.Results()[0]; got.Status != want {
 				return fmt.Errorf("%s, want %s: %v", got.Status, want, got.Err)
 			}
