@@ -66,9 +66,7 @@ func besieged(t *testing.T, hostile, victim *nats.Conn, owner, observer *kvregis
 	lease := owner.Lease()
 	events, err := observer.Watch(t.Context(), "web")
 	must(t, err)
-	if told := toldOf(events, "a"); !slices.Equal(told, []kvregistry.Kind{kvregistry.Registered}) {
-		t.Fatalf("it was told %v", told)
-	}
+	awaitEvent(t, events, "a", kvregistry.Registered)
 	late := openOn(t, victim, kvregistry.Tenant("other"))
 	calm := registers(t, owner, time.Now().Add(ttl/2))
 	began := time.Now()
@@ -84,8 +82,8 @@ func besieged(t *testing.T, hostile, victim *nats.Conn, owner, observer *kvregis
 	must(t, late.Observe("web"))
 	hurt := registers(t, owner, began.Add(4*ttl))
 	wg.Wait()
-	sees(t, observer, time.Second, "web", "a", "c")
-	natstest.Eventually(t, 10*time.Second, func() error {
+	sees(t, observer, natstest.Soon, "web", "a", "c")
+	natstest.Eventually(t, natstest.Soon, func() error {
 		list, err := late.GetServices(t.Context(), "web")
 		if err == nil && len(list) != 2 {
 			err = fmt.Errorf("it shows %v", list)
@@ -125,7 +123,7 @@ func TestAccountPerTenant(t *testing.T) {
 	owner := openOn(t, victim, kvregistry.Tenant("other"), kvregistry.MaxBytes(2<<20), kvregistry.TTL(2*ttl))
 	register(t, owner, web("a"))
 	observer := openOn(t, victim, kvregistry.Tenant("other"))
-	sees(t, observer, time.Second, "web", "a")
+	sees(t, observer, natstest.Soon, "web", "a")
 
 	acme := openOn(t, hostile, kvregistry.Tenant("acme"), kvregistry.MaxBytes(2<<20))
 	register(t, acme, web("b"))
@@ -180,7 +178,7 @@ func TestAccountPerTenant(t *testing.T) {
 	}
 	crowd(t, s, hostile)
 	register(t, owner, web("c"))
-	sees(t, observer, time.Second, "web", "a", "c")
+	sees(t, observer, natstest.Soon, "web", "a", "c")
 	if got := keys(t, victim, "other", "svc."); !slices.Equal(got, []string{"svc.web.a", "svc.web.c"}) {
 		t.Errorf("the other bucket has %v", got)
 	}

@@ -29,7 +29,7 @@ func TestRegistryTellsWhatToChange(t *testing.T) {
 		t.Helper()
 		log := &natstest.Log{}
 		r := openOn(t, nc, kvregistry.Tenant("acme"), kvregistry.Logger(log.Logger()))
-		sees(t, r, 5*time.Second, "web")
+		sees(t, r, natstest.Soon, "web")
 		return log
 	}
 	const line, version, window = "the server or the bucket should be changed", "nats-server 2.15.2 ", "2m0s"
@@ -53,7 +53,7 @@ func TestRegistryTellsWhatToChange(t *testing.T) {
 	late := natstest.Connect(t, old, nats.RetryOnFailedConnect(true))
 	openOn(t, late, kvregistry.Tenant("acme"), kvregistry.Logger(log.Logger()))
 	s.Up()
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if log.Count(version) != 1 || log.Count(window) != 1 {
 			return errors.New(log.String())
 		}
@@ -70,7 +70,7 @@ func TestServersDuplicateWindow(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.JetStreamLimits = opts.JetStreamLimits })
 	r := open(t, s)
 	register(t, r, web("a"))
-	sees(t, r, 5*time.Second, "web", "a")
+	sees(t, r, natstest.Soon, "web", "a")
 	js, err := jetstream.New(s.Connect())
 	must(t, err)
 	stream, err := js.Stream(t.Context(), "KV_registry_default")

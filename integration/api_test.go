@@ -171,7 +171,7 @@ func TestRegisterUpdateAndStatus(t *testing.T) {
 	if err := owner.Update(kvregistry.Service{Name: "web", Address: "10.0.0.2:80"}); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, time.Second, func() error { return wantAddress(observer, "10.0.0.2:80") })
+	natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "10.0.0.2:80") })
 	if got, _ := observer.GetService("web"); got.Version != "" || got.ID != "a" {
 		t.Errorf("Update is to replace what the instance says: %+v", got)
 	}
@@ -179,7 +179,7 @@ func TestRegisterUpdateAndStatus(t *testing.T) {
 		if err := owner.SetStatus("web", status); err != nil {
 			t.Fatal(err)
 		}
-		natstest.Eventually(t, time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			return second(observer.GetService("web", kvregistry.WithStatus(status)))
 		})
 		if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
@@ -199,15 +199,15 @@ func TestRegisterUpdateAndStatus(t *testing.T) {
 	if err := owner.Unregister("web"); err != nil {
 		t.Fatal(err)
 	}
-	sees(t, observer, time.Second, "web")
+	sees(t, observer, natstest.Soon, "web")
 }
 
 // A registry sees its own writes: what it registered, changed or took back, its next look-up shows.
 func TestOwnWritesAreSeen(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	r := open(t, s)
-	sees(t, r, time.Second, "web")
+	r := open(t, s, patient())
+	sees(t, r, natstest.Soon, "web")
 	for i := range 200 {
 		un := register(t, r, web("a"))
 		if _, err := r.GetService("web"); err != nil {
@@ -305,7 +305,7 @@ func TestGetServiceSpreadsEvenly(t *testing.T) {
 	for i := range instances {
 		register(t, r, web(fmt.Sprint(i)))
 	}
-	sees(t, r, time.Second, "web", "0", "1", "2", "3", "4", "5", "6")
+	sees(t, r, natstest.Soon, "web", "0", "1", "2", "3", "4", "5", "6")
 	var mu sync.Mutex
 	counts := map[string]int{}
 	var wg sync.WaitGroup
@@ -345,7 +345,7 @@ func TestObserveEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	un := register(t, owner, kvregistry.Service{ID: "1", Name: "late", Address: "h:1"})
-	sees(t, observer, time.Second, "late", "1")
+	sees(t, observer, natstest.Soon, "late", "1")
 	for _, r := range []*kvregistry.Registry{owner, observer} {
 		if names, err := r.ServiceNames(); err != nil || !cmp.Equal(names, []string{"late", "web"}) {
 			t.Errorf("names are %v, %v", names, err)
@@ -357,12 +357,12 @@ func TestObserveEverything(t *testing.T) {
 	if err := un(); err != nil {
 		t.Fatal(err)
 	}
-	sees(t, observer, time.Second, "late")
+	sees(t, observer, natstest.Soon, "late")
 	if names, err := observer.ServiceNames(); err != nil || !cmp.Equal(names, []string{"web"}) {
 		t.Errorf("names are %v, %v", names, err)
 	}
 	register(t, owner, kvregistry.Service{ID: "2", Name: "late", Address: "h:1"})
-	sees(t, observer, time.Second, "late", "2")
+	sees(t, observer, natstest.Soon, "late", "2")
 }
 
 // While the server is away, or not started yet, Register waits as long as its context lets it; what was declared is
@@ -376,7 +376,7 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	r := openOn(t, nc)
+	r := openOn(t, nc, kvregistry.Timeout(200*time.Millisecond))
 	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	un, err := r.RegisterContext(short, web("declared"))
@@ -401,7 +401,7 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 	}
 	waited := make(chan error, 1)
 	go func() { // ends when the server is there
-		long, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		long, cancel := context.WithTimeout(context.Background(), natstest.Soon)
 		defer cancel()
 		_, err := r.RegisterContext(long, web("waits"))
 		waited <- err
@@ -414,11 +414,11 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	observer := open(t, s)
-	sees(t, observer, 2*time.Second, "web", "declared", "waits")
+	sees(t, observer, natstest.Soon, "web", "declared", "waits")
 	// Written in the background, it is still the one that Register was asked for; a further one is another.
 	for want := 1; want <= 2; want++ {
 		register(t, r, kvregistry.Service{Name: "unnamed", Address: "h:1"})
-		natstest.Eventually(t, time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if got := ids(t, observer, "unnamed"); len(got) != want {
 				return fmt.Errorf("registered %d times, want %d", len(got), want)
 			}
@@ -430,7 +430,7 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 		t.Fatalf("unregistering without a server gave %v", err)
 	}
 	s.Up()
-	sees(t, observer, 3*time.Second, "web")
+	sees(t, observer, natstest.Soon, "web")
 }
 
 func unregisterWithin(r *kvregistry.Registry, name string, d time.Duration) error {
@@ -447,7 +447,7 @@ func TestCloseFinishesWhatIsPending(t *testing.T) {
 	nc := s.Connect()
 	r := openOn(t, nc)
 	register(t, r, web("a"))
-	sees(t, observer, time.Second, "web", "a")
+	sees(t, observer, natstest.Soon, "web", "a")
 	s.Down()
 	if err := unregisterWithin(r, "web", 100*time.Millisecond); !isErr(err, kvregistry.ErrPending) {
 		t.Fatal(err)
@@ -496,5 +496,5 @@ func TestManyCallersAtOnce(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	sees(t, observer, 2*time.Second, "web")
+	sees(t, observer, natstest.Soon, "web")
 }

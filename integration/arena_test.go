@@ -97,7 +97,7 @@ func (a *arena) stop(m *member) {
 	began := time.Now().UnixNano()
 	a.history.add(entry{Who: m.plan.Name, What: saidStopped})
 	m.proc.tell("close")
-	switch said := a.history.await(m.plan.Name, saidClosed, began, 20*time.Second); {
+	switch said := a.history.await(m.plan.Name, saidClosed, began, 3*natstest.Soon); {
 	case said == nil:
 		a.broke(7, "%s did not close", m.plan.Name)
 	case said.Left != "":
@@ -127,8 +127,8 @@ func (a *arena) settle() {
 		m.proc.tell("pause")
 	}
 	for _, m := range a.members {
-		if a.history.await(m.plan.Name, saidPaused, began, 20*time.Second) == nil {
-			a.broke(4, "%s did not pause within 20 s", m.plan.Name)
+		if a.history.await(m.plan.Name, saidPaused, began, natstest.Soon) == nil {
+			a.broke(4, "%s did not pause", m.plan.Name)
 		}
 	}
 	a.converge()
@@ -143,7 +143,7 @@ func (a *arena) converge() {
 	began := time.Now()
 	var wrong error
 	late := false
-	for time.Since(began) < 2*max(a.ttl, 3*time.Second)+4*time.Second {
+	for time.Since(began) < 2*max(a.ttl, 3*time.Second)+natstest.Soon {
 		asked := time.Now() // a worker may have answered long before the last one did
 		held, err := a.readAll()
 		if wrong = err; err != nil {
@@ -228,7 +228,7 @@ func (a *arena) states() map[string]*state {
 		m.proc.tell("state")
 	}
 	for _, m := range a.members {
-		if e := a.history.await(m.plan.Name, saidState, began, 10*time.Second); e != nil {
+		if e := a.history.await(m.plan.Name, saidState, began, natstest.Soon); e != nil {
 			states[m.plan.Name] = e.State
 		}
 	}

@@ -30,21 +30,21 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sees(t, r, time.Second, "web", "a")
+	sees(t, r, natstest.Soon, "web", "a")
 	settled := func() error {
 		if list := views(natstest.Consumers(t, plain, "KV_registry_default")); len(list) != 1 {
 			return fmt.Errorf("%d consumers of one view: %v", len(list), list)
 		}
 		return nil
 	}
-	natstest.Eventually(t, 2*time.Second, settled)
+	natstest.Eventually(t, natstest.Soon, settled)
 	working := len(goroutines())
 	for range 200 {
 		before := nc.Stats().Reconnects
 		if err := nc.ForceReconnect(); err != nil {
 			t.Fatal(err)
 		}
-		natstest.Eventually(t, 5*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if nc.Stats().Reconnects == before {
 				return fmt.Errorf("not back")
 			}
@@ -52,15 +52,16 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		})
 	}
 	register(t, r, web("b"))
-	sees(t, r, 3*time.Second, "web", "a", "b")
-	natstest.Eventually(t, 10*time.Second, settled)
-	natstest.Eventually(t, 10*time.Second, func() error { return atMost(working) })
+	sees(t, r, natstest.Soon, "web", "a", "b")
+	natstest.Eventually(t, natstest.Soon, settled)
+	natstest.Eventually(t, natstest.Soon, func() error { return atMost(working) })
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 3*time.Second, func() error { return noneLeft(views(natstest.Consumers(t, plain, "KV_registry_default"))) })
+	// The server itself ends a consumer 5 s after its subscription.
+	natstest.Eventually(t, 4*time.Second, func() error { return noneLeft(views(natstest.Consumers(t, plain, "KV_registry_default"))) })
 	nc.Close()
-	natstest.Eventually(t, 10*time.Second, func() error { return atMost(idle) })
+	natstest.Eventually(t, natstest.Soon, func() error { return atMost(idle) })
 }
 
 func views(consumers []string) []string {
@@ -136,14 +137,14 @@ func TestOneConsumerPerRegistry(t *testing.T) {
 			t.Fatal(i, err)
 		}
 	}
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if list := views(natstest.Consumers(t, s.Connect(), "KV_registry_default")); len(list) != 2 {
 			return fmt.Errorf("%d consumers of two registries", len(list))
 		}
 		return nil
 	})
 	register(t, owner, kvregistry.Service{Name: "s299", ID: "2", Address: "127.0.0.1:1"})
-	sees(t, observer, time.Second, "s299", "1", "2")
+	sees(t, observer, natstest.Soon, "s299", "1", "2")
 	if got := observer.ObservedServices(); len(got) != 300 {
 		t.Errorf("observes %d", len(got))
 	}
@@ -161,10 +162,10 @@ func TestWhatDidNotFit(t *testing.T) {
 	if err := observer.Observe(kvregistry.Everything); err != nil {
 		t.Fatal(err)
 	}
-	sees(t, observer, time.Second, "web", "a")
+	sees(t, observer, natstest.Soon, "web", "a")
 	register(t, owner, web("b"))
 	register(t, owner, kvregistry.Service{Name: "more", ID: "a", Address: "a:1"})
-	natstest.Eventually(t, time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if n := observer.Health().Skipped; n != 2 {
 			return fmt.Errorf("%d skipped", n)
 		}
@@ -176,9 +177,9 @@ func TestWhatDidNotFit(t *testing.T) {
 	if err := first(); err != nil {
 		t.Fatal(err)
 	}
-	sees(t, observer, time.Second, "web")
+	sees(t, observer, natstest.Soon, "web")
 	if err := nc.ForceReconnect(); err != nil {
 		t.Fatal(err)
 	}
-	sees(t, observer, 5*time.Second, "web", "b")
+	sees(t, observer, natstest.Soon, "web", "b")
 }

@@ -23,7 +23,7 @@ func TestBusyConnection(t *testing.T) {
 	lost := make(chan error, 1)
 	r := openOn(t, nc, kvregistry.TTL(kvregistry.DefaultTTL), kvregistry.OnLeaseLost(func(err error) { lost <- err }))
 	register(t, r, web("a"))
-	sees(t, r, time.Second, "web", "a")
+	sees(t, r, natstest.Soon, "web", "a")
 	sub, err := nc.SubscribeSync("data")
 	must(t, err)
 	must(t, nc.Flush())
@@ -45,7 +45,7 @@ func TestBusyConnection(t *testing.T) {
 	if took < 6*time.Second {
 		t.Errorf("the link was not busy")
 	}
-	natstest.Eventually(t, 20*time.Second, func() error { // a heartbeat that was sent meanwhile, and one after it
+	natstest.Eventually(t, natstest.Soon, func() error { // a heartbeat that was sent meanwhile, and one after it
 		if renewed := r.Health().Renewed; !renewed.After(began.Add(took)) {
 			return fmt.Errorf("the last heartbeat was %s after the beginning", renewed.Sub(began))
 		}
@@ -70,7 +70,7 @@ func TestHeartbeatsWithoutAnswers(t *testing.T) {
 	must(t, err)
 	l.blackhole(down)
 	for n := range 4 { // one may have been answered before
-		if _, err := sub.NextMsg(10 * time.Second); err != nil {
+		if _, err := sub.NextMsg(natstest.Soon); err != nil {
 			t.Fatalf("heartbeat %d does not come: %v", n, err)
 		}
 	}

@@ -19,7 +19,7 @@ func TestCluster(t *testing.T) {
 	servers := natstest.Cluster(t)
 	all := natstest.URLs(servers)
 	connect := func(t *testing.T, opts ...kvregistry.Option) *kvregistry.Registry {
-		return openOn(t, natstest.Connect(t, all), append([]kvregistry.Option{kvregistry.TTL(4 * time.Second), kvregistry.Timeout(10 * time.Second)}, opts...)...)
+		return openOn(t, natstest.Connect(t, all), append([]kvregistry.Option{kvregistry.TTL(4 * time.Second), kvregistry.Timeout(natstest.Soon)}, opts...)...)
 	}
 	t.Run("three replicas unless set", func(t *testing.T) {
 		connect(t)
@@ -29,8 +29,8 @@ func TestCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 		for tenant, want := range map[string]int{"default": 3, "one": 1} {
-			natstest.Eventually(t, 10*time.Second, func() error { // a cluster may lose a request
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			natstest.Eventually(t, natstest.Soon, func() error { // a cluster may lose a request
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				defer cancel()
 				s, err := js.Stream(ctx, "KV_registry_"+tenant)
 				if err == nil && s.CachedInfo().Config.Replicas != want {
@@ -48,7 +48,7 @@ func TestCluster(t *testing.T) {
 			name := fmt.Sprintf("s%d", i)
 			register(t, owner, kvregistry.Service{ID: "1", Name: name, Address: "h:1"})
 			if i%3 == 0 {
-				observer := openOn(t, natstest.Connect(t, servers[i%2].URL()), kvregistry.Timeout(10*time.Second))
+				observer := openOn(t, natstest.Connect(t, servers[i%2].URL()))
 				if got := ids(t, observer, name); len(got) != 1 {
 					t.Errorf("round %d: a first look-up missed an acknowledged registration", i)
 				}
@@ -64,8 +64,8 @@ func TestCluster(t *testing.T) {
 		register(t, second, kvregistry.Service{ID: "one", Name: "web", Address: "second:1"})
 		select {
 		case <-fenced:
-		case <-time.After(time.Second):
-			t.Error("the first owner was not told within 1 s")
+		case <-time.After(natstest.Soon):
+			t.Error("the first owner was not told")
 		}
 		if err := wantAddress(first, "second:1"); err != nil {
 			t.Error(err)
@@ -77,7 +77,7 @@ func TestCluster(t *testing.T) {
 		observer := connect(t)
 		p := start(t, plan{URL: all, TTL: 4 * time.Second, Services: []kvService{{ID: "live", Name: "app", Address: "h:1"}}})
 		dies := start(t, plan{URL: all, TTL: 4 * time.Second, Services: []kvService{{ID: "dies", Name: "app", Address: "h:1"}}})
-		sees(t, observer, 2*time.Second, "app", "dies", "live")
+		sees(t, observer, natstest.Soon, "app", "dies", "live")
 		leader := natstest.StreamLeader(t, servers, "KV_registry_default")
 		leader.Down()
 		dies.kill()
@@ -90,7 +90,7 @@ func TestCluster(t *testing.T) {
 			if len(got) == 0 || got[len(got)-1] != "new" && got[len(got)-1] != "live" || !contains(got, "live") {
 				t.Fatalf("the living one is gone: %v", got)
 			}
-			if time.Since(lost) > 15*time.Second {
+			if time.Since(lost) > 2*natstest.Soon {
 				t.Fatalf("the dead one stays: %v", got)
 			}
 			time.Sleep(5 * time.Millisecond)
@@ -100,16 +100,16 @@ func TestCluster(t *testing.T) {
 		natstest.AwaitCluster(t, servers)
 		natstest.AwaitReplicas(t, natstest.Connect(t, all), "KV_registry_default", 3)
 		register(t, owner, kvregistry.Service{ID: "newer", Name: "app", Address: "h:1"})
-		sees(t, observer, 3*time.Second, "app", "live", "new", "newer")
+		sees(t, observer, natstest.Soon, "app", "live", "new", "newer")
 		_ = p
 	})
 	// Invariant 4: a client whose own server is lost goes on with another.
 	t.Run("a client's server is lost", func(t *testing.T) {
 		nc := natstest.Connect(t, all)
-		observer := openOn(t, nc, kvregistry.Timeout(10*time.Second))
+		observer := openOn(t, nc)
 		owner := connect(t)
 		register(t, owner, kvregistry.Service{ID: "1", Name: "move", Address: "h:1"})
-		sees(t, observer, 5*time.Second, "move", "1")
+		sees(t, observer, natstest.Soon, "move", "1")
 		var its *natstest.Server
 		for _, s := range servers {
 			if s.URL() == nc.ConnectedUrl() {
@@ -119,7 +119,7 @@ func TestCluster(t *testing.T) {
 		its.Down()
 		defer its.Up()
 		register(t, owner, kvregistry.Service{ID: "2", Name: "move", Address: "h:1"})
-		took := sees(t, observer, 8*time.Second, "move", "1", "2")
+		took := sees(t, observer, natstest.Soon, "move", "1", "2")
 		t.Logf("seen %s after the registration", took.Round(time.Millisecond))
 	})
 }

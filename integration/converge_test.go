@@ -14,28 +14,26 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 4, convergence: after a restart of the server an observer sees the next registration within 1 s of its
-// connection's return. Seen to fail with a view that is not made anew when the connection comes back.
-func TestRestartIsOverWithinASecond(t *testing.T) {
+// Invariant 4, convergence: after a restart of the server an observer sees the next registration when
+// its connection is back. It does not wait until it notices silence. Seen to fail with a view that is
+// not made anew when the connection comes back.
+func TestRestartIsOverAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, down := range []time.Duration{100 * time.Millisecond, time.Second, 6 * time.Second} {
 		t.Run(down.String(), func(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t)
+			long := kvregistry.TTL(time.Minute) // with which 11 s are silence
 			back := make(chan time.Time, 1)
-			observer := openOn(t, s.Connect(nats.ReconnectHandler(func(*nats.Conn) { back <- time.Now() })))
-			owner := open(t, s)
+			observer := openOn(t, s.Connect(nats.ReconnectHandler(func(*nats.Conn) { back <- time.Now() })), long)
+			owner := open(t, s, long)
 			register(t, owner, web("a"))
-			sees(t, observer, time.Second, "web", "a")
+			sees(t, observer, natstest.Soon, "web", "a")
 			s.Outage(down)
 			returned := <-back
 			register(t, owner, web("b"))
-			sees(t, observer, 10*time.Second, "web", "a", "b")
-			took := time.Since(returned)
-			t.Logf("down %s: the next registration was seen %s after the connection's return", down, took.Round(time.Millisecond))
-			if took > time.Second {
-				t.Errorf("took %s, want at most 1 s", took)
-			}
+			sees(t, observer, 4*time.Second, "web", "a", "b") // silence would be noticed 5 s later at the earliest
+			t.Logf("down %s: the next registration was seen %s after the connection's return", down, time.Since(returned).Round(time.Millisecond))
 		})
 	}
 }
@@ -46,7 +44,7 @@ func TestDeletedConsumerIsMended(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	owner, observer := open(t, s, kvregistry.WithoutReaping()), open(t, s, kvregistry.WithoutReaping())
-	sees(t, observer, time.Second, "web")
+	sees(t, observer, natstest.Soon, "web")
 	nc := s.Connect()
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -58,11 +56,8 @@ func TestDeletedConsumerIsMended(t *testing.T) {
 		}
 	}
 	register(t, owner, web("a"))
-	took := sees(t, observer, 5*time.Second, "web", "a")
+	took := sees(t, observer, natstest.Soon, "web", "a")
 	t.Logf("mended after %s", took.Round(time.Millisecond))
-	if took > 2500*time.Millisecond {
-		t.Errorf("took %s", took)
-	}
 }
 
 // Invariant 4: dead processes are removed also after the reapers' consumers were deleted. Seen to
@@ -72,13 +67,13 @@ func TestDeletedReaperConsumers(t *testing.T) {
 	s := natstest.Start(t)
 	observer := open(t, s)
 	p := start(t, plan{URL: s.URL(), Services: []kvService{web("a")}})
-	sees(t, observer, time.Second, "web", "a")
+	sees(t, observer, natstest.Soon, "web", "a")
 	nc := s.Connect()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 2*ttl, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		deleted := errors.New("no reaper follows the bucket")
 		for _, name := range natstest.Consumers(t, nc, "KV_registry_default") {
 			if strings.HasPrefix(name, "reaper-") {
@@ -88,8 +83,7 @@ func TestDeletedReaperConsumers(t *testing.T) {
 		return deleted
 	})
 	p.kill()
-	// The wait after an outage, twice on a machine that is busy.
-	sees(t, observer, ttl+2*3*time.Second+2*time.Second, "web")
+	sees(t, observer, removal, "web")
 }
 
 // Invariant 4: a bucket that was deleted is made anew, and filled again by the living; caches follow. Seen to fail
@@ -112,7 +106,7 @@ func TestDeletedBucketIsMadeAnew(t *testing.T) {
 			}
 			register(t, owner, web("a"))
 			gone := start(t, plan{URL: s.URL(), Services: []kvService{web("gone")}})
-			sees(t, observer, time.Second, "web", "a", "gone")
+			sees(t, observer, natstest.Soon, "web", "a", "gone")
 			gone.freeze()
 			js, err := jetstream.New(s.Connect())
 			if err != nil {
@@ -129,18 +123,18 @@ func TestDeletedBucketIsMadeAnew(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			sees(t, observer, 5*time.Second, "web", "a")
+			sees(t, observer, natstest.Soon, "web", "a")
 			// Revisions started over: a change with one that was used before is a change all the same.
 			if err := owner.Update(kvService{Name: "web", ID: "a", Address: "anew:1"}); err != nil {
 				t.Fatal(err)
 			}
-			natstest.Eventually(t, time.Second, func() error { return wantAddress(observer, "anew:1") })
+			natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "anew:1") })
 			register(t, owner, web("b"))
-			sees(t, observer, time.Second, "web", "a", "b")
+			sees(t, observer, natstest.Soon, "web", "a", "b")
 			gone.thaw()
-			sees(t, observer, 5*time.Second, "web", "a", "b", "gone")
+			sees(t, observer, natstest.Soon, "web", "a", "b", "gone")
 			gone.kill()
-			sees(t, observer, 3*ttl, "web", "a", "b")
+			sees(t, observer, natstest.Soon, "web", "a", "b")
 		})
 	}
 }
@@ -155,7 +149,7 @@ func TestCutConnectionConverges(t *testing.T) {
 	owner := open(t, s)
 	gone := register(t, owner, web("gone"))
 	stays := register(t, owner, web("stays"))
-	sees(t, observer, time.Second, "web", "gone", "stays")
+	sees(t, observer, natstest.Soon, "web", "gone", "stays")
 	for i := range 20 {
 		if err := nc.ForceReconnect(); err != nil {
 			t.Fatal(err)
@@ -167,7 +161,7 @@ func TestCutConnectionConverges(t *testing.T) {
 			register(t, owner, web("new"))
 		}
 	}
-	sees(t, observer, 2*time.Second, "web", "new", "stays")
+	sees(t, observer, natstest.Soon, "web", "new", "stays")
 	_ = stays
 }
 
@@ -180,7 +174,7 @@ func TestFencedOwnerKeepsNoGhost(t *testing.T) {
 	first := open(t, s, kvregistry.OnFenced(func(kvregistry.Service) { fenced <- struct{}{} }))
 	second := open(t, s)
 	register(t, first, web("one"))
-	natstest.Eventually(t, time.Second, func() error { return countViews(t, s, 1) })
+	natstest.Eventually(t, natstest.Soon, func() error { return countViews(t, s, 1) })
 	un := register(t, second, web("one"))
 	<-fenced
 	time.Sleep(50 * time.Millisecond) // for the first owner to forget it, which nothing shows

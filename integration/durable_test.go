@@ -12,7 +12,7 @@ import (
 func TestAcknowledgedRegistrationSurvivesARestart(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	p := start(t, plan{URL: s.URL(), TTL: 10 * time.Second, Services: []kvService{web("a")}})
+	p := start(t, plan{URL: s.URL(), TTL: time.Minute, Services: []kvService{web("a")}})
 	leases := keys(t, s.Connect(), "default", "lease.")
 	p.freeze() // what is found after the restart is what was stored, not what the owner wrote again
 	s.Outage(100 * time.Millisecond)
@@ -21,7 +21,7 @@ func TestAcknowledgedRegistrationSurvivesARestart(t *testing.T) {
 		t.Fatalf("after the restart there is %v", got)
 	}
 	p.thaw()
-	natstest.Eventually(t, 5*time.Second, func() error { return p.connected(s) })
+	natstest.Eventually(t, natstest.Soon, func() error { return p.connected(s) })
 	if now := keys(t, s.Connect(), "default", "lease."); len(now) != 1 || now[0] != leases[0] {
 		t.Errorf("lease was %v, is %v: a restart shorter than the TTL must not end it", leases, now)
 	}

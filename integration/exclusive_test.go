@@ -62,7 +62,7 @@ func lineUp(t *testing.T, nc *nats.Conn, r *kvregistry.Registry, name string, wh
 		h, err := r.Exclusive(t.Context(), name)
 		to <- granted{who, h, err, time.Now()}
 	}()
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if n := len(keys(t, nc, kvregistry.DefaultTenant, "lock."+name+".")); n != before+1 {
 			return fmt.Errorf("%d places are taken, want %d", n, before+1)
 		}
@@ -90,7 +90,7 @@ func TestExclusiveGoesInOrder(t *testing.T) {
 	s := natstest.Start(t)
 	nc := s.Connect()
 	regs := []*kvregistry.Registry{open(t, s, patient()), open(t, s, patient()), open(t, s, patient())}
-	last := exclusive(t, regs[0], "job", 5*time.Second)
+	last := exclusive(t, regs[0], "job", natstest.Soon)
 	got := make(chan granted, 12)
 	for i := range cap(got) {
 		lineUp(t, nc, regs[i%len(regs)], "job", i, got)
@@ -100,7 +100,7 @@ func TestExclusiveGoesInOrder(t *testing.T) {
 			t.Fatal("somebody holds what is held")
 		}
 		must(t, last.Release(t.Context()))
-		next := within(t, got, 5*time.Second)
+		next := within(t, got, natstest.Soon)
 		if next.who != i || next.Token() <= last.Token() {
 			t.Fatalf("turn %d: %d has it, with token %d after %d", i, next.who, next.Token(), last.Token())
 		}
@@ -116,19 +116,21 @@ func TestReleaseHandsOverAtOnce(t *testing.T) {
 	s := natstest.Start(t)
 	nc := s.Connect()
 	regs := []*kvregistry.Registry{open(t, s, patient()), open(t, s, patient())}
-	hold := exclusive(t, regs[0], "job", 5*time.Second)
-	var took []time.Duration
+	hold := exclusive(t, regs[0], "job", natstest.Soon)
+	var took, line []time.Duration
 	got := make(chan granted, 1)
 	for i := range 100 {
-		lineUp(t, nc, regs[(i+1)%2], "job", i, got)
 		began := time.Now()
+		lineUp(t, nc, regs[(i+1)%2], "job", i, got)
+		line, began = append(line, time.Since(began)), time.Now()
 		must(t, hold.Release(t.Context()))
-		next := within(t, got, 5*time.Second)
+		next := within(t, got, natstest.Soon)
 		took, hold = append(took, next.at.Sub(began)), next.Hold
 	}
 	slices.Sort(took)
-	t.Logf("handed over within %s at the median, %s at the most", took[50], took[99])
-	if took[50] > 50*time.Millisecond || took[99] > time.Second {
+	slices.Sort(line)
+	t.Logf("handed over within %s at the median, %s at the most; a place in line took %s", took[50], took[99], line[50])
+	if took[50] > line[50]+50*time.Millisecond { // to take a place is several requests
 		t.Error("that is not at once")
 	}
 }
@@ -143,7 +145,7 @@ func TestExclusiveIsExclusive(t *testing.T) {
 	for i := range 9 {
 		wg.Go(func() {
 			for range 10 {
-				h := exclusive(t, regs[i%len(regs)], "job", 20*time.Second)
+				h := exclusive(t, regs[i%len(regs)], "job", natstest.Soon)
 				holders++
 				if holders != 1 || h.Token() <= last || h.Err() != nil {
 					t.Errorf("%d hold it, with token %d after %d: %v", holders, h.Token(), last, h.Err())
@@ -167,7 +169,7 @@ func TestExclusiveNames(t *testing.T) {
 	must(t, r.ObserveContext(t.Context(), kvregistry.Everything))
 	for _, name := range []string{"a", "a.b", "a.*", "*", ">", " ", "网", strings.Repeat("x", 255)} {
 		for _, r := range []*kvregistry.Registry{r, other} {
-			if h := exclusive(t, r, name, 5*time.Second); h.Name() != name || h.Err() != nil {
+			if h := exclusive(t, r, name, natstest.Soon); h.Name() != name || h.Err() != nil {
 				t.Errorf("%q: %q, %v", name, h.Name(), h.Err())
 			}
 		}
@@ -225,17 +227,17 @@ func TestHoldEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := open(t, s)
-			h := exclusive(t, r, name, 5*time.Second)
+			h := exclusive(t, r, name, natstest.Soon)
 			got := make(chan granted, 1)
 			lineUp(t, nc, next, name, 0, got)
 			must(t, how.end(r, h))
-			isOver(t, h, ttl, how.why)
+			isOver(t, h, natstest.Soon, how.why)
 			select {
 			case n := <-got:
 				if n.err != nil || n.Token() <= h.Token() {
 					t.Errorf("%v, token %d after %d", n.err, n.Token(), h.Token())
 				}
-			case <-time.After(3 * ttl):
+			case <-time.After(natstest.Soon):
 				t.Error("the next one does not get it")
 			}
 		})
@@ -250,7 +252,7 @@ func TestHoldsInHealth(t *testing.T) {
 	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
 	r, other := openOn(t, natstest.Connect(t, l.URL()), patient()), open(t, s, patient())
 	began := time.Now()
-	holds, elsewhere := exclusive(t, r, "b", 5*time.Second), exclusive(t, other, "a", 5*time.Second)
+	holds, elsewhere := exclusive(t, r, "b", natstest.Soon), exclusive(t, other, "a", natstest.Soon)
 	got := make(chan granted, 1)
 	lineUp(t, nc, r, "a", 0, got)
 	list := r.Health().Holds
@@ -263,7 +265,7 @@ func TestHoldsInHealth(t *testing.T) {
 		}
 	}
 	must(t, elsewhere.Close())
-	next := within(t, got, 5*time.Second)
+	next := within(t, got, natstest.Soon)
 	if list = r.Health().Holds; len(list) != 2 || list[0].Token != next.Token() {
 		t.Errorf("%+v, want that a is held with token %d", list, next.Token())
 	}
@@ -289,17 +291,21 @@ func TestHoldOfAKilledProcess(t *testing.T) {
 	s := natstest.Start(t)
 	nc := s.Connect()
 	next := open(t, s)
-	time.Sleep(ttl) // its reaper has been there for two thirds of a TTL
+	isReady(t, s, 0)
 	dead := start(t, plan{URL: s.URL(), Hold: "job"})
 	got := make(chan granted, 1)
 	lineUp(t, nc, next, "job", 0, got)
 	dead.kill()
 	killed := time.Now()
-	n := within(t, got, 10*time.Second)
+	inTime(t, s, 0, ttl+time.Second, func() error {
+		if len(got) == 0 {
+			return errors.New("nobody holds it")
+		}
+		return nil
+	})
+	n := <-got
+	must(t, n.err)
 	t.Logf("held by the next one %s after the kill, TTL %s", n.at.Sub(killed).Round(time.Millisecond), ttl)
-	if n.at.Sub(killed) > ttl+time.Second {
-		t.Error("that is too late")
-	}
 }
 
 // A holder that is cut off stops before the server ends its lease, and the next one begins after that; when the holder is back it does not hold the name again by itself. Seen to
@@ -317,24 +323,24 @@ func TestHolderThatIsCutOff(t *testing.T) {
 			t.Parallel()
 			l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
 			away, next := openOn(t, natstest.Connect(t, l.URL())), open(t, s)
-			h := exclusive(t, away, how, 5*time.Second)
+			h := exclusive(t, away, how, natstest.Soon)
 			got := make(chan granted, 1)
 			lineUp(t, nc, next, how, 0, got)
 			own := away.Lease()
 			hurt(l)
 			cut := time.Now()
-			for h.Err() == nil {
+			for at := time.Now(); h.Err() == nil; at = time.Now() {
+				if late := at.Sub(own.Until()); late > 0 {
+					t.Fatalf("it held on for %s after its lease's time", late)
+				}
 				if len(got) > 0 && h.Err() == nil {
 					t.Fatal("two hold it")
 				}
 				time.Sleep(time.Millisecond) // between two looks
 			}
 			over := time.Now()
-			if late := over.Sub(own.Until()); late > 100*time.Millisecond {
-				t.Errorf("it held on for %s after its lease's time", late)
-			}
-			isOver(t, h, 100*time.Millisecond, kvregistry.ErrLeaseLost)
-			n := within(t, got, 20*time.Second)
+			isOver(t, h, natstest.Soon, kvregistry.ErrLeaseLost)
+			n := within(t, got, natstest.Soon)
 			t.Logf("over %s after the cut, held by the next one %s after that", over.Sub(cut).Round(time.Millisecond), n.at.Sub(over).Round(time.Millisecond))
 			l.heal()
 			again := make(chan granted, 1)
@@ -348,7 +354,7 @@ func TestHolderThatIsCutOff(t *testing.T) {
 			case <-time.After(ttl):
 			}
 			must(t, n.Release(t.Context()))
-			a := within(t, again, 10*time.Second)
+			a := within(t, again, natstest.Soon)
 			if a.Token() <= n.Token() || h.Err() == nil {
 				t.Errorf("token %d after %d; the first hold: %v", a.Token(), n.Token(), h.Err())
 			}
@@ -364,12 +370,12 @@ func TestHoldCountsFromTheHeartbeatsBeginning(t *testing.T) {
 	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
 	const ttl = 6 * time.Second
 	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.TTL(ttl))
-	exclusive(t, r, "job", 5*time.Second)
+	exclusive(t, r, "job", natstest.Soon)
 	own := r.Lease()
 	l.delay(400)
 	for range 2 { // one may have been begun before
 		was := own.Until()
-		natstest.Eventually(t, ttl, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if own.Until().Equal(was) {
 				return errors.New("no heartbeat was acknowledged")
 			}
@@ -394,10 +400,10 @@ func TestLineOfOddKeys(t *testing.T) {
 		_, err := kv.PutString(t.Context(), fmt.Sprintf("lock.job.%d", i), value)
 		must(t, err)
 	}
-	must(t, exclusive(t, r, "job", 5*time.Second).Close())
+	must(t, exclusive(t, r, "job", natstest.Soon).Close())
 	_, err := kv.PutString(t.Context(), "lock.job.dead", `{"format":1,"lease":"NEVER"}`)
 	must(t, err)
-	must(t, exclusive(t, r, "job", 4*ttl).Close())
+	must(t, exclusive(t, r, "job", natstest.Soon).Close())
 }
 
 // What a process of a newer version left ends with its lease, like anything else: a ticket that
@@ -437,7 +443,7 @@ func TestTicketThatComesBack(t *testing.T) {
 	s := natstest.Start(t)
 	nc := s.Connect()
 	r, other := open(t, s, patient()), open(t, s, patient())
-	h := exclusive(t, r, "job", 5*time.Second)
+	h := exclusive(t, r, "job", natstest.Soon)
 	kv := bucket(t, nc, kvregistry.DefaultTenant)
 	key := ticketOf(t, nc, "job")
 	e, err := kv.Get(t.Context(), key)
@@ -445,7 +451,7 @@ func TestTicketThatComesBack(t *testing.T) {
 	must(t, h.Close())
 	_, err = kv.Put(t.Context(), key, e.Value())
 	must(t, err)
-	must(t, exclusive(t, other, "job", 5*time.Second).Close())
+	must(t, exclusive(t, other, "job", natstest.Soon).Close())
 }
 
 // Whose permission to remove its ticket is taken away is told, and its ticket goes as soon as that is given back: its process's lease lives, so nobody else would end it. Seen to fail with a refusal that
@@ -459,7 +465,7 @@ func TestTicketThatMayNotBeRemoved(t *testing.T) {
 	s := startReloading(t, users(all))
 	admin := s.Connect(nats.UserInfo("admin", "p"))
 	r, next := openOn(t, s.Connect(nats.UserInfo("u", "p")), patient()), openOn(t, admin, patient())
-	h := exclusive(t, r, "job", 5*time.Second)
+	h := exclusive(t, r, "job", natstest.Soon)
 	got := make(chan granted, 1)
 	lineUp(t, admin, next, "job", 0, got)
 	s.reload(users(`publish: { deny: "$KV.registry_default.lock.>" }`))
@@ -467,7 +473,7 @@ func TestTicketThatMayNotBeRemoved(t *testing.T) {
 		t.Errorf("released without permission: %v", err)
 	}
 	s.reload(users(all))
-	within(t, got, 2*tenant.RefusedTime)
+	within(t, got, tenant.RefusedTime+natstest.Soon)
 }
 
 // Who gives up waiting leaves no place behind, be it before the key is written, while its write has no answer, or in the line. Seen to fail with a ticket that is not taken back.
@@ -477,7 +483,7 @@ func TestWaitThatIsGivenUp(t *testing.T) {
 	nc := s.Connect()
 	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
 	holder, waits := open(t, s, patient()), openOn(t, natstest.Connect(t, l.URL()), patient())
-	h := exclusive(t, holder, "job", 5*time.Second)
+	h := exclusive(t, holder, "job", natstest.Soon)
 	give := func(within time.Duration) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -490,14 +496,14 @@ func TestWaitThatIsGivenUp(t *testing.T) {
 	l.blackhole(down)
 	give(300 * time.Millisecond)
 	l.heal()
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if left := keys(t, nc, kvregistry.DefaultTenant, "lock."); len(left) != 1 {
 			return noneLeft(left)
 		}
 		return nil
 	})
 	must(t, h.Close())
-	must(t, exclusive(t, waits, "job", 5*time.Second).Close())
+	must(t, exclusive(t, waits, "job", natstest.Soon).Close())
 }
 
 // A bucket that is deleted and made anew ends every hold. Those who waited then wait for a TTL, in which a holder that is cut off finds out. Seen to fail
@@ -509,7 +515,7 @@ func TestHoldEndsWithTheBucket(t *testing.T) {
 	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
 	longer := kvregistry.TTL(6 * time.Second) // than a view takes to see that the bucket is another
 	away, next := openOn(t, natstest.Connect(t, l.URL()), longer), open(t, s, longer)
-	h := exclusive(t, away, "job", 5*time.Second)
+	h := exclusive(t, away, "job", natstest.Soon)
 	got := make(chan granted, 1)
 	lineUp(t, nc, next, "job", 0, got)
 	l.blackhole(up, down)
@@ -525,7 +531,7 @@ func TestHoldEndsWithTheBucket(t *testing.T) {
 	select {
 	case n := <-got:
 		must(t, n.err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(natstest.Soon):
 		t.Error("nobody holds it in the new bucket")
 	}
 }
@@ -539,13 +545,13 @@ func TestHoldEndsWithTheBucketForOthers(t *testing.T) {
 	longer := kvregistry.TTL(8 * time.Second)
 	away, next := openOn(t, natstest.Connect(t, l.URL()), longer), open(t, s, longer)
 	must(t, next.ObserveContext(t.Context(), "web"))
-	h := exclusive(t, away, "job", 5*time.Second)
+	h := exclusive(t, away, "job", natstest.Soon)
 	l.blackhole(up, down)
 	js, err := jetstream.New(nc)
 	must(t, err)
 	must(t, js.DeleteKeyValue(t.Context(), "registry_default"))
 	register(t, open(t, s, longer), web("a")) // in the new one
-	sees(t, next, 5*time.Second, "web", "a")
+	sees(t, next, natstest.Soon, "web", "a")
 	got := make(chan granted, 1)
 	go func() { // ends with the test's context
 		h, err := next.Exclusive(t.Context(), "job")
@@ -557,7 +563,7 @@ func TestHoldEndsWithTheBucketForOthers(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond) // between two looks
 	}
-	within(t, got, 20*time.Second)
+	within(t, got, natstest.Soon)
 }
 
 // What was held leaves no key, no consumer and no tombstone for long. Seen to fail with a tombstone as registrations have it.
@@ -567,9 +573,9 @@ func TestHoldsLeaveNothing(t *testing.T) {
 	nc := s.Connect()
 	r := open(t, s, patient())
 	for i := range 50 {
-		must(t, exclusive(t, r, fmt.Sprintf("job-%d", i%5), 5*time.Second).Close())
+		must(t, exclusive(t, r, fmt.Sprintf("job-%d", i%5), natstest.Soon).Close())
 	}
-	natstest.Eventually(t, 5*time.Second, func() error { // a second one reads a new name, for a moment
+	natstest.Eventually(t, natstest.Soon, func() error { // a second one reads a new name, for a moment
 		if n := len(views(natstest.Consumers(t, nc, "KV_registry_default"))); n != 1 {
 			return fmt.Errorf("%d consumers for 5 names, want 1", n)
 		}
@@ -587,7 +593,7 @@ func TestHoldsLeaveNothing(t *testing.T) {
 	}
 	waits := make(chan granted, 1)
 	other := open(t, s, patient())
-	h := exclusive(t, other, "job", 5*time.Second)
+	h := exclusive(t, other, "job", natstest.Soon)
 	lineUp(t, nc, r, "job", 0, waits)
 	must(t, r.Close())
 	if w := <-waits; !errors.Is(w.err, kvregistry.ErrClosed) {
@@ -596,7 +602,7 @@ func TestHoldsLeaveNothing(t *testing.T) {
 	must(t, h.Close())
 	must(t, other.Close())
 	must(t, noneLeft(keys(t, nc, kvregistry.DefaultTenant, "lock.")))
-	natstest.Eventually(t, 5*time.Second, func() error { return noneLeft(views(natstest.Consumers(t, nc, "KV_registry_default"))) })
+	natstest.Eventually(t, natstest.Soon, func() error { return noneLeft(views(natstest.Consumers(t, nc, "KV_registry_default"))) })
 	if _, err := r.Exclusive(t.Context(), "job"); !errors.Is(err, kvregistry.ErrClosed) {
 		t.Errorf("a closed registry: %v", err)
 	}

@@ -52,7 +52,7 @@ func TestFightOverADeletedBucket(t *testing.T) {
 			}
 			stop()
 			wg.Wait()
-			natstest.Eventually(t, 10*time.Second, func() error { return eachKeyHasItsOwner(t, s, fighters) })
+			natstest.Eventually(t, natstest.Soon, func() error { return eachKeyHasItsOwner(t, s, fighters) })
 		})
 	}
 }

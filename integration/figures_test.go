@@ -102,13 +102,13 @@ func crashFigure(t *testing.T, trial int) []time.Duration {
 	observers := []*kvregistry.Registry{open(t, s), open(t, s), open(t, s)}
 	p := start(t, plan{URL: s.URL(), Services: []kvService{web("a")}})
 	for _, o := range observers {
-		sees(t, o, time.Second, "web", "a")
+		sees(t, o, natstest.Soon, "web", "a")
 	}
 	time.Sleep(ttl + time.Duration(trial)*37*time.Millisecond%ttl) // a kill at another point of the heartbeat each time
 	p.kill()
 	var list []time.Duration
 	for _, o := range observers {
-		sees(t, o, 3*ttl, "web")
+		sees(t, o, natstest.Soon, "web")
 		list = append(list, time.Since(h.earliest())-ttl)
 	}
 	return list
@@ -121,7 +121,7 @@ func restartFigure(t *testing.T, trial int) []time.Duration {
 	observer := openOn(t, s.Connect(nats.ReconnectHandler(func(*nats.Conn) { back <- time.Now() })))
 	owner := open(t, s)
 	register(t, owner, web("a"))
-	sees(t, observer, time.Second, "web", "a")
+	sees(t, observer, natstest.Soon, "web", "a")
 	s.Outage(downs[trial%len(downs)])
 	returned := <-back
 	register(t, owner, web("b"))
@@ -134,10 +134,10 @@ func leaderFigure(t *testing.T, _ int) []time.Duration {
 	nc := f.connect()
 	observer := openOn(t, nc, kvregistry.TTL(arenaTTL(3)))
 	live := start(t, plan{URL: "nats://" + f.nodes[0].address() + ",nats://" + f.nodes[1].address() + ",nats://" + f.nodes[2].address(), TTL: arenaTTL(3), Services: []kvService{web("live")}})
-	sees(t, observer, 5*time.Second, "web", "live")
+	sees(t, observer, natstest.Soon, "web", "live")
 	f.awaitReplicas("KV_registry_default")
 	var leader *node
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if leader = f.leader("KV_registry_default"); leader == nil {
 			return errors.New("no leader")
 		}
@@ -179,7 +179,7 @@ func blackholeFigure(t *testing.T, trial int) []time.Duration {
 		nats.ReconnectHandler(func(*nats.Conn) { back <- time.Now() }))
 	r := openOn(t, nc, kvregistry.ForceReconnect())
 	register(t, r, web("a"))
-	sees(t, r, time.Second, "web", "a")
+	sees(t, r, natstest.Soon, "web", "a")
 	time.Sleep(time.Duration(trial) * 41 * time.Millisecond % ttl)
 	ways := [][]direction{{up, down}, {up}, {down}}[trial%3]
 	first.blackhole(ways...)
@@ -196,11 +196,11 @@ func blackholeFigure(t *testing.T, trial int) []time.Duration {
 func consumerFigure(t *testing.T, trial int) []time.Duration {
 	s := natstest.Start(t)
 	owner, observer := open(t, s, kvregistry.WithoutReaping()), open(t, s, kvregistry.WithoutReaping())
-	sees(t, observer, time.Second, "web")
+	sees(t, observer, natstest.Soon, "web")
 	time.Sleep(time.Duration(trial) * 29 * time.Millisecond)
 	deleteViews(t, s.Connect())
 	register(t, owner, web("a"))
-	return []time.Duration{sees(t, observer, 10*time.Second, "web", "a")}
+	return []time.Duration{sees(t, observer, natstest.Soon, "web", "a")}
 }
 
 func outageFigure(t *testing.T, _ int) []time.Duration {
@@ -208,7 +208,7 @@ func outageFigure(t *testing.T, _ int) []time.Duration {
 	observer := open(t, s)
 	start(t, plan{URL: s.URL(), Services: []kvService{web("live")}})
 	dies := start(t, plan{URL: s.URL(), Services: []kvService{web("dies")}})
-	sees(t, observer, time.Second, "web", "dies", "live")
+	sees(t, observer, natstest.Soon, "web", "dies", "live")
 	s.Down()
 	dies.kill()
 	time.Sleep(2*ttl + ttl/2) // the outage itself
@@ -239,9 +239,9 @@ func reconnectsFigure(t *testing.T) {
 	plain, nc := s.Connect(), s.Connect()
 	r := openOn(t, nc)
 	register(t, r, web("a"))
-	sees(t, r, time.Second, "web", "a")
+	sees(t, r, natstest.Soon, "web", "a")
 	measure := func() string {
-		natstest.Eventually(t, 10*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if n := len(views(natstest.Consumers(t, plain, "KV_registry_default"))); n != 1 {
 				return fmt.Errorf("%d consumers", n)
 			}
@@ -258,13 +258,13 @@ func reconnectsFigure(t *testing.T) {
 			if err := nc.ForceReconnect(); err != nil {
 				t.Fatal(err)
 			}
-			natstest.Eventually(t, 5*time.Second, func() error {
+			natstest.Eventually(t, natstest.Soon, func() error {
 				if nc.Stats().Reconnects == before {
 					return errors.New("not back")
 				}
 				return nil
 			})
-			sees(t, r, 5*time.Second, "web", "a")
+			sees(t, r, natstest.Soon, "web", "a")
 		}
 	}
 	reconnect(10)

@@ -50,7 +50,7 @@ func TestFloodOfHostileValues(t *testing.T) {
 	if err := observer.Observe(kvregistry.Everything); err != nil {
 		t.Fatal(err)
 	}
-	sees(t, observer, time.Second, "web", "a")
+	sees(t, observer, natstest.Soon, "web", "a")
 	kv := bucket(t, s.Connect(), "default")
 	lease := leaseOf(owner)
 	const mega = 1 << 20
@@ -68,7 +68,7 @@ func TestFloodOfHostileValues(t *testing.T) {
 	for i, value := range values {
 		rev, err := kv.PutString(t.Context(), "svc.web.a", value)
 		must(t, err)
-		natstest.Eventually(t, 10*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if own := owner.RegisteredServices(); own[0].Revision < rev {
 				return fmt.Errorf("the owner has not written again: it is at %d, and %d was written over it", own[0].Revision, rev)
 			}
@@ -80,10 +80,10 @@ func TestFloodOfHostileValues(t *testing.T) {
 		}
 	}
 	register(t, owner, kvregistry.Service{Name: "next", ID: "b", Address: "h:1"})
-	sees(t, observer, 2*time.Second, "next", "b")
+	sees(t, observer, natstest.Soon, "next", "b")
 	stop()
 	s.Down() // its memory is this process's, too
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if grown := heap() - before; grown > 32<<20 {
 			return fmt.Errorf("the process grew by %d MB", grown>>20)
 		}
@@ -115,12 +115,13 @@ func TestNewcomerToLargeValues(t *testing.T) {
 	most := int64(many * mega / 4)
 	var newcomer *kvregistry.Registry
 	if peak := peakOf(func() {
-		newcomer = openOn(t, f.connect(), kvregistry.WithoutReaping())
+		nc := natstest.Connect(t, f.nodes[0].address()) // whose pings may wait behind the values
+		newcomer = openOn(t, nc, kvregistry.WithoutReaping(), kvregistry.Timeout(time.Minute))
 		must(t, newcomer.ObserveContext(t.Context(), "web"))
 	}); peak > most {
 		t.Errorf("a newcomer took %d MB for %d", peak>>20, many)
 	}
-	sees(t, newcomer, time.Second, "web", "a")
+	sees(t, newcomer, natstest.Soon, "web", "a")
 	if n := newcomer.Health().Skipped; n != uint64(many) {
 		t.Errorf("%d of %d skipped", n, many)
 	}
@@ -175,7 +176,7 @@ func TestOddRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sees(t, observer, 2*time.Second, "web", "a", "bytes", "control", "half", "null", "tags", "twice")
+	sees(t, observer, natstest.Soon, "web", "a", "bytes", "control", "half", "null", "tags", "twice")
 	list, err := observer.GetServices(t.Context(), "web")
 	if err != nil {
 		t.Fatal(err)
@@ -203,7 +204,7 @@ func TestHundredThousandKeys(t *testing.T) {
 	owner := open(t, s, kvregistry.TTL(time.Minute)) // whose lease all of them name
 	observer := openOn(t, nc, kvregistry.MaxInstances(kept))
 	register(t, owner, web("a"))
-	sees(t, observer, time.Second, "web", "a")
+	sees(t, observer, natstest.Soon, "web", "a")
 	lease := leaseOf(owner)
 	write := func(msg func(i int) (subject, value string)) {
 		t.Helper()
@@ -246,7 +247,7 @@ func TestHundredThousandKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if holds(observer, kept) == nil {
 			return errors.New("as many as before")
 		}

@@ -193,7 +193,7 @@ func TestUsersFunctions(t *testing.T) {
 				nc := s.Connect()
 				r := openOn(t, nc, tt.opts(u)...)
 				register(t, r, web("a"))
-				sees(t, r, 5*time.Second, "web", "a")
+				sees(t, r, natstest.Soon, "web", "a")
 				u.reg.Store(r)
 				tt.provoke(t, state{s, nc, r}, u)
 				await := func(what string, done <-chan struct{}) {

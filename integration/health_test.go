@@ -24,12 +24,13 @@ func TestHealthThroughAnOutage(t *testing.T) {
 		t.Errorf("at the start: %+v", h)
 	}
 	register(t, r, web("a"))
-	if _, err := r.GetService("web"); err != nil {
-		t.Fatal(err)
-	}
-	if h := r.Health(); !h.OK() || h.Lease != kvregistry.LeaseHeld || h.Age < 0 || h.Age > time.Second || len(h.Observed) != 1 {
-		t.Errorf("in quiet times: %+v", h)
-	}
+	sees(t, r, natstest.Soon, "web", "a")
+	natstest.Eventually(t, natstest.Soon, func() error {
+		if h := r.Health(); !h.OK() || h.Lease != kvregistry.LeaseHeld || h.Age < 0 || h.Age > time.Second || len(h.Observed) != 1 {
+			return fmt.Errorf("in quiet times: %+v", h)
+		}
+		return nil
+	})
 	s.Down()
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -37,7 +38,7 @@ func TestHealthThroughAnOutage(t *testing.T) {
 		t.Errorf("while the server is away, Register gave %v", err)
 	}
 	_ = r.Observe("other")
-	natstest.Eventually(t, 3*ttl, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		h := r.Health()
 		_, err := r.GetServices(t.Context(), "web")
 		if h.OK() || h.Connected || h.Lease != kvregistry.LeaseGone || h.Unwritten != 2 || len(h.Unread) != 1 || !isErr(err, kvregistry.ErrStale) {
@@ -52,7 +53,7 @@ func TestHealthThroughAnOutage(t *testing.T) {
 		t.Errorf("Snapshot gave %v", err)
 	}
 	s.Up()
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if h := r.Health(); !h.OK() || h.Lease != kvregistry.LeaseHeld {
 			return fmt.Errorf("it is not well again: %+v", h)
 		}
@@ -75,7 +76,7 @@ func TestPurgedStreamConverges(t *testing.T) {
 	})), open(t, s)
 	gone := start(t, plan{URL: s.URL(), Services: []kvService{web("gone")}})
 	register(t, owner, web("a"))
-	sees(t, observer, time.Second, "web", "a", "gone")
+	sees(t, observer, natstest.Soon, "web", "a", "gone")
 	js, err := jetstream.New(s.Connect())
 	if err != nil {
 		t.Fatal(err)
@@ -88,12 +89,12 @@ func TestPurgedStreamConverges(t *testing.T) {
 	if err := stream.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	took := sees(t, observer, ttl+3*time.Second, "web", "a")
+	took := sees(t, observer, natstest.Soon, "web", "a")
 	t.Logf("the cache equals the bucket after %s", took.Round(time.Millisecond))
 	if expired.Load() > 0 {
 		t.Error("the living one was said to be gone")
 	}
-	natstest.Eventually(t, ttl, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if left := keys(t, s.Connect(), "default", "svc."); len(left) != 1 {
 			return errors.New("the living is not written again")
 		}

@@ -36,7 +36,7 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	other := openOn(t, root, kvregistry.Tenant("other"))
 	register(t, other, web("a"))
 	observer := openOn(t, root, kvregistry.Tenant("other"))
-	sees(t, observer, time.Second, "web", "a")
+	sees(t, observer, natstest.Soon, "web", "a")
 
 	nc := g.as(t, string(tenant.RoleService))
 	forged := func(key string) []byte {
@@ -68,7 +68,7 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 		t.Helper()
 		subject := "$KV.registry_acme.svc.web." + id
 		sendRaw(t, g, "NATS/1.0\r\nno colon here\r\n\r\n", subject, forged(strings.TrimPrefix(to, "svc.web.")))
-		natstest.Eventually(t, 10*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			info, err := acme.Info(t.Context(), jetstream.WithSubjectFilter(subject))
 			if err == nil && info.State.Subjects[subject] == 0 {
 				err = errors.New("not stored yet")
@@ -102,12 +102,12 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	send(nats.Header{}, "b", "svc.web.b")                                              // a new instance
 	send(nats.Header{"KV-Operation": []string{"PURGE"}}, "c", "svc.web.a")             // its end
 	send(nats.Header{"Nats-Marker-Reason": []string{"MaxAge"}}, "d", "svc.web.a")      // its expiry
-	natstest.Eventually(t, 2*time.Second, func() error { return stands("svc.web.b") }) // it did come into the other bucket
+	natstest.Eventually(t, natstest.Soon, func() error { return stands("svc.web.b") }) // it did come into the other bucket
 	send(nats.Header{"Nats-Stream": []string{""}}, "f", "svc.web.a")                   // with an empty header in front of the server's
 	send(nats.Header{"Nats-Stream": []string{"KV_registry_other"}}, "g", "svc.web.g")
 	raw("h", "svc.web.h")
 	raw("i", "svc.web.a")
-	natstest.Eventually(t, 2*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if err := stands("svc.web.h"); err != nil && !strings.Contains(err.Error(), "headers") { // which can't be read
 			return err
 		}
@@ -115,10 +115,10 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	})
 	sentByConsumers(t, g, forged)
 	send(nats.Header{"Nats-Rollup": []string{"all"}}, "e", "svc.web.e") // the end of everything
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		return errors.Join(stands("svc.web.a"), stands("lease."+leaseOf(other)))
 	})
-	sees(t, observer, 5*time.Second, "web", "a")
+	sees(t, observer, natstest.Soon, "web", "a")
 	stop()
 	select {
 	case err := <-wrong:
@@ -142,7 +142,7 @@ func sentByConsumers(t *testing.T, g *guarded, forged func(string) []byte) {
 	keys := bucket(t, root, "other")
 	arrived := func(id string) {
 		t.Helper()
-		natstest.Eventually(t, 2*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			_, err := other.GetLastMsgForSubject(t.Context(), "$KV.registry_acme.svc.web."+id)
 			return err
 		})
@@ -152,8 +152,8 @@ func sentByConsumers(t *testing.T, g *guarded, forged func(string) []byte) {
 	}
 	push := func(id string) *jetstream.ConsumerInfo {
 		t.Helper()
-		must(t, service.Publish("$KV.registry_acme.svc.web."+id, forged(id)))
-		must(t, service.Flush())
+		_, err := service.RequestWithContext(t.Context(), "$KV.registry_acme.svc.web."+id, forged(id)) // until it is stored
+		must(t, err)
 		c, err := observer.CreatePushConsumer(t.Context(), "KV_registry_acme", jetstream.ConsumerConfig{
 			FilterSubject: "$KV.registry_acme.svc.web." + id, DeliverSubject: "$KV.registry_other.svc.web." + id, AckPolicy: jetstream.AckNonePolicy,
 		})
@@ -184,7 +184,7 @@ func sendRaw(t *testing.T, g *guarded, headers, subject string, data []byte) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(natstest.Soon))
 	fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"headers\":true,\"user\":\"service\",\"pass\":\"secret\"}\r\nHPUB %s %d %d\r\n%s%s\r\nPING\r\n",
 		subject, len(headers), len(headers)+len(data), headers, data)
 	for lines := bufio.NewScanner(conn); lines.Scan(); {

@@ -17,7 +17,7 @@ func TestServerCutOffFromItsCluster(t *testing.T) {
 	const ttl = 6 * time.Second // long enough to move in, also on a slow machine
 	f := newFleet(t, 3)
 	maker := openOn(t, f.connect(), kvregistry.TTL(ttl))
-	sees(t, maker, 5*time.Second, "web")
+	sees(t, maker, natstest.Soon, "web")
 	f.awaitReplicas("KV_registry_default")
 	leader := f.leader("KV_registry_default")
 	if leader == nil {
@@ -33,7 +33,7 @@ func TestServerCutOffFromItsCluster(t *testing.T) {
 	nc := natstest.Connect(t, others[0].address()+","+leader.address()+","+others[1].address(), nats.DontRandomize(), nats.IgnoreDiscoveredServers())
 	owner := openOn(t, nc, kvregistry.TTL(ttl), kvregistry.ForceReconnect())
 	register(t, owner, web("a"))
-	sees(t, observer, 2*time.Second, "web", "a")
+	sees(t, observer, natstest.Soon, "web", "a")
 	heal := hurtLinks(others[0].links, (*link).cut)
 	for end := time.Now().Add(2 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) { // what is lived through
 		if got := ids(t, observer, "web"); !contains(got, "a") {

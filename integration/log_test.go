@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
@@ -53,7 +52,7 @@ func TestLogLinesAreCalm(t *testing.T) {
 			}
 		}
 	}
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if log.Count("can't be read") < 4 || log.Count("took over") < 1 {
 			return fmt.Errorf("it was not logged: %d skipped, %q", r.Health().Skipped, log.String())
 		}
@@ -83,7 +82,7 @@ func TestLogLinesNameWhatTheyAreAbout(t *testing.T) {
 		`"msg":"kvregistry: a newer registration of the same id took over","tenant":"acme","service":"web","instance":"a"`,
 		`"msg":"kvregistry: skipped a record that can't be read","tenant":"acme","key":"svc.web.b","service":"web","instance":"b","revision":`, `"cause":"`,
 	}
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		for _, text := range want {
 			if log.Count(text) == 0 {
 				return fmt.Errorf("no line has %s: %s", text, log.String())

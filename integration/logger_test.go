@@ -45,7 +45,7 @@ func TestLogHandlerThatCallsBack(t *testing.T) {
 	r := openOn(t, nc, kvregistry.Logger(slog.New(a)))
 	reg.Store(r)
 	register(t, r, web("a"))
-	sees(t, r, time.Second, "web", "a")
+	sees(t, r, natstest.Soon, "web", "a")
 	bad := bucket(t, s.Connect(), "default")
 	_, err := bad.Put(t.Context(), "svc.web.bad", []byte("no record"))
 	must(t, err)
@@ -55,7 +55,7 @@ func TestLogHandlerThatCallsBack(t *testing.T) {
 		done := make(chan struct{})
 		go func() { // ends when the registry answers
 			defer close(done)
-			natstest.Eventually(t, 10*time.Second, func() error {
+			natstest.Eventually(t, natstest.Soon, func() error {
 				if r.Health().Connected {
 					return nil
 				}
@@ -64,11 +64,11 @@ func TestLogHandlerThatCallsBack(t *testing.T) {
 		}()
 		select {
 		case <-done:
-		case <-time.After(15 * time.Second):
+		case <-time.After(2 * natstest.Soon):
 			t.Fatal("a log handler that calls back stops the registry")
 		}
 	}
-	sees(t, r, 5*time.Second, "web", "a")
+	sees(t, r, natstest.Soon, "web", "a")
 	if a.lines.Load() == 0 {
 		t.Error("nothing was logged")
 	}

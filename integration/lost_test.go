@@ -46,7 +46,7 @@ func (f *faulty) count(p []byte) (first bool) {
 // await waits until that many messages were sent to the subject.
 func (f *faulty) await(t *testing.T, n int) {
 	t.Helper()
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.sent < n {
@@ -131,7 +131,7 @@ func TestFirstWriteThatIsNotAnswered(t *testing.T) {
 func notAnswered(t *testing.T, how, other string) {
 	s := natstest.Start(t)
 	f := &faulty{subject: "$KV.registry_default.svc.web.one", how: how, release: make(chan struct{})}
-	const patient = 6 * time.Second // the lease is not to end meanwhile
+	const patient = 20 * time.Second // the lease is not to end meanwhile
 	r := openOn(t, natstest.Connect(t, s.URL(), nats.SetCustomDialer(f)), kvregistry.TTL(patient))
 	release := sync.OnceFunc(func() { close(f.release) })
 	t.Cleanup(release) // before the registry is closed
@@ -163,7 +163,7 @@ func notAnswered(t *testing.T, how, other string) {
 		}
 		if strings.HasPrefix(how, "answer") { // before it has come, the other one would be the older
 			observer := open(t, s)
-			natstest.Eventually(t, 5*time.Second, func() error { return wantAddress(observer, "first:1") })
+			natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "first:1") })
 		}
 		takes("newer:1")
 	}
@@ -176,7 +176,7 @@ func notAnswered(t *testing.T, how, other string) {
 		t.Errorf("the earlier registration gave %v", err)
 	}
 	observer := open(t, s)
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if err := wantAddress(observer, want); err != nil {
 			return err
 		}

@@ -96,7 +96,7 @@ func serviceProcess(text string) int {
 		return 1
 	}
 	for _, s := range p.Services {
-		if _, err := reg.Register(s); err != nil {
+		if _, err := registerSoon(context.Background(), reg, s); err != nil {
 			fmt.Println("failed", err)
 			return 1
 		}
@@ -241,7 +241,8 @@ func open(t testing.TB, s *natstest.Server, opts ...kvregistry.Option) *kvregist
 
 func openOn(t testing.TB, nc *nats.Conn, opts ...kvregistry.Option) *kvregistry.Registry {
 	t.Helper()
-	r, err := kvregistry.New(t.Context(), nc, append([]kvregistry.Option{kvregistry.TTL(ttl), quiet()}, opts...)...)
+	base := []kvregistry.Option{kvregistry.TTL(ttl), kvregistry.Timeout(natstest.Soon), quiet()}
+	r, err := kvregistry.New(t.Context(), nc, append(base, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,11 +257,18 @@ func web(id string) kvregistry.Service {
 
 func register(t testing.TB, r *kvregistry.Registry, s kvregistry.Service) func() error {
 	t.Helper()
-	un, err := r.Register(s)
+	un, err := registerSoon(t.Context(), r, s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return un
+}
+
+// registerSoon is Register for a machine that may take longer than Register waits.
+func registerSoon(ctx context.Context, r *kvregistry.Registry, s kvregistry.Service) (func() error, error) {
+	ctx, cancel := context.WithTimeout(ctx, natstest.Soon)
+	defer cancel()
+	return r.RegisterContext(ctx, s)
 }
 
 // ids are the ids of a service's instances as a registry shows them, without waiting.
@@ -270,6 +278,10 @@ func ids(t testing.TB, r *kvregistry.Registry, name string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return idsOf(snap)
+}
+
+func idsOf(snap *kvregistry.Snapshot) []string {
 	list := []string{}
 	for s := range snap.All() {
 		list = append(list, s.ID)
@@ -277,11 +289,19 @@ func ids(t testing.TB, r *kvregistry.Registry, name string) []string {
 	return list
 }
 
-// sees waits until a registry shows just the given instances, and returns how long that took.
+// sees waits until a registry shows just the given instances, and returns how long that took. The
+// first look-up may take as long.
 func sees(t testing.TB, r *kvregistry.Registry, within time.Duration, name string, want ...string) time.Duration {
 	t.Helper()
 	return natstest.Eventually(t, within, func() error {
-		if got := ids(t, r, name); !slices.Equal(got, want) {
+		snap, err := r.Snapshot(name)
+		if isErr(err, kvregistry.ErrUnavailable) && within > 0 {
+			return err
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := idsOf(snap); !slices.Equal(got, want) {
 			return fmt.Errorf("service %s has %v, want %v", name, got, want)
 		}
 		return nil
@@ -291,7 +311,7 @@ func sees(t testing.TB, r *kvregistry.Registry, within time.Duration, name strin
 // bucket is the tenant's bucket, read and written by hand.
 func bucket(t testing.TB, nc *nats.Conn, tenant string) jetstream.KeyValue {
 	t.Helper()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(natstest.Soon))
 	if err != nil {
 		t.Fatal(err)
 	}

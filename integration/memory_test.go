@@ -121,7 +121,7 @@ func TestMemoryOfAView(t *testing.T) {
 	if n := lines.Count("the view is as large as it may be"); n != 1 {
 		t.Errorf("logged %d times that it is full", n)
 	}
-	natstest.Eventually(t, 10*time.Second, func() error { // lines are written behind the state
+	natstest.Eventually(t, natstest.Soon, func() error { // lines are written behind the state
 		if n := lines.Count("the view has room again"); n != 1 {
 			return fmt.Errorf("logged %d times that there is room", n)
 		}
@@ -162,7 +162,7 @@ func TestJunkLeavesNothing(t *testing.T) {
 	skipped(junk)
 	resyncs := observer.Health().Resyncs
 	must(t, observed.ForceReconnect())
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if observer.Health().Resyncs == resyncs {
 			return errors.New("the view is not made anew")
 		}
@@ -173,7 +173,7 @@ func TestJunkLeavesNothing(t *testing.T) {
 	skipped(junk)
 	publish(t, nc, junk, key) // as they come
 	skipped(2 * junk)
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if grown := heap() - before; grown > 4<<20 {
 			return fmt.Errorf("the process grew by %d KB", grown>>10)
 		}

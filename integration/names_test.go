@@ -35,7 +35,7 @@ func tokenOf(t *testing.T, name string) string {
 // refusedAll waits until the server has refused a connection each of the subjects.
 func (r *refusals) refusedAll(t *testing.T, who string, subjects []string) {
 	t.Helper()
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		all := "\n" + strings.Join(r.all(), "\n")
 		for _, subject := range subjects {
 			if !strings.Contains(all, strconv.Quote(subject)) { // as the server quotes it

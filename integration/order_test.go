@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
@@ -97,20 +96,20 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 		return nil
 	}
 	register(t, owner, web("stays"))
-	natstest.Eventually(t, 5*time.Second, converged)
+	natstest.Eventually(t, natstest.Soon, converged)
 	// One more cut, after which nothing differs but one new instance: nothing else may be told.
 	reconnects := nc.Stats().Reconnects
 	if err := nc.ForceReconnect(); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if nc.Stats().Reconnects == reconnects {
 			return fmt.Errorf("not back")
 		}
 		return nil
 	})
 	register(t, owner, web("last"))
-	natstest.Eventually(t, 5*time.Second, converged)
+	natstest.Eventually(t, natstest.Soon, converged)
 	cancel()
 	<-done
 	if len(wrong) > 0 {
@@ -136,7 +135,7 @@ func TestSlowReaderHoldsUpNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	natstest.Eventually(t, 2*time.Second, func() error { return wantAddress(observer, "h:1999") })
+	natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "h:1999") })
 	close(block)
 	n := 0
 	for e := range slow {

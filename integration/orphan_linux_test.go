@@ -10,7 +10,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/kvregistry/go/internal/natstest"
 )
@@ -46,7 +45,7 @@ func TestProcessesEndWithTheTest(t *testing.T) {
 	const asParent = "KVREGISTRY_TEST_STORE"
 	if store := os.Getenv(asParent); store != "" {
 		server := spawn(t, "SERVER", nodePlan{Name: "n", Port: natstest.FreePort(t), Store: store})
-		server.await("ready", 20*time.Second)
+		server.await("ready", natstest.Soon)
 		server.freeze()
 		fmt.Println("child", server.cmd.Process.Pid)
 		select {} // until it is killed
@@ -55,9 +54,9 @@ func TestProcessesEndWithTheTest(t *testing.T) {
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), asParent+"="+t.TempDir())
 	parent := begin(t, cmd)
-	child := parent.await("child", 20*time.Second)
+	child := parent.await("child", natstest.Soon)
 	parent.kill()
-	natstest.Eventually(t, 5*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		stat, err := os.ReadFile("/proc/" + child + "/stat")
 		if err == nil && !strings.Contains(string(stat), ") Z ") { // dead, and nobody's child to wait for
 			return errors.New("it lives on")

@@ -10,8 +10,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 3, ownership: the newest registration of an id wins; the earlier owner is told within 1 s and changes
-// nothing any more. Seen to fail with judge never fencing, and with later writes not being compare-and-swap.
+// Invariant 3, ownership: the newest registration of an id wins; the earlier owner is told, and
+// changes nothing any more. Seen to fail with judge never fencing, and with later writes not being compare-and-swap.
 func TestNewestRegistrationWins(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -19,7 +19,7 @@ func TestNewestRegistrationWins(t *testing.T) {
 	first := open(t, s, kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
 	observer := open(t, s)
 	un := register(t, first, web("one"))
-	sees(t, observer, time.Second, "web", "one")
+	sees(t, observer, natstest.Soon, "web", "one")
 
 	second := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{{ID: "one", Name: "web", Address: "second:1"}}})
 	select {
@@ -27,8 +27,8 @@ func TestNewestRegistrationWins(t *testing.T) {
 		if s.ID != "one" {
 			t.Errorf("told of %q", s.ID)
 		}
-	case <-time.After(time.Second):
-		t.Fatal("the first owner was not told within 1 s")
+	case <-time.After(natstest.Soon):
+		t.Fatal("the first owner was not told")
 	}
 	if got := first.RegisteredServices(); len(got) != 0 {
 		t.Errorf("the first owner still lists %v", got)
@@ -46,7 +46,7 @@ func TestNewestRegistrationWins(t *testing.T) {
 	for time.Now().Before(end) {
 		one, err := observer.GetService("web")
 		if err != nil || one.Address != "second:1" {
-			natstest.Eventually(t, time.Second, func() error { return wantAddress(observer, "second:1") })
+			natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "second:1") })
 		}
 		time.Sleep(10 * time.Millisecond) // watches for something that must not happen
 	}
@@ -59,7 +59,8 @@ func TestOwnerOfManyIsTold(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	fenced := make(chan kvregistry.Service, 1)
-	first := open(t, s, kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
+	// Once a TTL an owner compares what it wrote with what it sees: too late to help here.
+	first := open(t, s, kvregistry.TTL(time.Minute), kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
 	var many []kvregistry.Service
 	for i := range 300 {
 		many = append(many, web(fmt.Sprint(i)))
@@ -76,8 +77,8 @@ func TestOwnerOfManyIsTold(t *testing.T) {
 			if s.ID != id {
 				t.Fatalf("told of %q, want %q", s.ID, id)
 			}
-		case <-time.After(time.Second):
-			t.Fatalf("the owner of %s was not told within 1 s", id)
+		case <-time.After(natstest.Soon):
+			t.Fatalf("the owner of %s was not told", id)
 		}
 	}
 }
@@ -88,17 +89,15 @@ func TestFrozenOwnerIsFenced(t *testing.T) {
 	s := natstest.Start(t)
 	observer := open(t, s)
 	first := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("one")}})
-	sees(t, observer, time.Second, "web", "one")
+	sees(t, observer, natstest.Soon, "web", "one")
 	first.freeze()
 	second := open(t, s)
 	register(t, second, kvregistry.Service{ID: "one", Name: "web", Address: "second:1"})
 	first.thaw()
-	first.await("fenced", time.Second)
+	first.await("fenced", natstest.Soon)
 	_ = first.stdin.Close()
-	first.await("closed", 5*time.Second)
-	if err := wantAddress(observer, "second:1"); err != nil {
-		t.Fatal(err)
-	}
+	first.await("closed", natstest.Soon)
+	natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "second:1") })
 }
 
 // Invariant 3: an earlier owner changes nothing either in the moment before its view shows it the newer one. Seen to fail
@@ -130,9 +129,10 @@ func TestEarlierOwnerChangesNothing(t *testing.T) {
 func TestOwnerMendsItsKey(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	owner, observer := open(t, s), open(t, s)
+	// Once a TTL an owner compares what it wrote with what it sees: too late to help here.
+	owner, observer := open(t, s, kvregistry.TTL(time.Minute)), open(t, s)
 	register(t, owner, web("one"))
-	sees(t, observer, time.Second, "web", "one")
+	sees(t, observer, natstest.Soon, "web", "one")
 	kv := bucket(t, s.Connect(), "default")
 	mend := map[string]func() error{
 		"delete":  func() error { return kv.Delete(t.Context(), "svc.web.one") },
@@ -143,7 +143,7 @@ func TestOwnerMendsItsKey(t *testing.T) {
 		if err := harm(); err != nil {
 			t.Fatal(name, err)
 		}
-		natstest.Eventually(t, 2*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			e, err := kv.Get(t.Context(), "svc.web.one")
 			if err != nil {
 				return err
@@ -153,12 +153,12 @@ func TestOwnerMendsItsKey(t *testing.T) {
 			}
 			return nil
 		})
-		sees(t, observer, time.Second, "web", "one")
+		sees(t, observer, natstest.Soon, "web", "one")
 	}
 	if err := owner.Unregister("web"); err != nil {
 		t.Fatal(err)
 	}
-	sees(t, observer, time.Second, "web")
+	sees(t, observer, natstest.Soon, "web")
 }
 
 // A registration of the same id in the same process takes over as one elsewhere would, without a gap.
@@ -179,7 +179,7 @@ func TestRegisterAgainInOneProcess(t *testing.T) {
 			t.Errorf("unregister is to be idempotent: %v", err)
 		}
 	}
-	sees(t, r, time.Second, "web")
+	sees(t, r, natstest.Soon, "web")
 }
 
 // Invariant 3 among processes that read records of different lengths, as while MaxRecord is being changed: the newest registration wins though the earlier owner would not show
@@ -195,7 +195,7 @@ func TestNewestRegistrationWinsBeItLong(t *testing.T) {
 	register(t, second, long)
 	select {
 	case <-fenced:
-	case <-time.After(2 * time.Second):
+	case <-time.After(natstest.Soon):
 		t.Fatal("the first owner was not told")
 	}
 	if err := wantAddress(second, "second:1"); err != nil {
@@ -205,7 +205,7 @@ func TestNewestRegistrationWinsBeItLong(t *testing.T) {
 	if _, err := kv.Put(t.Context(), "svc.web.one", []byte(strings.Repeat("x", 900<<10))); err != nil { // damage that is long
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 2*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		e, err := kv.Get(t.Context(), "svc.web.one")
 		if err == nil && !strings.Contains(string(e.Value()), "second:1") {
 			err = fmt.Errorf("%d bytes that are no registration", len(e.Value()))
@@ -244,10 +244,10 @@ func TestNewerOwnerThatWritesOtherJSON(t *testing.T) {
 		must(t, err)
 		select {
 		case <-fenced:
-		case <-time.After(20 * time.Second):
+		case <-time.After(natstest.Soon):
 			t.Errorf("%s: the owner was not told", what)
 		}
-		natstest.Eventually(t, 5*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			list, err := observer.GetServices(t.Context(), "web")
 			for _, one := range list {
 				if one.ID == id && one.Address == "evil:1" {

@@ -89,13 +89,11 @@ func newVictim(t *testing.T, g *guarded) *victim {
 	}
 	v := &victim{t: t, owner: as(), observer: as()}
 	register(t, v.owner, web("a"))
-	sees(t, v.observer, 5*time.Second, "web", "a")
+	sees(t, v.observer, natstest.Soon, "web", "a")
 	var err error
 	v.events, err = v.observer.Watch(t.Context(), "web")
 	must(t, err)
-	if told := toldOf(v.events, "a"); !slices.Equal(told, []kvregistry.Kind{kvregistry.Registered}) {
-		t.Fatalf("it was told %v", told)
-	}
+	awaitEvent(t, v.events, "a", kvregistry.Registered)
 	v.js, err = jetstream.New(root)
 	must(t, err)
 	v.before = standing(t, v.js, "KV_registry_other")
@@ -139,14 +137,14 @@ func (v *victim) isAsItWas() {
 	if diff := cmp.Diff(v.before, standing(v.t, v.js, "KV_registry_other")); diff != "" {
 		v.t.Fatalf("the other tenant was changed:\n%s", diff)
 	}
-	sees(v.t, v.observer, 5*time.Second, "web", "a")
+	sees(v.t, v.observer, natstest.Soon, "web", "a")
 	register(v.t, v.owner, web("last"))
 	select {
 	case e := <-v.events:
 		if e.Service.ID != "last" {
 			v.t.Errorf("it was told %+v", e)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(natstest.Soon):
 		v.t.Error("it was told nothing")
 	}
 	if h := v.observer.Health(); h.Err != nil || h.Skipped > 0 || h.Resyncs > 0 {
@@ -184,7 +182,7 @@ func (h *hostile) ask(subject, body string) (answer *nats.Msg) {
 	must(h.t, err)
 	defer func() { _ = sub.Unsubscribe() }()
 	h.send(subject, inbox, body)
-	natstest.Eventually(h.t, 5*time.Second, func() error {
+	natstest.Eventually(h.t, natstest.Soon, func() error {
 		if h.refused.has(subject) {
 			return nil
 		}
@@ -203,7 +201,7 @@ func (h *hostile) ask(subject, body string) (answer *nats.Msg) {
 func (h *hostile) settle() {
 	h.t.Helper()
 	must(h.t, h.nc.Flush())
-	natstest.Eventually(h.t, 10*time.Second, func() error {
+	natstest.Eventually(h.t, natstest.Soon, func() error {
 		info, err := h.Server.Server().Jsz(&server.JSzOptions{})
 		if err == nil && info.API.Inflight > 0 {
 			err = fmt.Errorf("%d requests wait", info.API.Inflight)
@@ -373,7 +371,7 @@ func (h *hostile) pushes() {
 		h.t.Errorf("a consumer that delivers to its creator was granted: %t", granted)
 	}
 	for beats := 0; reads && beats < 5; { // those others have had time to beat as often
-		msg, err := sub.NextMsg(5 * time.Second)
+		msg, err := sub.NextMsg(natstest.Soon)
 		must(h.t, err)
 		if msg.Header.Get("Status") == "100" {
 			beats++
@@ -455,7 +453,7 @@ func TestAnswersThatReachAnotherTenant(t *testing.T) {
 				n++
 				key := fmt.Sprint("$KV.registry_other.svc.web.answer", n)
 				h.send(subject, key, `{"seq":1}`)
-				natstest.Eventually(t, 5*time.Second, func() error {
+				natstest.Eventually(t, natstest.Soon, func() error {
 					_, err := other.GetLastMsgForSubject(t.Context(), key)
 					return err
 				})
@@ -469,13 +467,13 @@ func TestAnswersThatReachAnotherTenant(t *testing.T) {
 			if len(after) != len(v.before)+n || !slices.Equal(after[2:len(v.before)], v.before[2:]) {
 				t.Errorf("after %d answers, the bucket is %q, and was %q", n, after, v.before)
 			}
-			natstest.Eventually(t, 5*time.Second, func() error {
+			natstest.Eventually(t, natstest.Soon, func() error {
 				if h := v.observer.Health(); h.Err != nil || h.Skipped != uint64(n) {
 					return fmt.Errorf("of %d answers: %+v", n, h)
 				}
 				return nil
 			})
-			sees(t, v.observer, 5*time.Second, "web", "a")
+			sees(t, v.observer, natstest.Soon, "web", "a")
 		})
 	}
 }
@@ -575,7 +573,7 @@ func (h *hostile) redirects(done func() bool) {
 		sub, err := h.nc.SubscribeSync(inbox)
 		must(h.t, err)
 		create(inbox)
-		_, err = sub.NextMsg(5 * time.Second)
+		_, err = sub.NextMsg(natstest.Soon)
 		must(h.t, err)
 		must(h.t, sub.Unsubscribe())
 		create(otherKey)

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -38,7 +37,7 @@ func startReloading(t testing.TB, users string) *reloading {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "KVREGISTRY_TEST_CONFIGURED="+s.file, "GORACE=exitcode=0 log_path='"+filepath.Join(dir, "races")+"'")
 	s.proc = begin(t, cmd)
-	s.proc.await("ready", 20*time.Second)
+	s.proc.await("ready", natstest.Soon)
 	return s
 }
 
@@ -54,7 +53,7 @@ func (s *reloading) reload(users string) {
 	s.t.Helper()
 	s.write(users)
 	s.proc.tell("reload")
-	s.proc.await("done", 10*time.Second)
+	s.proc.await("done", natstest.Soon)
 }
 
 // kick ends a connection, as "nats server request kick" does.
@@ -65,7 +64,7 @@ func (s *reloading) kick(nc *nats.Conn) {
 		s.t.Fatal(err)
 	}
 	s.proc.tell(fmt.Sprint("kick ", id))
-	s.proc.await("done", 10*time.Second)
+	s.proc.await("done", natstest.Soon)
 }
 
 // Connect connects to it until the test ends.

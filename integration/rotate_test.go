@@ -129,14 +129,14 @@ func rotatingAuthorities(t *testing.T) rotating {
 			must(t, os.Rename(newCert, cert))
 			lives := nc.Stats().Reconnects
 			s.kick(nc)
-			natstest.Eventually(t, 5*time.Second, func() error {
+			natstest.Eventually(t, natstest.Soon, func() error {
 				if nc.Stats().Reconnects < lives+2 || nc.IsConnected() {
 					return errors.New("no two attempts failed with another certificate's key")
 				}
 				return nil
 			})
 			must(t, os.Rename(newKey, key))
-			natstest.Eventually(t, 5*time.Second, nc.Flush)
+			natstest.Eventually(t, natstest.Soon, nc.Flush)
 		},
 		func(nc *nats.Conn) {
 			untouched(t, nc, func() { s.reload(ca.config(t, "verify", ca, next)) })
@@ -176,7 +176,7 @@ func TestCredentialsAreRotated(t *testing.T) {
 			nc := s.connect(s.web)
 			owner := openOn(t, nc)
 			register(t, owner, web("a"))
-			sees(t, observer, time.Second, "web", "a")
+			sees(t, observer, natstest.Soon, "web", "a")
 			events, err := observer.Watch(t.Context(), "web")
 			must(t, err)
 			if e := <-events; e.Kind != kvregistry.Registered {
@@ -190,7 +190,7 @@ func TestCredentialsAreRotated(t *testing.T) {
 				s.give(nc)
 				lives := nc.Stats().Reconnects
 				s.refuse(nc)
-				natstest.Eventually(t, 5*time.Second, func() error {
+				natstest.Eventually(t, natstest.Soon, func() error {
 					if nc.Stats().Reconnects == lives || !nc.IsConnected() {
 						return errors.New("the connection was not made again")
 					}
@@ -221,14 +221,14 @@ func TestCredentialsAreRefusedTooEarly(t *testing.T) {
 			s := kind(t)
 			nc, patient := s.connect(s.web), s.connect(s.web, nats.IgnoreAuthErrorAbort())
 			s.refuse(nc)
-			natstest.Eventually(t, 5*time.Second, func() error {
+			natstest.Eventually(t, natstest.Soon, func() error {
 				if !nc.IsClosed() || patient.Stats().Reconnects < 3 {
 					return errors.New("no attempt was refused twice")
 				}
 				return nil
 			})
 			s.give(patient)
-			natstest.Eventually(t, 5*time.Second, patient.Flush)
+			natstest.Eventually(t, natstest.Soon, patient.Flush)
 		})
 	}
 }

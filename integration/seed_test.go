@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -22,7 +21,7 @@ func TestSeedAPI(t *testing.T) {
 		t.Fatal("Could not connect to nats: ", err)
 	}
 	defer c.Close()
-	reg, err := registry.Connect(registry.Nats(c), registry.Timeout(100*time.Millisecond))
+	reg, err := registry.Connect(registry.Nats(c), registry.Timeout(natstest.Soon))
 	if err != nil {
 		t.Fatal("Could not open registry session", err)
 	}
@@ -44,7 +43,7 @@ func TestSeedAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal("Could not observe service ", err)
 	}
-	ctx, fct := context.WithTimeout(context.Background(), time.Millisecond*100)
+	ctx, fct := context.WithTimeout(context.Background(), natstest.Soon)
 	defer fct()
 	services, err := r.GetServices(ctx, "httptest")
 	if err != nil {

@@ -62,7 +62,7 @@ func TestAccountBoundsConsumers(t *testing.T) {
 	nc := s.Connect(nats.UserInfo("acme", "p"))
 	r := openOn(t, nc, kvregistry.Tenant("acme"))
 	register(t, r, web("a"))
-	sees(t, r, 5*time.Second, "web", "a")
+	sees(t, r, natstest.Soon, "web", "a")
 	js, err := jetstream.New(nc)
 	must(t, err)
 	asks := func(name string, pending int) (jetstream.Consumer, error) {
@@ -100,12 +100,12 @@ func TestAccountHasNoMemory(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "m", Subjects: []string{"m"}, Storage: jetstream.MemoryStorage, MaxBytes: 1000}); err == nil {
 		t.Error("a stream in memory was made")
 	}
-	natstest.Eventually(t, 10*time.Second, func() error {
+	natstest.Eventually(t, natstest.Soon, func() error {
 		return tenant.Provision(t.Context(), nc, "acme", tenant.Config{})
 	})
 	r := openOn(t, nc, kvregistry.Tenant("acme"), kvregistry.TTL(3*time.Second))
 	register(t, r, web("a"))
-	sees(t, openOn(t, list[1].Connect(nats.UserInfo("acme", "p")), kvregistry.Tenant("acme")), 10*time.Second, "web", "a")
+	sees(t, openOn(t, list[1].Connect(nats.UserInfo("acme", "p")), kvregistry.Tenant("acme")), natstest.Soon, "web", "a")
 }
 
 // With the settings that docs/security.md lists, a server ends the connection of a client that
@@ -122,7 +122,7 @@ func TestServersLimits(t *testing.T) {
 		defer func() { _ = deaf.Close() }()
 		_, err = io.WriteString(deaf, "CONNECT {\"verbose\":false,\"user\":\"acme\",\"pass\":\"p\"}\r\nSUB deaf 1\r\nPING\r\n")
 		must(t, err)
-		natstest.Eventually(t, 10*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if s.Server().NumSubscriptions() == 0 {
 				return errors.New("it has not subscribed")
 			}
@@ -132,7 +132,7 @@ func TestServersLimits(t *testing.T) {
 		for range 48 { // MiB, of which the system may hold some
 			must(t, nc.Publish("deaf", make([]byte, 1<<20)))
 		}
-		natstest.Eventually(t, 20*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if s.Server().NumSlowConsumers() == before {
 				return errors.New("it is still connected")
 			}

@@ -36,7 +36,7 @@ func TestSignedRegistrations(t *testing.T) {
 		}
 	}))
 	register(t, owner, web("a"))
-	sees(t, observer, time.Second, "web", "a")
+	sees(t, observer, natstest.Soon, "web", "a")
 	if err := owner.SetStatus("web", kvregistry.Warning); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestSignedRegistrations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		natstest.Eventually(t, 2*time.Second, func() error { // the owner writes its own again
+		natstest.Eventually(t, natstest.Soon, func() error { // the owner writes its own again
 			if holds[what] {
 				snap, err := observer.Snapshot("web")
 				if err == nil && snap.Revision() < rev {
@@ -102,7 +102,7 @@ func TestSignedRegistrations(t *testing.T) {
 	impostor := open(t, s, kvregistry.SignWith(other))
 	register(t, impostor, web("imposed"))
 	register(t, impostor, kvregistry.Service{Name: "api", ID: "a", Address: "a:1"})
-	sees(t, observer, time.Second, "api", "a") // of which no signers are given
+	sees(t, observer, natstest.Soon, "api", "a") // of which no signers are given
 	if got := ids(t, observer, "web"); len(got) != 1 {
 		t.Errorf("shows %v", got)
 	}
@@ -123,12 +123,12 @@ func TestSignedRegistrations(t *testing.T) {
 func takesOver(t *testing.T, s *natstest.Server, by nkeys.KeyPair, trust kvregistry.Option, fenced <-chan kvregistry.Service) {
 	t.Helper()
 	register(t, open(t, s, kvregistry.SignWith(by), trust), web("a"))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Soon)
 	defer cancel()
 	select {
 	case <-fenced:
 	case <-ctx.Done():
-		t.Error("the first owner was not told within 1 s")
+		t.Error("the first owner was not told")
 	}
 }
 
@@ -166,10 +166,10 @@ func TestDeadSignedRegistrationIsNotKept(t *testing.T) {
 				pair, _, public := userKey(t)
 				trust := kvregistry.TrustSigners("web", public)
 				observer := open(t, s, trust)
-				sees(t, observer, 5*time.Second, "web")
+				sees(t, observer, natstest.Soon, "web")
 				owner := open(t, s, trust, kvregistry.SignWith(pair), kvregistry.WithoutReaping())
 				register(t, owner, web("dead"))
-				sees(t, observer, 5*time.Second, "web", "dead")
+				sees(t, observer, natstest.Soon, "web", "dead")
 				kv := bucket(t, nc, kvregistry.DefaultTenant)
 				copies := map[string][]byte{}
 				lease := "lease." + leaseOf(owner)
@@ -192,7 +192,7 @@ func TestDeadSignedRegistrationIsNotKept(t *testing.T) {
 				}
 				put(lease, life)
 				put("svc.web.dead", "")
-				sees(t, observer, 5*time.Second, "web", "dead")
+				sees(t, observer, natstest.Soon, "web", "dead")
 				natstest.Eventually(t, 45*time.Second, func() error {
 					put(lease, life)
 					if got := ids(t, observer, "web"); len(got) > 0 {

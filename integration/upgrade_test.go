@@ -118,7 +118,7 @@ func (m *mix) join(program, id string, flags ...string) *peer {
 		ended:   make(chan struct{}),
 		told:    map[string][]kvregistry.Kind{},
 	}
-	p.await("ready", 20*time.Second)
+	p.await("ready", natstest.Soon)
 	go m.listen(p) // ends with the process
 	m.peers = append(m.peers, p)
 	return p
@@ -197,8 +197,8 @@ func (m *mix) stop(peers ...*peer) {
 		_ = p.stdin.Close()
 		select {
 		case <-p.ended:
-		case <-time.After(10 * time.Second):
-			m.t.Fatalf("%s did not stop within 10 s", p.id)
+		case <-time.After(natstest.Soon):
+			m.t.Fatalf("%s did not stop", p.id)
 		}
 		if !p.closed {
 			m.t.Errorf("%s ended without closing its registry", p.id)
@@ -249,8 +249,8 @@ func (p *peer) list() []string {
 		return list
 	case <-p.ended:
 		p.t.Fatalf("%s ended", p.id)
-	case <-time.After(10 * time.Second):
-		p.t.Fatalf("%s did not answer within 10 s", p.id)
+	case <-time.After(natstest.Soon):
+		p.t.Fatalf("%s did not answer", p.id)
 	}
 	return nil
 }
@@ -258,7 +258,7 @@ func (p *peer) list() []string {
 // gather waits until every cache shows just the living.
 func (m *mix) gather() {
 	m.t.Helper()
-	natstest.Eventually(m.t, 10*time.Second, func() error { return errors.Join(m.look()) })
+	natstest.Eventually(m.t, natstest.Soon, func() error { return errors.Join(m.look()) })
 }
 
 // lose waits until those that went are in no cache and every process was told of it. The living

@@ -217,7 +217,7 @@ func (w *worker) serve() {
 // left are the goroutines that are still there a while after everything was closed, but for the one that serve started.
 func (w *worker) left() string {
 	w.nc.Close()
-	for range 500 {
+	for range 2000 {
 		if runtime.NumGoroutine() <= w.idle+1 {
 			return ""
 		}

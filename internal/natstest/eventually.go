@@ -28,6 +28,10 @@ func Eventually(t testing.TB, within time.Duration, check func() error) time.Dur
 	}
 }
 
+// Late is for how long this process has waited for the processor so far: what was measured by the
+// clock meanwhile is too long by as much.
+func Late() time.Duration { return time.Duration(late.Load()) }
+
 // late is for how many nanoseconds this process has waited for the processor.
 var late atomic.Int64
 
