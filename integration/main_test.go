@@ -83,7 +83,7 @@ func serviceProcess(text string) int {
 	if p.Slow {
 		wait = nats.DefaultReconnectWait
 	}
-	nc, err := nats.Connect(p.URL, nats.MaxReconnects(-1), nats.ReconnectWait(wait))
+	nc, err := nats.Connect(p.URL, nats.MaxReconnects(-1), nats.ReconnectWait(wait), nats.RetryOnFailedConnect(true))
 	if err != nil {
 		fmt.Println("failed", err)
 		return 1

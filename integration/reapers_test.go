@@ -145,10 +145,9 @@ func ready(t *testing.T, s *natstest.Server, slot int) bool {
 	b, err := tenant.New(s.Connect(), "default", tenant.Config{})
 	must(t, err)
 	defer b.Conn().Close()
-	e, found, err := b.Get(t.Context(), tenant.SlotKey(slot))
-	must(t, err)
+	e, found, err := b.Get(t.Context(), tenant.SlotKey(slot)) // a slow server may not answer in time
 	var v struct{ Ready int }
-	return found && json.Unmarshal(e.Value, &v) == nil && v.Ready == 1
+	return err == nil && found && json.Unmarshal(e.Value, &v) == nil && v.Ready == 1
 }
 
 // dieTogether writes the leases and the registrations of a crowd that sends no heartbeat.
