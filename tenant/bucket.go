@@ -205,7 +205,7 @@ func (b *Bucket) accept(cfg jetstream.StreamConfig, account *jetstream.AccountIn
 	if err := b.cfg.check(b.name, cfg); err != nil {
 		return err
 	}
-	b.Learn(cfg)
+	b.learn(cfg)
 	_, most := storage(account, cfg.Replicas)
 	b.room.account.Store(most > 0)
 	b.found.Store(&cfg)

@@ -53,7 +53,7 @@ func FuzzContent(f *testing.F) {
 		if answer {
 			h.Set(jetstream.StreamHeader, "KV_other")
 		}
-		value, op := Content(h, data)
+		value, op := content(h, data)
 		if op != Put && value != nil || op > Expire {
 			t.Errorf("%v has op %d and value %q", h, op, value)
 		}

@@ -47,8 +47,8 @@ func keysOf(cfg jetstream.StreamConfig) int64 {
 	return keys
 }
 
-// Learn takes a stream's configuration from who has just read it: limits may have been set since [Bucket.Ensure].
-func (b *Bucket) Learn(cfg jetstream.StreamConfig) {
+// learn takes a stream's configuration from who has just read it: limits may have been set since [Bucket.Ensure].
+func (b *Bucket) learn(cfg jetstream.StreamConfig) {
 	b.room.limited.Store(cfg.MaxMsgs > 0 || cfg.MaxBytes > 0)
 }
 

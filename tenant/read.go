@@ -41,16 +41,11 @@ func (b *Bucket) Last(ctx context.Context, filter string) (Entry, error) {
 
 // LastRevision is the revision of the bucket's last change, as the stream's leader knows it.
 func (b *Bucket) LastRevision(ctx context.Context) (uint64, error) {
-	ctx, cancel := b.Try(ctx, attempt, b.API("STREAM.INFO"))
-	defer cancel()
-	err := b.AwaitConnected(ctx)
-	if err == nil {
-		var stream jetstream.Stream
-		if stream, err = b.JetStream().Stream(ctx, b.Stream()); err == nil {
-			return stream.CachedInfo().State.LastSeq, nil
-		}
+	state, err := b.State(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("tenant: last revision: %w", err)
 	}
-	return 0, fmt.Errorf("tenant: last revision: %w", b.Explain(ctx, err))
+	return state.Last, nil
 }
 
 // LastNear is Last as the mirror knows it, for who reads that.
@@ -95,15 +90,15 @@ func (b *Bucket) last(ctx context.Context, subject, filter string) (Entry, error
 		return Entry{}, fmt.Errorf("tenant: last of %s: %w", filter, b.Explain(ctx, err))
 	}
 	last := answer.Message
-	value, op := Content(h, last.Data)
+	value, op := content(h, last.Data)
 	return Entry{Key: b.Key(last.Subject), Value: value, Revision: last.Seq, Op: op}, nil
 }
 
-// Content reads what a message does to its key.
+// content reads what a message does to its key.
 //
 // Whoever may ask the server for anything in an account can have the answer sent to any subject of it, and so into a bucket that he may
 // not write to. An answer says which stream it is from, which no client's write does: it is a put of nothing, whatever it says.
-func Content(h nats.Header, data []byte) (value []byte, op Op) {
+func content(h nats.Header, data []byte) (value []byte, op Op) {
 	switch {
 	case h == nil:
 		return data, Put
@@ -119,20 +114,20 @@ func Content(h nats.Header, data []byte) (value []byte, op Op) {
 	return data, Put
 }
 
-// ContentOf is Content of a message as it came. Where nats.go could not read its headers, they are missing, and what they said is not known.
-func ContentOf(msg *nats.Msg) (value []byte, op Op) {
+// contentOf is content of a message as it came. Where nats.go could not read its headers, they are missing, and what they said is not known.
+func contentOf(msg *nats.Msg) (value []byte, op Op) {
 	if msg.Header == nil && msg.Size() > len(msg.Subject)+len(msg.Reply)+len(msg.Data) {
 		return nil, Put
 	}
-	return Content(msg.Header, msg.Data)
+	return content(msg.Header, msg.Data)
 }
 
 // isAnswer goes by the header's presence: an answer has those of the message that it shows, too, and they come first.
 func isAnswer(h nats.Header) bool { _, ok := h[jetstream.StreamHeader]; return ok }
 
-// ExpectedOf is the revision that a message's write was to go on top of; nil if it said none of its
+// expectedOf is the revision that a message's write was to go on top of; nil if it said none of its
 // own key. The server has seen to it that it did.
-func ExpectedOf(msg *nats.Msg) *uint64 {
+func expectedOf(msg *nats.Msg) *uint64 {
 	revision, err := strconv.ParseUint(msg.Header.Get(jetstream.ExpectedLastSubjSeqHeader), 10, 64)
 	if _, other := msg.Header[expectedOfAnother]; err != nil || other {
 		return nil
@@ -143,8 +138,8 @@ func ExpectedOf(msg *nats.Msg) *uint64 {
 // expectedOfAnother is the header that has a write expect the revision of another key.
 const expectedOfAnother = "Nats-Expected-Last-Subject-Sequence-Subject"
 
-// TTLOf is the time to live that a message gives its key; 0 if it gives none.
-func TTLOf(msg *nats.Msg) time.Duration {
+// ttlOf is the time to live that a message gives its key; 0 if it gives none.
+func ttlOf(msg *nats.Msg) time.Duration {
 	text := msg.Header.Get(jetstream.MsgTTLHeader)
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil { // as some clients write it
 		return time.Duration(seconds) * time.Second

@@ -1,6 +1,8 @@
 package watcher
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/kvregistry/go/tenant"
@@ -36,6 +38,9 @@ func (fs filters) coversByAnother(f string) bool {
 	}
 	return false
 }
+
+// list is the set's filters, in no order.
+func (fs filters) list() []string { return slices.Collect(maps.Keys(fs)) }
 
 // narrower reports whether keys of another set are none of this one's.
 func (fs filters) narrower(other filters) bool {

@@ -3,18 +3,14 @@ package watcher
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
 	"math"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/tenant"
@@ -22,7 +18,6 @@ import (
 
 // Why a session ended. None of them is an error of the view, which starts the next one.
 var (
-	errGap     = errors.New("a message was lost")
 	errSilent  = errors.New("the server fell silent")
 	errBehind  = errors.New("the replica that was read lags behind")
 	errFilters = errors.New("the set of filters changed")
@@ -44,8 +39,7 @@ var (
 // in one goroutine, that of its subscription.
 type session struct {
 	view    *View
-	name    string    // of the consumer
-	inbox   string    // the subject that it sends to, which the server's own words have
+	feed    *tenant.Feed
 	filters filters   // what was wanted when it began
 	reads   filters   // what it is sent: those, or what covers them
 	origin  origin    // of the stream at the session's start
@@ -61,10 +55,8 @@ type session struct {
 	mu       sync.Mutex // guards what follows, which the subscription's goroutine and run share
 	closed   bool
 	wide     bool      // it is sent more than is wanted
-	heard    time.Time // when a message or a heartbeat came last
-	came     time.Time // when an entry did, or the answer to what it needs
+	came     time.Time // when an entry came last, or the answer to what it needs
 	need     uint64    // the revision up to which it must have looked before its snapshot is shown
-	received uint64    // the consumer's messages so far, which it numbers from 1
 	horizon  uint64    // the stream's revision up to which the server says the consumer has looked
 	pending  uint64    // messages that are still to come, as the last one said
 	began    time.Time
@@ -100,78 +92,43 @@ func (o origin) precedes(later origin) bool {
 // newSession makes a session that has sent nothing yet.
 func (v *View) newSession(fs filters) *session {
 	now := time.Now()
-	return &session{view: v, name: v.name() + rand.Text(), filters: fs, ended: make(chan error, 1), whole: make(chan struct{}), heard: now, came: now, began: now}
+	return &session{view: v, filters: fs, ended: make(chan error, 1), whole: make(chan struct{}), came: now, began: now}
 }
 
-// start reads where the stream stands, subscribes and makes the consumer. It does not begin before
-// ready has returned: ready may be nil.
-func (s *session) start(ctx context.Context, bound time.Duration, ready func(context.Context) error) (*nats.Subscription, error) {
+// start reads where the stream stands, and opens the feed. It does not begin before ready has
+// returned: ready may be nil.
+func (s *session) start(ctx context.Context, bound time.Duration, ready func(context.Context) error) error {
 	v := s.view
-	subjects := v.bucket.Asks("STREAM.INFO", "CONSUMER.CREATE")
-	for i, subject := range subjects {
-		if strings.Contains(subject, ".CONSUMER.") {
-			subjects[i] = subject + "." + v.name() + "*"
-		}
-	}
-	ctx, cancel := v.bucket.Try(ctx, bound, subjects...)
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	js := v.bucket.JetStream()
-	err := s.locate(ctx, ready)
-	if err != nil {
-		return nil, v.bucket.Explain(ctx, err)
-	}
-	if s.origin.mirror {
-		s.name, js = mirrorView+rand.Text(), v.bucket.Near()
+	if err := s.locate(ctx, ready); err != nil {
+		return err
 	}
 	s.told = v.toldUpTo(s.origin)
 	s.reads = v.reads(s.filters) // those asked for are still compared with what is refused
 	s.wide = s.filters.narrower(s.reads)
-	s.inbox = v.bucket.Conn().NewInbox()
 	s.mu.Lock() // no message is looked at before the number of pending ones is known
 	defer s.mu.Unlock()
-	sub, err := v.bucket.Conn().Subscribe(s.inbox, s.receive)
-	if err != nil {
-		return nil, err
-	}
-	_ = sub.SetPendingLimits(-1, -1) // flow control bounds what is under way
-	consumer, err := js.CreatePushConsumer(ctx, v.bucket.Stream(), s.consumer(s.reads))
+	feed, err := v.bucket.OpenFeed(ctx, tenant.FeedConfig{
+		Name: v.name(), Keys: s.reads.list(), Near: s.origin.mirror, Heartbeat: v.heartbeat,
+		Message: s.message, Mark: s.mark, Lost: s.lost,
+	})
 	if err != nil {
 		s.closed = true // it may have been made all the same, and its first messages be here
-		_ = sub.Unsubscribe()
-		v.forget(s.name)
-		return nil, v.bucket.Explain(ctx, err)
+		if feed != nil {
+			v.forget(feed)
+		}
+		return err
 	}
-	made := consumer.CachedInfo()
-	s.pending = made.NumPending
-	s.expected = int(made.NumPending + made.Delivered.Consumer) // what was sent already waits for s.mu
+	s.feed, s.pending = feed, feed.Messages // what was sent already waits for s.mu
+	s.expected = int(s.pending)
 	s.keys, s.batch = map[string]struct{}{}, make([]Change, 0, min(s.expected, roomMost))
 	s.finishSnapshot()
-	return sub, nil
+	return nil
 }
 
 // roomMost is for how many changes of a snapshot there is room from the start.
 const roomMost = 1 << 14
-
-// consumer is what the session asks the server for.
-func (s *session) consumer(reads filters) jetstream.ConsumerConfig {
-	subjects := make([]string, 0, len(reads))
-	for f := range reads {
-		subjects = append(subjects, s.view.bucket.Subject(f))
-	}
-	return jetstream.ConsumerConfig{
-		Name:              s.name,
-		DeliverSubject:    s.inbox,
-		DeliverPolicy:     jetstream.DeliverLastPerSubjectPolicy,
-		AckPolicy:         jetstream.AckNonePolicy,
-		FilterSubjects:    subjects,
-		FlowControl:       true,
-		IdleHeartbeat:     s.view.heartbeat,
-		InactiveThreshold: abandoned,
-		MemoryStorage:     true,
-		Replicas:          1,
-		MaxDeliver:        1,
-	}
-}
 
 // widen has the session read more filters: its consumer is sent their changes from now on, and a
 // session beside it reads what is there. run leaves reads alone meanwhile.
@@ -180,25 +137,21 @@ func (s *session) widen(ctx context.Context, added, wanted filters) error {
 	reads := v.reads(wanted)
 	beside := v.newSession(added)
 	beside.beside = true
-	sub, err := beside.start(ctx, 2*startTime, func(ctx context.Context) error {
+	err := beside.start(ctx, 2*startTime, func(ctx context.Context) error {
 		if maps.Equal(reads, s.reads) {
 			return nil
 		}
 		s.mu.Lock()
 		s.wide = wanted.narrower(reads)
 		s.mu.Unlock()
-		_, err := v.bucket.JetStream().UpdatePushConsumer(ctx, v.bucket.Stream(), s.consumer(reads))
-		return err
+		return s.feed.Change(ctx, reads.list())
 	})
 	if err != nil {
 		return err
 	}
 	s.reads = reads
-	return beside.run(ctx, sub, nil)
+	return beside.run(ctx, nil)
 }
-
-// mirrorView is how the name of a consumer of a mirror begins.
-const mirrorView = "view-near-"
 
 // locate finds out what is to be read once ready has returned, and up to which revision. A mirror
 // is read where the leader confirms that it is of the same bucket and the mirror hears of it; or
@@ -220,7 +173,7 @@ func (s *session) locate(ctx context.Context, ready func(context.Context) error)
 		ask, cancel = context.WithTimeout(ctx, startTime/2)
 	}
 	defer cancel()
-	stream, err := v.bucket.JetStream().Stream(ask, v.bucket.Stream())
+	state, err := v.bucket.State(ask)
 	switch away := mirror != nil && ctx.Err() == nil && v.bucket.HubAway(err); {
 	case away && !v.knows(mirror.Of):
 		return fmt.Errorf("%w, and the hub is away: %w", errOther, err)
@@ -232,14 +185,13 @@ func (s *session) locate(ctx context.Context, ready func(context.Context) error)
 	case err != nil:
 		return err
 	}
-	info := stream.CachedInfo()
-	s.origin = origin{info.Created, info.State.LastSeq, info.Config.Replicas, v.usable(mirror, info)}
-	s.first, s.last = info.State.FirstSeq, info.State.LastSeq
+	s.origin = origin{state.Created, state.Last, state.Replicas, v.usable(mirror, state)}
+	s.first, s.last = state.First, state.Last
 	if s.origin.mirror {
 		s.last, s.shows = mirror.Last, s.began
 	}
 	switch {
-	case s.beside && !v.knows(info.Created):
+	case s.beside && !v.knows(state.Created):
 		return errRemade
 	case v.outdated(s.origin):
 		return fmt.Errorf("%w: its leader is at %d", errBehind, s.origin.last)
@@ -258,7 +210,7 @@ func (s *session) follow(ctx context.Context) {
 		mirror := s.view.bucket.Mirror(ask)
 		var err error
 		if mirror == nil || !mirror.Fresh() {
-			_, err = s.view.bucket.JetStream().Stream(ask, s.view.bucket.Stream())
+			_, err = s.view.bucket.State(ask)
 		}
 		cancel()
 		switch {
@@ -274,54 +226,47 @@ func (s *session) follow(ctx context.Context) {
 	}
 }
 
-// receive takes the consumer's messages, in order.
-func (s *session) receive(msg *nats.Msg) {
+// message takes a message of the feed.
+func (s *session) message(m tenant.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return
 	}
-	s.heard = time.Now()
-	if s.complete && !s.origin.mirror {
-		s.view.confirm(s.heard)
-	}
-	if msg.Subject == s.inbox { // an entry has its key's subject, whatever its headers say
-		s.control(msg)
-		return
-	}
-	meta, err := msg.Metadata()
-	if err != nil || meta.Sequence.Consumer != s.received+1 {
-		s.end(errGap)
-		return
-	}
-	s.received++
-	s.came = s.heard
-	s.horizon = meta.Sequence.Stream
-	if key := s.view.bucket.Key(msg.Subject); s.horizon >= s.first && (!s.wide || s.view.wants(key)) {
-		s.take(msg, key)
+	s.came, s.horizon = time.Now(), m.Revision
+	s.confirm()
+	if s.horizon >= s.first && (!s.wide || s.view.wants(m.Key)) {
+		s.take(&m)
 	}
 	switch {
 	case !s.complete:
 		if s.horizon <= s.last {
 			s.inPlace++ // a key has one message at a time: it is the first of this one
 		}
-		s.pending = meta.NumPending
+		s.pending = m.Pending
 		s.finishSnapshot()
-	case len(s.batch) >= batchMost || s.lastQueued(msg):
+	case len(s.batch) >= batchMost || m.Last: // under load, changes are passed on together
 		s.flush()
+	}
+}
+
+// confirm notes that the server has said that the view is current.
+func (s *session) confirm() {
+	if s.complete && !s.origin.mirror {
+		s.view.confirm(time.Now())
 	}
 }
 
 // take puts a message into the batch. Of a snapshot, a new key's value is left out if it is junk or
 // there is no room for it: it is only counted. A key that was written while the snapshot is read
 // may have come before, so it is always passed on.
-func (s *session) take(msg *nats.Msg, key string) {
-	v := s.view
+func (s *session) take(m *tenant.Message) {
+	v, key := s.view, m.Key
 	rev, known := v.at(key)
 	if known && !s.complete {
 		s.keys[key] = struct{}{}
 	}
-	c := v.changeOf(msg, key, s.horizon, known && rev >= s.horizon)
+	c := v.changeOf(m, known && rev >= s.horizon)
 	if s.complete {
 		s.batch = append(s.batch, c)
 		return
@@ -352,50 +297,42 @@ func (s *session) take(msg *nats.Msg, key string) {
 	s.batch = append(s.batch, c)
 }
 
-// changeOf is what is kept of a message: a snapshot is kept whole until its end, and others say how long its values are. So a value is read
-// at once, where Apply wants it read; one with headers stands behind them in one buffer, so it is copied.
-func (v *View) changeOf(msg *nats.Msg, key string, revision uint64, has bool) Change {
-	value, op := tenant.ContentOf(msg)
-	c := Change{Key: key, Value: value, Revision: revision, Op: op}
-	if v.cfg.Follow && msg.Header != nil {
-		c.TTL, c.If = tenant.TTLOf(msg), tenant.ExpectedOf(msg)
+// changeOf is what is kept of a message. If the view reads values, it reads them at once: a snapshot
+// is kept as a whole until its end, and others say how long its values are.
+func (v *View) changeOf(m *tenant.Message, has bool) Change {
+	c := Change{Key: m.Key, Value: m.Value, Revision: m.Revision, Op: m.Op}
+	if v.cfg.Follow {
+		c.TTL, c.If = m.TTL(), m.If()
 	}
 	switch most := v.cfg.MaxValue; {
-	case most > 0 && len(value) > most:
-		c.Value, c.Long = nil, len(value)
-	case v.cfg.Read != nil && op == tenant.Put && (v.cfg.Follow || !has):
+	case most > 0 && len(c.Value) > most:
+		c.Value, c.Long = nil, len(c.Value)
+	case v.cfg.Read != nil && c.Op == tenant.Put && (v.cfg.Follow || !has):
 		c.Read, c.Value = v.cfg.Read(c), nil
-	case msg.Header != nil:
-		c.Value = bytes.Clone(value)
+	default:
+		c.Value = bytes.Clone(c.Value)
 	}
 	return c
 }
 
-// lastQueued reports whether no other message waits behind msg: under load, changes are passed on together.
-func (s *session) lastQueued(msg *nats.Msg) bool {
-	queued, _, err := msg.Sub.Pending() // counts msg itself
-	return err != nil || queued <= 1
+// mark takes the server's word that everything it had has come. It learns how far the consumer has
+// looked.
+func (s *session) mark(upTo uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.confirm()
+	if upTo > 0 {
+		s.idle(upTo)
+	}
+	s.flush()
 }
 
-// control answers flow control, and learns from a heartbeat how far the consumer has come.
-func (s *session) control(msg *nats.Msg) {
-	if msg.Reply != "" {
-		_ = msg.Respond(nil)
-		s.flush()
-		return
-	}
-	sent, err := strconv.ParseUint(msg.Header.Get("Nats-Last-Consumer"), 10, 64)
-	if err != nil || sent != s.received {
-		s.end(errGap)
-		return
-	}
-	if stalled := msg.Header.Get("Nats-Consumer-Stalled"); stalled != "" {
-		_ = s.view.bucket.Conn().Publish(stalled, nil)
-		return
-	}
-	if seen, err := strconv.ParseUint(msg.Header.Get("Nats-Last-Stream"), 10, 64); err == nil {
-		s.horizon = max(s.horizon, seen)
-	}
+// idle takes the revision up to which a consumer has looked that has nothing to send.
+func (s *session) idle(upTo uint64) {
+	s.horizon = max(s.horizon, upTo)
 	if s.horizon >= s.last { // what was counted as pending and did not come was overwritten
 		s.pending, s.sure = 0, true
 	}
@@ -404,7 +341,15 @@ func (s *session) control(msg *nats.Msg) {
 		s.view.distrust()
 		s.end(fmt.Errorf("%w: it is at %d of %d, %d are needed, and %d messages are pending", errBehind, s.horizon, s.origin.last, s.need, s.pending))
 	}
-	s.flush()
+}
+
+// lost ends the session when the feed has lost a message.
+func (s *session) lost(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.end(why)
+	}
 }
 
 // finishSnapshot hands over the snapshot, if it is complete. A key that is written while the
@@ -479,7 +424,7 @@ func (s *session) end(why error) {
 
 // run holds the session until something ends it, and says what that was. It ends the subscription and the
 // consumer.
-func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nats.Status) error {
+func (s *session) run(ctx context.Context, up <-chan nats.Status) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	soonBell, widenBell := s.view.soon, s.view.widen
@@ -501,8 +446,8 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 		s.mu.Lock()
 		s.closed = true
 		s.mu.Unlock()
-		_ = sub.Unsubscribe()
-		s.view.forget(s.name)
+		s.feed.Close()
+		s.view.forget(s.feed)
 	}()
 	most := silence(s.view.heartbeat)
 	alarm, tick := time.NewTimer(most), time.NewTicker(s.view.heartbeat/2)
@@ -519,19 +464,19 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 		case <-up:
 			return errRenewed
 		case <-alarm.C:
-			if quiet := s.quietFor(); quiet < most {
+			if quiet := s.feed.Quiet(); quiet < most {
 				alarm.Reset(most - quiet)
 			} else {
 				s.view.wg.Go(func() { probe <- s.probe(ctx) }) // ends with ctx; Close waits
 			}
 		case err := <-probe:
-			quiet := s.quietFor()
-			if queued, _, _ := sub.Pending(); err != nil || quiet >= most && queued == 0 {
+			quiet := s.feed.Quiet()
+			if err != nil || quiet >= most && !s.feed.Queued() {
 				return fmt.Errorf("%w for %s", errSilent, quiet.Round(time.Millisecond))
 			}
 			alarm.Reset(max(most-quiet, s.view.heartbeat))
 		case <-tick.C:
-			if !s.view.bucket.Conn().IsConnected() {
+			if !s.view.bucket.Connected() {
 				return errDown
 			}
 		case <-soonBell:
@@ -574,7 +519,7 @@ func (s *session) run(ctx context.Context, sub *nats.Subscription, up <-chan nat
 func (s *session) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.view.cfg.Patience)
 	defer cancel()
-	return s.view.bucket.Conn().FlushWithContext(ctx)
+	return s.view.bucket.Probe(ctx)
 }
 
 // check asks the stream's leader at once and then now and then how things stand, and ends the session where it can't see that by itself. It
@@ -587,14 +532,13 @@ func (s *session) check(ctx context.Context) {
 		if !first && !s.origin.mirror && !s.view.cfg.Follow { // which the session left a moment ago
 			mirror = s.view.bucket.Mirror(ask)
 		}
-		stream, err := s.view.bucket.JetStream().Stream(ask, s.view.bucket.Stream())
+		state, err := s.view.bucket.State(ask)
 		cancel()
 		if err != nil {
 			continue
 		}
-		s.view.bucket.Learn(stream.CachedInfo().Config)
-		why := s.judge(ctx, stream.CachedInfo())
-		if why == nil && s.view.usable(mirror, stream.CachedInfo()) && mirror.Lag == 0 {
+		why := s.judge(ctx, state)
+		if why == nil && s.view.usable(mirror, state) && mirror.Lag == 0 {
 			why = errNearer
 		}
 		if why != nil {
@@ -609,15 +553,15 @@ func (s *session) check(ctx context.Context) {
 // judge compares the session with what the leader says. A replica that was cut off from the others, or does not catch up,
 // sends heartbeats like any other; but they do not come as far as the leader has been. Keys that were removed without a message
 // are below the stream's first revision; what is under way explains either, so a moment is left to it.
-func (s *session) judge(ctx context.Context, info *jetstream.StreamInfo) error {
+func (s *session) judge(ctx context.Context, leader tenant.State) error {
 	behind := func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return (s.origin.mirror || info.Config.Replicas > 1) && s.horizon < info.State.LastSeq
+		return (s.origin.mirror || leader.Replicas > 1) && s.horizon < leader.Last
 	}
-	removed := func() bool { return s.view.removed(info.State.FirstSeq) }
+	removed := func() bool { return s.view.removed(leader.First) }
 	switch {
-	case !info.Created.Equal(s.origin.created): // the consumer is of this one, and what the session knows of the one before
+	case !leader.Created.Equal(s.origin.created): // the consumer is of this one, and what the session knows of the one before
 		return errRemade
 	case !s.isComplete(): // what comes yet explains all else
 		return nil
@@ -640,10 +584,4 @@ func (s *session) isComplete() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.complete
-}
-
-func (s *session) quietFor() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return time.Since(s.heard)
 }

@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/tenant"
@@ -27,14 +25,11 @@ const (
 	lagTime   = 2 * time.Second        // after which a replica that lags behind is left for another
 	lagLook   = 500 * time.Millisecond // between two looks at whether it still does
 	asked     = 32                     // filters whose last revision is asked for one by one
-	abandoned = 5 * time.Second        // after which the server ends a consumer that nobody listens to
 	soonTime  = 375 * time.Millisecond // how long WatchSoon gathers keys
 	deposed   = 25 * time.Second       // how long a leader that was cut off from the others may take itself for one: 20 s
 	settled   = 5 * time.Second        // a session that lasted this long was a good one: back-off starts over
 	batchMost = 256                    // changes passed on at once
 	filterMax = 256                    // filters of one consumer
-
-	requestRest = 1024 // bytes of a request for a consumer that are not its filters, at the most
 )
 
 // silence is how long a server may say nothing before its consumer is in doubt.
@@ -148,7 +143,7 @@ type View struct {
 	strayed  bool              // the log says that the mirror is of a bucket that is no more
 	failure  error             // why there is no session; nil while there is one
 	told     bool              // the log says that there is none
-	leftover []string          // consumers that could not be deleted while the connection was down
+	leftover []*tenant.Feed    // whose consumers could not be deleted while the connection was down
 
 	keys   sync.Mutex        // guards revs and origin; held while Apply runs
 	revs   map[string]uint64 // the revision of each key that has a value
@@ -384,11 +379,11 @@ func (v *View) run() {
 		}
 		began := time.Now()
 		s := v.newSession(v.want())
-		sub, err := s.start(v.ctx, startTime<<min(level, 1), nil) // longer if the server may be far away
+		err := s.start(v.ctx, startTime<<min(level, 1), nil) // longer if the server may be far away
 		if err == nil {
 			gone = false
 			v.deleteLeftovers()
-			err = s.run(v.ctx, sub, up)
+			err = s.run(v.ctx, up)
 		}
 		if v.ctx.Err() != nil {
 			return
@@ -462,7 +457,7 @@ func (v *View) report(err error) {
 		err = v.bucket.Blame(err)
 	}
 	v.mu.Lock()
-	down := errors.Is(err, errDown) || errors.Is(err, errRenewed) || !v.bucket.Conn().IsConnected()
+	down := errors.Is(err, errDown) || errors.Is(err, errRenewed) || !v.bucket.Connected()
 	first := !v.told && !down // of the connection its owner knows, and says so
 	v.told = v.told || first
 	v.failure = err
@@ -493,11 +488,8 @@ func (v *View) takeAdded() (added, wanted filters) {
 // reads is what a consumer is sent for some filters: those, or what covers them if they are too
 // many for one consumer, or for one message on this connection.
 func (v *View) reads(fs filters) filters {
-	list, size := fs.reduced(filterMax), requestRest
-	for _, f := range list {
-		size += len(v.bucket.Subject(f)) + len(`"",`)
-	}
-	if int64(size) > v.bucket.Conn().MaxPayload() {
+	list := fs.reduced(filterMax)
+	if !v.bucket.FitsFeed(list) {
 		list = fs.reduced(0)
 	}
 	reads := filters{}
@@ -855,13 +847,13 @@ func (v *View) knows(created time.Time) bool {
 }
 
 // usable reports whether a mirror may be read in place of the leader, which was asked after it. One that is ahead of its leader has what the hub lost.
-func (v *View) usable(mirror *tenant.Mirror, info *jetstream.StreamInfo) bool {
+func (v *View) usable(mirror *tenant.Mirror, leader tenant.State) bool {
 	if mirror == nil {
 		return false
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	strayed := !mirror.Of.Equal(info.Created) || mirror.Last > info.State.LastSeq
+	strayed := !mirror.Of.Equal(leader.Created) || mirror.Last > leader.Last
 	if strayed && !v.strayed {
 		v.log(slog.LevelWarn, "kvregistry: the mirror is of a bucket that is no more, reading from the hub; make it anew")
 	}
@@ -895,43 +887,37 @@ func (v *View) advanced() {
 	v.advance.Send()
 }
 
-// forget deletes a consumer. Where that can't be done now, as where the server that has it is down, it is tried again with
-// each look at the stream, when a session begins, and by Close.
-func (v *View) forget(name string) {
-	if !v.bucket.Conn().IsConnected() {
-		v.leave(name)
+// forget deletes the consumer of a feed. If that fails, as when the server that has it is down, it
+// is tried again with each look at the stream, when a session begins, and by Close.
+func (v *View) forget(feed *tenant.Feed) {
+	if !v.bucket.Connected() {
+		v.leave(feed)
 		return
 	}
 	v.wg.Go(func() { // ends within startTime; Close waits
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), startTime)
 		defer cancel()
-		js := v.bucket.JetStream()
-		if strings.HasPrefix(name, mirrorView) {
-			js = v.bucket.Near()
-		}
-		err := js.DeleteConsumer(ctx, v.bucket.Stream(), name)
-		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
-			v.leave(name)
+		if feed.Delete(ctx) != nil {
+			v.leave(feed)
 		}
 	})
 }
 
-// leave keeps the name of a consumer that is to be deleted. Those that are too many the server ends, after a while without
-// interest.
-func (v *View) leave(name string) {
+// leave keeps a feed whose consumer is to be deleted. Those that are too many the server ends.
+func (v *View) leave(feed *tenant.Feed) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.leftover) < 16 {
-		v.leftover = append(v.leftover, name)
+		v.leftover = append(v.leftover, feed)
 	}
 }
 
 func (v *View) deleteLeftovers() {
 	v.mu.Lock()
-	names := v.leftover
+	feeds := v.leftover
 	v.leftover = nil
 	v.mu.Unlock()
-	for _, name := range names {
-		v.forget(name)
+	for _, feed := range feeds {
+		v.forget(feed)
 	}
 }
