@@ -126,4 +126,4 @@ func TestLogLinesAreDocumented(t *testing.T) {
 	}
 }
 
-var logs = regexp.MustCompile(`\.(Debug|Info|Warn|Error|log|say|sayLater)\(|^\tline[A-Z]\w+ += "`)
+var logs = regexp.MustCompile(`\.(Debug|Info|Warn|Error|log|Say|SayLater)\(|^\tline[A-Z]\w+ += "`)

@@ -13,8 +13,9 @@ import (
 // library has the packages that a user imports, and their tiers: a package imports lower tiers alone. Only
 // kvregistry/semver, which wraps a library of others, is not held to nats.go.
 var library = map[string]int{
-	"tenant": 1, "watcher": 2, "lease": 3, "kvregistry": 4,
-	"kvregistry/bridge": 5, "kvregistry/check": 5, "kvregistry/pick": 5, "kvregistry/serve": 5, "kvregistry/transport": 5,
+	"internal/journal": 1,
+	"tenant":           1, "watcher": 2, "lease": 3, "lease/line": 4, "kvregistry": 6,
+	"kvregistry/bridge": 7, "kvregistry/check": 7, "kvregistry/pick": 7, "kvregistry/serve": 7, "kvregistry/transport": 7,
 }
 
 // The library packages import the standard library and nats.go, with what nats.go itself needs, and nothing else.

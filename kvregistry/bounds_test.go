@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -23,7 +25,7 @@ func smallCache(t *testing.T) (c *cache, see func(service string, id int, op ten
 	return c, func(service string, id int, op tenant.Op) {
 		rev++
 		s := Service{Name: service, ID: fmt.Sprint(id), Address: "a:1"}
-		value, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord)
+		value, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +116,7 @@ func heap() int64 {
 
 // A name can't steer the terminal that an error is printed on. Seen to fail with names that are not quoted.
 func TestNamesAreQuoted(t *testing.T) {
-	if got := plain("svc.web.é"); got != "svc.web.é" {
+	if got := journal.Plain("svc.web.é"); got != "svc.web.é" {
 		t.Errorf("a name that can be printed is logged as %s", got)
 	}
 	name := "\x1b[2J\r\n\u202e"

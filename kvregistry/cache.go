@@ -11,6 +11,7 @@ import (
 
 	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/internal/bell"
+	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -525,8 +526,8 @@ func (c *cache) doubt(svc *service, s *sighting) bool {
 func (c *cache) skip(s *sighting, why error) {
 	n := c.skipped.Add(1)
 	if n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th …: a flood of them is no flood of log lines
-		c.log.Warn("kvregistry: skipped a record that can't be read", "key", plain(s.Key), "service", plain(s.name),
-			"instance", plain(s.id), "revision", s.Revision, "cause", plain(why.Error()), "skipped", n)
+		c.log.Warn("kvregistry: skipped a record that can't be read", "key", journal.Plain(s.Key), "service", journal.Plain(s.name),
+			"instance", journal.Plain(s.id), "revision", s.Revision, "cause", journal.Plain(why.Error()), "skipped", n)
 	}
 	if why == errMany || why == errMore || why == errMemory {
 		c.view.Again(s.Key)

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/kvregistry/go/lease"
+	"github.com/kvregistry/go/lease/line"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -29,8 +30,6 @@ var (
 	ErrPending = errors.New("not acknowledged yet")
 	// ErrFenced says that a newer registration of the same id took over. This one changes nothing any more.
 	ErrFenced = errors.New("fenced by a newer registration of the same id")
-	// ErrNotHeld says that a [Hold] is over.
-	ErrNotHeld = errors.New("not held any more")
 	// ErrNotRegistered says that this registry has no such registration of its own.
 	ErrNotRegistered = errors.New("not registered by this process")
 	// ErrNotListening says that nothing listens where a service is said to be, and [Listening] asked for that. It was not registered.
@@ -40,6 +39,7 @@ var (
 
 	ErrInvalidOption    = tenant.ErrInvalidConfig    // an option, or a combination of them, is not possible
 	ErrInvalidName      = tenant.ErrInvalidName      // no key can be made of a name
+	ErrNotHeld          = line.ErrNotHeld            // a [Hold] is over
 	ErrLeaseLost        = lease.ErrLost              // the process's lease ran out; a new one is taken
 	ErrConnectionClosed = tenant.ErrConnectionClosed // the nats.Conn was closed by its owner
 	ErrServerTooOld     = tenant.ErrServerTooOld

@@ -8,8 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/tenant"
-	"github.com/kvregistry/go/watcher"
 )
 
 // bytesOf is a value of docs/wire-format-examples.json.
@@ -85,11 +85,10 @@ func TestWireFormatExamples(t *testing.T) {
 	for _, e := range all.Tickets {
 		t.Run("ticket/"+e.Case, func(t *testing.T) {
 			t.Parallel()
-			ch := watcher.Change{Key: "lock.job.1", Value: e.bytes()}
-			if stands, _ := readOf(ch); stands != e.Place {
+			if stands := wire.HeadOf(e.bytes()).Lives(); stands != e.Place {
 				t.Errorf("it has a place: %t", stands)
 			}
-			life, ok := lifeOf(ch.Key, e.bytes())
+			life, ok := lifeOf("lock.job.1", e.bytes())
 			checkLife(t, life, ok, e.Reaper)
 		})
 	}

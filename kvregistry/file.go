@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/kvregistry/go/internal/journal"
 )
 
 // DefaultSnapshotFileAge is how old what stands in a snapshot file may be, unless [SnapshotFileAge] says otherwise.
@@ -100,7 +102,7 @@ func openFile(o *options) (*files, error) {
 		err = fmt.Errorf("it has format %d, and this version reads %d", content.Format, fileFormat)
 	}
 	if err != nil {
-		o.logger.Warn("kvregistry: the snapshot file is not used", "path", plain(o.file), "cause", err)
+		o.logger.Warn("kvregistry: the snapshot file is not used", "path", journal.Plain(o.file), "cause", err)
 		return f, nil
 	}
 	for name, s := range content.Services {
@@ -210,11 +212,7 @@ func (r *Registry) saveFile() {
 		f.wrote, f.written, f.failing = time.Now(), now, false
 	case !f.failing:
 		f.failing = true
-		log := r.log
-		if r.ctx.Err() != nil { // this is by Close, and nothing is logged later
-			log = r.opt.logger
-		}
-		log.Warn("kvregistry: the snapshot file can't be written", "path", plain(f.path), "cause", err)
+		r.log.Warn("kvregistry: the snapshot file can't be written", "path", journal.Plain(f.path), "cause", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -52,13 +53,6 @@ type Health struct {
 
 	current time.Duration // the age up to which what look-ups show is current
 	waits   bool          // one of Unread and not of Stale is needed for Ready
-}
-
-// HoldHealth is a name that a process holds exclusively, or a place that it has in the line for one.
-type HoldHealth struct {
-	Name  string
-	Token uint64    // the fencing token; 0 while it waits
-	Since time.Time // when its turn came, or, while it waits, when it took its place
 }
 
 // OK reports whether nothing is wrong: the connection is up, every observed service was read and
@@ -150,7 +144,7 @@ func list(names []string) []string { return append([]string{}, names...) }
 func (r *Registry) Health() Health {
 	h := Health{
 		Age: r.age(), Observed: r.cache.names(), Resyncs: r.view.Resyncs(),
-		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.unwritten(r.keeper.Current()), Holds: r.lines.health(),
+		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.unwritten(r.keeper.Current()), Holds: r.lines.Health(),
 		Ended: r.reaper.Waiting(), Unreaped: r.reaper.Unreaped(), Reaped: r.reaper.Reaped(), Skipped: r.cache.skipped.Load(),
 		Memory: r.cache.memory(), Full: r.cache.full.Load(),
 	}
@@ -206,16 +200,16 @@ func (r *Registry) tellNATS() {
 	for lost := false; ; {
 		away := r.bucket.Disconnected()
 		if nc.IsClosed() {
-			r.journal.say("kvregistry: the connection to NATS was closed, this registry does nothing any more", 1)
+			r.journal.Say("kvregistry: the connection to NATS was closed, this registry does nothing any more", 1)
 			return
 		}
 		if since.IsZero() && (lost || away != nil) {
 			since = time.Now()
 			cause := cmp.Or(errorText(nc.LastError()), "connection "+strings.ToLower(nc.Status().String()))
-			r.journal.say("kvregistry: NATS is away", 1, "cause", plain(cause))
+			r.journal.Say("kvregistry: NATS is away", 1, "cause", journal.Plain(cause))
 		}
 		if away == nil && !since.IsZero() {
-			r.journal.say("kvregistry: NATS is back", 1, "away", time.Since(since).Round(time.Millisecond))
+			r.journal.Say("kvregistry: NATS is back", 1, "away", time.Since(since).Round(time.Millisecond))
 			since = time.Time{}
 		}
 		select {

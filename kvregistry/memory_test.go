@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -21,7 +22,7 @@ func TestCacheKeepsLittle(t *testing.T) {
 			ID: fmt.Sprintf("%016x", i), Name: "web", Version: "1.2.3", Network: "tcp", Address: fmt.Sprintf("10.0.%d.%d:8080", i/256, i%256), Host: fmt.Sprint("host-", i%500),
 			Zone: "eu-west-1a", Tags: []string{"http", "blue"}, Metadata: map[string]string{"team": "payments", "rack": fmt.Sprint(i % 50)}, Status: Passing,
 		}
-		value, err := encode(record{Format: format, Lease: "L0123456789012345678901234", Owner: "O0123456789012345678901234"}, s, 1<<20)
+		value, err := encode(record{Format: wire.Format, Lease: "L0123456789012345678901234", Owner: "O0123456789012345678901234"}, s, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

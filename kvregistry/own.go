@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kvregistry/go/internal/bell"
+	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
@@ -186,7 +187,7 @@ func (o *owner) mend(g *registration) {
 }
 
 // taken reports whether a key's value is another owner's registration, be its format a newer one.
-func (s *sighting) taken() bool { return s.err == nil || s.rec.Format > format }
+func (s *sighting) taken() bool { return s.err == nil || s.rec.Format > wire.Format }
 
 // draft is the value of a registration's key, as it is of one version and under one lease.
 type draft struct {

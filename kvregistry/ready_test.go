@@ -128,7 +128,7 @@ func TestHealthAsJSON(t *testing.T) {
 		{Health{
 			Connected: true, Err: fmt.Errorf("view: %w", context.DeadlineExceeded), Age: 1500 * time.Millisecond, Observed: []string{"a", "b"},
 			Unread: []string{"b"}, Stale: []string{"b"}, Resyncs: 1, Lease: LeaseHeld, Renewed: at, Unwritten: 2, Refused: ErrStorageFull,
-			Holds: []HoldHealth{{"leader", 7, at}}, Reaps: true, Ended: 3, Unreaped: 6, Reaped: 4, Skipped: 5, Memory: 7, Full: true,
+			Holds: []HoldHealth{{Name: "leader", Token: 7, Since: at}}, Reaps: true, Ended: 3, Unreaped: 6, Reaped: 4, Skipped: 5, Memory: 7, Full: true,
 		}, `{"ok":false,"ready":false,"connected":true,"error":"view: context deadline exceeded","age_seconds":1.5,"observed":["a","b"],"unread":["b"],"stale":["b"],` +
 			`"resyncs":1,"lease":"held","renewed":"2026-01-02T03:04:05Z","unwritten":2,"refused":"no storage left","holds":[{"name":"leader","token":7,"since":"2026-01-02T03:04:05Z"}],` +
 			`"reaps":true,"ended":3,"unreaped":6,"reaped":4,"skipped":5,"memory_bytes":7,"full":true}`},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -76,7 +77,7 @@ func TestDecode(t *testing.T) {
 			case errors.Is(tc.err, errAny) && err == nil, !errors.Is(tc.err, errAny) && !errors.Is(err, tc.err):
 				t.Fatalf("error %v, want %v", err, tc.err)
 			case errors.Is(err, errNewer):
-				if rec.Format <= format {
+				if rec.Format <= wire.Format {
 					t.Errorf("format %d of a record that is too new", rec.Format)
 				}
 			case err != nil:
@@ -98,7 +99,7 @@ func TestEncodeDecode(t *testing.T) {
 		"least":          {ID: "1", Name: "web", URL: "http://a/", Status: Passing},
 		"odd texts":      {ID: "\x00", Name: "a.b*>", URL: "http://a/", Version: "\"\\\u2028<&>", Status: Critical},
 	} {
-		value, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord)
+		value, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -111,10 +112,10 @@ func TestEncodeDecode(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		s.Revision = 42
-		if diff := cmp.Diff(record{Format: format, Lease: "L", Owner: "O", Instance: s}, rec); diff != "" {
+		if diff := cmp.Diff(record{Format: wire.Format, Lease: "L", Owner: "O", Instance: s}, rec); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
-		if lease, ok := leaseOf(value); lease != "L" || !ok {
+		if lease, ok := wire.LeaseOf(value); lease != "L" || !ok {
 			t.Errorf("%s: leaseOf is %q, %v", name, lease, ok)
 		}
 	}
@@ -122,7 +123,7 @@ func TestEncodeDecode(t *testing.T) {
 
 // TestEncodeKeepsTheWireFormat holds the names of the fields, which other languages read.
 func TestEncodeKeepsTheWireFormat(t *testing.T) {
-	value, err := encode(record{Format: format, Lease: "L", Owner: "O"}, valid(), DefaultMaxRecord)
+	value, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, valid(), DefaultMaxRecord)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,16 +146,16 @@ func TestEncodeKeepsTheWireFormat(t *testing.T) {
 // TestEncodeBoundsTheRecord finds the largest record to the byte.
 func TestEncodeBoundsTheRecord(t *testing.T) {
 	s := Service{ID: "1", Name: "web", URL: "http://a/", Metadata: map[string]string{"k": ""}}
-	empty, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord)
+	empty, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Metadata["k"] = strings.Repeat("x", DefaultMaxRecord-len(empty))
-	if value, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord); err != nil || len(value) != DefaultMaxRecord {
+	if value, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord); err != nil || len(value) != DefaultMaxRecord {
 		t.Errorf("%d bytes, %v; want %d and no error", len(value), err, DefaultMaxRecord)
 	}
 	s.Metadata["k"] += "x"
-	if _, err := encode(record{Format: format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord); !errors.Is(err, ErrInvalidService) {
+	if _, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord); !errors.Is(err, ErrInvalidService) {
 		t.Errorf("one byte more: %v, want ErrInvalidService", err)
 	}
 }
@@ -177,7 +178,7 @@ func TestLeaseOf(t *testing.T) {
 		`null`:                                         "",
 		``:                                             "",
 	} {
-		if got, ok := leaseOf([]byte(value)); got != want || ok != (want != "") {
+		if got, ok := wire.LeaseOf([]byte(value)); got != want || ok != (want != "") {
 			t.Errorf("leaseOf(%s) = %q, %v; want %q", value, got, ok, want)
 		}
 	}
@@ -185,7 +186,7 @@ func TestLeaseOf(t *testing.T) {
 
 // FuzzDecode holds that no bytes do harm, and that what is accepted can be shown to a user.
 func FuzzDecode(f *testing.F) {
-	full, err := encode(record{Format: format, Lease: "L", Owner: "O"}, valid(), DefaultMaxRecord)
+	full, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, valid(), DefaultMaxRecord)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -201,7 +202,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add("lease.L", []byte(`{}`))
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		rec, err := decode(key, value, 5)
-		lease, ok := leaseOf(value)
+		lease, ok := wire.LeaseOf(value)
 		if err != nil {
 			return
 		}
@@ -221,7 +222,7 @@ func wrong(key string, rec record) string {
 	switch {
 	case err != nil || made != key:
 		return fmt.Sprintf("name and id are of key %q", made)
-	case rec.Format != format:
+	case rec.Format != wire.Format:
 		return "format is unknown"
 	case !s.Status.valid():
 		return "status is unknown"
@@ -243,7 +244,7 @@ func TestLongest(t *testing.T) {
 			ID: text, Name: other, Version: text, Network: text, Address: other, URL: text, Host: text, Zone: other, Weight: math.MaxInt, Status: Draining,
 			Tags: []string{text, other, "", ""}, Metadata: map[string]string{text: other, other + "x": text, "y": ""},
 		}
-		rec := record{Format: format, Lease: strings.Repeat("L", 64), Owner: strings.Repeat("O", 64), Signer: strings.Repeat("S", 56), Signature: make([]byte, 64)}
+		rec := record{Format: wire.Format, Lease: strings.Repeat("L", 64), Owner: strings.Repeat("O", 64), Signer: strings.Repeat("S", 56), Signature: make([]byte, 64)}
 		value, err := encode(rec, s, 1<<30)
 		if err != nil {
 			t.Fatal(err)
@@ -257,7 +258,7 @@ func TestLongest(t *testing.T) {
 // BenchmarkDecode reads a registration as an observer does, and what a reaper reads of it.
 func BenchmarkDecode(b *testing.B) {
 	small := Service{ID: "7XYUXFTKZVV5HM3O", Name: "web", URL: "http://localhost:8083/test", Host: "n1", Status: Passing}
-	rec := record{Format: format, Lease: "5XHPGZQ2K4TBMDJ3LR7WYVA6UE", Owner: "QJ4ZTN7M2XKBVD6GYRWHLS3PCA"}
+	rec := record{Format: wire.Format, Lease: "5XHPGZQ2K4TBMDJ3LR7WYVA6UE", Owner: "QJ4ZTN7M2XKBVD6GYRWHLS3PCA"}
 	for name, s := range map[string]Service{"small": small, "full": valid()} {
 		value, err := encode(rec, s, DefaultMaxRecord)
 		if err != nil {
@@ -274,7 +275,7 @@ func BenchmarkDecode(b *testing.B) {
 		})
 		b.Run(name+", its lease alone", func(b *testing.B) {
 			for b.Loop() {
-				if _, ok := leaseOf(value); !ok {
+				if _, ok := wire.LeaseOf(value); !ok {
 					b.Fatal("no lease")
 				}
 			}

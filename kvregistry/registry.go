@@ -1,7 +1,6 @@
 package kvregistry
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -15,7 +14,10 @@ import (
 
 	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/internal/bell"
+	"github.com/kvregistry/go/internal/journal"
+	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/lease"
+	"github.com/kvregistry/go/lease/line"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -32,10 +34,9 @@ type Registry struct {
 	cache   *cache
 	own     *owner
 	file    *files // of snapshots; nil where none is kept
-	lines   *lines
-	journal *journal
-	backlog *backlog
-	log     *slog.Logger  // for goroutines that Close waits for, or that others do
+	lines   *line.Lines
+	journal *journal.Journal
+	log     *slog.Logger  // the journal's, for goroutines that a log handler must not hold up
 	events  *queue        // of OnEvent; nil where it was not asked for
 	crowd   chan struct{} // has a token for each single request for a registration that is under way
 
@@ -131,16 +132,14 @@ func build(o options) (*Registry, error) {
 			return nil, fmt.Errorf("kvregistry: %w", err)
 		}
 	}
-	r.lines = newLines(o.ttl, r.id)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.closing, r.shut = context.WithCancel(r.ctx)
 	r.ended = make(chan struct{})
-	r.backlog = &backlog{start: func(f func()) bool { return r.goUnlessClosed(&r.calls, f) }}
-	r.log = slog.New(later{o.logger.Handler(), r.backlog})
+	r.journal = journal.New(o.logger)
+	r.log = r.journal.Logger()
 	r.cache = newCache(r.log, o.bounds)
-	r.journal = r.newJournal()
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
-		TTL: o.ttl, Value: leaseValue(r.id, o.ttl), Keyed: o.signer != nil, Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: r.log,
+		TTL: o.ttl, Value: wire.Lease(r.id, o.ttl), Keyed: o.signer != nil, Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: r.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: %w", err)
@@ -148,22 +147,18 @@ func build(o options) (*Registry, error) {
 	r.reaper = lease.NewReaper(b, lease.ReaperConfig{
 		TTL: o.ttl, Owner: r.id, LeaseOf: lifeOf, Steady: r.keeper.Steady, Check: o.checkTime(), StandBy: o.standBy, Logger: r.log,
 	})
-	watch := func(cfg watcher.Config) *watcher.View {
-		cfg.Missing, cfg.Check = r.ensure, o.checkTime()
-		cfg.Logger = cmp.Or(cfg.Logger, r.log)
-		cfg.Heartbeat, cfg.Patience = o.heartbeat(), o.ttl
-		return watcher.New(b, cfg)
-	}
-	r.view = watch(watcher.Config{
-		Apply: r.apply, Read: func(ch watcher.Change) any { return r.read(ch) }, MaxValue: o.bounds.record, MaxBytes: o.bounds.kept(),
+	watch := watcher.Config{Missing: r.ensure, Check: o.checkTime(), Logger: r.log, Heartbeat: o.heartbeat(), Patience: o.ttl}
+	r.lines = line.New(b, r.keeper, line.Config{
+		Owner: r.id, TTL: o.ttl, Check: o.checkTime(), View: watch, Write: r.write, Journal: r.journal,
+		Closed: ErrClosed, Pending: ErrPending,
 	})
+	watch.Apply, watch.Read = r.apply, func(ch watcher.Change) any { return r.read(ch) }
+	watch.MaxValue, watch.MaxBytes = o.bounds.record, o.bounds.kept()
+	r.view = watcher.New(b, watch)
 	r.cache.view = r.view
 	r.cache.filled = func() { r.goUnlessClosed(&r.wg, r.readAgain) } // ends with r.ctx; Close waits
-	r.lines.view = watch(watcher.Config{
-		Apply: r.applyLines, Read: readTicket, MaxValue: longestTicket, Logger: r.log.With("of", "exclusive names"),
-	})
-	r.goUnlessClosed(&r.calls, r.reconcile) // calls the signer; ends with r.ctx; Close waits for a moment
-	r.goUnlessClosed(&r.calls, r.tellNATS)  // ends with r.closing; likewise
+	r.goUnlessClosed(&r.calls, r.reconcile)                          // calls the signer; ends with r.ctx; Close waits for a moment
+	r.goUnlessClosed(&r.calls, r.tellNATS)                           // ends with r.closing; likewise
 	if r.file != nil {
 		r.goUnlessClosed(&r.wg, r.keepFile) // likewise
 	}
@@ -216,7 +211,7 @@ func (r *Registry) provision(ctx context.Context, once bool) error {
 		err := r.prepare(ctx)
 		if err == nil {
 			if told {
-				r.journal.sayLater("kvregistry: the bucket can be used now", 1)
+				r.journal.SayLater("kvregistry: the bucket can be used now", 1)
 			}
 			for _, advice := range r.bucket.Advice() {
 				r.log.Warn("kvregistry: the server or the bucket should be changed", "advice", advice)
@@ -229,7 +224,7 @@ func (r *Registry) provision(ctx context.Context, once bool) error {
 		}
 		if !once && !told && refuses(err) {
 			told = true
-			r.log.Warn("kvregistry: the bucket can't be used, trying again", "cause", plain(err.Error()))
+			r.log.Warn("kvregistry: the bucket can't be used, trying again", "cause", journal.Plain(err.Error()))
 		}
 		switch over := backoff.SleepOr(ctx, provisionCurve.After(n), r.ctx.Done()); {
 		case r.ctx.Err() != nil:
@@ -265,7 +260,7 @@ func (r *Registry) prepare(ctx context.Context) error {
 func (r *Registry) ensure(ctx context.Context) error {
 	err := r.bucket.Ensure(ctx)
 	if made := r.bucket.Made(); !made.IsZero() && r.toldMade.Swap(made.UnixNano()) != made.UnixNano() {
-		r.journal.sayLater("kvregistry: the tenant had no bucket, made one", 1, "bucket", r.bucket.Name())
+		r.journal.SayLater("kvregistry: the tenant had no bucket, made one", 1, "bucket", r.bucket.Name())
 	}
 	return err
 }
@@ -335,21 +330,11 @@ func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	}
 }
 
-// applyLines takes what the lines' view saw. A ticket of this process that stands in line again is removed again: a server that was killed may bring back what was deleted, once what said so
-// has ended, and the process's lease would keep it there.
-func (r *Registry) applyLines(changes []watcher.Change, snapshot *watcher.Snapshot) {
-	for _, t := range r.lines.apply(changes, snapshot) {
-		if !r.goUnlessClosed(&r.wg, func() { r.quit(t) }) { // ends with r.ctx; Close waits
-			r.lines.leave(t, ErrClosed)
-		}
-	}
-	r.checkLease(snapshot)
-}
-
-// checkLease has it seen whether the lease is there, where a bucket was made anew; and whoever held a name in the one before may not know yet, be it that this process was in no line.
+// checkLease has the keeper verify its lease after the bucket was recreated. Holders in the old bucket
+// may not know yet, so no name is granted for one TTL.
 func (r *Registry) checkLease(snapshot *watcher.Snapshot) {
 	if snapshot != nil && snapshot.Reset {
-		r.lines.restart()
+		r.lines.Restart()
 		r.keeper.Check()
 	}
 }
@@ -368,8 +353,8 @@ func (r *Registry) tellFenced(s Service) {
 		r.events.add(Event{Kind: Fenced, Service: s, Err: err})
 	}
 	r.goUnlessClosed(&r.calls, func() {
-		r.opt.logger.Warn("kvregistry: a newer registration of the same id took over",
-			"service", plain(s.Name), "instance", plain(s.ID))
+		r.log.Warn("kvregistry: a newer registration of the same id took over",
+			"service", journal.Plain(s.Name), "instance", journal.Plain(s.ID))
 		tell(r, r.opt.onFenced, s)
 	})
 }
@@ -495,7 +480,7 @@ func (r *Registry) Close() error {
 // registry, and ctx ends first, the error wraps ctx's.
 func (r *Registry) CloseContext(ctx context.Context) error {
 	return r.finish(ctx, func() error {
-		endErr := errors.Join(r.lines.close(ctx), r.endAll(ctx))
+		endErr := errors.Join(r.lines.Close(ctx), r.endAll(ctx))
 		keepErr := r.keeper.Close(ctx, endErr == nil && r.opt.nc.IsConnected())
 		r.stop()
 		if endErr != nil {
@@ -511,9 +496,9 @@ func (r *Registry) CloseContext(ctx context.Context) error {
 // ends; the server is asked for nothing else, and ctx bounds the wait for it.
 func (r *Registry) Leave(ctx context.Context) error {
 	return r.finish(ctx, func() error {
-		err := r.lines.close(ctx)
+		err := r.lines.Close(ctx)
 		if r.own.any() {
-			r.journal.sayLater("kvregistry: left, what is registered stays until its lease ends", 1)
+			r.journal.SayLater("kvregistry: left, what is registered stays until its lease ends", 1)
 		}
 		_ = r.keeper.Close(ctx, false) // it revokes nothing, so nothing can fail
 		r.stop()
@@ -534,7 +519,10 @@ func (r *Registry) finish(ctx context.Context, f func() error) error {
 	r.shut()
 	r.endErr = f()
 	close(r.ended)
-	r.awaitCalls()
+	ctx, cancel := context.WithTimeout(context.Background(), callsTime)
+	defer cancel()
+	r.awaitCalls(ctx)
+	r.journal.Close(ctx)
 	return r.endErr
 }
 
@@ -544,7 +532,7 @@ func (r *Registry) stop() {
 	r.cancel()
 	r.life.Unlock()
 	var parts sync.WaitGroup
-	for _, end := range []func(){r.reaper.Close, r.view.Close, r.lines.view.Close} {
+	for _, end := range []func(){r.reaper.Close, r.view.Close, r.lines.Stop} {
 		parts.Go(end)
 	}
 	parts.Wait()
@@ -557,9 +545,9 @@ func (r *Registry) stop() {
 // callsTime is how long Close waits for the user's functions that run.
 const callsTime = 100 * time.Millisecond
 
-// awaitCalls waits for the user's functions that run, but not for long: one of them may wait for
+// awaitCalls waits for the user's functions that run, until ctx ends: one of them may wait for
 // Close.
-func (r *Registry) awaitCalls() {
+func (r *Registry) awaitCalls(ctx context.Context) {
 	done := make(chan struct{})
 	go func() { // ends when the last of them returns
 		defer close(done)
@@ -567,6 +555,6 @@ func (r *Registry) awaitCalls() {
 	}()
 	select {
 	case <-done:
-	case <-time.After(callsTime):
+	case <-ctx.Done():
 	}
 }

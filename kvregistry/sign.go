@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/kvregistry/go/internal/document"
+	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -76,7 +77,7 @@ func TrustSigners(name string, public ...string) Option {
 // encode makes the value of a registration's key, signed where there is a signer.
 func (r *Registry) encode(s Service, key, lease string) ([]byte, error) {
 	if r.opt.signer == nil {
-		return encode(record{Format: format, Lease: lease, Owner: r.id}, s, r.opt.bounds.record)
+		return encode(record{Format: wire.Format, Lease: lease, Owner: r.id}, s, r.opt.bounds.record)
 	}
 	instance, err := json.Marshal(s)
 	if err != nil {
@@ -86,7 +87,7 @@ func (r *Registry) encode(s Service, key, lease string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w %q: it can't be signed: %w", ErrInvalidService, s.Name, err)
 	}
-	return encode(record{Format: format, Lease: lease, Owner: r.id, Signer: r.opt.public, Signature: signature}, s, r.opt.bounds.record)
+	return encode(record{Format: wire.Format, Lease: lease, Owner: r.id, Signer: r.opt.public, Signature: signature}, s, r.opt.bounds.record)
 }
 
 // sign signs what a registration's next write says, before its turn comes: the signer may take its
@@ -111,7 +112,7 @@ func (r *Registry) sign(ctx context.Context, g *registration) {
 
 // unsigned is a record as long as a signed one, of any lease.
 func (r *Registry) unsigned() record {
-	rec := record{Format: format, Lease: r.anyLease(), Owner: r.id, Signer: r.opt.public}
+	rec := record{Format: wire.Format, Lease: r.anyLease(), Owner: r.id, Signer: r.opt.public}
 	if r.opt.signer != nil {
 		rec.Signature = make([]byte, ed25519.SignatureSize)
 	}
@@ -157,11 +158,11 @@ func (o *options) signersOf(name string) []string {
 // believe says who signed a registration, or why it is not believed. The bytes that were signed are
 // those that the instance was read from.
 func believe(trusted []string, bucket string, s *sighting) (signer string, err error) {
-	p, err := split(s.Value)
+	p, err := wire.Split(s.Value)
 	if err != nil {
 		return "", err
 	}
-	signer, err = document.Text(p.signer)
+	signer, err = document.Text(p.Signer)
 	if err != nil || signer == "" {
 		return "", errUnsigned
 	}
@@ -173,12 +174,12 @@ func believe(trusted []string, bucket string, s *sighting) (signer string, err e
 	if err != nil {
 		return "", errForged
 	}
-	text, err := document.Text(p.signature)
+	text, err := document.Text(p.Signature)
 	if err != nil {
 		return "", errForged
 	}
 	signature, err := base64.StdEncoding.DecodeString(text)
-	if err != nil || !ed25519.Verify(public, signed(bucket, s.Key, s.rec.Lease, s.rec.Owner, p.instance), signature) {
+	if err != nil || !ed25519.Verify(public, signed(bucket, s.Key, s.rec.Lease, s.rec.Owner, p.Instance), signature) {
 		return "", errForged
 	}
 	return trusted[n], nil // the one copy of it

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kvregistry/go/internal/backoff"
+	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -350,7 +351,7 @@ func (r *Registry) audit() (found bool) {
 	for _, g := range r.own.open() {
 		if rev, ok := r.own.settled(g); ok && r.own.lacked(g, rev, r.view.Lacks(g.key)) {
 			found = true
-			r.log.Warn("kvregistry: a registration was found to be missing, writing it again", "service", plain(g.name), "instance", plain(g.id))
+			r.log.Warn("kvregistry: a registration was found to be missing, writing it again", "service", journal.Plain(g.name), "instance", journal.Plain(g.id))
 		}
 	}
 	return found
@@ -403,7 +404,7 @@ func (r *Registry) tellRefused(list []*registration, errs []error) {
 	if r.refusing = why != nil; !r.refusing || was {
 		return
 	}
-	args := append(subject(refused), "cause", plain(why.Error()))
+	args := append(subject(refused), "cause", journal.Plain(why.Error()))
 	r.log.Warn("kvregistry: the server refuses what this process registers, asking again", args...)
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
 )
@@ -137,7 +138,7 @@ func TestThousandsShareLines(t *testing.T) {
 		}
 		return nil
 	})
-	if n, most := log.Count(lineRegistered), 1+lineBurst+3*int(1+time.Since(began)/lineTime); n > most {
+	if n, most := log.Count(lineRegistered), 1+journal.Burst+3*int(1+time.Since(began)/journal.Interval); n > most {
 		t.Errorf("%d lines, want %d at most", n, most)
 	}
 }

@@ -2,88 +2,9 @@ package kvregistry
 
 import (
 	"errors"
-	"log/slog"
-	"sync"
-	"time"
 
-	"github.com/kvregistry/go/internal/backoff"
+	"github.com/kvregistry/go/internal/journal"
 )
-
-// A line of one kind may come lineBurst times at once, and then once in lineTime. What comes
-// beyond that is told together, once in lineTime.
-const (
-	lineBurst = 20
-	lineTime  = time.Second
-)
-
-// journal logs changes of state, a line each. Many of one kind share a line.
-type journal struct {
-	log   *slog.Logger
-	pause func() // ends after lineTime, or when the registry is closed
-	later func(func()) bool
-
-	backlog *backlog
-
-	mu    sync.Mutex // guards kinds
-	kinds map[string]*lineKind
-}
-
-// lineKind is what is known of lines with one text.
-type lineKind struct {
-	free float64 // how many may come now
-	at   time.Time
-	held int // changes that are to be told together
-}
-
-// say logs a line of n changes, or holds them for the next line of its kind.
-func (j *journal) say(line string, n int, args ...any) {
-	j.mu.Lock()
-	k, now := j.kinds[line], time.Now()
-	if k == nil {
-		k = &lineKind{free: lineBurst, at: now}
-		j.kinds[line] = k
-	}
-	k.free = min(lineBurst, k.free+now.Sub(k.at).Seconds()/lineTime.Seconds())
-	k.at = now
-	hold := k.free < 1
-	first := hold && k.held == 0
-	if hold {
-		k.held += n
-	} else {
-		k.free--
-	}
-	j.mu.Unlock()
-	switch {
-	case first:
-		j.later(func() { j.tellHeld(line, k) })
-	case !hold:
-		j.log.Info(line, args...)
-	}
-}
-
-// tellHeld logs what was held, after a while.
-func (j *journal) tellHeld(line string, k *lineKind) {
-	j.pause()
-	j.mu.Lock()
-	n := k.held
-	k.held, k.free, k.at = 0, 0, time.Now()
-	j.mu.Unlock()
-	j.log.Info(line, "times", n)
-}
-
-// newJournal makes the registry's.
-func (r *Registry) newJournal() *journal {
-	return &journal{
-		log: r.opt.logger, kinds: map[string]*lineKind{},
-		pause: func() { _ = backoff.Sleep(r.closing, lineTime) },
-		later: func(f func()) bool { return r.goUnlessClosed(&r.calls, f) }, backlog: r.backlog,
-	}
-}
-
-// sayLater is say for goroutines that Close waits for: a log handler may call Close.
-func (j *journal) sayLater(line string, n int, args ...any) {
-	j.backlog.add(func() { j.say(line, n, args...) })
-}
 
 // What is told of a registration.
 const (
@@ -131,14 +52,14 @@ func (g *registration) news() (l lineOfChange) {
 // tellNews logs what changed about registrations, a line for all to which the same happened.
 func (r *Registry) tellNews(list ...*registration) {
 	for _, news := range r.own.news(list) {
-		r.journal.say(news.line, len(news.of), news.args()...)
+		r.journal.Say(news.line, len(news.of), news.args()...)
 	}
 }
 
 // tellNewsLater is tellNews for goroutines that Close waits for.
 func (r *Registry) tellNewsLater(list []*registration) {
 	for _, news := range r.own.news(list) {
-		r.journal.sayLater(news.line, len(news.of), news.args()...)
+		r.journal.SayLater(news.line, len(news.of), news.args()...)
 	}
 }
 
@@ -180,14 +101,14 @@ func (n news) args() []any {
 // subject says in a log line which registrations it is about.
 func subject(list []*registration) []any {
 	if len(list) == 1 {
-		return []any{"service", plain(list[0].name), "instance", plain(list[0].id)}
+		return []any{"service", journal.Plain(list[0].name), "instance", journal.Plain(list[0].id)}
 	}
 	names := map[string]struct{}{}
 	for _, g := range list {
 		names[g.name] = struct{}{}
 	}
 	if len(names) == 1 {
-		return []any{"service", plain(list[0].name), "instances", len(list)}
+		return []any{"service", journal.Plain(list[0].name), "instances", len(list)}
 	}
 	return []any{"services", len(names), "instances", len(list)}
 }

@@ -1,11 +1,15 @@
-package kvregistry
+package line
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -14,7 +18,7 @@ import (
 // wait in one process would look a thousand times at each change. Seen to fail with places for bytes that are no ticket; with one that is not told that it is the first; and with all of a process's tickets told
 // of each change.
 func TestStanding(t *testing.T) {
-	ls := newLines(time.Minute, "ME")
+	ls := newLines(nil, nil)
 	own, err := ls.enter("a", "lock.a.OWN", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -63,11 +67,11 @@ func TestStanding(t *testing.T) {
 
 // A ticket is over that was written by another, or whose bucket was made anew; then nobody holds a name for a TTL.
 func TestStandingThatIsLost(t *testing.T) {
-	for name, see := range map[string]func(ls *lines){
-		"overwritten": func(ls *lines) { _ = ls.apply([]watcher.Change{{Key: "lock.a.OWN", Revision: 9}}, nil) },
-		"made anew":   func(ls *lines) { _ = ls.apply(nil, &watcher.Snapshot{Reset: true}) },
+	for name, see := range map[string]func(ls *Lines){
+		"overwritten": func(ls *Lines) { _ = ls.apply([]watcher.Change{{Key: "lock.a.OWN", Revision: 9}}, nil) },
+		"made anew":   func(ls *Lines) { _ = ls.apply(nil, &watcher.Snapshot{Reset: true}) },
 	} {
-		ls := newLines(time.Minute, "ME")
+		ls := newLines(nil, nil)
 		own, err := ls.enter("a", "lock.a.OWN", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -84,38 +88,61 @@ func TestStandingThatIsLost(t *testing.T) {
 	}
 }
 
-// Nobody's turn comes under a lease that was refused, be it the first in its line and the lease's time not over: reapers may have removed its ticket, and the next one hold the name. Seen to fail with a
-// turn that goes by the lease's time alone.
+// newLines makes lines that write to a bucket.
+func newLines(b *tenant.Bucket, k *lease.Keeper) *Lines {
+	return New(b, k, Config{
+		Owner: "ME", TTL: time.Minute, Check: time.Second, Journal: journal.New(slog.New(slog.DiscardHandler)),
+		Write:  func(ctx context.Context, w tenant.Write) (uint64, error) { return b.Write(ctx, w) },
+		Closed: errors.New("closed"), Pending: errors.New("pending"),
+	})
+}
+
+// Nobody's turn comes under a lease that was refused, even if the ticket is the first in its line and
+// the lease's time is not over: reapers may have removed the ticket, and the next one hold the name.
+// Seen to fail with a turn that goes by the lease's time alone.
 func TestTurnUnderALostLease(t *testing.T) {
 	s := natstest.Start(t)
-	r := newRegistry(t, s, TTL(20*time.Second))
+	b, err := tenant.New(s.Connect(), "default", tenant.Config{})
+	if err == nil {
+		err = b.Ensure(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper, err := lease.NewKeeper(b, lease.KeeperConfig{TTL: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ls := newLines(b, keeper)
+	defer ls.Stop()
+	defer func() { _ = keeper.Close(context.Background(), false) }()
 	filter, err := tenant.LockFilter("job")
 	if err == nil {
-		err = r.lines.watch(t.Context(), filter)
+		err = ls.watch(t.Context(), filter)
 	}
 	var own *ticket
 	if err == nil {
-		own, err = r.takeTicket(t.Context(), "job", filter)
+		own, err = ls.takeTicket(t.Context(), "job", filter)
 	}
 	if err == nil {
-		err = r.queue(t.Context(), own)
+		err = ls.write(t.Context(), own)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
-		if r.lines.standing(own).place == 0 {
+		if ls.standing(own).place == 0 {
 			return errors.New("the ticket is not seen")
 		}
 		return nil
 	})
-	if _, err := r.bucket.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey(own.lease.ID), Op: tenant.Purge}); err != nil {
+	if _, err := b.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey(own.lease.ID), Op: tenant.Purge}); err != nil {
 		t.Fatal(err)
 	}
-	r.keeper.Check()
+	keeper.Check()
 	<-own.lease.Done()
-	if err := r.awaitTurn(t.Context(), own); !errors.Is(err, errGone) {
-		t.Errorf("its turn: %v, at the place %+v", err, r.lines.standing(own))
+	if err := ls.awaitTurn(t.Context(), own); !errors.Is(err, errGone) {
+		t.Errorf("its turn: %v, at the place %+v", err, ls.standing(own))
 	}
-	r.quit(own)
+	ls.remove(own)
 }
