@@ -14,7 +14,7 @@ import (
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
-	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // accounts is a server with an account per tenant, each with a user of the tenant's name.
@@ -22,7 +22,7 @@ func accounts(t *testing.T, maxBytes int64, tenants ...string) *natstest.Server 
 	t.Helper()
 	text := "accounts: {\n"
 	for _, name := range tenants {
-		account, err := tenant.AccountConfig(name, tenant.AccountLimits{MaxBytes: maxBytes, Replicas: 1, Connections: 8}, fmt.Sprintf("user: %s, password: p", name))
+		account, err := operator.AccountConfig(name, operator.AccountLimits{MaxBytes: maxBytes, Replicas: 1, Connections: 8}, fmt.Sprintf("user: %s, password: p", name))
 		if err != nil {
 			t.Fatal(err)
 		}

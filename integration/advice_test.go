@@ -12,6 +12,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // A registry says once, when it has reached NATS, what an administrator should change: a server
@@ -24,7 +25,7 @@ func TestRegistryTellsWhatToChange(t *testing.T) {
 	old := s.Labelled(t, "2.15.2")
 	js, err := jetstream.New(s.Connect())
 	must(t, err)
-	must(t, tenant.Provision(t.Context(), s.Connect(), "acme", tenant.Config{}))
+	must(t, operator.Provision(t.Context(), s.Connect(), "acme", tenant.Config{}))
 	tells := func(nc *nats.Conn) *natstest.Log {
 		t.Helper()
 		log := &natstest.Log{}

@@ -22,13 +22,13 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/kvregistry/go/internal/natstest"
-	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // guarded is a server whose users have roles, and how each of them, by name, connects. The user "root" may do everything.
 type guarded struct {
 	*natstest.Server
-	access  map[string]tenant.Access
+	access  map[string]operator.Access
 	connect func(user string) []nats.Option
 }
 
@@ -42,7 +42,7 @@ func (g *guarded) as(t testing.TB, user string, opts ...nats.Option) *nats.Conn 
 }
 
 // authentications are the ways in which a server knows its users, each with what tenant generates for it.
-var authentications = map[string]func(t *testing.T, access map[string]tenant.Access) *guarded{
+var authentications = map[string]func(t *testing.T, access map[string]operator.Access) *guarded{
 	"passwords":                            passwords,
 	"passwords, longer acknowledgements":   longerAcks,
 	"passwords, a cluster":                 clustered,
@@ -51,40 +51,40 @@ var authentications = map[string]func(t *testing.T, access map[string]tenant.Acc
 	"client certificates, mapped to users": certified,
 }
 
-func passwords(t *testing.T, access map[string]tenant.Access) *guarded {
+func passwords(t *testing.T, access map[string]operator.Access) *guarded {
 	return passworded(t, access, nil)
 }
 
 // longerAcks is a server that sends the longer form of acknowledgements' and flow control's subjects, as later ones will.
-func longerAcks(t *testing.T, access map[string]tenant.Access) *guarded {
+func longerAcks(t *testing.T, access map[string]operator.Access) *guarded {
 	return passworded(t, access, map[string]bool{server.FeatureFlagJsAckFormatV2: true})
 }
 
-func passworded(t *testing.T, access map[string]tenant.Access, flags map[string]bool) *guarded {
+func passworded(t *testing.T, access map[string]operator.Access, flags map[string]bool) *guarded {
 	users := withPasswords(t, access)
 	return &guarded{natstest.Start(t, func(o *server.Options) { o.Users, o.FeatureFlags = users, flags }), access, password}
 }
 
 // lenient is a server that takes requests to JetStream with unknown members, as servers before 2.12
 // do.
-func lenient(t *testing.T, access map[string]tenant.Access) *guarded {
+func lenient(t *testing.T, access map[string]operator.Access) *guarded {
 	users := withPasswords(t, access)
 	s := natstest.Start(t, func(o *server.Options) { o.Users, o.NoJetStreamStrict = users, true })
 	return &guarded{s, access, password}
 }
 
-func clustered(t *testing.T, access map[string]tenant.Access) *guarded {
+func clustered(t *testing.T, access map[string]operator.Access) *guarded {
 	users := withPasswords(t, access)
 	return &guarded{natstest.Cluster(t, func(o *server.Options) { o.Users = users })[0], access, password}
 }
 
-func withPasswords(t *testing.T, access map[string]tenant.Access) []*server.User {
+func withPasswords(t *testing.T, access map[string]operator.Access) []*server.User {
 	return configured(t, access, func(user string) string { return fmt.Sprintf("user: %q, password: secret", user) }).Users
 }
 
 func password(user string) []nats.Option { return []nats.Option{nats.UserInfo(user, "secret")} }
 
-func nkeyed(t *testing.T, access map[string]tenant.Access) *guarded {
+func nkeyed(t *testing.T, access map[string]operator.Access) *guarded {
 	seeds := map[string][]byte{}
 	opts := configured(t, access, func(user string) string {
 		var public string
@@ -102,7 +102,7 @@ func nkeyed(t *testing.T, access map[string]tenant.Access) *guarded {
 	}}
 }
 
-func certified(t *testing.T, access map[string]tenant.Access) *guarded {
+func certified(t *testing.T, access map[string]operator.Access) *guarded {
 	ca := newAuthority(t)
 	opts := configured(t, access, func(user string) string { return fmt.Sprintf("user: %q", user+"@example.com") })
 	s := natstest.Start(t, ca.guard(t), func(o *server.Options) { o.Users, o.TLSMap = opts.Users, true })
@@ -110,13 +110,13 @@ func certified(t *testing.T, access map[string]tenant.Access) *guarded {
 }
 
 // configured reads a configuration file whose users have the given access, as nats-server does.
-func configured(t *testing.T, access map[string]tenant.Access, who func(user string) string) *server.Options {
+func configured(t *testing.T, access map[string]operator.Access, who func(user string) string) *server.Options {
 	t.Helper()
 	return natstest.Configured(t, configuration(access, who))
 }
 
 // configuration is such a file's text.
-func configuration(access map[string]tenant.Access, who func(user string) string) string {
+func configuration(access map[string]operator.Access, who func(user string) string) string {
 	var text strings.Builder
 	text.WriteString("authorization {\n  users: [\n")
 	for user, a := range access {

@@ -17,6 +17,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // Invariant 8, and its limit. Permissions say nothing of where a server sends its answers: within one account, a hostile user of tenant acme who may ask by direct
@@ -27,9 +28,9 @@ import (
 func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	t.Parallel()
 	access := roles(t)
-	service := access[string(tenant.RoleService)]
+	service := access[string(operator.RoleService)]
 	service.Publish = append(service.Publish, "$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.>")
-	access[string(tenant.RoleService)] = service
+	access[string(operator.RoleService)] = service
 	g := passwords(t, access)
 	root := g.as(t, "root")
 	openOn(t, root, kvregistry.Tenant("acme"), kvregistry.WithoutReaping()) // who would remove what is forged before it is sent on
@@ -38,7 +39,7 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	observer := openOn(t, root, kvregistry.Tenant("other"))
 	sees(t, observer, natstest.Soon, "web", "a")
 
-	nc := g.as(t, string(tenant.RoleService))
+	nc := g.as(t, string(operator.RoleService))
 	forged := func(key string) []byte {
 		return fmt.Appendf(nil, `{"format":1,"lease":%q,"owner":"evil","instance":{"id":%q,"name":"web","address":"evil:1"}}`, other.Lease().ID, key)
 	}
@@ -132,8 +133,8 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 // stream, but with the subjects that they have in acme's, which are no keys there.
 func sentByConsumers(t *testing.T, g *guarded, forged func(string) []byte) {
 	t.Helper()
-	root, service := g.as(t, "root"), g.as(t, string(tenant.RoleService))
-	observer, err := jetstream.New(g.as(t, string(tenant.RoleObserver)))
+	root, service := g.as(t, "root"), g.as(t, string(operator.RoleService))
+	observer, err := jetstream.New(g.as(t, string(operator.RoleObserver)))
 	must(t, err)
 	streams, err := jetstream.New(root)
 	must(t, err)
@@ -206,8 +207,8 @@ func TestWhatOneAccountCannotKeepApart(t *testing.T) {
 	openOn(t, root, kvregistry.Tenant("acme"), kvregistry.WithoutReaping())
 	js, err := jetstream.New(root)
 	must(t, err)
-	must(t, tenant.Provision(t.Context(), root, "other", tenant.Config{}))
-	mine, err := jetstream.New(g.as(t, string(tenant.RoleObserver)))
+	must(t, operator.Provision(t.Context(), root, "other", tenant.Config{}))
+	mine, err := jetstream.New(g.as(t, string(operator.RoleObserver)))
 	must(t, err)
 	if info, err := mine.AccountInfo(t.Context()); err != nil || info.Streams != 2 {
 		t.Errorf("the account's totals are no longer told to a user of one tenant: %+v, %v", info, err)

@@ -16,6 +16,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // site is a hub and a leaf node, each with a JetStream domain of its own, and what is between them. The tenant is "acme".
@@ -47,7 +48,7 @@ func newSite(t *testing.T, change ...func(leaf *server.Options)) *site {
 		}
 	})
 	s.joined()
-	must(t, tenant.Provision(t.Context(), s.hub.Connect(), "acme", tenant.Config{}))
+	must(t, operator.Provision(t.Context(), s.hub.Connect(), "acme", tenant.Config{}))
 	s.mirror()
 	return s
 }
@@ -66,7 +67,7 @@ func (s *site) joined() {
 // mirror makes the mirror, and waits until it hears of the hub.
 func (s *site) mirror() {
 	s.t.Helper()
-	must(s.t, tenant.MakeMirror(s.t.Context(), s.leaf.Connect(), "acme", "hub"))
+	must(s.t, operator.MakeMirror(s.t.Context(), s.leaf.Connect(), "acme", "hub"))
 	s.hears()
 }
 
@@ -378,8 +379,8 @@ func TestMirrorOfABucketThatIsNoMore(t *testing.T) {
 	must(t, stream.Purge(t.Context()))
 	sees(t, atLeaf, natstest.Soon, "ghost")
 	sees(t, acme(t, s.leaf), 0, "ghost") // a newcomer sees none of it
-	must(t, tenant.Remove(t.Context(), hc, "acme"))
-	must(t, tenant.Provision(t.Context(), hc, "acme", tenant.Config{}))
+	must(t, operator.Remove(t.Context(), hc, "acme"))
+	must(t, operator.Provision(t.Context(), hc, "acme", tenant.Config{}))
 	atHub := acme(t, s.hub)
 	register(t, atHub, web("new"))
 	sees(t, atLeaf, natstest.Soon, "web", "new")
@@ -409,12 +410,12 @@ func TestMirrorIsDeleted(t *testing.T) {
 	register(t, atLeaf, web("leaf"))
 	sees(t, atLeaf, natstest.Soon, "web", "hub", "leaf")
 	lc := s.leaf.Connect()
-	must(t, tenant.Remove(t.Context(), lc, "acme"))
+	must(t, operator.Remove(t.Context(), lc, "acme"))
 	register(t, atHub, web("new"))
 	sees(t, atLeaf, natstest.Soon, "web", "hub", "leaf", "new")
 	fresh(t, atLeaf, natstest.Soon)
 	must(t, atHub.Close())
-	must(t, tenant.Remove(t.Context(), s.hub.Connect(), "acme"))
+	must(t, operator.Remove(t.Context(), s.hub.Connect(), "acme"))
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if err := atLeaf.Health().Err; !errors.Is(err, tenant.ErrBucketNotFound) {
 			return fmt.Errorf("the leaf says %v", err)
@@ -442,7 +443,7 @@ func TestMirrorThatIsRefused(t *testing.T) {
 	lc := s.leaf.Connect()
 	js, err := jetstream.New(lc)
 	must(t, err)
-	must(t, tenant.Remove(t.Context(), lc, "acme"))
+	must(t, operator.Remove(t.Context(), lc, "acme"))
 	natstest.Eventually(t, natstest.Soon, func() error { // the server may be removing what was there
 		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
 			Name: "KV_registry_acme", Mirror: &jetstream.StreamSource{Name: "KV_registry_acme", External: &jetstream.ExternalStream{APIPrefix: "$JS.hub.API"}},
@@ -452,10 +453,10 @@ func TestMirrorThatIsRefused(t *testing.T) {
 	if _, err := kvregistry.New(t.Context(), lc, kvregistry.Tenant("acme")); !errors.Is(err, kvregistry.ErrBucketMismatch) {
 		t.Errorf("a mirror made by hand gave %v", err)
 	}
-	if err := tenant.Change(t.Context(), lc, "acme", tenant.Config{MaxKeys: 10}); !errors.Is(err, tenant.ErrInvalidConfig) {
+	if err := operator.Change(t.Context(), lc, "acme", tenant.Config{MaxKeys: 10}); !errors.Is(err, tenant.ErrInvalidConfig) {
 		t.Errorf("limits of a mirror gave %v", err)
 	}
-	if err := tenant.MakeMirror(t.Context(), lc, "none", "hub"); !errors.Is(err, tenant.ErrBucketNotFound) {
+	if err := operator.MakeMirror(t.Context(), lc, "none", "hub"); !errors.Is(err, tenant.ErrBucketNotFound) {
 		t.Errorf("a mirror of nothing gave %v", err)
 	}
 	s.mirror() // in place of that one
@@ -465,12 +466,12 @@ func TestMirrorThatIsRefused(t *testing.T) {
 // A user of the leaf node may do there what its role may do in the hub, and no more: its subjects are those of both domains. Seen to fail without those of the hub.
 func TestRolesAtALeaf(t *testing.T) {
 	t.Parallel()
-	access := map[string]tenant.Access{}
+	access := map[string]operator.Access{}
 	s := newSite(t, func(o *server.Options) {
 		o.Users = []*server.User{{Username: "root", Password: "p"}}
 		o.NoAuthUser = "root"
-		for _, role := range []tenant.Role{tenant.RoleService, tenant.RoleObserver, tenant.RoleAdmin} {
-			a, err := tenant.Permissions("acme", role)
+		for _, role := range []operator.Role{operator.RoleService, operator.RoleObserver, operator.RoleAdmin} {
+			a, err := operator.Permissions("acme", role)
 			must(t, err)
 			a, err = a.AtLeaf("hub")
 			must(t, err)
@@ -480,12 +481,12 @@ func TestRolesAtALeaf(t *testing.T) {
 			}})
 		}
 	})
-	as := func(role tenant.Role) *nats.Conn {
+	as := func(role operator.Role) *nats.Conn {
 		return s.leaf.Connect(nats.UserInfo(string(role), "p"), nats.CustomInboxPrefix(access[string(role)].Inbox))
 	}
-	must(t, tenant.MakeMirror(t.Context(), as(tenant.RoleAdmin), "acme", "hub"))
-	service := openOn(t, as(tenant.RoleService), kvregistry.Tenant("acme"))
-	observer := openOn(t, as(tenant.RoleObserver), kvregistry.Tenant("acme"), kvregistry.Timeout(natstest.Soon))
+	must(t, operator.MakeMirror(t.Context(), as(operator.RoleAdmin), "acme", "hub"))
+	service := openOn(t, as(operator.RoleService), kvregistry.Tenant("acme"))
+	observer := openOn(t, as(operator.RoleObserver), kvregistry.Tenant("acme"), kvregistry.Timeout(natstest.Soon))
 	register(t, service, web("a"))
 	sees(t, observer, 0, "web", "a")
 	fresh(t, observer, natstest.Soon)

@@ -15,6 +15,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // A tenant that has as much as it may is told so, and what it has goes on: heartbeats keep their room, also in a cluster, which refuses them in a
@@ -24,7 +25,7 @@ func TestTenantAtItsLimit(t *testing.T) {
 	t.Parallel()
 	const limit, size = 40, 2 << 20
 	provision := func(t *testing.T, nc *nats.Conn, cfg tenant.Config) *nats.Conn {
-		natstest.Eventually(t, natstest.Soon, func() error { return tenant.Provision(t.Context(), nc, "acme", cfg) })
+		natstest.Eventually(t, natstest.Soon, func() error { return operator.Provision(t.Context(), nc, "acme", cfg) })
 		return nc
 	}
 	one := func(t *testing.T) *nats.Conn { return natstest.Start(t).Connect() }
@@ -71,7 +72,7 @@ func TestTenantAtItsLimit(t *testing.T) {
 			if got := len(keys(t, nc, "acme", "svc.")); got != n {
 				t.Errorf("%d registrations of %d are left", got, n)
 			}
-			list, err := tenant.List(t.Context(), nc)
+			list, err := operator.List(t.Context(), nc)
 			if err != nil || len(list) != 1 || list[0].MaxKeys == limit && list[0].Keys > limit+14 { // ten that were being written as it was measured
 				t.Errorf("%+v, %v", list, err)
 			}
@@ -142,7 +143,7 @@ func refusedNewcomers(t *testing.T, nc *nats.Conn, pad int) {
 // messages is how many keys acme's bucket has, those that ended included.
 func messages(t *testing.T, nc *nats.Conn) uint64 {
 	t.Helper()
-	list, err := tenant.List(t.Context(), nc)
+	list, err := operator.List(t.Context(), nc)
 	must(t, err)
 	return list[0].Keys
 }
@@ -167,7 +168,7 @@ func TestLimitsAreChanged(t *testing.T) {
 	for i := range 10 {
 		register(t, r, web(fmt.Sprint(i)))
 	}
-	change := func(cfg tenant.Config) error { return tenant.Change(t.Context(), nc, "acme", cfg) }
+	change := func(cfg tenant.Config) error { return operator.Change(t.Context(), nc, "acme", cfg) }
 	for _, cfg := range []tenant.Config{{MaxKeys: 5}, {MaxBytes: 1000}, {Replicas: 2}, {MaxKeys: 1 << 62}} {
 		if err := change(cfg); !isErr(err, tenant.ErrInvalidConfig) {
 			t.Errorf("%+v gave %v", cfg, err)
@@ -184,12 +185,12 @@ func TestLimitsAreChanged(t *testing.T) {
 	})
 	must(t, change(tenant.Config{MaxKeys: 100}))
 	natstest.Eventually(t, natstest.Soon, func() error { _, err := r.Register(web("raised")); return err })
-	must(t, change(tenant.Config{MaxKeys: tenant.Unlimited, MaxBytes: tenant.Unlimited}))
-	list, err := tenant.List(t.Context(), nc)
+	must(t, change(tenant.Config{MaxKeys: operator.Unlimited, MaxBytes: operator.Unlimited}))
+	list, err := operator.List(t.Context(), nc)
 	if err != nil || list[0].MaxKeys != 0 || list[0].MaxBytes != 0 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if err := tenant.Change(t.Context(), nc, "other", tenant.Config{MaxKeys: 5}); !isErr(err, tenant.ErrBucketNotFound) {
+	if err := operator.Change(t.Context(), nc, "other", tenant.Config{MaxKeys: 5}); !isErr(err, tenant.ErrBucketNotFound) {
 		t.Errorf("of a bucket that is not there: %v", err)
 	}
 }
@@ -200,7 +201,7 @@ func TestLimitSetByHand(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	nc := s.Connect()
-	must(t, tenant.Provision(t.Context(), nc, "acme", tenant.Config{MaxKeys: 1500}))
+	must(t, operator.Provision(t.Context(), nc, "acme", tenant.Config{MaxKeys: 1500}))
 	js, err := jetstream.New(nc)
 	must(t, err)
 	last := int64(0)
@@ -211,7 +212,7 @@ func TestLimitSetByHand(t *testing.T) {
 		cfg.MaxMsgs = most
 		_, err = js.UpdateStream(t.Context(), cfg)
 		must(t, err)
-		list, err := tenant.List(t.Context(), nc)
+		list, err := operator.List(t.Context(), nc)
 		if err != nil || list[0].MaxKeys < last || list[0].MaxKeys > min(most-most/10, 1500) || list[0].MaxKeys == 0 {
 			t.Fatalf("at most %d messages: %+v, %v", most, list, err)
 		}
@@ -225,7 +226,7 @@ func TestRoomOfASilentServer(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
-	must(t, tenant.Provision(t.Context(), s.Connect(), "acme", tenant.Config{MaxKeys: 1000}))
+	must(t, operator.Provision(t.Context(), s.Connect(), "acme", tenant.Config{MaxKeys: 1000}))
 	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.Tenant("acme"))
 	register(t, r, web("a"))
 	time.Sleep(300 * time.Millisecond) // what is known of the room is old by then
@@ -253,8 +254,8 @@ func TestBucketThatRefusesLargeValues(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Start(t).Connect()
 	const longest = kvregistry.DefaultMaxRecord + 1<<10
-	must(t, tenant.Provision(t.Context(), nc, "acme", tenant.Config{MaxValue: longest}))
-	if err := tenant.Provision(t.Context(), nc, "acme", tenant.Config{MaxValue: longest + 1}); !isErr(err, tenant.ErrBucketMismatch) {
+	must(t, operator.Provision(t.Context(), nc, "acme", tenant.Config{MaxValue: longest}))
+	if err := operator.Provision(t.Context(), nc, "acme", tenant.Config{MaxValue: longest + 1}); !isErr(err, tenant.ErrBucketMismatch) {
 		t.Errorf("another limit: %v", err)
 	}
 	var err error

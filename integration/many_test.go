@@ -12,6 +12,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // RegisterAll is as many calls of Register: what it registered is there, of its owner, and goes with unregister. Seen to fail with writes that are not noted as
@@ -88,8 +89,8 @@ func TestRegisterAllOfWhichSomeCannotBe(t *testing.T) {
 func TestRegisterAllOfWhichSomeAreRefused(t *testing.T) {
 	t.Parallel()
 	g := passwords(t, roles(t))
-	must(t, tenant.Provision(t.Context(), g.as(t, "root"), "acme", tenant.Config{}))
-	r := openOn(t, g.as(t, string(tenant.RoleRegistrar)), kvregistry.Tenant("acme"), kvregistry.WithoutReaping())
+	must(t, operator.Provision(t.Context(), g.as(t, "root"), "acme", tenant.Config{}))
+	r := openOn(t, g.as(t, string(operator.RoleRegistrar)), kvregistry.Tenant("acme"), kvregistry.WithoutReaping())
 	observer := openOn(t, g.as(t, "root"), kvregistry.Tenant("acme"))
 	var list []kvregistry.Service
 	var want []string

@@ -13,6 +13,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // escapes are names of services that are chosen to reach beyond their own keys, and pairs that look alike.
@@ -51,16 +52,16 @@ func (r *refusals) refusedAll(t *testing.T, who string, subjects []string) {
 // escaped itself, with permissions for a name in lower case, and with those that end in '>'.
 func TestNoRegistrarReachesAnotherName(t *testing.T) {
 	t.Parallel()
-	access := map[string]tenant.Access{}
+	access := map[string]operator.Access{}
 	for i, name := range escapes {
-		a, err := tenant.Permissions("acme", tenant.RoleRegistrar, name)
+		a, err := operator.Permissions("acme", operator.RoleRegistrar, name)
 		must(t, err)
 		access[user(i)] = a
 	}
 	g := passwords(t, access)
 	root := g.as(t, "root")
 	for _, name := range []string{"acme", "other"} {
-		must(t, tenant.Provision(t.Context(), root, name, tenant.Config{}))
+		must(t, operator.Provision(t.Context(), root, name, tenant.Config{}))
 	}
 	whole := t // what they register stays to its end
 	t.Run("each", func(t *testing.T) {
@@ -134,11 +135,11 @@ func TestTenantNamesThatAreRefused(t *testing.T) {
 		"\u0430", "\uff41\uff43\uff4d\uff45", "\uff0e", "a\u200b", "\u202ea", "\ufeffa", "\xff", strings.Repeat("n", 65), strings.Repeat("n", 1<<20), strings.Repeat("é", 40),
 	} {
 		_, open := kvregistry.New(t.Context(), nc, kvregistry.Tenant(name))
-		_, permissions := tenant.Permissions(name, tenant.RoleService)
-		_, account := tenant.AccountConfig(name, tenant.AccountLimits{MaxBytes: 1, Replicas: 1, Connections: 1}, "user: u")
+		_, permissions := operator.Permissions(name, operator.RoleService)
+		_, account := operator.AccountConfig(name, operator.AccountLimits{MaxBytes: 1, Replicas: 1, Connections: 1}, "user: u")
 		for what, err := range map[string]error{
 			"New": open, "Permissions": permissions, "AccountConfig": account,
-			"Provision": tenant.Provision(t.Context(), nc, name, tenant.Config{}), "Remove": tenant.Remove(t.Context(), nc, name),
+			"Provision": operator.Provision(t.Context(), nc, name, tenant.Config{}), "Remove": operator.Remove(t.Context(), nc, name),
 		} {
 			want := tenant.ErrInvalidTenant
 			if what == "New" {
@@ -152,7 +153,7 @@ func TestTenantNamesThatAreRefused(t *testing.T) {
 			}
 		}
 	}
-	if list, err := tenant.List(t.Context(), nc); err != nil || len(list) != 0 {
+	if list, err := operator.List(t.Context(), nc); err != nil || len(list) != 0 {
 		t.Errorf("there are %+v, %v", list, err)
 	}
 }
@@ -165,16 +166,16 @@ func TestTenantsThatLookAlike(t *testing.T) {
 		"a", "A", "acme", "Acme", "ACME", "acme_", "acme-", "_acme", "-acme", "acme2", "acme_svc", "_", "-", "__", "registry_acme", "KV_registry_acme", "reaper", "0", "00",
 		strings.Repeat("n", 63), strings.Repeat("n", 64),
 	}
-	access := map[string]tenant.Access{}
+	access := map[string]operator.Access{}
 	for _, name := range tenants {
-		a, err := tenant.Permissions(name, tenant.RoleService)
+		a, err := operator.Permissions(name, operator.RoleService)
 		must(t, err)
 		access[name] = a
 	}
 	g := passwords(t, access)
 	root := g.as(t, "root")
 	for _, name := range tenants {
-		must(t, tenant.Provision(t.Context(), root, name, tenant.Config{}))
+		must(t, operator.Provision(t.Context(), root, name, tenant.Config{}))
 	}
 	whole := t // what they register stays to its end
 	t.Run("each", func(t *testing.T) {

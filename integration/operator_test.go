@@ -12,11 +12,11 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/kvregistry/go/internal/natstest"
-	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
-// operator is a server in operator mode, with one account whose users have JWTs.
-type operator struct {
+// operatorServer is a server in operator mode, with one account whose users have JWTs.
+type operatorServer struct {
 	*natstest.Server
 	t       *testing.T
 	account nkeys.KeyPair
@@ -30,7 +30,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func newOperator(t *testing.T, change ...func(*server.Options)) *operator {
+func newOperator(t *testing.T, change ...func(*server.Options)) *operatorServer {
 	pair, err := nkeys.CreateOperator()
 	must(t, err)
 	public, err := pair.PublicKey()
@@ -58,11 +58,11 @@ func newOperator(t *testing.T, change ...func(*server.Options)) *operator {
 	s := natstest.Start(t, append(change, func(o *server.Options) {
 		o.TrustedOperators, o.AccountResolver, o.SystemAccount = []*jwt.OperatorClaims{trusted}, resolver, system.Subject
 	})...)
-	return &operator{s, t, account, claims}
+	return &operatorServer{s, t, account, claims}
 }
 
 // credentials makes a user, and writes its credentials to a file.
-func (o *operator) credentials(file, user string, access *tenant.Access) (public string) {
+func (o *operatorServer) credentials(file, user string, access *operator.Access) (public string) {
 	o.t.Helper()
 	_, seed, public := userKey(o.t)
 	claims := jwt.NewUserClaims(public)
@@ -79,7 +79,7 @@ func (o *operator) credentials(file, user string, access *tenant.Access) (public
 }
 
 // revoke takes a user's credentials back, as an account's JWT does that is pushed to the server.
-func (o *operator) revoke(public string) {
+func (o *operatorServer) revoke(public string) {
 	o.t.Helper()
 	o.claims.Revoke(public)
 	account, err := o.Server.Server().LookupAccount(o.claims.Subject)
@@ -88,7 +88,7 @@ func (o *operator) revoke(public string) {
 }
 
 // operated is a server in operator mode whose users have roles.
-func operated(t *testing.T, access map[string]tenant.Access) *guarded {
+func operated(t *testing.T, access map[string]operator.Access) *guarded {
 	ca := newAuthority(t)
 	o := newOperator(t, ca.guard(t))
 	return &guarded{o.Server, access, func(user string) []nats.Option {

@@ -17,6 +17,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // Subjects of tenant other, and of the account, that a user of tenant acme would have the server
@@ -37,7 +38,7 @@ const (
 // server, which takes JSON with unknown members, emptied the other bucket with nats-server 2.15.2.
 func TestRawRequestsReachNoOtherTenant(t *testing.T) {
 	t.Parallel()
-	for _, role := range tenant.Roles() {
+	for _, role := range operator.Roles() {
 		for name, attempt := range map[string]func(*hostile){
 			"requests":               (*hostile).requests,
 			"requests, lenient":      (*hostile).requests,
@@ -81,7 +82,7 @@ type victim struct {
 func newVictim(t *testing.T, g *guarded) *victim {
 	t.Helper()
 	root := g.as(t, "root")
-	must(t, tenant.Provision(t.Context(), root, "acme", tenant.Config{}))
+	must(t, operator.Provision(t.Context(), root, "acme", tenant.Config{}))
 	as := func() *kvregistry.Registry {
 		nc := g.as(t, "root", nats.CustomInboxPrefix(otherInbox))
 		return openOn(t, nc, kvregistry.Tenant("other"), kvregistry.TTL(time.Hour),
@@ -156,12 +157,12 @@ func (v *victim) isAsItWas() {
 type hostile struct {
 	*guarded
 	t       *testing.T
-	role    tenant.Role
+	role    operator.Role
 	nc      *nats.Conn
 	refused *refusals
 }
 
-func newHostile(t *testing.T, g *guarded, role tenant.Role) *hostile {
+func newHostile(t *testing.T, g *guarded, role operator.Role) *hostile {
 	t.Helper()
 	refused := &refusals{}
 	return &hostile{g, t, role, g.as(t, string(role), refused.handler()), refused}
@@ -214,7 +215,7 @@ func (h *hostile) settle() {
 // service, which the hostile user is, or is in league with.
 func stores(t *testing.T, g *guarded) {
 	t.Helper()
-	nc := g.as(t, string(tenant.RoleService))
+	nc := g.as(t, string(operator.RoleService))
 	for i, header := range []nats.Header{
 		{"Nats-Rollup": {"all"}}, // the first, as it ends what stands before it in acme's too
 		{"Nats-Rollup": {"sub"}},
@@ -232,7 +233,7 @@ func stores(t *testing.T, g *guarded) {
 }
 
 // answered reports whether a role may make a request that is answered, and that a registry needs.
-func answered(role tenant.Role, subject string) bool {
+func answered(role operator.Role, subject string) bool {
 	for _, queue := range []string{
 		"$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.CONSUMER.INFO.", "$JS.ACK.", "$JS.FC.",
 	} {
@@ -293,7 +294,7 @@ func (h *hostile) settings() {
 	h.t.Helper()
 	for _, op := range []string{"CREATE", "UPDATE"} {
 		for _, stream := range []string{"KV_registry_acme", "KV_registry_other"} {
-			if h.role == tenant.RoleAdmin && stream == "KV_registry_acme" {
+			if h.role == operator.RoleAdmin && stream == "KV_registry_acme" {
 				continue
 			}
 			for _, settings := range []string{
@@ -437,7 +438,7 @@ func (h *hostile) end() {
 // to refuse it, or an answer does more.
 func TestAnswersThatReachAnotherTenant(t *testing.T) {
 	t.Parallel()
-	for _, role := range tenant.Roles() {
+	for _, role := range operator.Roles() {
 		t.Run(string(role), func(t *testing.T) {
 			t.Parallel()
 			g := passwords(t, roles(t))
@@ -542,7 +543,7 @@ func TestConsumerThatDeliversToAnotherTenant(t *testing.T) {
 func (h *hostile) redirects(done func() bool) {
 	h.t.Helper()
 	const pace = time.Second
-	writer := h.as(h.t, string(tenant.RoleService))
+	writer := h.as(h.t, string(operator.RoleService))
 	write := func(key, rollup string) {
 		h.t.Helper()
 		msg := nats.NewMsg("$KV.registry_acme.svc.web." + key)

@@ -16,18 +16,19 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // roles are the users of tenant acme, one per role; the registrar's services are "web" and "a.b".
-func roles(t *testing.T) map[string]tenant.Access {
+func roles(t *testing.T) map[string]operator.Access {
 	t.Helper()
-	access := map[string]tenant.Access{}
-	for _, role := range tenant.Roles() {
+	access := map[string]operator.Access{}
+	for _, role := range operator.Roles() {
 		var services []string
-		if role == tenant.RoleRegistrar {
+		if role == operator.RoleRegistrar {
 			services = []string{"web", "a.b"}
 		}
-		a, err := tenant.Permissions("acme", role, services...)
+		a, err := operator.Permissions("acme", role, services...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,15 +38,15 @@ func roles(t *testing.T) map[string]tenant.Access {
 }
 
 var (
-	readers = []tenant.Role{tenant.RoleService, tenant.RoleRegistrar, tenant.RoleObserver, tenant.RoleReaper}
-	writers = []tenant.Role{tenant.RoleService, tenant.RoleRegistrar, tenant.RoleReaper}
-	anyOnes = []tenant.Role{tenant.RoleService, tenant.RoleReaper}
+	readers = []operator.Role{operator.RoleService, operator.RoleRegistrar, operator.RoleObserver, operator.RoleReaper}
+	writers = []operator.Role{operator.RoleService, operator.RoleRegistrar, operator.RoleReaper}
+	anyOnes = []operator.Role{operator.RoleService, operator.RoleReaper}
 )
 
 // operations are those of the API, each with the roles that may do it. What others do has to be refused by the server.
 var operations = []struct {
 	name string
-	may  []tenant.Role
+	may  []operator.Role
 	do   func(ctx context.Context, r *kvregistry.Registry, nc *nats.Conn, user string) error
 }{
 	{"look up", readers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn, _ string) error {
@@ -120,20 +121,20 @@ var operations = []struct {
 		return errors.Join(err, r.CloseContext(ctx))
 	}},
 	{"delete the tenant", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn, user string) error {
-		if user == string(tenant.RoleAdmin) { // who does it when the others are done
+		if user == string(operator.RoleAdmin) { // who does it when the others are done
 			return fmt.Errorf("%w: not now", kvregistry.ErrPermission)
 		}
-		return tenant.Remove(ctx, nc, "acme")
+		return operator.Remove(ctx, nc, "acme")
 	}},
 	{"list the tenants", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn, _ string) error {
-		_, err := tenant.List(ctx, nc)
+		_, err := operator.List(ctx, nc)
 		return err
 	}},
 	{"make another tenant", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn, _ string) error {
-		return tenant.Provision(ctx, nc, "other", tenant.Config{})
+		return operator.Provision(ctx, nc, "other", tenant.Config{})
 	}},
 	{"delete another tenant", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn, _ string) error {
-		return tenant.Remove(ctx, nc, "victim")
+		return operator.Remove(ctx, nc, "victim")
 	}},
 }
 
@@ -158,9 +159,9 @@ func TestRoles(t *testing.T) {
 			adminMakesTheBucket(t, g)
 			root := openOn(t, g.as(t, "root"), kvregistry.Tenant("acme"))
 			register(t, root, kvregistry.Service{Name: "there", ID: "a", Address: "a:1"})
-			must(t, tenant.Provision(t.Context(), g.as(t, "root"), "victim", tenant.Config{}))
+			must(t, operator.Provision(t.Context(), g.as(t, "root"), "victim", tenant.Config{}))
 			t.Run("each", func(t *testing.T) {
-				for _, role := range tenant.Roles() {
+				for _, role := range operator.Roles() {
 					t.Run(string(role), func(t *testing.T) {
 						t.Parallel()
 						operates(t, g, role)
@@ -169,10 +170,10 @@ func TestRoles(t *testing.T) {
 				}
 			})
 			must(t, root.Close())
-			nc := g.as(t, string(tenant.RoleAdmin))
-			must(t, tenant.Remove(t.Context(), nc, "acme"))
-			must(t, tenant.Provision(t.Context(), nc, "acme", tenant.Config{MaxKeys: 100, MaxBytes: 1 << 20}))
-			if list, err := tenant.List(t.Context(), g.as(t, "root")); err != nil || len(list) != 2 || list[0].MaxKeys != 100 || list[1].Tenant != "victim" {
+			nc := g.as(t, string(operator.RoleAdmin))
+			must(t, operator.Remove(t.Context(), nc, "acme"))
+			must(t, operator.Provision(t.Context(), nc, "acme", tenant.Config{MaxKeys: 100, MaxBytes: 1 << 20}))
+			if list, err := operator.List(t.Context(), g.as(t, "root")); err != nil || len(list) != 2 || list[0].MaxKeys != 100 || list[1].Tenant != "victim" {
 				t.Errorf("%+v, %v", list, err)
 			}
 		})
@@ -188,7 +189,7 @@ func longUnlessCommon(t *testing.T, how string) {
 }
 
 // operates does each operation of the API as a role.
-func operates(t *testing.T, g *guarded, role tenant.Role) {
+func operates(t *testing.T, g *guarded, role operator.Role) {
 	t.Helper()
 	nc := g.as(t, string(role))
 	r := openOn(t, nc, kvregistry.Tenant("acme"))
@@ -210,7 +211,7 @@ func operates(t *testing.T, g *guarded, role tenant.Role) {
 func TestLookUpThatIsNotAllowed(t *testing.T) {
 	t.Parallel()
 	g := passwords(t, roles(t))
-	r := openOn(t, g.as(t, string(tenant.RoleAdmin)), kvregistry.Tenant("acme"))
+	r := openOn(t, g.as(t, string(operator.RoleAdmin)), kvregistry.Tenant("acme"))
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		_, err := r.GetServices(ctx, "web")
@@ -224,8 +225,8 @@ func TestLookUpThatIsNotAllowed(t *testing.T) {
 // adminMakesTheBucket has the admin make the bucket of acme, after the others could not.
 func adminMakesTheBucket(t *testing.T, g *guarded) {
 	t.Helper()
-	for _, role := range tenant.Roles() {
-		if role == tenant.RoleAdmin {
+	for _, role := range operator.Roles() {
+		if role == operator.RoleAdmin {
 			continue
 		}
 		_, err := kvregistry.New(t.Context(), g.as(t, string(role)), kvregistry.Tenant("acme"), quiet())
@@ -233,7 +234,7 @@ func adminMakesTheBucket(t *testing.T, g *guarded) {
 			t.Errorf("without a bucket, New of the %s gave %v", role, err)
 		}
 	}
-	must(t, tenant.Provision(t.Context(), g.as(t, string(tenant.RoleAdmin)), "acme", tenant.Config{MaxKeys: 1000}))
+	must(t, operator.Provision(t.Context(), g.as(t, string(operator.RoleAdmin)), "acme", tenant.Config{MaxKeys: 1000}))
 }
 
 // requests are those that JetStream takes of a stream, by what comes after its name.
@@ -248,12 +249,12 @@ var requests = map[string][]string{
 }
 
 // mayRaw are the requests beside the API that a role may make of its own tenant. An admin makes and deletes the bucket; what others may send says what it is for.
-var mayRaw = map[string][]tenant.Role{
-	"$JS.API.INFO":                                                              tenant.Roles(),
-	"$JS.API.STREAM.INFO.KV_registry_acme":                                      tenant.Roles(),
-	"$JS.API.STREAM.CREATE.KV_registry_acme":                                    {tenant.RoleAdmin},
-	"$JS.API.STREAM.UPDATE.KV_registry_acme":                                    {tenant.RoleAdmin},
-	"$JS.API.STREAM.DELETE.KV_registry_acme":                                    {tenant.RoleAdmin},
+var mayRaw = map[string][]operator.Role{
+	"$JS.API.INFO":                                                              operator.Roles(),
+	"$JS.API.STREAM.INFO.KV_registry_acme":                                      operator.Roles(),
+	"$JS.API.STREAM.CREATE.KV_registry_acme":                                    {operator.RoleAdmin},
+	"$JS.API.STREAM.UPDATE.KV_registry_acme":                                    {operator.RoleAdmin},
+	"$JS.API.STREAM.DELETE.KV_registry_acme":                                    {operator.RoleAdmin},
 	"$JS.API.STREAM.MSG.GET.KV_registry_acme":                                   readers,
 	"$JS.API.CONSUMER.CREATE.KV_registry_acme.view-x":                           readers,
 	"$JS.API.CONSUMER.CREATE.KV_registry_acme.view-x.$KV.registry_other.svc.>":  readers, // which the stream does not have
@@ -275,8 +276,8 @@ var mayRaw = map[string][]tenant.Role{
 
 // raw are requests beside the API, and the roles that may make them: those that JetStream takes of the tenant's stream and of others, those that
 // reach everything, and some that look like the ones that are allowed.
-func raw() map[string][]tenant.Role {
-	all := map[string][]tenant.Role{}
+func raw() map[string][]operator.Role {
+	all := map[string][]operator.Role{}
 	for _, stream := range []string{"KV_registry_acme", "KV_registry_other", "KV_registry_acme2", "mine"} {
 		for after, ops := range requests {
 			for _, op := range ops {
@@ -330,7 +331,7 @@ func (r *refusals) has(subject string) bool {
 }
 
 // refusesRaw shows that a role is refused what is not its own, by the server, and nothing else.
-func refusesRaw(t *testing.T, g *guarded, role tenant.Role) {
+func refusesRaw(t *testing.T, g *guarded, role operator.Role) {
 	t.Helper()
 	refused := &refusals{}
 	nc := g.as(t, string(role), refused.handler())
@@ -384,7 +385,7 @@ func TestReapingByRole(t *testing.T) {
 	t.Parallel()
 	for how, guard := range authentications {
 		for _, role := range readers {
-			if how != "passwords" && role != tenant.RoleReaper {
+			if how != "passwords" && role != operator.RoleReaper {
 				continue // what differs is how a reaper's requests come through
 			}
 			t.Run(how+"/"+string(role), func(t *testing.T) {
@@ -396,9 +397,9 @@ func TestReapingByRole(t *testing.T) {
 	}
 }
 
-func reapsByRole(t *testing.T, g *guarded, role tenant.Role) {
+func reapsByRole(t *testing.T, g *guarded, role operator.Role) {
 	t.Helper()
-	must(t, tenant.Provision(t.Context(), g.as(t, string(tenant.RoleAdmin)), "acme", tenant.Config{}))
+	must(t, operator.Provision(t.Context(), g.as(t, string(operator.RoleAdmin)), "acme", tenant.Config{}))
 	log, refused := &natstest.Log{}, &refusals{}
 	r := openOn(t, g.as(t, string(role), refused.handler()), kvregistry.Tenant("acme"), kvregistry.Logger(log.Logger()))
 	sees(t, r, natstest.Soon, "web")

@@ -14,7 +14,7 @@ import (
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
-	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // rotating is a server whose user "web" gets new credentials while it is connected.
@@ -81,12 +81,12 @@ func rotatingJWTs(t *testing.T) rotating {
 // rotatingCertificates is a server that knows its users by their certificates. The new one is of another user, who may do what the one before
 // did, and be answered at the same inbox.
 func rotatingCertificates(t *testing.T) rotating {
-	access, err := tenant.Permissions(kvregistry.DefaultTenant, tenant.RoleService)
+	access, err := operator.Permissions(kvregistry.DefaultTenant, operator.RoleService)
 	must(t, err)
 	ca := newAuthority(t)
 	web := func(n int) string { return fmt.Sprintf("web%d", n) }
 	users := func(numbers ...int) string {
-		list := map[string]tenant.Access{}
+		list := map[string]operator.Access{}
 		for _, n := range numbers {
 			list[web(n)] = access
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // sharedLimits are the settings of a server that docs/security.md lists under "What accounts still
@@ -33,7 +34,7 @@ jetstream {
 // bounded is a server with those settings and an account of tenant acme.
 func bounded(t *testing.T) *natstest.Server {
 	t.Helper()
-	account, err := tenant.AccountConfig("acme", tenant.AccountLimits{MaxBytes: 4 << 20, Replicas: 1, Connections: 8}, tenant.User("acme", "p"))
+	account, err := operator.AccountConfig("acme", operator.AccountLimits{MaxBytes: 4 << 20, Replicas: 1, Connections: 8}, operator.User("acme", "p"))
 	must(t, err)
 	patient := strings.Replace(sharedLimits, `timeout: "1s"`, `timeout: "1m"`, 1) // for a slow machine
 	opts := natstest.Configured(t, patient+"accounts: {\n"+account+"}\n")
@@ -88,7 +89,7 @@ func TestAccountBoundsConsumers(t *testing.T) {
 // before.
 func TestAccountHasNoMemory(t *testing.T) {
 	t.Parallel()
-	account, err := tenant.AccountConfig("acme", tenant.AccountLimits{MaxBytes: 4 << 20, Replicas: 3, Connections: 8}, tenant.User("acme", "p"))
+	account, err := operator.AccountConfig("acme", operator.AccountLimits{MaxBytes: 4 << 20, Replicas: 3, Connections: 8}, operator.User("acme", "p"))
 	must(t, err)
 	list := natstest.Cluster(t, func(o *server.Options) {
 		opts := natstest.Configured(t, "accounts: {\n"+account+"}\n")
@@ -101,7 +102,7 @@ func TestAccountHasNoMemory(t *testing.T) {
 		t.Error("a stream in memory was made")
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
-		return tenant.Provision(t.Context(), nc, "acme", tenant.Config{})
+		return operator.Provision(t.Context(), nc, "acme", tenant.Config{})
 	})
 	r := openOn(t, nc, kvregistry.Tenant("acme"), kvregistry.TTL(3*time.Second))
 	register(t, r, web("a"))
@@ -115,7 +116,7 @@ func TestServersLimits(t *testing.T) {
 	t.Parallel()
 	s := bounded(t)
 	nc := s.Connect(nats.UserInfo("acme", "p"))
-	must(t, tenant.Provision(t.Context(), nc, "acme", tenant.Config{}))
+	must(t, operator.Provision(t.Context(), nc, "acme", tenant.Config{}))
 	t.Run("a client that never reads", func(t *testing.T) {
 		deaf, err := net.Dial("tcp", strings.TrimPrefix(s.URL(), "nats://"))
 		must(t, err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // slowSigner holds up one signature, once it is shut.
@@ -237,7 +238,7 @@ func TestRegisterTheSameAgain(t *testing.T) {
 func TestRegisterAgainThatIsRefused(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	if err := tenant.Provision(t.Context(), s.Connect(), "default", tenant.Config{MaxBytes: 64 << 10}); err != nil {
+	if err := operator.Provision(t.Context(), s.Connect(), "default", tenant.Config{MaxBytes: 64 << 10}); err != nil {
 		t.Fatal(err)
 	}
 	r := newRegistry(t, s)

@@ -12,6 +12,7 @@ import (
 	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // says waits until a log has a line with each of some texts, once.
@@ -227,7 +228,7 @@ func TestBucketThatIsGone(t *testing.T) {
 	if err := r.ObserveContext(t.Context(), "web"); err != nil {
 		t.Fatal(err)
 	}
-	if err := tenant.Remove(t.Context(), s.Connect(u.options("admin")...), DefaultTenant); err != nil {
+	if err := operator.Remove(t.Context(), s.Connect(u.options("admin")...), DefaultTenant); err != nil {
 		t.Fatal(err)
 	}
 	const want = "have an admin make it"

@@ -9,6 +9,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // serverLog keeps what a server logs.
@@ -48,7 +49,7 @@ func TestNoRoleTriesWhatItMayNot(t *testing.T) {
 	s := natstest.Start(t, u.configure(t))
 	log := serverLog(s)
 	for name := range u {
-		if name == string(tenant.RoleAdmin) {
+		if name == string(operator.RoleAdmin) {
 			continue
 		}
 		if _, err := New(t.Context(), s.Connect(u.options(name)...), discard()); !errors.Is(err, ErrPermission) || !errors.Is(err, tenant.ErrBucketNotFound) {

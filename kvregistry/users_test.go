@@ -11,22 +11,23 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // users are those of a server that are called by their role in the default tenant; the registrar
 // may register "web".
-type users map[string]tenant.Access
+type users map[string]operator.Access
 
 // newUsers makes them, each with the permissions that are generated for its role.
 func newUsers(t testing.TB) users {
 	t.Helper()
 	all := users{}
-	for _, role := range tenant.Roles() {
+	for _, role := range operator.Roles() {
 		var services []string
-		if role == tenant.RoleRegistrar {
+		if role == operator.RoleRegistrar {
 			services = []string{"web"}
 		}
-		access, err := tenant.Permissions(DefaultTenant, role, services...)
+		access, err := operator.Permissions(DefaultTenant, role, services...)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,13 +14,13 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/kvregistry/go/internal/backoff"
+	"github.com/kvregistry/go/tenant/internal/stream"
 )
 
 // How long the bucket keeps what says that a key has ended. Both must outlast an observer's or a
 // reaper's absence that is to be told apart from a restart; a full snapshot makes up for the rest.
 const (
-	MarkerTTL    = 10 * time.Minute // the server's marker of a lease that ran out
+	MarkerTTL    = stream.MarkerTTL // the server's marker of a lease that ran out
 	TombstoneTTL = 10 * time.Minute // a delete or purge of a registration or a lease
 )
 
@@ -45,19 +45,22 @@ func (c Config) replicas(nc *nats.Conn) int {
 	}
 }
 
+// most is the largest limit of keys or bytes: it can be multiplied by the replicas.
+const most = 1 << 60
+
 func (c Config) validate() error {
 	switch c.Replicas {
 	case 0, 1, 3, 5:
 	default:
 		return fmt.Errorf("tenant: %w: %d replicas; use 1, 3 or 5", ErrInvalidConfig, c.Replicas)
 	}
-	if c.MaxBytes < 0 || c.MaxBytes > largest {
+	if c.MaxBytes < 0 || c.MaxBytes > most {
 		return fmt.Errorf("tenant: %w: %d bytes; use 0 for no limit, or up to 1<<60", ErrInvalidConfig, c.MaxBytes)
 	}
 	if c.MaxValue < 0 || c.MaxValue > math.MaxInt32 {
 		return fmt.Errorf("tenant: %w: values of %d bytes; use 0 for no limit, or up to 1<<31-1", ErrInvalidConfig, c.MaxValue)
 	}
-	if c.MaxKeys < 0 || c.MaxKeys > largest {
+	if c.MaxKeys < 0 || c.MaxKeys > most {
 		return fmt.Errorf("tenant: %w: %d keys; use 0 for no limit, or up to 1<<60", ErrInvalidConfig, c.MaxKeys)
 	}
 	return nil
@@ -102,7 +105,7 @@ func New(nc *nats.Conn, tenant string, cfg Config) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tenant: %w", err)
 	}
-	b := &Bucket{nc: nc, own: domain{ownAPI, js}, name: name, subject: "$KV." + name + ".", cfg: cfg, tries: tries{all: map[*try]struct{}{}}}
+	b := &Bucket{nc: nc, own: domain{stream.API, js}, name: name, subject: "$KV." + name + ".", cfg: cfg, tries: tries{all: map[*try]struct{}{}}}
 	b.leads.Store(&b.own)
 	b.room.turn = make(chan struct{}, 1)
 	b.room.turn <- struct{}{}
@@ -166,10 +169,10 @@ func (b *Bucket) ensure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	stream, err := b.own.js.Stream(ctx, b.Stream())
+	s, err := b.own.js.Stream(ctx, b.Stream())
 	switch {
-	case err == nil && stream.CachedInfo().Config.Mirror != nil:
-		if err := b.follow(stream.CachedInfo().Config); err != nil {
+	case err == nil && s.CachedInfo().Config.Mirror != nil:
+		if err := b.follow(s.CachedInfo().Config); err != nil {
 			return err
 		}
 		return b.ensureHub(ctx)
@@ -183,7 +186,7 @@ func (b *Bucket) ensure(ctx context.Context) error {
 		if !b.may(ctx, "$JS.API.STREAM.CREATE."+b.Stream()) {
 			return b.missing()
 		}
-		if stream, err = b.create(ctx); errors.Is(context.Cause(ctx), ErrPermission) {
+		if s, err = b.create(ctx); errors.Is(context.Cause(ctx), ErrPermission) {
 			b.refused.Store(&refusal{time.Now(), lives})
 			return b.missing()
 		}
@@ -191,13 +194,28 @@ func (b *Bucket) ensure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return b.accept(stream.CachedInfo().Config, account)
+	return b.accept(s.CachedInfo().Config, account)
 }
 
 // missing says that the bucket has to be made by somebody else.
 func (b *Bucket) missing() error {
 	return fmt.Errorf("%w: bucket %s is not there, and this user may not make it (%w); have an admin make it: kvregistry tenant create %s",
 		ErrBucketNotFound, b.name, ErrPermission, strings.TrimPrefix(b.name, "registry_"))
+}
+
+// Advice says what an administrator should change about the server and the bucket, as
+// [Bucket.Ensure] last found them: a sentence each, with the remedy. It is empty if all is well.
+func (b *Bucket) Advice() []string {
+	have := b.found.Load()
+	if have == nil {
+		return nil
+	}
+	return stream.Advice(b.nc.ConnectedServerVersion(), b.name, *have)
+}
+
+// learn takes a stream's configuration from who has just read it: limits may have been set since [Bucket.Ensure].
+func (b *Bucket) learn(cfg jetstream.StreamConfig) {
+	b.room.limited.Store(cfg.MaxMsgs > 0 || cfg.MaxBytes > 0)
 }
 
 // accept checks the bucket, and learns its limits.
@@ -213,85 +231,33 @@ func (b *Bucket) accept(cfg jetstream.StreamConfig, account *jetstream.AccountIn
 	return nil
 }
 
-// create makes the bucket, as [jetstream.KeyValue] knows it, with its limits from the start. Where another process made it first, it takes that one.
+// create makes the bucket with its limits, or takes the one that another process made first.
 func (b *Bucket) create(ctx context.Context) (jetstream.Stream, error) {
-	cfg := jetstream.StreamConfig{
-		Name:                   b.Stream(),
-		Description:            "kvregistry: services, leases",
-		Subjects:               []string{b.Subject(">")},
-		MaxMsgsPerSubject:      1,
-		MaxBytes:               cmp.Or(b.cfg.MaxBytes, -1),
-		MaxMsgSize:             cmp.Or(int32(b.cfg.MaxValue), -1),
-		MaxConsumers:           maxConsumers,
-		Storage:                jetstream.FileStorage,
-		Discard:                jetstream.DiscardNew,
-		Replicas:               b.cfg.replicas(b.nc),
-		AllowRollup:            true,
-		AllowDirect:            true,
-		DenyDelete:             true,
-		AllowMsgTTL:            true,
-		SubjectDeleteMarkerTTL: MarkerTTL,
-		Duplicates:             duplicateWindow,
+	cfg := stream.Config(b.name)
+	cfg.MaxBytes = cmp.Or(b.cfg.MaxBytes, cfg.MaxBytes)
+	cfg.MaxMsgSize = cmp.Or(int32(b.cfg.MaxValue), cfg.MaxMsgSize)
+	cfg.Replicas = b.cfg.replicas(b.nc)
+	stream.LimitKeys(&cfg, b.cfg.MaxKeys)
+	made, err := stream.Create(ctx, b.own.js, cfg)
+	if err != nil {
+		return nil, err
 	}
-	limitKeys(&cfg, b.cfg.MaxKeys)
-	return b.createStream(ctx, cfg)
-}
-
-// createStream makes a stream, and takes one that another process made first.
-func (b *Bucket) createStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
-	for began := time.Now(); ; {
-		_, err := b.own.js.CreateStream(ctx, cfg)
-		switch {
-		case err == nil, errors.Is(err, jetstream.ErrStreamNameAlreadyInUse):
-			if now := time.Now(); err == nil {
-				b.made.Store(&now)
-			}
-			return b.own.js.Stream(ctx, b.Stream())
-		case isCode(err, codeMaximumConsumers): // fewer may be made in the account, and that is the limit then
-			cfg.MaxConsumers = -1
-			continue
-		case !isPassing(err) || time.Since(began) > passing:
-			return nil, err
-		}
-		if backoff.Sleep(ctx, 50*time.Millisecond) != nil {
-			return nil, err
-		}
+	if now := time.Now(); made {
+		b.made.Store(&now)
 	}
-}
-
-// maxConsumers is how many consumers a bucket may have: one for each registry that observes or registers something. Without a limit of its own, a server allows
-// 1,000.
-const maxConsumers = 1_000_000
-
-// passing is how long a refusal may last that is soon over.
-const passing = 2 * time.Second
-
-// isPassing tells such a refusal of a stream: a server that removes the folder of the account's last stream while this one comes into it can't store it, and
-// a node of the cluster may not be known to the one that has just been elected.
-func isPassing(err error) bool {
-	var api *jetstream.APIError
-	return isCode(err, codeStreamCreate) || errors.As(err, &api) && isNodeAway(api)
+	return b.own.js.Stream(ctx, b.Stream())
 }
 
 // check compares an existing bucket with what the registry relies on.
 func (c Config) check(name string, have jetstream.StreamConfig) error {
-	var wrong []string
+	wrong := stream.Wrong(have)
 	want := func(ok bool, setting string, have, want any) {
 		if !ok {
 			wrong = append(wrong, fmt.Sprintf("%s is %v, must be %v", setting, have, want))
 		}
 	}
-	want(have.MaxMsgsPerSubject == 1, "history", have.MaxMsgsPerSubject, 1)
-	want(have.AllowMsgTTL, "allow_msg_ttl", have.AllowMsgTTL, true)
-	want(have.SubjectDeleteMarkerTTL >= time.Second, "marker TTL", have.SubjectDeleteMarkerTTL, "1s or longer, as "+MarkerTTL.String())
-	want(have.Storage == jetstream.FileStorage, "storage", have.Storage, jetstream.FileStorage)
-	want(have.MaxAge == 0, "TTL of the bucket", have.MaxAge, 0)
-	want(have.Discard == jetstream.DiscardNew, "discard", have.Discard, jetstream.DiscardNew)
-	want(have.AllowRollup, "allow_rollup_hdrs", have.AllowRollup, true)
-	want(have.Mirror == nil && len(have.Sources) == 0, "mirror or source", "set", "none")
-	want(!have.Sealed, "sealed", have.Sealed, false)
 	want(c.Replicas == 0 || c.Replicas == have.Replicas, "replicas", have.Replicas, c.Replicas)
-	want(c.MaxKeys == 0 || c.MaxKeys == keysOf(have), "max keys", keysOf(have), c.MaxKeys)
+	want(c.MaxKeys == 0 || c.MaxKeys == stream.KeysOf(have), "max keys", stream.KeysOf(have), c.MaxKeys)
 	want(c.MaxValue == 0 || c.MaxValue == int64(have.MaxMsgSize), "largest value", have.MaxMsgSize, c.MaxValue)
 	want(c.MaxBytes == 0 || c.MaxBytes == have.MaxBytes, "max bytes", have.MaxBytes, c.MaxBytes)
 	if wrong == nil {
@@ -305,7 +271,7 @@ func (c Config) check(name string, have jetstream.StreamConfig) error {
 const minVersion = "2.11"
 
 func checkVersion(v string) error {
-	if major, minor, _, ok := parseVersion(v); !ok || major < 2 || major == 2 && minor < 11 {
+	if major, minor, _, ok := stream.ParseVersion(v); !ok || major < 2 || major == 2 && minor < 11 {
 		return fmt.Errorf("%w: it says %q; use %s or newer", ErrServerTooOld, v, minVersion)
 	}
 	return nil

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/tenant/internal/stream"
 )
 
 func TestCheckVersion(t *testing.T) {
@@ -101,7 +103,7 @@ func TestConfigCheck(t *testing.T) {
 		"in memory":            {change: func(s *jetstream.StreamConfig) { s.Storage = jetstream.MemoryStorage }, wrong: []string{"storage"}},
 		"keys that age":        {change: func(s *jetstream.StreamConfig) { s.MaxAge = time.Hour }, wrong: []string{"TTL of the bucket"}},
 		"keys not asked":       {change: func(s *jetstream.StreamConfig) { s.MaxMsgs = 1000 }},
-		"keys as asked":        {cfg: Config{MaxKeys: 5}, change: func(s *jetstream.StreamConfig) { limitKeys(s, 5) }},
+		"keys as asked":        {cfg: Config{MaxKeys: 5}, change: func(s *jetstream.StreamConfig) { stream.LimitKeys(s, 5) }},
 		"a largest value":      {change: func(s *jetstream.StreamConfig) { s.MaxMsgSize = 65 << 10 }},
 		"other keys":           {cfg: Config{MaxKeys: 1000}, wrong: []string{"max keys"}},
 		"old keys are dropped": {change: func(s *jetstream.StreamConfig) { s.Discard = jetstream.DiscardOld }, wrong: []string{"discard"}},

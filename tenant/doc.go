@@ -7,8 +7,7 @@
 // compare-and-swap writes with a time to live ([Bucket.Write]), one read ([Bucket.Get]) and a scan
 // ([Bucket.Scan]).
 //
-// For operators it says what each role needs ([Permissions], [AccountConfig]), and makes, lists and deletes buckets
-// ([Provision], [List], [Remove]).
+// What an operator does with tenants is in package operator.
 //
 // It knows nothing of leases' lives, of views or of what a registration says.
 package tenant

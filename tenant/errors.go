@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/tenant/internal/stream"
 )
 
 // Errors of this package. Each is wrapped with what was wrong and what to do.
@@ -44,11 +45,9 @@ func Permanent(err error) bool {
 const (
 	codeAccountResources   = 10002
 	codeInsufficient       = 10023
-	codeMaximumConsumers   = 10026
 	codeMaximumStreams     = 10027
 	codeMemoryExceeded     = 10028
 	codeStorageExceeded    = 10047
-	codeStreamCreate       = 10049
 	codeStreamStoreFailed  = 10077
 	codeClusterNoPeers     = 10005
 	codeMessageExceeds     = 10054
@@ -87,18 +86,8 @@ func (b *Bucket) Explain(ctx context.Context, err error) error {
 	return err
 }
 
-func isCode(err error, code jetstream.ErrorCode) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == code
-}
-
-// isNodeAway tells that too few nodes are there for the bucket's replicas, which may be over in a moment.
-func isNodeAway(api *jetstream.APIError) bool {
-	return api.ErrorCode == codeClusterNoPeers && strings.Contains(api.Description, "offline")
-}
-
 func (b *Bucket) explainCode(api *jetstream.APIError, err error) error {
-	if isNodeAway(api) {
+	if stream.IsNodeAway(api) {
 		return fmt.Errorf("a server of the cluster is away, without which bucket %s can't have %d replicas (%w)", b.name, b.cfg.replicas(b.nc), err)
 	}
 	switch api.ErrorCode {

@@ -1,7 +1,6 @@
 package tenant
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -59,31 +58,6 @@ func FuzzContent(f *testing.F) {
 		}
 		if answer && (op != Put || value != nil) {
 			t.Errorf("an answer is a %s of %q", op, value)
-		}
-	})
-}
-
-// FuzzPermissions takes names of a tenant and a service: the subjects stay within the tenant, whatever they are called.
-func FuzzPermissions(f *testing.F) {
-	for _, seed := range [][2]string{{"acme", "web"}, {"*", ">"}, {"a.b", "a.b"}, {"_", "*.>"}, {"acme", "\x00\n"}} {
-		f.Add(seed[0], seed[1])
-	}
-	f.Fuzz(func(t *testing.T, tenant, service string) {
-		a, err := Permissions(tenant, RoleRegistrar, service)
-		if err != nil {
-			return
-		}
-		bucket, _ := BucketName(tenant)
-		for _, subject := range a.Publish {
-			if subject != "$JS.API.INFO" && subject != userInfo && !strings.Contains(subject, "."+bucket+".") && !strings.Contains(subject, ".KV_"+bucket+".") && !strings.HasSuffix(subject, ".KV_"+bucket) {
-				t.Errorf("tenant %q, service %q: %q", tenant, service, subject)
-			}
-		}
-		if bucket != "registry_other" && slices.ContainsFunc(foreign("KV_registry_other", "registry_other", "reaper", "KV_"+bucket), a.allowed) {
-			t.Errorf("tenant %q, service %q reaches another tenant", tenant, service)
-		}
-		if strings.ContainsAny(a.Config(), "\x00\r") {
-			t.Errorf("tenant %q, service %q: control characters in %q", tenant, service, a.Config())
 		}
 	})
 }

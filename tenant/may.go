@@ -8,10 +8,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-)
 
-// userInfo is the request by which a user asks the server for its own permissions.
-const userInfo = "$SYS.REQ.USER.INFO"
+	"github.com/kvregistry/go/tenant/internal/stream"
+)
 
 // askTime bounds the wait for a user's permissions.
 const askTime = time.Second
@@ -37,7 +36,7 @@ func (b *Bucket) may(ctx context.Context, subject string) bool {
 	if b.mute.Load() == lives {
 		return true
 	}
-	ctx, cancel := b.Try(ctx, askTime, userInfo)
+	ctx, cancel := b.Try(ctx, askTime, stream.UserInfo)
 	defer cancel()
 	publish, err := b.askGrants(ctx)
 	if errors.Is(context.Cause(ctx), ErrPermission) {
@@ -56,7 +55,7 @@ func (b *Bucket) askGrants(ctx context.Context) (*grants, error) {
 		return nil, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := b.nc.PublishRequest(userInfo, inbox, nil); err != nil {
+	if err := b.nc.PublishRequest(stream.UserInfo, inbox, nil); err != nil {
 		return nil, err
 	}
 	for {

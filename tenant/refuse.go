@@ -96,7 +96,7 @@ func (b *Bucket) judgeAll() {
 func (b *Bucket) judge(t *try, last error) {
 	switch {
 	case concerns(last, t.subjects):
-		t.refuse(fmt.Errorf("%w: allow this user the subjects of bucket %s, as tenant.Permissions lists them (%w)", ErrPermission, b.name, last))
+		t.refuse(fmt.Errorf("%w: allow this user the subjects of bucket %s, as operator.Permissions lists them (%w)", ErrPermission, b.name, last))
 	case b.isDeaf(last):
 		t.refuse(fmt.Errorf("%w: this user may not subscribe to its answers: connect with its nats.CustomInboxPrefix (%w)", ErrPermission, last))
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/tenant/internal/stream"
 )
 
 // room is what a bucket with limits has left, as it was last asked for.
@@ -98,12 +100,12 @@ func (b *Bucket) measure(ctx context.Context) error {
 	unlimited := level{most: math.MaxInt64}
 	r.keys, r.bytes = unlimited, unlimited
 	defer func() { r.asked = time.Now() }()
-	stream, err := b.JetStream().Stream(ctx, b.Stream())
+	s, err := b.JetStream().Stream(ctx, b.Stream())
 	if err != nil {
 		return denied(ctx)
 	}
-	info := stream.CachedInfo()
-	if most := keysOf(info.Config); most > 0 {
+	info := s.CachedInfo()
+	if most := stream.KeysOf(info.Config); most > 0 {
 		r.keys = level{"keys", int64(info.State.Msgs), most, (info.Config.MaxMsgs - most) / 2}
 	}
 	if most := info.Config.MaxBytes; most > 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 const usageTenant = `kvregistry tenant makes, lists and deletes tenants, and says what their users may do.
@@ -167,7 +168,7 @@ func tenantCreate(args []string, std streams) error {
 	if err != nil {
 		return err
 	}
-	return l.report(std, "tenant "+name+" is there", func(ctx context.Context, nc *nats.Conn) error { return tenant.Provision(ctx, nc, name, cfg) })
+	return l.report(std, "tenant "+name+" is there", func(ctx context.Context, nc *nats.Conn) error { return operator.Provision(ctx, nc, name, cfg) })
 }
 
 // amount is a flag of a limit that may be taken away.
@@ -177,7 +178,7 @@ func (a *amount) String() string { return limit(int64(*a)) }
 
 func (a *amount) Set(text string) error {
 	if text == "none" {
-		*a = tenant.Unlimited
+		*a = operator.Unlimited
 		return nil
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
@@ -204,7 +205,7 @@ func tenantChange(args []string, std streams) error {
 	if cfg == (tenant.Config{}) {
 		return wrongUsage("say what to change: --max-keys, --max-bytes, --max-value or --replicas")
 	}
-	return l.report(std, "tenant "+name+" is changed", func(ctx context.Context, nc *nats.Conn) error { return tenant.Change(ctx, nc, name, cfg) })
+	return l.report(std, "tenant "+name+" is changed", func(ctx context.Context, nc *nats.Conn) error { return operator.Change(ctx, nc, name, cfg) })
 }
 
 func tenantMirror(args []string, std streams) error {
@@ -220,7 +221,7 @@ func tenantMirror(args []string, std streams) error {
 	if domain == "" {
 		return wrongUsage("name the domain that the bucket is in: --hub-domain")
 	}
-	return l.report(std, "tenant "+name+" is mirrored", func(ctx context.Context, nc *nats.Conn) error { return tenant.MakeMirror(ctx, nc, name, domain) })
+	return l.report(std, "tenant "+name+" is mirrored", func(ctx context.Context, nc *nats.Conn) error { return operator.MakeMirror(ctx, nc, name, domain) })
 }
 
 func tenantList(args []string, std streams) error {
@@ -231,7 +232,7 @@ func tenantList(args []string, std streams) error {
 		return err
 	}
 	return l.do(func(ctx context.Context, nc *nats.Conn) error {
-		list, err := tenant.List(ctx, nc)
+		list, err := operator.List(ctx, nc)
 		if err != nil {
 			return err
 		}
@@ -267,7 +268,7 @@ func tenantPermissions(args []string, std streams) error {
 	var role, user, hub, format string
 	var services entries
 	fs := flag.NewFlagSet("tenant permissions", flag.ContinueOnError)
-	fs.StringVar(&role, "role", string(tenant.RoleService), "`role`: "+fmt.Sprint(tenant.Roles()))
+	fs.StringVar(&role, "role", string(operator.RoleService), "`role`: "+fmt.Sprint(operator.Roles()))
 	fs.Var(&services, "service", "`name` of a service that a registrar may register; may be given several times")
 	fs.StringVar(&user, "user", "", "`name` of the user, whom the inbox is named after; without it one is made up")
 	fs.StringVar(&hub, "hub-domain", "", "JetStream `domain` of the hub, for a user of a leaf node whose domain has a mirror")
@@ -276,7 +277,7 @@ func tenantPermissions(args []string, std streams) error {
 	if err != nil {
 		return err
 	}
-	access, err := tenant.Permissions(name, tenant.Role(role), services...)
+	access, err := operator.Permissions(name, operator.Role(role), services...)
 	if err == nil && user != "" {
 		access, err = access.For(user)
 	}
@@ -286,7 +287,7 @@ func tenantPermissions(args []string, std streams) error {
 	if err != nil {
 		return wrongUsage("%w", err)
 	}
-	_, _ = fmt.Fprintln(std.err, "kvregistry tenant permissions: roles keep the tenants of one account apart with nats-server", tenant.RolesNeed)
+	_, _ = fmt.Fprintln(std.err, "kvregistry tenant permissions: roles keep the tenants of one account apart with nats-server", operator.RolesNeed)
 	switch format {
 	case "config":
 		_, err = fmt.Fprintf(std.out, "# connect with nats.CustomInboxPrefix(%q)\n%s", access.Inbox, access.Config())
@@ -307,7 +308,7 @@ func (e *entries) String() string         { return strings.Join(*e, "; ") }
 func (e *entries) Set(entry string) error { *e = append(*e, entry); return nil }
 
 func tenantAccount(args []string, std streams) error {
-	var limits tenant.AccountLimits
+	var limits operator.AccountLimits
 	var users entries
 	var format string
 	fs := flag.NewFlagSet("tenant account", flag.ContinueOnError)
@@ -324,7 +325,7 @@ func tenantAccount(args []string, std streams) error {
 	switch {
 	case format == "jwt" && len(users) == 0:
 		var limit []byte
-		limit, err = tenant.AccountClaims(name, limits)
+		limit, err = operator.AccountClaims(name, limits)
 		text = string(limit) + "\n"
 	case format == "jwt":
 		return wrongUsage("an account's JWT has no users: leave --user out, and sign each with the account's key")
@@ -333,7 +334,7 @@ func tenantAccount(args []string, std streams) error {
 	case len(users) == 0:
 		return wrongUsage("an account needs users: --user \"user: web, password: $SECRET\"")
 	default:
-		text, err = tenant.AccountConfig(name, limits, users...)
+		text, err = operator.AccountConfig(name, limits, users...)
 	}
 	if err != nil {
 		return usageError{err} // which quotes nothing of an entry
@@ -355,5 +356,5 @@ func tenantDelete(args []string, std streams) error {
 	if !yes {
 		return usageError{fmt.Errorf("this ends every registration of tenant %s; add --yes to do it", name)}
 	}
-	return l.report(std, "tenant "+name+" is deleted", func(ctx context.Context, nc *nats.Conn) error { return tenant.Remove(ctx, nc, name) })
+	return l.report(std, "tenant "+name+" is deleted", func(ctx context.Context, nc *nats.Conn) error { return operator.Remove(ctx, nc, name) })
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // called runs the program's code and returns what it printed.
@@ -152,7 +153,7 @@ func TestTenantAdvice(t *testing.T) {
 		t.Errorf("all was changed: %s", told)
 	}
 	for _, format := range []string{"config", "jwt", "json"} {
-		if told := does("permissions", "acme", "--format", format); !strings.Contains(told, tenant.RolesNeed) {
+		if told := does("permissions", "acme", "--format", format); !strings.Contains(told, operator.RolesNeed) {
 			t.Errorf("%s: %q", format, told)
 		}
 	}
@@ -161,7 +162,7 @@ func TestTenantAdvice(t *testing.T) {
 // What is printed is what a server and the JWT library read, of names with commas too. Seen to fail with names that are split at commas.
 func TestTenantPermissions(t *testing.T) {
 	t.Parallel()
-	want, err := tenant.Permissions("acme", tenant.RoleRegistrar, "web", "a.b", "a,b")
+	want, err := operator.Permissions("acme", operator.RoleRegistrar, "web", "a.b", "a,b")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +176,7 @@ func TestTenantPermissions(t *testing.T) {
 		}
 		return out
 	}
-	var access tenant.Access
+	var access operator.Access
 	if err := json.Unmarshal([]byte(printed("json")), &access); err != nil || access.Inbox != want.Inbox || len(access.Publish) != len(want.Publish) {
 		t.Errorf("json: %v, %+v", err, access)
 	}

@@ -19,7 +19,7 @@ import (
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
-	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // root is the user of the account without a role.
@@ -92,20 +92,20 @@ func documented(t *testing.T) map[string][]string {
 // guarded is a server with a user per role, named as it, and root.
 func guarded(t *testing.T) *natstest.Server {
 	t.Helper()
-	text := "authorization { users: [\n{ " + tenant.User(root, "p") + " }\n"
-	for _, role := range tenant.Roles() {
+	text := "authorization { users: [\n{ " + operator.User(root, "p") + " }\n"
+	for _, role := range operator.Roles() {
 		var services []string
-		if role == tenant.RoleRegistrar {
+		if role == operator.RoleRegistrar {
 			services = []string{"web"}
 		}
-		access, err := tenant.Permissions("acme", role, services...)
+		access, err := operator.Permissions("acme", role, services...)
 		if err == nil {
 			access, err = access.For(string(role))
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		text += "{ " + tenant.User(string(role), "p") + "\n" + access.Config() + "}\n"
+		text += "{ " + operator.User(string(role), "p") + "\n" + access.Config() + "}\n"
 	}
 	users := natstest.Configured(t, text+"] }\n").Users
 	return natstest.Start(t, func(o *server.Options) { o.Users = users })

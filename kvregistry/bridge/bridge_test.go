@@ -19,7 +19,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/kvregistry/bridge"
-	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 const (
@@ -951,7 +951,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 // A bridge needs no more than the role of a service in its tenant, and its prefix. Seen to fail without the role's permissions, and without the prefix's.
 func TestRoleOfABridge(t *testing.T) {
 	t.Parallel()
-	access, err := tenant.Permissions(kvregistry.DefaultTenant, tenant.RoleService)
+	access, err := operator.Permissions(kvregistry.DefaultTenant, operator.RoleService)
 	if err != nil {
 		t.Fatal(err)
 	}

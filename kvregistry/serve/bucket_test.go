@@ -15,13 +15,14 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // A server whose process started before NATS, and whose user may not make the bucket that is not
 // there, is told so. Seen to fail with an error that lists the user's permissions.
 func TestServesWithoutABucket(t *testing.T) {
 	t.Parallel()
-	access, err := tenant.Permissions(kvregistry.DefaultTenant, tenant.RoleService)
+	access, err := operator.Permissions(kvregistry.DefaultTenant, operator.RoleService)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // settings are the flags.
@@ -160,7 +161,7 @@ func (b *bench) provision(ctx context.Context, replicas int) error {
 		return err
 	}
 	for began := time.Now(); ; {
-		err := tenant.Provision(ctx, nc, kvregistry.DefaultTenant, tenant.Config{Replicas: replicas})
+		err := operator.Provision(ctx, nc, kvregistry.DefaultTenant, tenant.Config{Replicas: replicas})
 		if err == nil || time.Since(began) > time.Minute {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/kvregistry/go/integration/bench/internal/natsproc"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 func main() {
@@ -65,7 +66,7 @@ func measure(n int, rest time.Duration) error {
 	}
 	state("before")
 	fmt.Print("| each of the tenants, one after the other | median | p99 |\n| --- | --- | --- |\n")
-	if err := timed("bucket made", n, func(i int) error { return tenant.Provision(ctx, nc, name(i), tenant.Config{}) }); err != nil {
+	if err := timed("bucket made", n, func(i int) error { return operator.Provision(ctx, nc, name(i), tenant.Config{}) }); err != nil {
 		return err
 	}
 	state("\nmade")
@@ -95,7 +96,7 @@ func measure(n int, rest time.Duration) error {
 	if err := timed("registry closed", n, func(i int) error { return regs[i].Close() }); err != nil {
 		return err
 	}
-	if err := timed("bucket deleted", n, func(i int) error { return tenant.Remove(ctx, nc, name(i)) }); err != nil {
+	if err := timed("bucket deleted", n, func(i int) error { return operator.Remove(ctx, nc, name(i)) }); err != nil {
 		return err
 	}
 	regs = nil

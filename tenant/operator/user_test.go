@@ -1,4 +1,4 @@
-package tenant
+package operator
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
 )
 
 // hostileSecrets are passwords that a configuration file would read as something else, or that
@@ -50,7 +51,7 @@ func TestAccountOfHostileSecrets(t *testing.T) {
 			typed := strings.HasPrefix(how, "typed")
 			text, err := AccountConfig("acme", limits, e)
 			if typed && strings.Contains(secret, "\n") {
-				if !errors.Is(err, ErrInvalidConfig) && strings.TrimSpace(secret) != "" {
+				if !errors.Is(err, tenant.ErrInvalidConfig) && strings.TrimSpace(secret) != "" {
 					t.Errorf("%s %q: %v", how, secret, err)
 				}
 				continue
@@ -95,7 +96,7 @@ func TestEntriesThatAreNone(t *testing.T) {
 		"", "SECRET", "user: web, password:", "password: SECRET", "nkey: SUSECRET", "{ user: web, password: SECRET }", "include SECRET",
 		"user: web, password: SECRET\npermissions: { publish: \">\" }", "user: web\nSECRET",
 	} {
-		if text, err := AccountConfig("acme", limits, e); !errors.Is(err, ErrInvalidConfig) || text != "" || strings.Contains(err.Error(), "SECRET") {
+		if text, err := AccountConfig("acme", limits, e); !errors.Is(err, tenant.ErrInvalidConfig) || text != "" || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%q: %s, %v", e, text, err)
 		}
 	}
@@ -138,7 +139,7 @@ func TestLogInWithHostileSecret(t *testing.T) {
 	const secret = `$HOME "12345", permissions: {} # \n }`
 	opts := parsed(t, must(AccountConfig("acme", AccountLimits{MaxBytes: 1 << 20, Replicas: 1, Connections: 3}, "user: web, password: "+secret)))
 	s := natstest.Start(t, func(o *server.Options) { o.Accounts, o.Users = opts.Accounts, opts.Users })
-	if err := Provision(t.Context(), s.Connect(nats.UserInfo("web", secret)), "acme", Config{}); err != nil {
+	if err := Provision(t.Context(), s.Connect(nats.UserInfo("web", secret)), "acme", tenant.Config{}); err != nil {
 		t.Error(err)
 	}
 	if nc, err := nats.Connect(s.URL(), nats.UserInfo("web", "$HOME")); err == nil {

@@ -1,4 +1,4 @@
-package tenant
+package operator
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
 )
 
 // A bucket is made anew at once where its tenant was just removed, though the server, which removes the folder of an account's last stream behind the
@@ -18,7 +19,7 @@ func TestTenantIsMadeAnewAtOnce(t *testing.T) {
 			t.Parallel()
 			nc := natstest.Start(t).Connect()
 			for range 150 {
-				if err := Provision(t.Context(), nc, "acme", Config{}); err != nil {
+				if err := Provision(t.Context(), nc, "acme", tenant.Config{}); err != nil {
 					t.Fatal(err)
 				}
 				if err := Remove(t.Context(), nc, "acme"); err != nil {
@@ -38,10 +39,10 @@ func TestMoreThanAThousandConsumers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Provision(t.Context(), nc, "new", Config{}); err != nil {
+	if err := Provision(t.Context(), nc, "new", tenant.Config{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := Provision(t.Context(), nc, "old", Config{}); err != nil {
+	if err := Provision(t.Context(), nc, "old", tenant.Config{}); err != nil {
 		t.Fatal(err)
 	}
 	stream, err := js.Stream(t.Context(), "KV_registry_old")
@@ -53,7 +54,7 @@ func TestMoreThanAThousandConsumers(t *testing.T) {
 	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	if err := Change(t.Context(), nc, "old", Config{MaxKeys: 100}); err != nil {
+	if err := Change(t.Context(), nc, "old", tenant.Config{MaxKeys: 100}); err != nil {
 		t.Fatal(err)
 	}
 	for _, tenant := range []string{"new", "old"} {

@@ -1,4 +1,4 @@
-package tenant
+package operator
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/kvregistry/go/tenant"
 )
 
 // User is an entry of a user with a password, for [AccountConfig] and for "users" in a
@@ -56,12 +58,12 @@ func entry(user string) (string, error) {
 	line, rest, more := strings.Cut(strings.TrimLeft(user, " \t\r\n"), "\n")
 	rest = strings.TrimLeft(rest, " \t\r\n")
 	if more && rest != "" && !permissions.MatchString(rest) {
-		return "", fmt.Errorf("tenant: %w: what follows the first line of a user's entry is not what Access.Config gives; "+
-			"if the password has more than one line, use tenant.User", ErrInvalidConfig)
+		return "", fmt.Errorf("operator: %w: what follows the first line of a user's entry is not what Access.Config gives; "+
+			"if the password has more than one line, use operator.User", tenant.ErrInvalidConfig)
 	}
 	switch name, password, key := withName.FindStringSubmatch(line), withPassword.FindStringSubmatch(line), withKey.FindStringSubmatch(line); {
 	case password != nil && password[2] == "":
-		return "", fmt.Errorf("tenant: %w: a user's password is empty", ErrInvalidConfig)
+		return "", fmt.Errorf("operator: %w: a user's password is empty", tenant.ErrInvalidConfig)
 	case password != nil:
 		line = "user: " + value(password[1]) + ", password: " + value(password[2])
 	case name != nil:
@@ -69,7 +71,7 @@ func entry(user string) (string, error) {
 	case key != nil:
 		line = "nkey: " + key[1]
 	default:
-		return "", fmt.Errorf("tenant: %w: a user's entry is none of \"user: NAME, password: PASSWORD\", \"user: NAME\" and \"nkey: PUBLIC KEY\"", ErrInvalidConfig)
+		return "", fmt.Errorf("operator: %w: a user's entry is none of \"user: NAME, password: PASSWORD\", \"user: NAME\" and \"nkey: PUBLIC KEY\"", tenant.ErrInvalidConfig)
 	}
 	if rest != "" {
 		line += "\n" + strings.TrimSpace(rest)

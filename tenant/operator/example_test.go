@@ -1,14 +1,14 @@
-package tenant_test
+package operator_test
 
 import (
 	"fmt"
 
-	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
 )
 
 // A user who may look services of tenant acme up, and no more, for a nats-server's configuration file.
 func ExamplePermissions() {
-	access, err := tenant.Permissions("acme", tenant.RoleObserver)
+	access, err := operator.Permissions("acme", operator.RoleObserver)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -17,7 +17,7 @@ func ExamplePermissions() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Print("{ ", tenant.User("dashboard", `$HOME "and" 12345`), "\n", access.Config(), "}\n")
+	fmt.Print("{ ", operator.User("dashboard", `$HOME "and" 12345`), "\n", access.Config(), "}\n")
 	// Output:
 	// { user: "dashboard", password: "$HOME \"and\" 12345"
 	// permissions: {

@@ -1,13 +1,16 @@
-package tenant
+package operator
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/internal/stream"
 )
 
 // foreign are subjects of a stream and its bucket: JetStream's API with each kind of name that a request ends in, and acknowledgements and
@@ -74,7 +77,7 @@ func TestNoRoleReachesAnotherStream(t *testing.T) {
 
 // The word for all services is none's name: a registrar of it could register nothing.
 func TestNoRegistrarOfAll(t *testing.T) {
-	if a, err := Permissions("acme", RoleRegistrar, "web", "*"); !errors.Is(err, ErrInvalidName) || a.Publish != nil {
+	if a, err := Permissions("acme", RoleRegistrar, "web", "*"); !errors.Is(err, tenant.ErrInvalidName) || a.Publish != nil {
 		t.Errorf("got %v, %v", a, err)
 	}
 }
@@ -101,4 +104,29 @@ func TestInboxes(t *testing.T) {
 		}
 		seen[a.Inbox] = strings.Join(who[:], " ")
 	}
+}
+
+// FuzzPermissions takes names of a tenant and a service: the subjects stay within the tenant, whatever they are called.
+func FuzzPermissions(f *testing.F) {
+	for _, seed := range [][2]string{{"acme", "web"}, {"*", ">"}, {"a.b", "a.b"}, {"_", "*.>"}, {"acme", "\x00\n"}} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, name, service string) {
+		a, err := Permissions(name, RoleRegistrar, service)
+		if err != nil {
+			return
+		}
+		bucket, _ := tenant.BucketName(name)
+		for _, subject := range a.Publish {
+			if subject != "$JS.API.INFO" && subject != stream.UserInfo && !strings.Contains(subject, "."+bucket+".") && !strings.Contains(subject, ".KV_"+bucket+".") && !strings.HasSuffix(subject, ".KV_"+bucket) {
+				t.Errorf("tenant %q, service %q: %q", name, service, subject)
+			}
+		}
+		if bucket != "registry_other" && slices.ContainsFunc(foreign("KV_registry_other", "registry_other", "reaper", "KV_"+bucket), a.allowed) {
+			t.Errorf("tenant %q, service %q reaches another tenant", name, service)
+		}
+		if strings.ContainsAny(a.Config(), "\x00\r") {
+			t.Errorf("tenant %q, service %q: control characters in %q", name, service, a.Config())
+		}
+	})
 }

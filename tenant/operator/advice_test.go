@@ -1,4 +1,4 @@
-package tenant
+package operator
 
 import (
 	"errors"
@@ -10,22 +10,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/internal/stream"
 )
-
-// Roles isolate from a patch of each minor version on. Seen to fail with all patches of 2.14.
-func TestIsolates(t *testing.T) {
-	t.Parallel()
-	for version, want := range map[string]bool{
-		"2.11.0": false, "2.11.17": false, "2.12.15": false, "2.14.9": false, "2.15.0": false, "2.15.2": false,
-		"2.15.3-RC.1": false, "2.15": false, "2.14": false, "": false, "x": false, "1.99.99": false,
-		"2.14.10": true, "2.14.11-RC.1": true, "2.15.3": true, "v2.15.3": true, "2.15.10": true,
-		"2.16.0": true, "2.16.0-dev": true, "3.0.0": true,
-	} {
-		if got := isolates(version); got != want {
-			t.Errorf("%q: %t", version, got)
-		}
-	}
-}
 
 // windowOf is the duplicate window of a tenant's bucket.
 func windowOf(t *testing.T, js jetstream.JetStream, tenant string) time.Duration {
@@ -61,14 +48,14 @@ func TestDuplicateWindow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := New(nc, "acme", Config{})
+	made, err := tenant.New(nc, "acme", tenant.Config{})
 	if err == nil {
 		err = made.Ensure(t.Context()) // and not Provision, which would shorten it
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := windowOf(t, js, "acme"); got != duplicateWindow {
+	if got := windowOf(t, js, "acme"); got != stream.DuplicateWindow {
 		t.Errorf("a new bucket has %s", got)
 	}
 	s, err := js.Stream(t.Context(), "KV_registry_acme")
@@ -76,17 +63,17 @@ func TestDuplicateWindow(t *testing.T) {
 		t.Fatal(err)
 	}
 	shorter := s.CachedInfo().Config
-	shorter.Duplicates = duplicateWindow - 1
+	shorter.Duplicates = stream.DuplicateWindow - 1
 	var refused *jetstream.APIError
 	if _, err := js.UpdateStream(t.Context(), shorter); !errors.As(err, &refused) {
 		t.Errorf("the server takes a shorter one: %v", err)
 	}
 	for name, shorten := range map[string]func() error{
-		"Provision": func() error { return Provision(t.Context(), nc, "acme", Config{}) },
-		"Change":    func() error { return Change(t.Context(), nc, "acme", Config{MaxKeys: 100}) },
+		"Provision": func() error { return Provision(t.Context(), nc, "acme", tenant.Config{}) },
+		"Change":    func() error { return Change(t.Context(), nc, "acme", tenant.Config{MaxKeys: 100}) },
 	} {
 		lengthen(t, js, "acme")
-		b, err := New(nc, "acme", Config{})
+		b, err := tenant.New(nc, "acme", tenant.Config{})
 		if err == nil {
 			err = b.Ensure(t.Context())
 		}
@@ -100,7 +87,7 @@ func TestDuplicateWindow(t *testing.T) {
 		if list, err := List(t.Context(), nc); err != nil || !slices.ContainsFunc(list[0].Advice, tells) {
 			t.Errorf("List: %+v, %v", list, err)
 		}
-		if err := shorten(); err != nil || windowOf(t, js, "acme") != duplicateWindow {
+		if err := shorten(); err != nil || windowOf(t, js, "acme") != stream.DuplicateWindow {
 			t.Errorf("%s: %v, %s", name, err, windowOf(t, js, "acme"))
 		}
 		if err := b.Ensure(t.Context()); err != nil || b.Advice() != nil {
