@@ -39,11 +39,10 @@ type registration struct {
 	lease   string                           // the lease that write names
 	later   []func(Service) (Service, error) // changes that did not get their turn in time
 	seen    *sighting
-	mended  time.Time // when it was last to be written over what is no registration,
-	mending bool      // and whether it is to be once more, in a moment
-	missed  uint64    // its revision when the view was last found to lack it
-	floor   uint64    // owner.top when its last write was begun,
-	life    uint64    // and owner.life
+	mended  time.Time        // when it was last to be written over what is no registration,
+	mending bool             // and whether it is to be once more, in a moment
+	missed  uint64           // its revision when the view was last found to lack it
+	floor   watcher.Revision // owner.latest when its last write was begun
 
 	// Until a write was acknowledged: which of the registrations at its key are older than it.
 	dated  bool   // since is known
@@ -66,9 +65,8 @@ type owner struct {
 
 	versions uint64 // given so far
 
-	top    uint64 // the highest revision that the view saw in this life of the bucket
-	life   uint64 // counts the bucket's lives, as the view noticed them
-	outrun bool   // a write got a revision below top: the bucket was made anew, and the view has not noticed yet
+	latest watcher.Revision // the highest revision that the view saw
+	outrun bool             // a write is of a later life than latest: the bucket was made anew, and the view has not noticed yet
 }
 
 func newOwner() *owner {
@@ -89,19 +87,17 @@ func (o *owner) see(id string, seen []*sighting, snapshot *watcher.Snapshot, vie
 	if snapshot != nil {
 		o.outrun = false
 		if snapshot.Reset {
-			o.top = 0
-			o.life++
 			for _, g := range o.byKey { // the bucket was made anew: nothing in it is known
 				g.rev, g.seen, g.dirty, g.dated, g.unsure = 0, nil, true, false, false
 			}
 		}
-		o.top = max(o.top, snapshot.UpTo)
+		o.meet(watcher.Revision{Epoch: snapshot.Epoch, Seq: snapshot.UpTo})
 	}
 	if o.outrun { // this is of the bucket before
 		return nil
 	}
 	for _, s := range seen {
-		o.top = max(o.top, s.Revision)
+		o.meet(watcher.Revision{Epoch: s.Epoch, Seq: s.Revision})
 	}
 	if len(o.byKey) == 0 {
 		return nil
@@ -126,6 +122,13 @@ func (o *owner) see(id string, seen []*sighting, snapshot *watcher.Snapshot, vie
 		o.wakeUp()
 	}
 	return fenced
+}
+
+// meet notes a revision that the view saw. The caller holds o.mu.
+func (o *owner) meet(rev watcher.Revision) {
+	if o.latest.Before(rev) {
+		o.latest = rev
+	}
 }
 
 // missing marks a registration whose key should be in a snapshot and is not, tombstone and all.
@@ -287,7 +290,7 @@ func (o *owner) uncover(g *registration) {
 // put has a registration declare something else. It returns what takes that back, unless there was
 // another change since. The caller holds o.mu, as does the caller of undo.
 func (o *owner) put(g *registration, next Service) (undo func()) {
-	was, before, dirty, life, rev := g.service, g.version, g.dirty, o.life, g.rev
+	was, before, dirty, life, rev := g.service, g.version, g.dirty, o.latest.Epoch, g.rev
 	if !next.same(&was) {
 		o.versions++
 		g.version, g.dirty = o.versions, true
@@ -296,7 +299,7 @@ func (o *owner) put(g *registration, next Service) (undo func()) {
 	g.service = next
 	return func() {
 		if g.version == version {
-			g.service, g.version, g.dirty = was, before, dirty || life != o.life || rev != g.rev
+			g.service, g.version, g.dirty = was, before, dirty || life != o.latest.Epoch || rev != g.rev
 		}
 	}
 }
@@ -620,7 +623,7 @@ func (o *owner) writing(g *registration, lease string) (w writing, err error) {
 	}
 	g.signed = draft{}
 	g.dirty = false
-	g.floor, g.life = o.top, o.life
+	g.floor = o.latest
 	return w, nil
 }
 
@@ -647,7 +650,7 @@ func (o *owner) written(g *registration, rev uint64, lease string) {
 	defer o.mu.Unlock()
 	g.acked, g.rev, g.lease = true, rev, lease
 	delete(o.refusals, g.name)
-	if rev <= g.floor && g.life == o.life {
+	if o.latest.Epoch < g.floor.Written(rev).Epoch {
 		o.outrun = true
 		for _, g := range o.byKey {
 			g.seen = nil

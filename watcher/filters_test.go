@@ -129,22 +129,3 @@ func coversAll(have, want filters) bool {
 	}
 	return true
 }
-
-// A snapshot of a filter that was added is shown only if it comes as far as what was seen under any
-// filter that has its keys: a replica that lags would bring back what has ended. Seen to fail with
-// what was seen under the filter itself.
-func TestJoinedSnapshotOfALaggingReplica(t *testing.T) {
-	t.Parallel()
-	var told []Change
-	v := &View{
-		cfg:    Config{Apply: func(changes []Change, _ *Snapshot) { told = append(told, changes...) }},
-		wanted: filters{"svc.a.*": {}, "svc.a.x": {}},
-		shown:  filters{"svc.a.*": {}},
-		seen:   map[string]uint64{"svc.a.*": 810},
-		revs:   map[string]uint64{},
-	}
-	old := []Change{{Key: "svc.a.x", Revision: 721}}
-	if need := v.join(filters{"svc.a.x": {}}, Snapshot{UpTo: 750}, old); need != 810 || len(told) > 0 {
-		t.Errorf("need %d, told %v", need, told)
-	}
-}

@@ -373,14 +373,23 @@ func (s *session) finishSnapshot() {
 		upTo = max(upTo, s.origin.last)
 	}
 	snapshot := Snapshot{UpTo: upTo, Junk: s.passed, Over: s.over}
+	var need uint64
+	var err error
 	if s.beside {
-		if need := s.view.join(s.filters, snapshot, s.batch); need > upTo {
-			s.need = need
-			return
-		}
+		need = s.view.join(s.filters, snapshot, s.batch)
 	} else {
+		need, err = s.view.replace(s.filters, s.origin, snapshot, s.batch)
+	}
+	switch {
+	case err != nil:
+		s.view.distrust()
+		s.end(err)
+		return
+	case need > upTo:
+		s.need = need
+		return
+	case !s.beside:
 		s.view.confirm(s.shows)
-		s.view.replace(s.filters, s.origin, snapshot, s.batch)
 	}
 	s.complete, s.keys, s.batch = true, nil, nil
 	close(s.whole)

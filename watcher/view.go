@@ -26,7 +26,6 @@ const (
 	lagLook   = 500 * time.Millisecond // between two looks at whether it still does
 	asked     = 32                     // filters whose last revision is asked for one by one
 	soonTime  = 375 * time.Millisecond // how long WatchSoon gathers keys
-	deposed   = 25 * time.Second       // how long a leader that was cut off from the others may take itself for one: 20 s
 	settled   = 5 * time.Second        // a session that lasted this long was a good one: back-off starts over
 	batchMost = 256                    // changes passed on at once
 	filterMax = 256                    // filters of one consumer
@@ -41,6 +40,7 @@ type Change struct {
 	Key      string
 	Value    []byte // of a put
 	Revision uint64
+	Epoch    uint64 // the life of the bucket that the revision is of; see [Revision]
 	Op       tenant.Op
 	TTL      time.Duration // that the message gives the key, in a view that follows; 0 if it gives none
 	If       *uint64       // the revision that its write was to go on top of, in a view that follows; nil if it named none
@@ -79,7 +79,8 @@ func (c *Change) junk() bool {
 // Snapshot goes with the changes that a whole snapshot brought.
 type Snapshot struct {
 	UpTo  uint64 // it holds every change up to this revision
-	Reset bool   // the bucket was made anew: revisions started over
+	Epoch uint64 // the life of the bucket that it is of; see [Revision]
+	Reset bool   // the life is another than before: revisions started over
 	Part  bool   // it is of filters that were added, and says nothing of other keys
 	Junk  int    // keys with junk that were not passed on, and were not counted by an earlier snapshot
 	Over  int    // keys that were not passed on, for want of room; the next whole snapshot has them again
@@ -136,7 +137,6 @@ type View struct {
 	added    filters           // those of them that came since the session was made, and that no other covers
 	shown    filters           // what the last complete snapshot covers, from when it is being applied
 	applied  filters           // what it covers once it was applied: what Wait waits for
-	backward time.Time         // since when a replicated stream's leader has less than the view knows of; zero while it has not
 	doubted  bool              // the last session read a replica that lags: the next asks the leader what it needs
 	seen     map[string]uint64 // the highest revision that was seen under each filter
 	advance  bell.Broadcast    // applied grew, or failure is another
@@ -145,10 +145,12 @@ type View struct {
 	told     bool              // the log says that there is none
 	leftover []*tenant.Feed    // whose consumers could not be deleted while the connection was down
 
-	keys   sync.Mutex        // guards revs and origin; held while Apply runs
-	revs   map[string]uint64 // the revision of each key that has a value
-	origin origin
-	joined map[string]uint64 // filters that were added to the session, and up to which revision each was read
+	keys     sync.Mutex        // guards what follows, up to joined; held while Apply runs
+	revs     map[string]uint64 // the revision of each key that has a value
+	epoch    uint64            // the life of the bucket that is shown
+	origin   origin
+	backward spell             // what was read had less than the view knows of
+	joined   map[string]uint64 // filters that were added to the session, and up to which revision each was read
 
 	born    time.Time
 	heard   atomic.Int64 // nanoseconds since born: the last word of the server in a complete session
@@ -232,6 +234,9 @@ func (v *View) add(filter string) (first, waiting, covered bool) {
 	v.wanted[filter] = struct{}{}
 	if !covered {
 		v.added[filter] = struct{}{}
+	}
+	if _, ok := v.seen[filter]; !ok {
+		v.seen[filter] = v.toldOf(filter)
 	}
 	return first, waiting, covered
 }
@@ -539,79 +544,27 @@ func lastOf(ctx context.Context, fs filters, last func(context.Context, string) 
 	return rev, err
 }
 
-// seenUnder is the highest revision that was seen under a filter, or under one that covers it: a new
-// filter's keys may have been shown by that one. The caller holds v.mu.
-func (v *View) seenUnder(f string) (rev uint64) {
-	for _, wider := range [...]string{f, parent(f), root(f), tenant.AllKeys} {
-		rev = max(rev, v.seen[wider])
-	}
-	return rev
-}
-
-// unseen are the filters of which the leader has to say what it has: the view has shown nothing of
-// them yet, or distrusts what it saw. It raises rev to what was seen of the others. If the view
-// distrusts itself, it raises rev to what the leader had: one of before may answer what comes next.
-func (v *View) unseen(from origin, fs filters, rev *uint64) filters {
-	v.keys.Lock()
-	defer v.keys.Unlock()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.doubted && !from.mirror {
-		*rev = max(*rev, from.last)
-	}
-	unseen := filters{}
-	for f := range fs {
-		if v.applied.covers(f) && !v.doubted && !v.restarted(from) {
-			*rev = max(*rev, v.seenUnder(f))
-		} else {
-			unseen[f] = struct{}{}
-		}
-	}
-	return unseen
-}
-
-// restarted reports whether the stream is another one than the view knows, so that revisions started over. The caller
-// holds v.keys.
-func (v *View) restarted(from origin) bool {
-	return !v.origin.created.IsZero() && (!from.created.Equal(v.origin.created) || from.precedes(v.origin))
-}
-
-// outdated reports whether a stream's leader seems to be one of before: it has less than the view has seen of the same
-// stream. One that is cut off from the other replicas takes itself for the leader for a while. Where that goes on, the
-// stream itself has gone back.
-func (v *View) outdated(from origin) bool {
-	v.keys.Lock()
-	known := v.origin
-	v.keys.Unlock()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	switch {
-	case from.replicas <= 1 || !from.precedes(known):
-		v.backward = time.Time{}
-		return false
-	case v.backward.IsZero():
-		v.backward = time.Now()
-	}
-	return time.Since(v.backward) < deposed
-}
-
-// replace applies a complete snapshot, which holds every change up to a revision: what differs from what the view
-// held, and nothing else.
-func (v *View) replace(fs filters, from origin, snapshot Snapshot, entries []Change) {
+// replace applies a complete snapshot, which holds every change up to a revision: what differs from
+// what the view held, and nothing else. If the snapshot lacks what was shown, it applies nothing, and
+// returns the revision that is needed, or errBehind.
+func (v *View) replace(fs filters, from origin, snapshot Snapshot, entries []Change) (need uint64, err error) {
 	v.keys.Lock()
 	defer v.keys.Unlock()
 	last := make(map[string]*Change, len(entries))
 	for i := range entries { // a key may be there twice, where it changed while it was read
 		last[entries[i].Key] = &entries[i]
 	}
-	reset := v.restarted(from) || !from.lags() && v.wentBack(last)
+	reset, need, err := v.begins(from, fs, snapshot.UpTo, last)
+	if need > 0 || err != nil {
+		return need, err
+	}
 	if reset {
+		v.epoch++
 		for key := range v.revs {
 			v.revs[key] = 0
 		}
 	}
-	v.origin, v.joined = from, nil
-	v.note(entries, reset)
+	v.origin, v.joined, v.backward = from, nil, spell{}
 	changes := v.gone(last)
 	changes = slices.Grow(changes, len(entries))
 	for i := range entries {
@@ -623,6 +576,7 @@ func (v *View) replace(fs filters, from origin, snapshot Snapshot, entries []Cha
 			changes = append(changes, *e)
 		}
 	}
+	v.note(changes, reset, snapshot.UpTo)
 	if len(v.revs) == 0 {
 		v.revs = make(map[string]uint64, len(changes))
 	}
@@ -633,6 +587,7 @@ func (v *View) replace(fs filters, from origin, snapshot Snapshot, entries []Cha
 	snapshot.Reset = reset
 	v.apply(changes, &snapshot)
 	v.advanced()
+	return 0, nil
 }
 
 // join applies a complete snapshot of filters that were added to a session, which holds every
@@ -642,21 +597,17 @@ func (v *View) join(fs filters, snapshot Snapshot, entries []Change) (need uint6
 	upTo := snapshot.UpTo
 	v.keys.Lock()
 	defer v.keys.Unlock()
-	v.mu.Lock()
-	for f := range fs {
-		need = max(need, v.seenUnder(f))
-	}
-	if need > upTo {
-		v.mu.Unlock()
+	if need = v.shownUpTo(fs); need > upTo {
 		return need
 	}
+	v.mu.Lock()
 	for f := range fs {
 		if v.wanted.covers(f) { // not taken back meanwhile
 			v.shown[f] = struct{}{}
 		}
 	}
 	v.mu.Unlock()
-	v.note(entries, false)
+	v.note(entries, false, 0)
 	snapshot.Part = true
 	v.apply(entries, &snapshot)
 	if v.joined == nil {
@@ -700,29 +651,19 @@ func (v *View) gone(last map[string]*Change) (gone []Change) {
 	return gone
 }
 
-// wentBack reports whether a key is at a revision below the one that was seen of it: the server lost its last writes, as a power cut
-// can make it, and has written others since. The caller holds v.keys.
-func (v *View) wentBack(last map[string]*Change) bool {
-	for key, rev := range v.revs {
-		if e, ok := last[key]; ok && e.Revision < rev {
-			return true
-		}
-	}
-	return false
-}
-
 // change applies changes as they come.
 func (v *View) change(changes []Change) {
 	v.keys.Lock()
 	defer v.keys.Unlock()
-	v.note(changes, false)
+	v.note(changes, false, 0)
 	v.apply(changes, nil)
 	last := changes[len(changes)-1].Revision // they come in order
 	maps.DeleteFunc(v.joined, func(_ string, upTo uint64) bool { return upTo < last })
 }
 
-// note keeps the highest revision that was seen under each filter, from the start again where revisions started over.
-func (v *View) note(changes []Change, reset bool) {
+// note keeps the highest revision that was told under each filter, from the start again if revisions
+// started over. A key that a snapshot has no trace of went by what the snapshot holds, up to upTo.
+func (v *View) note(changes []Change, reset bool, upTo uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if reset {
@@ -730,7 +671,7 @@ func (v *View) note(changes []Change, reset bool) {
 	}
 	siblings := map[string]uint64{} // the highest of those that have all but the last token in common
 	for i := range changes {
-		key, rev := changes[i].Key, changes[i].Revision
+		key, rev := changes[i].Key, cmp.Or(changes[i].Revision, upTo)
 		v.noteUnder(key, rev)
 		common := key[:strings.LastIndexByte(key, '.')+1]
 		siblings[common] = max(siblings[common], rev)
@@ -753,6 +694,7 @@ func (v *View) noteUnder(f string, rev uint64) {
 func (v *View) apply(changes []Change, snapshot *Snapshot) {
 	news := changes[:0]
 	for _, c := range changes {
+		c.Epoch = v.epoch
 		rev, known := v.revs[c.Key]
 		switch {
 		case known && c.Revision != 0 && c.Revision <= rev:
@@ -766,6 +708,9 @@ func (v *View) apply(changes []Change, snapshot *Snapshot) {
 			news = append(news, c)
 		}
 		v.origin.last = max(v.origin.last, c.Revision)
+	}
+	if snapshot != nil {
+		snapshot.Epoch = v.epoch
 	}
 	if len(news) > 0 || snapshot != nil {
 		v.cfg.Apply(news, snapshot)

@@ -484,9 +484,9 @@ func TestOutdatedLeaderIsNotBelieved(t *testing.T) {
 	}
 	m.mu.Unlock()
 	from := origin{created: v.origin.created, last: 1, replicas: 3}
-	v.mu.Lock()
-	v.backward = time.Now().Add(-deposed)
-	v.mu.Unlock()
+	v.keys.Lock()
+	v.backward = spell{since: time.Now().Add(-2 * deposed), last: time.Now()}
+	v.keys.Unlock()
 	if v.outdated(from) {
 		t.Error("a stream that went back for good is waited for")
 	}
