@@ -23,7 +23,7 @@ type service struct {
 	turns        atomic.Pointer[turns]    // of GetService; nil before the first
 
 	// Of the cache's writers. The list is complete once snap is there, and then immutable: a change makes a new one.
-	list     *node
+	list     instances
 	count    int // of the instances in it
 	revision uint64
 }
@@ -84,7 +84,7 @@ func (c *cache) none(name string) *service {
 		return nil
 	}
 	svc := &service{name: name}
-	svc.snap.Store(newSnapshot(name, nil, 0, c.view))
+	svc.snap.Store(newSnapshot(name, noInstances, 0, c.view))
 	return svc
 }
 
@@ -122,7 +122,7 @@ func (c *cache) add(names []string) []*service {
 				services = maps.Clone(old)
 			}
 			filter, _ := tenant.ServiceFilter(name) // was checked
-			svc = &service{name: name, filter: filter}
+			svc = &service{name: name, filter: filter, list: noInstances}
 			services[name] = svc
 		}
 		list[i] = svc
@@ -160,7 +160,7 @@ func (c *cache) subscribe(name string, q *queue) {
 		c.readers[name] = map[*queue]struct{}{}
 	}
 	c.readers[name][q] = struct{}{}
-	if !q.keeps() {
+	if !q.Keeps() {
 		return
 	}
 	for _, svc := range *c.services.Load() {
@@ -169,7 +169,7 @@ func (c *cache) subscribe(name string, q *queue) {
 		}
 		if snap := svc.snap.Load(); snap != nil {
 			for s := range snap.All() {
-				q.add(Event{Kind: Registered, Service: s})
+				add(q, Event{Kind: Registered, Service: s})
 			}
 		}
 	}
@@ -188,7 +188,7 @@ func (c *cache) unsubscribe(name string, q *queue) {
 func (c *cache) tell(e Event) {
 	for _, name := range []string{e.Service.Name, Everything} {
 		for q := range c.readers[name] {
-			q.add(e)
+			add(q, e)
 		}
 	}
 }
@@ -365,9 +365,9 @@ func (c *cache) batchOf(svc *service) uint64 {
 // publish shows a service's list as it is now. The caller holds c.mu.
 func (c *cache) publish(svc *service) {
 	if svc.snap.Load() == nil {
-		svc.list.seal(unshown)
+		svc.list.Seal(unshown)
 	}
-	svc.list.seal(c.batch)
+	svc.list.Seal(c.batch)
 	svc.snap.Store(newSnapshot(svc.name, svc.list, svc.revision, c.view))
 }
 
@@ -399,7 +399,7 @@ func (c *cache) overflows(svc *service, s *sighting) error {
 		}
 		return nil
 	}
-	was, now := svc.list.find(s.id), &s.rec.Instance
+	was, now := svc.list.Find(s.id), &s.rec.Instance
 	switch {
 	case was == nil && svc.count >= c.most.instances:
 		return errMany
@@ -426,7 +426,7 @@ func (c *cache) sync() (events []Event) {
 		if _, ok := c.synced[name]; (ok || all) && svc.snap.Load() == nil {
 			c.publish(svc)
 			for q := range c.readers[name] { // there may be nothing to tell of it
-				q.poke()
+				q.Ring()
 			}
 			if len(c.readers) == 0 {
 				continue
@@ -444,11 +444,11 @@ func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 	svc.revision = max(svc.revision, s.Revision)
 	delete(c.suspect, s.Key)
 	_, dead := c.dead[s.rec.Lease]
-	switch was := svc.list.find(s.id); {
+	switch was := svc.list.Find(s.id); {
 	case s.Op == tenant.Put && !dead:
 		now := s.rec.Instance.compact(svc.name)
 		c.sign(s)
-		svc.list = svc.list.with(c.batchOf(svc), now)
+		svc.list = svc.list.With(c.batchOf(svc), now)
 		c.held += now.bytes() - was.bytes()
 		if was == nil {
 			svc.count++
@@ -457,7 +457,7 @@ func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 		return Event{Kind: Updated, Service: *now}, !was.same(now)
 	case was != nil:
 		c.unsign(s)
-		svc.list = svc.list.without(c.batchOf(svc), s.id)
+		svc.list = svc.list.Without(c.batchOf(svc), s.id)
 		c.held -= was.bytes()
 		svc.count--
 		kind := Expired
@@ -507,7 +507,7 @@ func (s *sighting) traceless() bool { return s.Op == tenant.Purge && s.Revision 
 
 // doubt leaves an instance to its owner's amends, and reports whether it is one that is there. The caller holds c.mu.
 func (c *cache) doubt(svc *service, s *sighting) bool {
-	if svc.list.find(s.id) == nil {
+	if svc.list.Find(s.id) == nil {
 		return false
 	}
 	if _, stands := c.suspect[s.Key]; stands { // more of the same gives its owner no more time

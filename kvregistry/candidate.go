@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/kvregistry/go/internal/turn"
+	"github.com/kvregistry/go/kvregistry/internal/turn"
 )
 
 // Picker says which of a list of instances a call is for. The zero value picks in turn, evenly; package pick has others.
@@ -83,11 +83,11 @@ func (c *calls) end() {
 // candidates are looked at: of a large service they are in no cache. The caller holds l.mu.
 func (l *Lookup) candidates(snap *Snapshot, was *prepared) (all []*Candidate, from []*Service) {
 	choice := snap.choice(l.filters)
-	if n := snap.list.count(choice); len(l.filters) == 0 {
+	if n := snap.list.Count(choice); len(l.filters) == 0 {
 		all, from = make([]*Candidate, 0, n), make([]*Service, 0, n)
 	}
 	i := 0
-	for s := range snap.list.all(choice) {
+	for s := range snap.list.Each(choice) {
 		if !matches(l.filters, s) {
 			continue
 		}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/kvregistry/go/internal/hosts"
+	"github.com/kvregistry/go/kvregistry/internal/hosts"
 )
 
 // checkURL says what keeps a URL from being one that callers can use; "" if nothing does.

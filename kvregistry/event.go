@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"sync"
 
-	"github.com/kvregistry/go/internal/bell"
+	"github.com/kvregistry/go/kvregistry/internal/coalesce"
 )
 
 // Kind says what an Event tells.
@@ -75,7 +73,7 @@ func (r *Registry) Watch(ctx context.Context, name string) (<-chan Event, error)
 // callback runs OnEvent's functions.
 func (r *Registry) callback(q *queue) {
 	for {
-		e, ok := q.next(r.ctx, r.ctx)
+		e, ok := q.Next(r.ctx, r.ctx)
 		if !ok {
 			return
 		}
@@ -83,108 +81,43 @@ func (r *Registry) callback(q *queue) {
 	}
 }
 
-// instance names what an event is about; events of one instance are coalesced.
+// instance names what an event is about. Events of one instance are coalesced.
 type instance struct {
 	own      Kind // Fenced or LeaseLost, which are not coalesced with changes of the instance
 	name, id string
 }
 
 // queue holds the events that one reader has not taken yet, at most one per instance.
-type queue struct {
-	mu      sync.Mutex // guards what follows
-	pending map[instance]placed
-	order   []place // of the oldest event of each instance; what was taken back leaves its place behind
-	places  uint64  // given so far
-	wake    chan struct{}
-}
+type queue = coalesce.Queue[instance, Event]
 
-// place is where an instance's event stands in the order. No number is given twice.
-type place struct {
-	of instance
-	no uint64
-}
+func newQueue() *queue { return coalesce.New[instance](merge) }
 
-type placed struct {
-	Event
-	no uint64
-}
+// newBell makes a queue that keeps no events. It wakes its reader, which looks at the snapshot.
+func newBell() *queue { return coalesce.New[instance, Event](nil) }
 
-func newQueue() *queue {
-	return &queue{pending: map[instance]placed{}, wake: make(chan struct{}, 1)}
-}
-
-// newBell is a queue that keeps no events: it wakes its reader, who looks at the snapshot.
-func newBell() *queue { return &queue{wake: make(chan struct{}, 1)} }
-
-// keeps reports whether it keeps events.
-func (q *queue) keeps() bool { return q.pending != nil }
-
-// add puts an event behind the others, or merges it with the one of its instance.
-func (q *queue) add(e Event) {
-	if !q.keeps() {
-		q.poke()
-		return
-	}
+// of is what the event is about.
+func (e Event) of() instance {
 	of := instance{name: e.Service.Name, id: e.Service.ID}
 	if e.Kind == Fenced || e.Kind == LeaseLost {
 		of.own = e.Kind
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	old, ok := q.pending[of]
+	return of
+}
+
+// add puts an event into a reader's queue.
+func add(q *queue, e Event) { q.Add(e.of(), e) }
+
+// merge makes one event of two about the same instance.
+func merge(old, e Event) (Event, bool) {
 	switch {
-	case !ok:
-		q.places++
-		old.no = q.places
-		q.order = append(q.order, place{of, old.no})
 	case old.Kind == Registered && e.gone(): // the reader never knew of it
-		delete(q.pending, of)
-		q.tidy()
-		return
+		return e, false
 	case old.Kind == Registered:
 		e.Kind = Registered
 	case old.gone() && !e.gone():
 		e.Kind = Updated
 	}
-	q.pending[of] = placed{e, old.no}
-	q.poke()
-}
-
-// tidy takes the places out of the order that were left behind, when they are most of it. The caller holds q.mu.
-func (q *queue) tidy() {
-	if len(q.order) > 2*len(q.pending)+16 {
-		q.order = slices.DeleteFunc(q.order, func(p place) bool { return q.pending[p.of].no != p.no })
-	}
+	return e, true
 }
 
 func (e Event) gone() bool { return e.Kind == Unregistered || e.Kind == Expired }
-
-// poke wakes the reader without an event.
-func (q *queue) poke() {
-	bell.Ring(q.wake)
-}
-
-// next takes the oldest event, waiting for one until one of the contexts ends.
-func (q *queue) next(ctx, also context.Context) (Event, bool) {
-	for {
-		if ctx.Err() != nil || also.Err() != nil {
-			return Event{}, false
-		}
-		q.mu.Lock()
-		for len(q.order) > 0 {
-			p := q.order[0]
-			q.order = q.order[1:]
-			if e := q.pending[p.of]; e.no == p.no {
-				delete(q.pending, p.of)
-				q.mu.Unlock()
-				return e.Event, true
-			}
-		}
-		q.mu.Unlock()
-		select {
-		case <-q.wake:
-		case <-ctx.Done():
-		case <-also.Done():
-		}
-	}
-}

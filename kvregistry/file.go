@@ -129,12 +129,12 @@ func readFile(path string) (content file, err error) {
 // snapshot is what was saved and who signed it, but for what is no instance of the service, or is
 // signed by none of the trusted, if there are any; nil if nothing is left.
 func (s *saved) snapshot(name string, trusted []string) (*Snapshot, map[string]string) {
-	var list *node
+	list := noInstances
 	signed := map[string]string{}
 	var last uint64
 	for i := range s.Instances {
 		one := s.Instances[i].Instance
-		if one.Name != name || one.check() != nil || list.find(one.ID) != nil {
+		if one.Name != name || one.check() != nil || list.Find(one.ID) != nil {
 			continue
 		}
 		if signer := s.Instances[i].Signer; trusted != nil && !slices.Contains(trusted, signer) {
@@ -144,12 +144,12 @@ func (s *saved) snapshot(name string, trusted []string) (*Snapshot, map[string]s
 		}
 		one.Revision = s.Instances[i].Revision
 		last = max(last, one.Revision)
-		list = list.with(1, one.compact(name))
+		list = list.With(1, one.compact(name))
 	}
-	if list == nil {
+	list.Seal(1)
+	if list.Count(every) == 0 {
 		return nil, nil
 	}
-	list.seal(1)
 	snap := newSnapshot(name, list, last, nil)
 	snap.saved = s.At
 	return snap, signed

@@ -68,11 +68,12 @@ func TestFilters(t *testing.T) {
 }
 
 // listOf is a list of instances, whatever their order.
-func listOf(all []*Service) (n *node) {
+func listOf(all []*Service) instances {
+	n := noInstances
 	for _, s := range all {
-		n = n.with(1, s)
+		n = n.With(1, s)
 	}
-	n.seal(1)
+	n.Seal(1)
 	return n
 }
 
@@ -97,7 +98,7 @@ func TestCallable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			snap := newSnapshot("web", listOf(tc.all), 1, nil)
-			if diff := cmp.Diff(tc.want, chosen(slices.Collect(snap.list.all(snap.callable)))); diff != "" {
+			if diff := cmp.Diff(tc.want, chosen(slices.Collect(snap.list.Each(snap.callable)))); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -116,7 +117,7 @@ func TestChoices(t *testing.T) {
 		"a status":            {[]Filter{WithStatus(Critical)}, []string{"a", "b", "c", "d"}},
 		"a status among them": {[]Filter{InZone("west"), WithStatus(Critical)}, []string{"a", "b", "c", "d"}},
 	} {
-		if diff := cmp.Diff(tc.want, chosen(slices.Collect(snap.list.all(snap.choice(tc.filters))))); diff != "" {
+		if diff := cmp.Diff(tc.want, chosen(slices.Collect(snap.list.Each(snap.choice(tc.filters))))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}

@@ -18,7 +18,7 @@ func (r *Registry) Events(ctx context.Context, name string) iter.Seq2[Event, err
 		r.cache.subscribe(name, q)
 		defer r.cache.unsubscribe(name, q)
 		for {
-			e, ok := q.next(ctx, r.ctx)
+			e, ok := q.Next(ctx, r.ctx)
 			if !ok {
 				yield(Event{}, r.over(ctx))
 				return
@@ -62,7 +62,7 @@ func (r *Registry) Snapshots(ctx context.Context, name string) iter.Seq2[*Snapsh
 				return
 			default:
 				select {
-				case <-q.wake:
+				case <-q.Woken():
 				case <-ctx.Done():
 				case <-r.ctx.Done():
 				}

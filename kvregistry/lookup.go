@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/kvregistry/go/kvregistry/internal/plist"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -35,7 +36,7 @@ func (r *Registry) GetServices(ctx context.Context, name string, filters ...Filt
 // chosen are the instances that the filters let through: a slice of the caller's own, nil where there are none.
 func (s *Snapshot) chosen(filters []Filter) []Service {
 	from := s.choice(filters)
-	n := s.list.count(from)
+	n := s.list.Count(from)
 	if len(filters) > 0 {
 		n = s.matching(from, filters)
 	}
@@ -43,7 +44,7 @@ func (s *Snapshot) chosen(filters []Filter) []Service {
 		return nil
 	}
 	list := make([]Service, 0, n)
-	for one := range s.list.all(from) {
+	for one := range s.list.Each(from) {
 		if matches(filters, one) {
 			list = append(list, *one)
 		}
@@ -92,11 +93,11 @@ func (r *Registry) pick(ctx context.Context, name string, filters []Filter) (*Se
 	if few := snap.few; len(few) > 0 {
 		return few[svc.turn()%uint32(len(few))], nil
 	}
-	n := snap.list.count(snap.callable)
+	n := snap.list.Count(snap.callable)
 	if n == 0 {
 		return nil, r.notFound(snap, nil)
 	}
-	return snap.list.at(snap.callable, int(svc.turn()%uint32(n))), nil
+	return snap.list.At(snap.callable, int(svc.turn()%uint32(n))), nil
 }
 
 // any is one of the instances that the filters let through, each as likely as the others: a turn
@@ -105,7 +106,7 @@ func (s *Snapshot) any(filters []Filter) *Service {
 	from := s.choice(filters)
 	if n := s.matching(from, filters); n > 0 {
 		turn := rand.N(n)
-		for one := range s.list.all(from) {
+		for one := range s.list.Each(from) {
 			if matches(filters, one) {
 				if turn == 0 {
 					return one
@@ -118,8 +119,8 @@ func (s *Snapshot) any(filters []Filter) *Service {
 }
 
 // matching is how many instances the filters let through.
-func (s *Snapshot) matching(from choice, filters []Filter) (n int) {
-	for one := range s.list.all(from) {
+func (s *Snapshot) matching(from plist.Class, filters []Filter) (n int) {
+	for one := range s.list.Each(from) {
 		if matches(filters, one) {
 			n++
 		}

@@ -52,7 +52,7 @@ func TestCacheKeepsLittle(t *testing.T) {
 		c.apply(seen, nil)
 	}
 	kept := heap() - before
-	if snap := c.find("web").snap.Load(); snap.Len() != n || !snap.list.at(every, n/2).same(decoded[n/2]) {
+	if snap := c.find("web").snap.Load(); snap.Len() != n || !snap.list.At(every, n/2).same(decoded[n/2]) {
 		t.Fatalf("the cache has %d instances", snap.Len())
 	}
 	if kept*10 > plain*13 {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/kvregistry/go/internal/backoff"
-	"github.com/kvregistry/go/internal/fault"
+	"github.com/kvregistry/go/kvregistry/internal/fault"
 )
 
 // Outcome is how a [Lookup] takes failed calls. An instance whose calls fail one after the other is set aside: it is not picked for a time. When that is over one call is made

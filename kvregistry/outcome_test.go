@@ -32,14 +32,14 @@ func newBare(t testing.TB, parts ...Part) *bare {
 // are makes these the instances.
 func (b *bare) are(ids ...string) {
 	b.revision++
-	var list *node
+	list := noInstances
 	for _, id := range ids {
 		if b.known[id] == nil {
 			b.known[id] = &Service{ID: id, Name: "web", Status: Passing}
 		}
-		list = list.with(b.revision, b.known[id])
+		list = list.With(b.revision, b.known[id])
 	}
-	list.seal(b.revision)
+	list.Seal(b.revision)
 	b.svc.snap.Store(newSnapshot("web", list, b.revision, nil))
 }
 

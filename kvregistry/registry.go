@@ -342,7 +342,7 @@ func (r *Registry) checkLease(snapshot *watcher.Snapshot) {
 // leaseLost tells whoever asked.
 func (r *Registry) leaseLost(_ *lease.Lease, err error) {
 	if r.events != nil {
-		r.events.add(Event{Kind: LeaseLost, Err: err})
+		add(r.events, Event{Kind: LeaseLost, Err: err})
 	}
 	r.goUnlessClosed(&r.calls, func() { tell(r, r.opt.onLeaseLost, err) })
 }
@@ -350,7 +350,7 @@ func (r *Registry) leaseLost(_ *lease.Lease, err error) {
 func (r *Registry) tellFenced(s Service) {
 	err := fmt.Errorf("%w: %q of service %q", ErrFenced, s.ID, s.Name)
 	if r.events != nil {
-		r.events.add(Event{Kind: Fenced, Service: s, Err: err})
+		add(r.events, Event{Kind: Fenced, Service: s, Err: err})
 	}
 	r.goUnlessClosed(&r.calls, func() {
 		r.log.Warn("kvregistry: a newer registration of the same id took over",

@@ -4,44 +4,68 @@ import (
 	"iter"
 	"time"
 
+	"github.com/kvregistry/go/kvregistry/internal/plist"
 	"github.com/kvregistry/go/watcher"
 )
 
 // Snapshot is an immutable list of a service's instances at one revision, of every status, ordered by id.
 type Snapshot struct {
 	name     string
-	list     *node
-	callable choice     // what a look-up without a status filter chooses from: the passing ones, or the warning ones where there are none
-	few      []*Service // these, where they are in one leaf
+	list     instances
+	callable plist.Class // what a look-up without a status filter chooses from: the passing ones, or the warning ones where there are none
+	few      []*Service  // these, where they are in one leaf
 	revision uint64
 	view     *watcher.View
 	saved    time.Time // when the server last confirmed it, of one that the SnapshotFile had; zero of others
 }
 
-func newSnapshot(name string, list *node, revision uint64, view *watcher.View) *Snapshot {
+func newSnapshot(name string, list instances, revision uint64, view *watcher.View) *Snapshot {
 	s := &Snapshot{name: name, list: list, callable: passing, revision: revision, view: view}
-	if list.count(passing) == 0 {
+	if list.Count(passing) == 0 {
 		s.callable = warning
 	}
-	if list != nil && list.kids == nil {
-		s.few = list.of[s.callable]
-	}
+	s.few = list.Leaf(s.callable)
 	return s
+}
+
+// instances is a list of a service's instances, ordered by id.
+type instances = plist.List[Service]
+
+// The classes of instances. The other statuses have none of their own.
+const (
+	every   = plist.All
+	passing = plist.First
+	warning = plist.Second
+)
+
+var instanceKind = &plist.Kind[Service]{Key: func(s *Service) string { return s.ID }, Class: classOf}
+
+// noInstances is an empty list.
+var noInstances = plist.New(instanceKind)
+
+func classOf(s *Service) plist.Class {
+	switch s.Status {
+	case Passing:
+		return passing
+	case Warning:
+		return warning
+	}
+	return every
 }
 
 // Name is the service's name.
 func (s *Snapshot) Name() string { return s.name }
 
 // Len is the number of instances.
-func (s *Snapshot) Len() int { return s.list.count(every) }
+func (s *Snapshot) Len() int { return s.list.Count(every) }
 
 // At is instance i, from 0 to Len()-1. Its Tags and Metadata are shared and must not be changed.
-func (s *Snapshot) At(i int) Service { return *s.list.at(every, i) }
+func (s *Snapshot) At(i int) Service { return *s.list.At(every, i) }
 
 // All yields every instance.
 func (s *Snapshot) All() iter.Seq[Service] {
 	return func(yield func(Service) bool) {
-		for one := range s.list.all(every) {
+		for one := range s.list.Each(every) {
 			if !yield(*one) {
 				return
 			}
@@ -67,7 +91,7 @@ func (s *Snapshot) Age() time.Duration {
 func (s *Snapshot) Stale() bool { return !s.saved.IsZero() }
 
 // choice is what the filters choose from.
-func (s *Snapshot) choice(filters []Filter) choice {
+func (s *Snapshot) choice(filters []Filter) plist.Class {
 	for i := range filters {
 		if filters[i].status {
 			return every

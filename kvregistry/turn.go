@@ -1,6 +1,6 @@
 package kvregistry
 
-import "github.com/kvregistry/go/internal/turn"
+import "github.com/kvregistry/go/kvregistry/internal/turn"
 
 type turns = turn.Turns
 

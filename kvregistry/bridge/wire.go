@@ -13,8 +13,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/kvregistry/go/internal/hosts"
 	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/kvregistry/internal/hosts"
 )
 
 // The words that stand between the prefix and a service's name in a subject. The last is the bridges' own; plain processes do not listen to it.

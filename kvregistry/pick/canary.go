@@ -3,8 +3,8 @@ package pick
 import (
 	"fmt"
 
-	"github.com/kvregistry/go/internal/turn"
 	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/kvregistry/internal/turn"
 )
 
 // Canary gives percent of the calls, from 0 to 100, to the instances that of lets through, and the others to the others, each by the picker within. Where one of the two

@@ -1,8 +1,8 @@
 package pick
 
 import (
-	"github.com/kvregistry/go/internal/turn"
 	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/kvregistry/internal/turn"
 )
 
 // part is some of a list's instances, with what the picker within made of them.

@@ -3,8 +3,8 @@ package pick
 import (
 	"math/rand/v2"
 
-	"github.com/kvregistry/go/internal/turn"
 	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/kvregistry/internal/turn"
 )
 
 // RoundRobin picks one instance after the other. A goroutine's successive calls go through them in turn, unless another one takes its turns in between; all goroutines' calls

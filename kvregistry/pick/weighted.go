@@ -1,8 +1,8 @@
 package pick
 
 import (
-	"github.com/kvregistry/go/internal/turn"
 	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/kvregistry/internal/turn"
 )
 
 // Weighted picks each instance in proportion to its [kvregistry.Service] Weight, and smoothly: a heavy instance's picks are not in a row but spread between those of the others. An

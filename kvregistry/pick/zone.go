@@ -1,8 +1,8 @@
 package pick
 
 import (
-	"github.com/kvregistry/go/internal/turn"
 	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/kvregistry/internal/turn"
 )
 
 // Zone picks from the instances of the caller's own zone, by the picker within, as far as these can carry it. Each zone is taken to have as many calls to make as any

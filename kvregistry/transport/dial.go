@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/kvregistry/go/internal/fault"
 	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/kvregistry/internal/fault"
 )
 
 // DialContext makes a connection to an instance of a service that has an Address; addr is the service's name. It may have a port, which is

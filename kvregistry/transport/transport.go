@@ -13,8 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/kvregistry/go/internal/fault"
 	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/kvregistry/internal/fault"
 )
 
 // Transport sends requests, and makes connections, to services. It may be used by any number of goroutines. What it keeps per service that it was
