@@ -151,7 +151,7 @@ func (r *Registry) Health() Health {
 	h.current = 2*r.opt.heartbeat() + 1500*time.Millisecond
 	_, h.Reaps = r.reaper.Slot()
 	h.Unread = slices.DeleteFunc(slices.Clone(h.Observed), r.cache.sees)
-	h.Stale = r.staleNames(h.Unread)
+	h.Stale = r.archive.stale(h.Unread)
 	h.waits = len(r.needed(h.Unread)) > len(r.needed(h.Stale))
 	h.Refused = r.refusal()
 	away := r.bucket.Disconnected()

@@ -197,7 +197,7 @@ func (r *Registry) firstLook(ctx context.Context, name string) (*service, *Snaps
 		r.need(name)
 	}
 	svc := r.observe(name)
-	old := r.file.old(name)
+	old := r.archive.old(name)
 	if old != nil && r.away() {
 		return svc, old, nil
 	}

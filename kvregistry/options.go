@@ -3,6 +3,8 @@ package kvregistry
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -317,6 +319,46 @@ func ForceReconnect() Option {
 func WithoutReaping() Option {
 	return func(o *options) error {
 		o.standBy = true
+		return nil
+	}
+}
+
+// DefaultSnapshotFileAge is how old what stands in a snapshot file may be, unless [SnapshotFileAge] says otherwise.
+const DefaultSnapshotFileAge = 24 * time.Hour
+
+// SnapshotFile keeps what this registry observes in a file. If NATS is away when the program runs the
+// next time, it answers its first look-ups from the file: at once if there is no connection, and when
+// the look-up has waited in vain if the bucket can't be read. Such a snapshot is [Snapshot.Stale], its
+// Age counts from when the server last confirmed it, and [Health] names its service. Instances come and
+// go by what NATS says only: events do not tell of the file, and nothing is taken from it for a service
+// that was read. For a service with signers ([TrustSigners]) the file keeps the signer of each instance,
+// and instances that none of the signers given now has signed are not shown.
+//
+// The file is written within 5 s of a change and by Close, under another name first, so that it is whole
+// at any time. A service that stands in it for longer than [SnapshotFileAge] is not used, and neither is
+// a file that can't be read, which the log tells. Its folder has to exist. Only its owner can read it,
+// because URLs and metadata may hold passwords. Each registry needs a file of its own: of two that share
+// one, the last to write has it.
+func SnapshotFile(path string) Option {
+	return func(o *options) error {
+		if info, err := os.Stat(filepath.Dir(path)); path == "" || err != nil || !info.IsDir() {
+			return fmt.Errorf("%w: SnapshotFile(%q): %q is no folder; make it first", ErrInvalidOption, path, filepath.Dir(path))
+		}
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			return fmt.Errorf("%w: SnapshotFile(%q) is there and no file; name another", ErrInvalidOption, path)
+		}
+		o.file = path
+		return nil
+	}
+}
+
+// SnapshotFileAge bounds how old what stands in the [SnapshotFile] may be, by this machine's clock: a minute or more, [DefaultSnapshotFileAge] by default.
+func SnapshotFileAge(d time.Duration) Option {
+	return func(o *options) error {
+		if d < time.Minute {
+			return fmt.Errorf("%w: SnapshotFileAge(%s); use 1m or more", ErrInvalidOption, d)
+		}
+		o.fileAge = d
 		return nil
 	}
 }

@@ -33,7 +33,7 @@ type Registry struct {
 	view    *watcher.View
 	cache   *cache
 	own     *owner
-	file    *files // of snapshots; nil where none is kept
+	archive *archive // of snapshots; nil if no file is kept
 	lines   *line.Lines
 	journal *journal.Journal
 	log     *slog.Logger  // the journal's, for goroutines that a log handler must not hold up
@@ -95,7 +95,7 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) 
 		if err == nil {
 			return r, nil
 		}
-		if tenant.Permanent(err) || !r.file.knows() || errors.Is(ctx.Err(), context.Canceled) {
+		if tenant.Permanent(err) || !r.archive.knows() || errors.Is(ctx.Err(), context.Canceled) {
 			_ = r.Close()
 			return nil, fmt.Errorf("kvregistry: %w", err)
 		}
@@ -127,16 +127,16 @@ func build(o options) (*Registry, error) {
 		opt: o, id: rand.Text(), bucket: b, own: newOwner(), crowd: make(chan struct{}, crowd),
 		needs: map[string]struct{}{},
 	}
-	if o.file != "" {
-		if r.file, err = openFile(&o); err != nil {
-			return nil, fmt.Errorf("kvregistry: %w", err)
-		}
-	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.closing, r.shut = context.WithCancel(r.ctx)
 	r.ended = make(chan struct{})
 	r.journal = journal.New(o.logger)
 	r.log = r.journal.Logger()
+	if o.file != "" {
+		if r.archive, err = openArchive(&o, r.log); err != nil {
+			return nil, fmt.Errorf("kvregistry: %w", err)
+		}
+	}
 	r.cache = newCache(r.log, o.bounds)
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
 		TTL: o.ttl, Value: wire.Lease(r.id, o.ttl), Keyed: o.signer != nil, Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: r.log,
@@ -159,8 +159,8 @@ func build(o options) (*Registry, error) {
 	r.cache.filled = func() { r.goUnlessClosed(&r.wg, r.readAgain) } // ends with r.ctx; Close waits
 	r.goUnlessClosed(&r.calls, r.reconcile)                          // calls the signer; ends with r.ctx; Close waits for a moment
 	r.goUnlessClosed(&r.calls, r.tellNATS)                           // ends with r.closing; likewise
-	if r.file != nil {
-		r.goUnlessClosed(&r.wg, r.keepFile) // likewise
+	if r.archive != nil {
+		r.goUnlessClosed(&r.wg, func() { r.archive.keep(r.ctx, r.cache) }) // ends with r.ctx; Close waits
 	}
 	if o.onHealth != nil {
 		r.goUnlessClosed(&r.calls, r.tellHealth) // likewise
@@ -537,8 +537,8 @@ func (r *Registry) stop() {
 	}
 	parts.Wait()
 	r.wg.Wait()
-	if r.file != nil {
-		r.saveFile()
+	if r.archive != nil {
+		r.archive.save(r.cache)
 	}
 }
 

@@ -21,8 +21,26 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry/internal/snapfile"
 	"github.com/kvregistry/go/tenant"
 )
+
+type (
+	content       = snapfile.Content[Service]
+	savedInstance = snapfile.Instance[Service]
+)
+
+// writeFile writes a snapshot file of any format.
+func writeFile(path string, f content) error {
+	if f.Format == snapfile.Format {
+		return snapfile.Write(path, f.Tenant, f.Services)
+	}
+	data, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o600)
+}
 
 // observed has a registry with a snapshot file register and observe two services, and be closed.
 func observed(t *testing.T, s *natstest.Server, path string) {
@@ -274,28 +292,30 @@ func TestCacheForgetsWhoSigned(t *testing.T) {
 func TestSnapshotFileThatIsNotUsed(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
-	write := func(change func(*file)) {
-		f := file{fileFormat, DefaultTenant, map[string]saved{"web": {time.Now(), []savedInstance{{Revision: 7, Instance: Service{Name: "web", ID: "a", Address: "a:1", Status: Passing}}}}}}
+	write := func(change func(*content)) {
+		f := content{Format: snapfile.Format, Tenant: DefaultTenant, Services: map[string]saved{"web": {At: time.Now(), Instances: []savedInstance{{Revision: 7, Instance: Service{Name: "web", ID: "a", Address: "a:1", Status: Passing}}}}}}
 		change(&f)
 		if err := writeFile(path, f); err != nil {
 			t.Fatal(err)
 		}
 	}
-	old := func(age time.Duration) func(*file) {
-		return func(f *file) { f.Services["web"] = saved{time.Now().Add(-age), f.Services["web"].Instances} }
+	old := func(age time.Duration) func(*content) {
+		return func(f *content) {
+			f.Services["web"] = saved{At: time.Now().Add(-age), Instances: f.Services["web"].Instances}
+		}
 	}
-	instance := func(change func(*Service)) func(*file) {
-		return func(f *file) { change(&f.Services["web"].Instances[0].Instance) }
+	instance := func(change func(*Service)) func(*content) {
+		return func(f *content) { change(&f.Services["web"].Instances[0].Instance) }
 	}
 	for name, test := range map[string]struct {
-		change func(*file)
+		change func(*content)
 		used   bool
 	}{
-		"as it is":            {func(*file) {}, true},
+		"as it is":            {func(*content) {}, true},
 		"an hour old":         {old(time.Hour), true},
 		"too old":             {old(3 * time.Hour), false},
 		"of the future":       {old(-time.Hour), false},
-		"another format":      {func(f *file) { f.Format = 2 }, false},
+		"another format":      {func(f *content) { f.Format = 2 }, false},
 		"an invalid instance": {instance(func(s *Service) { s.Address = "" }), false},
 		"another service's":   {instance(func(s *Service) { s.Name = "api" }), false},
 	} {
@@ -319,7 +339,7 @@ func TestSnapshotFileOptions(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "acme.json")
-	if err := writeFile(path, file{fileFormat, "acme", nil}); err != nil {
+	if err := snapfile.Write[Service](path, "acme", nil); err != nil {
 		t.Fatal(err)
 	}
 	before, _ := os.ReadFile(path)
@@ -349,9 +369,9 @@ func TestSnapshotFileIsWhole(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "snapshots.json")
-	big := file{fileFormat, DefaultTenant, map[string]saved{}}
+	big := content{Format: snapfile.Format, Tenant: DefaultTenant, Services: map[string]saved{}}
 	for _, name := range []string{"a", "b", "c"} {
-		big.Services[name] = saved{time.Now(), []savedInstance{{Revision: 1, Instance: Service{Name: name, ID: name, Address: strings.Repeat("x", 10_000)}}}}
+		big.Services[name] = saved{At: time.Now(), Instances: []savedInstance{{Revision: 1, Instance: Service{Name: name, ID: name, Address: strings.Repeat("x", 10_000)}}}}
 	}
 	if err := writeFile(path, big); err != nil {
 		t.Fatal(err)
@@ -398,8 +418,8 @@ func TestSnapshotFileIsWrittenMeanwhile(t *testing.T) {
 	}
 	written := func(since time.Time) (at time.Time) {
 		natstest.Eventually(t, natstest.Soon+saveTime, func() error {
-			content, err := readFile(path)
-			if at = content.Services["web"].At; err == nil && !at.After(since) {
+			services, err := snapfile.Read[Service](path, DefaultTenant)
+			if at = services["web"].At; err == nil && !at.After(since) {
 				err = fmt.Errorf("it is of %s, want one after %s", at, since)
 			}
 			return err
@@ -413,8 +433,8 @@ func TestSnapshotFileIsWrittenMeanwhile(t *testing.T) {
 	if err := reg.Close(); err != nil {
 		t.Error(err)
 	}
-	reg.file.wrote = time.Time{}
-	reg.saveFile() // the goroutine that did it has ended
+	reg.archive.wrote = time.Time{}
+	reg.archive.save(reg.cache) // the goroutine that did it has ended
 	if n := strings.Count(log.String(), "the snapshot file can't be written"); n != 1 {
 		t.Errorf("it was said %d times: %s", n, log.String())
 	}
@@ -524,7 +544,7 @@ func TestSavedSnapshotIsTheSame(t *testing.T) {
 // What a look-up costs that the file answers, and what it costs to write ten thousand instances.
 func BenchmarkSnapshotFile(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "snapshots.json")
-	f := file{fileFormat, DefaultTenant, map[string]saved{}}
+	f := content{Format: snapfile.Format, Tenant: DefaultTenant, Services: map[string]saved{}}
 	for i := range 100 {
 		name, list := fmt.Sprintf("service-%d", i), []savedInstance(nil)
 		for j := range 100 {
@@ -532,7 +552,7 @@ func BenchmarkSnapshotFile(b *testing.B) {
 				Name: name, ID: rand.Text()[:16], Address: "10.20.30.40:8080", Host: "host.example.com", Metadata: map[string]string{"team": "payments"}, Status: Passing,
 			}})
 		}
-		f.Services[name] = saved{time.Now(), list}
+		f.Services[name] = saved{At: time.Now(), Instances: list}
 	}
 	b.Run("write", func(b *testing.B) {
 		for b.Loop() {
