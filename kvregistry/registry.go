@@ -139,7 +139,7 @@ func build(o options) (*Registry, error) {
 	}
 	r.cache = newCache(r.log, o.bounds)
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
-		TTL: o.ttl, Value: wire.Lease(r.id, o.ttl), Keyed: o.signer != nil, Granted: func(*lease.Lease) { r.own.wakeUp() }, Lost: r.leaseLost, Logger: r.log,
+		TTL: o.ttl, Value: wire.Lease(r.id, o.ttl), Keyed: o.signer != nil, Granted: r.own.wakeUp, Lost: r.leaseLost, Logger: r.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: %w", err)
@@ -340,7 +340,7 @@ func (r *Registry) checkLease(snapshot *watcher.Snapshot) {
 }
 
 // leaseLost tells whoever asked.
-func (r *Registry) leaseLost(_ *lease.Lease, err error) {
+func (r *Registry) leaseLost(err error) {
 	if r.events != nil {
 		add(r.events, Event{Kind: LeaseLost, Err: err})
 	}

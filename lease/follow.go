@@ -3,10 +3,8 @@ package lease
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
-	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
@@ -40,7 +38,7 @@ func (r *Reaper) unfollow() {
 	r.index, r.proof = nil, proof{gap: echoGap(r.cfg.TTL)}
 }
 
-// config is that of a view of the whole bucket that reads of each value what a reaper needs.
+// config returns the configuration of a view of the whole bucket.
 func (r *Reaper) config(apply func([]watcher.Change, *watcher.Snapshot)) watcher.Config {
 	return watcher.Config{
 		Follow: true, Apply: apply, Read: r.read,
@@ -48,15 +46,8 @@ func (r *Reaper) config(apply func([]watcher.Change, *watcher.Snapshot)) watcher
 	}
 }
 
-// ViewHeartbeat is how often a view's idle consumer says that it is there, in a bucket whose leases
-// have a TTL. A consumer that falls silent is then noticed within half a TTL, and an idle process
-// stays quiet.
-func ViewHeartbeat(ttl time.Duration) time.Duration {
-	return min(max(ttl/6, time.Second*2/5), 5*time.Second)
-}
-
-// read is what a reaper keeps of a value: a slot's value, whether a lease's one keeps it alive, or
-// the id of the lease that a key lives by.
+// read returns what a reaper keeps of a value: a slotValue, whether a lease's value keeps the lease
+// alive, or the id of the lease that a key lives by.
 func (r *Reaper) read(ch watcher.Change) any {
 	if isSlot(ch.Key) {
 		return readSlot(ch.Value)
@@ -67,8 +58,6 @@ func (r *Reaper) read(ch watcher.Change) any {
 	id, _ := r.cfg.LeaseOf(ch.Key, ch.Value)
 	return id
 }
-
-func isSlot(key string) bool { return strings.HasPrefix(key, "reaper.") }
 
 // apply takes what the stream brought. With a snapshot the consumer is another one than before:
 // there may have been an outage.
@@ -110,27 +99,28 @@ func (r *Reaper) seeSlot(ch watcher.Change, now time.Time, snapshot bool) {
 	if snapshot || ch.Op != tenant.Put || v.Owner != r.cfg.Owner || v.Beat != r.beat {
 		return
 	}
-	anew := r.proof.last.IsZero()
+	first := r.proof.last.IsZero()
 	r.proof.add(r.begun, now)
-	if hold := holdTime(r.cfg.TTL); anew && now.Sub(r.doubt) > hold && r.cfg.Steady() {
+	if hold := holdTime(r.cfg.TTL); first && now.Sub(r.doubt) > hold && r.cfg.Steady() {
 		r.proof.extend(now, hold-graceTime(r.cfg.TTL))
 	}
 }
 
-// seeLease takes a change of a lease. A marker ends it at once; another end may be somebody's by
-// hand, of which the lease's owner does not know yet.
+// seeLease takes a change of a lease. A marker ends the lease at once. Another end may be somebody's
+// by hand, and the lease's owner finds out by its next heartbeat.
 func (r *Reaper) seeLease(id string, ch watcher.Change, now time.Time, snapshot bool) {
-	hand := r.cfg.TTL // the owner of a lease that lives finds out by its next heartbeat
-	if h := r.index.leases[id]; h != nil {
-		hand = max(hand, h.ttl)
+	h := r.index.leases[id]
+	byHand := now.Add(holdTime(r.cfg.TTL))
+	if h != nil {
+		byHand = now.Add(holdTime(max(r.cfg.TTL, h.ttl)))
 	}
 	switch alive, _ := ch.Read.(bool); {
 	case ch.Op == tenant.Put && alive:
 		r.index.renew(id, ch.Revision, ch.TTL, now, !snapshot)
 	case ch.Op == tenant.Put:
-		r.index.deny(id, ch.Revision, now.Add(holdTime(hand)))
+		r.index.end(id, ch.Revision, byHand)
 	case ch.Op == tenant.Expire:
-		if h := r.index.leases[id]; h != nil && h.premature(now) {
+		if h != nil && h.premature(now) {
 			r.proof.lose()
 			r.doubt, r.most = now, max(r.most, h.ttl)
 		}
@@ -138,9 +128,9 @@ func (r *Reaper) seeLease(id string, ch watcher.Change, now time.Time, snapshot 
 		if r.slot.Load() > 1 {
 			due = now.Add(secondDelay)
 		}
-		r.index.end(id, due)
+		r.index.end(id, 0, due)
 	default:
-		r.index.end(id, now.Add(holdTime(hand)))
+		r.index.end(id, 0, byHand)
 	}
 }
 
@@ -152,9 +142,6 @@ func see(x *index, ch watcher.Change, late time.Time) {
 		x.drop(ch.Key)
 	}
 }
-
-// readTime bounds one reading of the bucket.
-const readTime = 10 * time.Second
 
 // readAll reads the whole bucket once.
 func (r *Reaper) readAll(ctx context.Context) (*index, error) {
@@ -169,16 +156,16 @@ func (r *Reaper) readAll(ctx context.Context) (*index, error) {
 			} else if alive, _ := ch.Read.(bool); ch.Op == tenant.Put && alive {
 				x.renew(id, ch.Revision, ch.TTL, now, false)
 			} else {
-				x.end(id, now)
+				x.end(id, 0, now)
 			}
 		}
 	}))
 	return x, err
 }
 
-// Dead finds the leases that keys name and that are over, for a process that has just come and
-// finds no reaper that is ready: the bucket may be full of the dead. It deletes nothing, for this
-// process can't know of an outage yet. It is nil if a reaper is ready.
+// Dead returns the leases that keys name and that are over, for a process that has just started: the
+// bucket may be full of the dead. Dead deletes nothing, because this process can't know of an outage
+// yet. It returns nil if a reaper is ready, and if the bucket takes too long to read.
 func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
 	for slot := range tenant.Slots {
 		e, taken, err := r.bucket.Get(ctx, tenant.SlotKey(slot))
@@ -191,7 +178,7 @@ func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
 	}
 	x, err := r.readAll(ctx)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return nil, nil // a bucket that takes so long to read is not read in vain again and again
+		return nil, nil // it would be read in vain again and again
 	}
 	if err != nil {
 		return nil, err
@@ -201,23 +188,4 @@ func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
 		dead[id] = struct{}{}
 	}
 	return dead, nil
-}
-
-// makeRoom purges what ended leases hold in a bucket that has no room for a slot. Nobody can take a
-// new lease there either, so it waits once for those that may have lost theirs, and no proof is to
-// be had.
-func (r *Reaper) makeRoom() (purged int, err error) {
-	if _, err := r.readAll(r.ctx); err != nil { // the bucket answers
-		return 0, err
-	}
-	_ = backoff.Sleep(r.ctx, holdTime(r.cfg.TTL))
-	x, err := r.readAll(r.ctx)
-	if err != nil {
-		return 0, err
-	}
-	now := time.Now()
-	keys, _, leases, _ := x.due(now, now)
-	purged, err = r.bucket.PurgeAt(r.ctx, keys)
-	r.note(leases, purged)
-	return purged, err
 }

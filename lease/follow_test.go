@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ func newFollower(slot int32) *Reaper {
 		TTL: MinTTL, Owner: "me", LeaseOf: func(key string, value []byte) (string, bool) {
 			return string(value), len(value) > 0 && tenant.ByLease(key)
 		},
+		Steady: func() bool { return false }, Logger: slog.New(slog.DiscardHandler),
 	})
 	r.index, r.proof = newIndex(), proof{gap: echoGap(MinTTL)}
 	r.slot.Store(slot)
@@ -202,7 +204,7 @@ func TestValueThatKeepsNothingAlive(t *testing.T) {
 					last = ch.Revision
 				}
 			}
-			if n, _ := r.index.idle(time.Now().Add(-idleTime(MinTTL))); n > 0 {
+			if n, _, _ := r.index.idle(time.Now(), idleTime(MinTTL)); n > 0 {
 				t.Errorf("%s, first %t: nobody reaps it, at once", name, first)
 			}
 			keys, unseen, _, _ := r.index.due(time.Now().Add(2*MaxTTL), time.Now())

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -22,31 +23,31 @@ func TestIndex(t *testing.T) {
 			x.renew("L", 1, time.Second, now, true)
 			x.put("a", "L", 2, late)
 			x.put("b", "L", 3, late)
-			x.end("L", now)
+			x.end("L", 0, now)
 		}, []string{"a", "b"}, nil, 1},
 		"it holds nothing": {func(x *index) {
 			x.renew("L", 1, time.Second, now, true)
-			x.end("L", now)
+			x.end("L", 0, now)
 		}, nil, nil, 0},
 		"a key moved on": {func(x *index) {
 			x.renew("L", 1, time.Second, now, true)
 			x.renew("M", 2, time.Second, now, true)
 			x.put("a", "L", 3, late)
 			x.put("a", "M", 4, late)
-			x.end("L", now)
+			x.end("L", 0, now)
 		}, nil, nil, 0},
 		"a key is gone": {func(x *index) {
 			x.renew("L", 1, time.Second, now, true)
 			x.put("a", "L", 2, late)
 			x.drop("a")
 			x.drop("a")
-			x.end("L", now)
+			x.end("L", 0, now)
 		}, nil, nil, 0},
 		"an end comes twice": {func(x *index) {
 			x.renew("L", 1, time.Second, now, true)
 			x.put("a", "L", 2, late)
-			x.end("L", late)
-			x.end("L", now)
+			x.end("L", 0, late)
+			x.end("L", 0, now)
 		}, []string{"a"}, nil, 1},
 		"many late keys": {func(x *index) {
 			x.put("a", "L", 2, now)
@@ -55,12 +56,12 @@ func TestIndex(t *testing.T) {
 		"an end is final": {func(x *index) {
 			x.renew("L", 1, time.Second, now, true)
 			x.put("a", "L", 2, late)
-			x.end("L", now)
+			x.end("L", 0, now)
 			x.renew("L", 4, time.Second, now, true)
 		}, []string{"a", "lease.L"}, nil, 1},
 		"a late key": {func(x *index) {
 			x.renew("L", 1, time.Second, now, true)
-			x.end("L", now)
+			x.end("L", 0, now)
 			x.put("a", "L", 3, late)
 		}, nil, nil, 1},
 		"a lease without a key": {func(x *index) {
@@ -80,7 +81,7 @@ func TestIndex(t *testing.T) {
 			got = append(got, e.Key)
 		}
 		slices.Sort(got)
-		if !slices.Equal(got, tt.keys) || !slices.Equal(unseen, tt.unseen) || len(x.doomed) != tt.doomed {
+		if !slices.Equal(got, tt.keys) || !slices.Equal(slices.Sorted(maps.Keys(unseen)), tt.unseen) || len(x.doomed) != tt.doomed {
 			t.Errorf("%s: due are %v and %v, doomed %d", name, got, unseen, len(x.doomed))
 		}
 		for id, h := range x.leases { // nothing is kept of what is gone
@@ -119,15 +120,19 @@ func TestLeaseAndClock(t *testing.T) {
 func TestIdleIsCountedFromWhenItWasDue(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	before, late := now.Add(-6*time.Second), now.Add(3*time.Second)
+	const most = 6 * time.Second
+	late := now.Add(most / 2)
 	x := newIndex()
-	x.end("OVER", now)
+	x.end("OVER", 0, now)
 	x.put("svc.web.a", "OVER", 5, late)
-	x.deny("DENIED", 6, late)
-	if leases, _ := x.idle(before); leases != 0 {
-		t.Errorf("%d are idle at once", leases)
+	x.end("DENIED", 6, late)
+	if leases, _, next := x.idle(now, most); leases != 0 || next != most {
+		t.Errorf("%d are idle at once, the next in %s", leases, next)
 	}
-	if leases, keys := x.idle(late.Add(time.Second)); leases != 2 || keys != 1 {
+	if leases, _, next := x.idle(late.Add(most-time.Second), most); leases != 0 || next != time.Second {
+		t.Errorf("%d are idle too soon, the next in %s", leases, next)
+	}
+	if leases, keys, _ := x.idle(late.Add(most), most); leases != 2 || keys != 1 {
 		t.Errorf("%d with %d keys are idle, want 2 with 1", leases, keys)
 	}
 }

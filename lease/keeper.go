@@ -1,19 +1,13 @@
 package lease
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/ed25519"
 	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"slices"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -23,160 +17,83 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// The bounds of a lease's TTL, and what it is where nothing is said. A TTL is in whole seconds.
-const (
-	MinTTL     = 2 * time.Second
-	MaxTTL     = 24 * time.Hour
-	DefaultTTL = 15 * time.Second
-)
-
-// Errors of this package.
-var (
-	ErrInvalidTTL = errors.New("invalid TTL")
-	// ErrLost is why a lease ended before its owner revoked it.
-	ErrLost = errors.New("lease lost")
-	// ErrRevoked is why a lease ended that its owner gave back.
-	ErrRevoked = errors.New("lease revoked")
-	// ErrClosed says that the keeper was closed.
-	ErrClosed = errors.New("lease keeper is closed")
-)
-
-// CheckTTL returns an error that wraps [ErrInvalidTTL] unless a lease may have this TTL.
-func CheckTTL(ttl time.Duration) error {
-	if ttl < MinTTL || ttl > MaxTTL || ttl%time.Second != 0 {
-		return fmt.Errorf("lease: %w: %s; use whole seconds from %s to %s", ErrInvalidTTL, ttl, MinTTL, MaxTTL)
-	}
-	return nil
-}
-
-// Lease is one grant, from its first write to its end.
-type Lease struct {
-	ID string
-
-	key   ed25519.PrivateKey // signs the heartbeats of a keyed lease; nil for another
-	ttl   time.Duration
-	first uint64                    // revision of the write that granted it
-	begun atomic.Pointer[time.Time] // when the last acknowledged heartbeat was begun
-	rev   uint64                    // of that one; the keeper's goroutine's own, as is
-	asked time.Time                 // when the first heartbeat after it was begun; zero if none was
-	done  chan struct{}
-	err   error // why it ended; set before done is closed
-}
-
-// Revision is the bucket's revision of the write that granted the lease.
-func (l *Lease) Revision() uint64 { return l.first }
-
-// Done closes when the lease is over, and so is what lived by it.
-func (l *Lease) Done() <-chan struct{} { return l.done }
-
-// Err is nil while the lease lives, and then wraps [ErrLost] or [ErrRevoked].
-func (l *Lease) Err() error {
-	select {
-	case <-l.done:
-		return l.err
-	default:
-		return nil
-	}
-}
-
-// Until is until when, by this process's clock, the server keeps the lease for certain, as far as is known by now: each acknowledged heartbeat moves it on. The
-// server counts the TTL from when a heartbeat arrives, so it is counted here from when that was begun, less an eighth: for clocks that run unevenly, and for
-// what has to be ended in time.
-func (l *Lease) Until() time.Time { return l.begun.Load().Add(l.ttl - l.ttl/8) }
-
-// KeeperConfig says how a keeper's leases are. TTL is needed.
+// KeeperConfig describes a keeper's leases. All but Value and Keyed are needed. Granted and Lost are
+// called in the keeper's goroutine, in order, and must not block.
 type KeeperConfig struct {
-	TTL   time.Duration
-	Value []byte // what stands in the lease's key, for people to read
-	Keyed bool   // nobody else can renew a lease; Value is a JSON object with members then
-	// Granted and Lost are called in the keeper's goroutine, in order, with each lease; they must not block.
-	Granted func(*Lease)
-	Lost    func(*Lease, error)
+	TTL     time.Duration // see [CheckTTL]
+	Value   []byte        // what stands in the lease's key, for people to read
+	Keyed   bool          // nobody else can renew a lease; Value must be a JSON object with members
+	Granted func()
+	Lost    func(error)
 	Logger  *slog.Logger
 }
 
 // Keeper holds one lease at a time. Its methods may be called by any number of goroutines.
 type Keeper struct {
-	bucket *tenant.Bucket
-	cfg    KeeperConfig
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	hurry  chan struct{} // the next try need not wait; holds one
+	bucket  *tenant.Bucket
+	cfg     KeeperConfig
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	wg      sync.WaitGroup
+	hurry   chan struct{}  // the next try need not wait; holds one
+	answers chan answer    // to heartbeats, late ones too
+	granted bell.Broadcast // a lease was granted, or none can be had
 
-	moved  time.Time    // when another server was last tried, or the keeper began; the keeper's goroutine's own, as is
-	moves  int          // how many were tried since the last acknowledged heartbeat
-	grants chan attempt // what became of tries to take a lease, late ones too
+	// The keeper's goroutine alone uses these.
+	moved time.Time // when another server was last tried, or the keeper began
+	moves int       // servers tried since the last acknowledged heartbeat
 
-	mu      sync.Mutex // guards what follows
-	started bool
-	current *Lease         // nil while there is none
-	granted bell.Broadcast // current was set, or none can be had
-	failure error          // why the last grant failed
-	tries   uint64         // grants that failed so far
-	renewed time.Time      // when the last acknowledged write was begun
-	proof   proof          // by the acknowledged writes on one connection
-	lives   uint64         // the connection's number of reconnects then
+	mu         sync.Mutex // guards what follows
+	started    bool
+	lease      *Lease // the last one that was granted; nil if none was
+	failure    error  // why the last grant failed; nil after one that did not
+	tries      uint64 // grants that failed so far
+	proof      proof  // by the acknowledged writes on one connection
+	reconnects uint64 // of the connection at the last of these writes
 }
 
-// NewKeeper makes a keeper. It takes a lease when it is first asked for one; [Keeper.Close] ends it. The
-// error wraps [ErrInvalidTTL].
+// NewKeeper makes a keeper. The keeper takes a lease when it is first asked for one, and
+// [Keeper.Close] ends it. The error is that of [CheckTTL].
 func NewKeeper(b *tenant.Bucket, cfg KeeperConfig) (*Keeper, error) {
 	if err := CheckTTL(cfg.TTL); err != nil {
 		return nil, err
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Granted == nil {
-		cfg.Granted = func(*Lease) {}
-	}
-	if cfg.Lost == nil {
-		cfg.Lost = func(*Lease, error) {}
-	}
 	k := &Keeper{
-		bucket: b, cfg: cfg, hurry: make(chan struct{}, 1),
-		proof: proof{gap: steadyTime(cfg.TTL)}, grants: make(chan attempt, 1),
+		bucket: b, cfg: cfg, hurry: make(chan struct{}, 1), answers: make(chan answer),
+		proof: proof{gap: steadyTime(cfg.TTL)},
 	}
-	k.ctx, k.cancel = context.WithCancel(context.Background())
+	k.ctx, k.cancel = context.WithCancelCause(context.Background())
 	return k, nil
 }
 
-// Start takes a lease as soon as it can be had, if the keeper does not hold one.
+// Start takes a lease as soon as it can be had, unless the keeper was started before.
 func (k *Keeper) Start() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.start()
-}
-
-// start is Start for who holds k.mu.
-func (k *Keeper) start() {
 	if !k.started && k.ctx.Err() == nil {
 		k.started = true
 		k.wg.Go(k.run) // ends with k.ctx; Close waits
 	}
 }
 
-// Lease returns the current lease, and takes one where there is none yet. It waits as long as ctx lets it;
-// the error wraps ctx's and says what kept the keeper from a lease, or wraps [ErrClosed].
+// Lease returns the current lease, and takes one if there is none. It waits until ctx ends; the
+// error then wraps the context's error, and says what kept the keeper from a lease.
 //
-// Where a lease can't be had until somebody changes something, as where the bucket is full, the error of a try made for this
-// call says so.
+// If no lease can be had until somebody changes something, as in a full bucket, Lease returns the
+// error of a try that was made for this call. [tenant.Permanent] reports such errors.
 func (k *Keeper) Lease(ctx context.Context) (*Lease, error) {
+	k.Start()
 	var before uint64
 	for asked := false; ; asked = true {
 		k.mu.Lock()
-		if k.ctx.Err() != nil {
-			k.mu.Unlock()
-			return nil, fmt.Errorf("lease: %w", ErrClosed)
-		}
-		k.start()
-		l, granted, failure, tries := k.current, k.granted.Next(), k.failure, k.tries
+		l, failure, tries, granted := k.current(), k.failure, k.tries, k.granted.Next()
 		k.mu.Unlock()
 		if !asked {
 			before = tries
 		}
 		switch {
+		case k.ctx.Err() != nil:
+			return nil, errors.New("lease: the keeper is closed")
 		case l != nil:
 			return l, nil
 		case tries > before && tenant.Permanent(failure):
@@ -188,10 +105,8 @@ func (k *Keeper) Lease(ctx context.Context) (*Lease, error) {
 		case <-granted:
 		case <-k.ctx.Done():
 		case <-ctx.Done():
-			k.mu.Lock()
-			defer k.mu.Unlock()
-			if k.failure != nil {
-				return nil, fmt.Errorf("lease: %w before a lease was granted: %w", ctx.Err(), k.failure)
+			if failure := k.Failure(); failure != nil {
+				return nil, fmt.Errorf("lease: %w before a lease was granted: %w", ctx.Err(), failure)
 			}
 			return nil, fmt.Errorf("lease: %w before a lease was granted", ctx.Err())
 		}
@@ -202,14 +117,22 @@ func (k *Keeper) Lease(ctx context.Context) (*Lease, error) {
 // bucket that was recreated.
 func (k *Keeper) Check() { bell.Ring(k.hurry) }
 
-// Current is the lease that is held now, or nil.
+// Current returns the lease that is held now, or nil.
 func (k *Keeper) Current() *Lease {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.current
+	return k.current()
 }
 
-// Failure is why the last try to take a lease failed; nil while one is held.
+// current is Current for a caller that holds k.mu.
+func (k *Keeper) current() *Lease {
+	if k.lease == nil || k.lease.Err() != nil {
+		return nil
+	}
+	return k.lease
+}
+
+// Failure returns why the last try to take a lease failed; nil if it did not fail.
 func (k *Keeper) Failure() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -223,12 +146,22 @@ func (k *Keeper) Started() bool {
 	return k.started
 }
 
+// Renewed returns when the last acknowledged heartbeat was begun, or the zero time.
+func (k *Keeper) Renewed() time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.lease == nil {
+		return time.Time{}
+	}
+	return *k.lease.begun.Load()
+}
+
 // Steady reports whether the heartbeats prove that no outage kept a living process from renewing
 // its lease of late. A keeper without a lease proves nothing.
 func (k *Keeper) Steady() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.current != nil && k.lives == k.bucket.Conn().Stats().Reconnects &&
+	return k.current() != nil && k.reconnects == k.bucket.Conn().Stats().Reconnects &&
 		k.proof.holds(time.Now(), holdTime(k.cfg.TTL))
 }
 
@@ -236,33 +169,22 @@ func (k *Keeper) Steady() bool {
 // been restarted, and another process's connection may take longer to come back. The caller holds
 // k.mu.
 func (k *Keeper) prove(begun time.Time) {
-	if lives := k.bucket.Conn().Stats().Reconnects; k.lives != lives {
-		k.lives = lives
+	if n := k.bucket.Conn().Stats().Reconnects; k.reconnects != n {
+		k.reconnects = n
 		k.proof.lose()
 	}
 	k.proof.add(begun, time.Now())
 }
 
-// Renewed is when the last acknowledged heartbeat was begun, or zero.
-func (k *Keeper) Renewed() time.Time {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.renewed
-}
-
-// Close ends the heartbeats. With revoke it also ends the lease at once, so that nothing has to wait for
-// its TTL; an error then says that the lease will end by its TTL. Otherwise the lease is left to run out.
+// Close ends the heartbeats and the lease. With revoke it also removes the lease's key, so that
+// nothing has to wait for its TTL. The error says that the key was not removed.
 func (k *Keeper) Close(ctx context.Context, revoke bool) error {
-	k.mu.Lock()
-	k.cancel()
+	k.mu.Lock() // Start begins nothing from now on
+	k.cancel(errRevoked)
 	k.mu.Unlock()
 	k.wg.Wait()
-	l := k.Current()
-	if l == nil {
-		return nil
-	}
-	k.end(l, ErrRevoked)
-	if !revoke {
+	l := k.lease
+	if l == nil || !revoke || !errors.Is(l.Err(), errRevoked) {
 		return nil
 	}
 	if err := k.revoke(ctx, l.ID, l.rev); err != nil {
@@ -271,7 +193,7 @@ func (k *Keeper) Close(ctx context.Context, revoke bool) error {
 	return nil
 }
 
-// revoke ends a lease at its revision, or at that of a heartbeat that was under way as this one was closed.
+// revoke purges a lease's key at its revision, or at that of a heartbeat that was under way.
 func (k *Keeper) revoke(ctx context.Context, id string, rev uint64) error {
 	key := tenant.LeaseKey(id)
 	for {
@@ -292,41 +214,41 @@ func (k *Keeper) run() {
 	up, stop := k.bucket.Reconnected()
 	defer stop()
 	k.moved = time.Now()
-	told := false // that none can be had
-	for failures := 0; k.ctx.Err() == nil; {
+	failures, told := 0, false // told: the log says that no lease can be had
+	for k.ctx.Err() == nil {
 		l, err := k.grant(up)
-		if err != nil {
-			k.move(err)
-			k.mu.Lock()
-			k.failure = err
-			k.tries++
-			if tenant.Permanent(err) { // whoever waits shall hear of it
-				k.granted.Send()
+		if err == nil {
+			failures, told = 0, false
+			k.cfg.Granted()
+			if err := k.keep(l, up); err != nil {
+				l.end(err)
+				k.cfg.Logger.Warn("kvregistry: lease lost, taking a new one", "lease", l.ID, "cause", err)
+				k.cfg.Lost(err)
 			}
-			k.mu.Unlock()
-			if tenant.Permanent(err) && !told {
+			continue
+		}
+		k.move(err)
+		k.mu.Lock()
+		k.failure = err
+		k.tries++
+		k.mu.Unlock()
+		if tenant.Permanent(err) {
+			k.granted.Send() // the callers that wait hear of it
+			if !told {
 				told = true
 				k.cfg.Logger.Warn("kvregistry: no lease can be had, trying again", "cause", err)
 			}
-			wait := retryCurve(k.cfg.TTL).After(failures)
-			failures++
-			if errors.Is(err, tenant.ErrPermission) {
-				wait = backoff.Jitter(tenant.RefusedTime)
-			}
-			k.rest(wait, up)
-			continue
 		}
-		failures, told = 0, false
-		k.cfg.Granted(l)
-		if err := k.keep(l); err != nil {
-			k.end(l, err)
-			k.cfg.Logger.Warn("kvregistry: lease lost, taking a new one", "lease", l.ID, "cause", err)
-			k.cfg.Lost(l, err)
+		wait := retryCurve(k.cfg.TTL).After(failures)
+		failures++
+		if errors.Is(err, tenant.ErrPermission) {
+			wait = backoff.Jitter(tenant.RefusedTime)
 		}
+		k.rest(wait, up)
 	}
 }
 
-// rest waits for the next try: for d, or until the connection comes back or somebody asks for it.
+// rest waits for d, or until the connection comes back or somebody asks for a try.
 func (k *Keeper) rest(d time.Duration, up <-chan nats.Status) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -338,16 +260,9 @@ func (k *Keeper) rest(d time.Duration, up <-chan nats.Status) {
 	}
 }
 
-// attempt is what became of one try to take a lease.
-type attempt struct {
-	lease *Lease
-	err   error
-}
-
 // grant takes a new lease. A try that is not answered soon is followed by another one, under
-// another id, and its answer counts all the same when it comes. So is one after which the
-// connection came back: its answer is lost. The leases of the other tries are left to run out:
-// nothing names them.
+// another id, and so is one whose answer was lost with its connection. An answer counts even if it
+// is late. The leases of the other tries run out: nothing names them.
 func (k *Keeper) grant(up <-chan nats.Status) (*Lease, error) {
 	ctx, cancel := context.WithTimeout(k.ctx, tryTime(k.cfg.TTL))
 	defer cancel()
@@ -357,247 +272,44 @@ func (k *Keeper) grant(up <-chan nats.Status) (*Lease, error) {
 	for len(up) > 0 { // this try is made on the connection as it is now
 		<-up
 	}
-	l := &Lease{ID: cryptorand.Text(), ttl: k.cfg.TTL, done: make(chan struct{})}
+	l := k.newLease(cryptorand.Text())
 	if k.cfg.Keyed {
 		l.ID, l.key = newKeyed()
 	}
-	began := time.Now()
-	l.begun.Store(&began)
-	k.wg.Go(func() { // ends within two TTLs, or with k.ctx
-		var err error
-		l.rev, err = k.renew(k.ctx, l, 0, k.cfg.TTL)
-		select {
-		case k.grants <- attempt{l, err}:
-		case <-k.ctx.Done():
-		case <-time.After(k.cfg.TTL):
-		}
-	})
+	k.send(l)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil, errUnanswered
 		case <-up:
 			return nil, errUnanswered
-		case g := <-k.grants:
-			if g.err == nil && time.Since(*g.lease.begun.Load()) < k.cfg.TTL {
-				g.lease.first = g.lease.rev
-				k.granting(g.lease)
-				return g.lease, nil
-			} else if g.lease == l {
-				return nil, cmp.Or(g.err, errUnanswered)
+		case a := <-k.answers:
+			if a.err == nil && a.lease.Err() == nil && time.Since(a.began) < k.cfg.TTL {
+				k.accept(a)
+				return a.lease, nil
+			}
+			a.lease.end(errUnanswered)
+			if a.lease == l {
+				return nil, cmp.Or(a.err, errUnanswered)
 			}
 		}
 	}
 }
 
-// granting makes a lease the current one.
-func (k *Keeper) granting(l *Lease) {
-	begun := *l.begun.Load()
+func (k *Keeper) newLease(id string) *Lease {
+	l := &Lease{ID: id, ttl: k.cfg.TTL}
+	l.ctx, l.end = context.WithCancelCause(k.ctx)
+	return l
+}
+
+// accept makes the lease of an answer the current one.
+func (k *Keeper) accept(a answer) {
+	l := a.lease
+	l.first, l.rev, l.asked = a.rev, a.rev, time.Time{}
+	l.begun.Store(&a.began)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.current, k.failure, k.renewed = l, nil, begun
-	k.prove(begun)
+	k.lease, k.failure = l, nil
+	k.prove(a.began)
 	k.granted.Send()
 }
-
-// end marks a lease as over.
-func (k *Keeper) end(l *Lease, why error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.current = nil
-	l.err = why
-	close(l.done)
-}
-
-// renew does one heartbeat: a write that succeeds only on top of the lease's own last one.
-func (k *Keeper) renew(ctx context.Context, l *Lease, on uint64, limit time.Duration) (uint64, error) {
-	return k.bucket.WriteWithin(ctx, limit, tenant.Write{
-		Key: tenant.LeaseKey(l.ID), Value: k.value(l, on), TTL: k.cfg.TTL, If: tenant.At(on),
-	})
-}
-
-// padded is a value with spaces behind it that make up for the digits of the revision that its
-// message names: a full bucket takes what is no longer than what it replaces.
-func padded(value []byte, on uint64) []byte {
-	const digits = 20 // of the largest revision
-	return append(slices.Clone(value), bytes.Repeat([]byte(" "), digits-len(strconv.FormatUint(on, 10)))...)
-}
-
-// answer is what became of one heartbeat.
-type answer struct {
-	began time.Time
-	on    uint64 // the revision that it was to go on top of
-	rev   uint64
-	err   error
-}
-
-// mostWaiting is how many heartbeats may be under way.
-const mostWaiting = 8
-
-// keep renews a lease until it is lost, and says how; or until the keeper is closed, and returns nil.
-//
-// A heartbeat that is not answered soon is sent again, and its answer counts all the same when it comes: on
-// a connection that is busy an answer may take long, and the server has renewed the lease meanwhile.
-//
-// A lease is lost when the server says that another write is on its key (it ran out, or was sealed), and
-// when heartbeats went without an acknowledgement for a whole TTL: then it has run out.
-func (k *Keeper) keep(l *Lease) error {
-	up, stop := k.bucket.Reconnected()
-	defer stop()
-	answers := make(chan answer)
-	var senders sync.WaitGroup
-	ctx, cancel := context.WithCancel(k.ctx)
-	defer senders.Wait()
-	defer cancel()
-	waiting := 0 // heartbeats without an answer
-	failures := 0
-	timer := time.NewTimer(max(0, k.interval()-time.Since(*l.begun.Load())))
-	defer timer.Stop()
-	for {
-		select {
-		case <-k.ctx.Done():
-			return nil
-		case a := <-answers:
-			waiting--
-			next, err := k.judge(l, a, waiting > 0)
-			switch {
-			case errors.Is(err, ErrLost):
-				return err
-			case err == nil:
-				failures = 0
-			default:
-				next = retryCurve(k.cfg.TTL).After(failures)
-				failures++
-				if errors.Is(err, tenant.ErrPermission) {
-					next = min(k.interval(), tenant.RefusedTime)
-				}
-			}
-			timer.Reset(next)
-			continue
-		case <-up:
-		case <-k.hurry:
-		case <-timer.C:
-		}
-		if waiting > 0 {
-			if err := k.fault(l, errUnanswered); errors.Is(err, ErrLost) {
-				return err
-			}
-			if waiting >= mostWaiting || !k.bucket.Conn().IsConnected() { // one that waits is sent when it is
-				timer.Reset(answerTime(k.cfg.TTL))
-				continue
-			}
-		}
-		waiting++
-		on, began := l.rev, time.Now()
-		if l.asked.IsZero() {
-			l.asked = began
-		}
-		senders.Go(func() { // ends within a TTL, or with ctx
-			rev, err := k.renew(ctx, l, on, k.cfg.TTL)
-			select {
-			case answers <- answer{began, on, rev, err}:
-			case <-ctx.Done():
-			}
-		})
-		timer.Reset(answerTime(k.cfg.TTL))
-	}
-}
-
-// judge takes the answer to a heartbeat, and returns the time until the next one. With others it is
-// not the only one under way. The error wraps ErrLost if the lease is lost.
-func (k *Keeper) judge(l *Lease, a answer, others bool) (next time.Duration, err error) {
-	switch {
-	case a.err == nil:
-		l.rev = max(l.rev, a.rev)
-		k.acknowledged(l, a.began)
-		return max(0, k.interval()-time.Since(a.began)), nil
-	case errors.Is(a.err, tenant.ErrConflict) && a.on < l.rev: // an earlier one was acknowledged since
-		return max(0, k.interval()-time.Since(k.Renewed())), nil
-	case errors.Is(a.err, tenant.ErrConflict):
-		if others || l.asked.Before(a.began) { // one of them may be what stands there
-			rev, err := k.adopt(l)
-			if err == nil { // it may be most of a TTL old: the next one is due
-				l.rev, l.asked = rev, time.Time{}
-				return 0, nil
-			}
-			if !errors.Is(err, tenant.ErrConflict) {
-				return 0, err
-			}
-		}
-		return 0, fmt.Errorf("%w: its key ran out or was sealed: %w", ErrLost, a.err)
-	}
-	return 0, k.fault(l, a.err)
-}
-
-var errUnanswered = fmt.Errorf("no answer to a heartbeat: %w", context.DeadlineExceeded)
-
-// fault takes a heartbeat that was not acknowledged, and passes on why. The error wraps ErrLost if
-// the lease has run out.
-func (k *Keeper) fault(l *Lease, why error) error {
-	if !l.asked.IsZero() && time.Since(l.asked) > k.cfg.TTL {
-		return fmt.Errorf("%w: not renewed for a TTL: %w", ErrLost, why)
-	}
-	if k.bucket.Revive(k.ctx, answerTime(k.cfg.TTL)) {
-		k.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "cause", why)
-	} else {
-		k.move(why)
-	}
-	return why
-}
-
-// move connects to another server if no heartbeat was acknowledged for so long that the lease is in
-// danger: this one may be cut off from its cluster.
-func (k *Keeper) move(why error) {
-	last := k.moved
-	if renewed := k.Renewed(); renewed.After(last) {
-		last, k.moves = renewed, 0
-	}
-	if time.Since(last) < k.tooLate() || tenant.Permanent(why) || !k.bucket.Move(k.moves) {
-		return
-	}
-	k.moved = time.Now()
-	k.moves++
-	k.cfg.Logger.Warn("kvregistry: no heartbeat is acknowledged, trying another server", "cause", why)
-}
-
-// adopt finds out what became of a heartbeat whose answer was lost. Only the owner puts a value on
-// a lease's key, so a later one there is that heartbeat. If the old one is there, it may be under
-// way.
-func (k *Keeper) adopt(l *Lease) (uint64, error) {
-	ctx, cancel := context.WithTimeout(k.ctx, tryTime(k.cfg.TTL))
-	defer cancel()
-	e, found, err := k.bucket.Get(ctx, tenant.LeaseKey(l.ID))
-	switch {
-	case err != nil:
-		return 0, err
-	case !found:
-		return 0, tenant.ErrConflict
-	case e.Revision <= l.rev:
-		return 0, errors.New("lease: the heartbeat is not there yet")
-	}
-	return e.Revision, nil
-}
-
-// acknowledged notes a heartbeat that was begun at the given time.
-func (k *Keeper) acknowledged(l *Lease, began time.Time) {
-	if began.After(*l.begun.Load()) {
-		l.begun.Store(&began)
-	}
-	l.asked = time.Time{}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.prove(began)
-	if began.After(k.renewed) {
-		k.renewed = began
-	}
-}
-
-// interval is the time to the next heartbeat, with jitter downwards, so that processes that started
-// together do not stay together.
-func (k *Keeper) interval() time.Duration {
-	beat := beatTime(k.cfg.TTL)
-	return beat - rand.N(beat/10)
-}
-
-// tooLate is the time without an acknowledged heartbeat after which the lease is in danger.
-func (k *Keeper) tooLate() time.Duration { return k.cfg.TTL * 2 / 3 }

@@ -6,6 +6,8 @@ import (
 	"encoding/base32"
 	"encoding/base64"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/kvregistry/go/internal/document"
@@ -13,9 +15,8 @@ import (
 )
 
 // A keyed lease can be renewed by the process that took it alone, though others may write its key.
-// Its id is an Ed25519 public key, and each heartbeat is signed with the private one, which never
-// leaves the process. So nobody can keep the lease of a dead process alive, and with it what the
-// process signed.
+// The lease's id is an Ed25519 public key. Each heartbeat is signed with the private key, which
+// never leaves the process. So nobody can keep a dead process's lease alive.
 
 var keyEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
 
@@ -25,7 +26,7 @@ func newKeyed() (id string, key ed25519.PrivateKey) {
 	return keyEncoding.EncodeToString(public), key
 }
 
-// keyOf is the public key that a lease's id is; nil if the lease is not keyed.
+// keyOf returns the public key that a lease's id is; nil if the lease is not keyed.
 func keyOf(id string) ed25519.PublicKey {
 	raw, err := keyEncoding.DecodeString(id)
 	if err != nil || len(raw) != ed25519.PublicKeySize || keyEncoding.EncodeToString(raw) != id {
@@ -34,14 +35,13 @@ func keyOf(id string) ed25519.PublicKey {
 	return raw
 }
 
-// statement is what is signed of a heartbeat: where it stands, on top of what, and for how long it
-// counts. Nothing of it can be written again later, for the revision below it is another one then.
+// statement is what a heartbeat's signature signs. A copy of a heartbeat counts for nothing later,
+// because the revision below it is another one then.
 func statement(bucket, id string, on uint64, ttl time.Duration) []byte {
 	return fmt.Appendf(nil, "kvregistry lease 1\n%s\n%s\n%d\n%d\n", bucket, id, on, ttl/time.Second)
 }
 
-// value is what a heartbeat writes on top of a revision. It always has the same length, but for the
-// padding.
+// value returns what a heartbeat writes on top of a revision.
 func (k *Keeper) value(l *Lease, on uint64) []byte {
 	value := k.cfg.Value
 	if l.key != nil {
@@ -52,8 +52,16 @@ func (k *Keeper) value(l *Lease, on uint64) []byte {
 	return padded(value, on)
 }
 
-// grants reports whether a value of a lease's key keeps alive what names the lease. It has a TTL,
-// as a lease may have it, and if the lease is keyed it is signed.
+// padded adds spaces to a value, to make up for the digits of the revision that its message names.
+// A full bucket takes a message that is no longer than the one that it replaces.
+func padded(value []byte, on uint64) []byte {
+	const digits = 20 // of the largest revision
+	spaces := digits - len(strconv.FormatUint(on, 10))
+	return append(slices.Clone(value), bytes.Repeat([]byte(" "), spaces)...)
+}
+
+// grants reports whether a value of a lease's key keeps alive what names the lease. It must have
+// the TTL of a lease, and the signature of a keyed one.
 func (r *Reaper) grants(id string, ch watcher.Change) bool {
 	if ch.TTL <= 0 || ch.TTL > MaxTTL {
 		return false
@@ -62,10 +70,11 @@ func (r *Reaper) grants(id string, ch watcher.Change) bool {
 	if key == nil {
 		return true
 	}
-	return ch.If != nil && ed25519.Verify(key, statement(r.bucket.Name(), id, *ch.If, ch.TTL), signatureOf(ch.Value))
+	signed := signatureOf(ch.Value)
+	return ch.If != nil && ed25519.Verify(key, statement(r.bucket.Name(), id, *ch.If, ch.TTL), signed)
 }
 
-// signatureOf is the signature in a heartbeat's value; nil if there is none.
+// signatureOf returns the signature in a heartbeat's value; nil if there is none.
 func signatureOf(value []byte) (signature []byte) {
 	for m, _ := document.Read(value); m.Next(); {
 		if string(m.Name) == "signature" {

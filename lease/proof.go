@@ -2,9 +2,9 @@ package lease
 
 import "time"
 
-// proof is what a process knows of the server's progress: an unbroken chain of its own writes that
-// were committed, none of them longer than gap after the one before. While there is a chain, every
-// process that was connected could renew its lease. The zero time is no write.
+// proof is what a process knows of the server's progress: a chain of its own committed writes, none
+// of them longer than gap after the one before. While there is a chain, every process that was
+// connected could renew its lease. The zero time is no write.
 type proof struct {
 	gap   time.Duration
 	first time.Time // when the chain's first write was known to be committed
@@ -29,7 +29,7 @@ func (p *proof) holds(now time.Time, d time.Duration) bool {
 	return !p.last.IsZero() && now.Sub(p.last) <= p.gap && now.Sub(p.first) >= d
 }
 
-// extend makes the chain as old as another's, which holds for d.
+// extend makes the chain as old as another process's chain that holds for d.
 func (p *proof) extend(now time.Time, d time.Duration) {
 	if from := now.Add(-d); from.Before(p.first) {
 		p.first = from

@@ -3,13 +3,13 @@ package lease
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
+	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/tenant"
 )
-
-// purgeRetry is the time after which a purge is tried again that the stream has not brought.
-const purgeRetry = time.Second
 
 // reap purges what ended leases hold, as it becomes due, until ctx ends.
 func (r *Reaper) reap(ctx context.Context) {
@@ -30,24 +30,21 @@ func (r *Reaper) reap(ctx context.Context) {
 		case <-timer.C:
 		case <-overdue.C:
 			r.endOverdue(ctx)
-			r.judge()
+			r.checkIdle()
 		}
 		timer.Stop()
 	}
 }
 
-// reapOnce purges what is due, and returns the time until there may be more, and whether anything
-// was.
+// reapOnce purges what is due. It returns the time until there may be more, and whether anything was
+// due.
 func (r *Reaper) reapOnce(ctx context.Context) (wait time.Duration, tried bool, err error) {
 	now := time.Now()
 	r.mu.Lock()
 	hold := r.hold()
 	wait = hold
 	switch {
-	case len(r.index.doomed) == 0:
-		r.mu.Unlock()
-		return wait, false, nil
-	case !r.proof.holds(now, 0): // an echo is waited for, which wakes this one
+	case len(r.index.doomed) == 0, !r.proof.holds(now, 0): // an echo rings r.work
 		r.mu.Unlock()
 		return wait, false, nil
 	case !r.proof.holds(now, hold):
@@ -77,29 +74,35 @@ func (r *Reaper) note(leases, purged int) {
 	}
 }
 
-// seal makes sure that leases without a key are over, by a purge that succeeds only if the key has
-// no revision: a living owner's next heartbeat is refused then, and it takes a new lease. In a full
-// bucket, which has no room for the seal, a lease is given the benefit of the doubt.
-func (r *Reaper) seal(ctx context.Context, ids []string) (err error) {
+// seal ends leases by a purge of each one's key, which succeeds only at the revision that is known of
+// it: 0 for a lease whose key was never seen. A living owner's next heartbeat is refused then, and the
+// owner takes a new lease. A full bucket has no room for a seal, and such a lease is left alone.
+func (r *Reaper) seal(ctx context.Context, known map[string]uint64) (err error) {
+	ids := slices.Collect(maps.Keys(known))
+	if len(ids) == 0 {
+		return nil
+	}
 	ws := make([]tenant.Write, len(ids))
 	for i, id := range ids {
-		ws[i] = tenant.Write{Key: tenant.LeaseKey(id), Op: tenant.Purge, If: tenant.At(0)}
-	}
-	if len(ws) == 0 {
-		return nil
+		ws[i] = tenant.Write{Key: tenant.LeaseKey(id), Op: tenant.Purge, If: tenant.At(known[id])}
 	}
 	_, errs := r.bucket.WriteAll(ctx, ws)
 	for i, failed := range errs {
-		if errors.Is(failed, tenant.ErrConflict) { // it has a revision: its end may stand there
+		due := time.Now()
+		if known[ids[i]] == 0 || failed != nil { // its owner may not know yet
+			due = due.Add(holdTime(r.cfg.TTL))
+		}
+		if errors.Is(failed, tenant.ErrConflict) { // its end may stand there, or nothing
 			var last tenant.Entry
-			if last, failed = r.bucket.Last(ctx, ws[i].Key); failed == nil && last.Op == tenant.Put {
+			last, failed = r.bucket.Last(ctx, ws[i].Key)
+			if failed == nil && last.Op == tenant.Put && last.Revision > 0 {
 				continue
 			}
 		}
 		switch {
 		case failed == nil:
 			r.mu.Lock()
-			r.index.end(ids[i], time.Now().Add(holdTime(r.cfg.TTL)))
+			r.index.end(ids[i], 0, due)
 			r.mu.Unlock()
 		case !errors.Is(failed, tenant.ErrStorageFull):
 			err = failed
@@ -108,11 +111,11 @@ func (r *Reaper) seal(ctx context.Context, ids []string) (err error) {
 	return err
 }
 
-// judge sees whether this process reaps, though it holds a slot: its purges may be refused, or it
-// may never have proof.
-func (r *Reaper) judge() {
+// checkIdle checks whether this process reaps, though it holds a slot: its purges may be refused, or
+// it may never have proof.
+func (r *Reaper) checkIdle() {
 	r.mu.Lock()
-	leases, keys := r.index.idle(time.Now().Add(-idleTime(r.cfg.TTL)))
+	leases, keys, _ := r.index.idle(time.Now(), idleTime(r.cfg.TTL))
 	r.mu.Unlock()
 	r.tellIdle(leases, keys)
 }
@@ -121,29 +124,32 @@ func (r *Reaper) judge() {
 // server's clock jumped back.
 func (r *Reaper) endOverdue(ctx context.Context) {
 	now := time.Now()
-	var ids []string
-	var ws []tenant.Write
+	overdue := map[string]uint64{}
 	r.mu.Lock()
 	r.index.prune(now)
 	for id, h := range r.index.leases {
 		if h.overdue(now) && r.proof.holds(now, max(h.ttl, holdTime(r.cfg.TTL))) {
-			ids = append(ids, id)
-			ws = append(ws, tenant.Write{Key: tenant.LeaseKey(id), Op: tenant.Purge, If: tenant.At(h.rev)})
+			overdue[id] = h.rev
 		}
 	}
 	r.mu.Unlock()
-	if len(ws) == 0 {
-		return
+	_ = r.seal(ctx, overdue) // tried again at the next look
+}
+
+// makeRoom purges what ended leases hold in a bucket that has no room for a slot. Nobody can take a
+// new lease there either, so makeRoom waits once for those that may have lost theirs.
+func (r *Reaper) makeRoom() (purged int, err error) {
+	if _, err := r.readAll(r.ctx); err != nil { // the bucket answers
+		return 0, err
 	}
-	_, errs := r.bucket.WriteAll(ctx, ws)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i, err := range errs {
-		switch {
-		case err == nil:
-			r.index.end(ids[i], now)
-		case errors.Is(err, tenant.ErrConflict): // renewed a moment ago, or its key is gone without a trace
-			r.index.forget(ids[i], now.Add(holdTime(r.cfg.TTL)))
-		}
+	_ = backoff.Sleep(r.ctx, holdTime(r.cfg.TTL))
+	x, err := r.readAll(r.ctx)
+	if err != nil {
+		return 0, err
 	}
+	now := time.Now()
+	keys, _, leases, _ := x.due(now, now)
+	purged, err = r.bucket.PurgeAt(r.ctx, keys)
+	r.note(leases, purged)
+	return purged, err
 }

@@ -28,7 +28,7 @@ func TestPurgeLeavesWhatMovedOn(t *testing.T) {
 		r.index.put(key, "L", put(t, b, key, "L"), now)
 	}
 	put(t, b, "svc.web.moved", "M") // the stream has not told of it yet
-	r.index.end("L", now)
+	r.index.end("L", 0, now)
 	wait, _, err := r.reapOnce(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -53,10 +53,12 @@ func TestSeal(t *testing.T) {
 		t.Fatal(err)
 	}
 	ids := []string{"LIVES", "ENDED", "NEVER-WAS"}
+	unseen := map[string]uint64{}
 	for i, id := range ids {
 		r.index.put("svc.web."+id, id, uint64(i+1), time.Now())
+		unseen[id] = 0
 	}
-	if err := r.seal(t.Context(), ids); err != nil {
+	if err := r.seal(t.Context(), unseen); err != nil {
 		t.Fatal(err)
 	}
 	if !has(t, b, tenant.LeaseKey("LIVES")) {

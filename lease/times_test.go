@@ -38,7 +38,7 @@ func TestCheckTTL(t *testing.T) {
 		0: false, time.Second: false, 2 * time.Second: true, 2500 * time.Millisecond: false,
 		24 * time.Hour: true, 24*time.Hour + time.Second: false,
 	} {
-		if err := CheckTTL(ttl); (err == nil) != ok || err != nil && !errors.Is(err, ErrInvalidTTL) {
+		if err := CheckTTL(ttl); (err == nil) != ok || err != nil && !errors.Is(err, errInvalidTTL) {
 			t.Errorf("%s: %v", ttl, err)
 		}
 	}
