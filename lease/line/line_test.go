@@ -109,7 +109,9 @@ func TestTurnUnderALostLease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := lease.NewKeeper(b, lease.KeeperConfig{TTL: 20 * time.Second})
+	keeper, err := lease.NewKeeper(b, lease.KeeperConfig{
+		TTL: 20 * time.Second, Granted: func() {}, Lost: func(error) {}, Logger: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
