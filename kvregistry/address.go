@@ -1,135 +1,52 @@
 package kvregistry
 
 import (
+	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
-	"path/filepath"
-	"strconv"
-	"strings"
+
+	"github.com/kvregistry/go/kvregistry/internal/endpoint"
 )
 
-// FromListener is a service at the address of a listener, for [Registry.Register]; its other fields may be filled in before.
+// FromListener makes a service at the address of a listener, for [Registry.Register]. The caller may
+// fill in its other fields.
 //
-// A listener on all of the host's addresses is reached at [OutboundIP], which in a container is the container's own. A loopback address, and a unix
-// socket, whose path is made absolute, stay what they are, for callers on this host. One on all IPv6 addresses is taken for one on those of IPv4 too, which "tcp6" is not: there, give the address by hand. Where the address can't be known, as on a host that has none but
-// loopback, Register refuses the service and says why.
+// A listener on all of the host's addresses is reached at [OutboundIP], which in a container is the
+// container's own. A loopback address, and a unix socket, whose path is made absolute, stay what they
+// are, for callers on this host. A listener on all IPv6 addresses is taken for one on those of IPv4
+// too; for "tcp6", which is not, give the address by hand. If the address can't be known, as on a host
+// that has none but loopback, Register refuses the service and says why.
 func FromListener(l net.Listener, name string) Service {
 	s := Service{Name: name}
-	if l == nil {
-		return s
-	}
-	switch at := l.Addr().(type) {
-	case *net.TCPAddr:
-		s.Network, s.Address = "tcp", reachable(at.AddrPort(), OutboundIP).String()
-	case *net.UnixAddr:
-		s.Network, s.Address = at.Net, absolute(at.Name)
-	case nil:
-	default:
-		s.Network, s.Address = at.Network(), at.String()
+	if l != nil {
+		s.Network, s.Address = endpoint.OfListener(l)
 	}
 	return s
 }
 
-// reachable is where others reach what listens at an address: there, or at the outbound address where it listens at all of the host's. It stays as it
-// is where there is no outbound one, or one that it does not listen at.
-func reachable(at netip.AddrPort, outbound func() (netip.Addr, error)) netip.AddrPort {
-	ip := at.Addr().Unmap()
-	if !ip.IsValid() { // it has none, which is all of them
-		ip = netip.IPv6Unspecified()
-	}
-	if ip.IsUnspecified() {
-		if out, err := outbound(); err == nil && (out.Is4() || ip.Is6()) {
-			ip = out
-		}
-	}
-	return netip.AddrPortFrom(ip, at.Port())
-}
+// OutboundIP returns the address that this host's packets to other networks come from, IPv4 if there
+// is one. It sends nothing: it asks the host's routes. On a host without a default route it is the first
+// address of the interfaces that is not for the host or its link only. The error wraps [ErrNoAddress].
+func OutboundIP() (netip.Addr, error) { return endpoint.OutboundIP() }
 
-// absolute is a socket's path from anywhere on this host. A name that begins with '@' is no path.
-func absolute(path string) string {
-	if path == "" || strings.HasPrefix(path, "@") {
-		return path
-	}
-	if abs, err := filepath.Abs(path); err == nil {
-		return abs
-	}
-	return path
-}
+// FreePort returns a TCP port that nobody listens on at any of this host's addresses. Another program
+// may take the port before this one listens on it: to listen on port 0 and register [FromListener] has
+// no such gap. The error wraps [ErrNoAddress].
+func FreePort() (int, error) { return endpoint.FreePort() }
 
-// far are addresses that are nobody's (RFC 5737 and RFC 3849), and so lie behind the default route.
-var far = [...]string{"192.0.2.1:9", "[2001:db8::1]:9"}
+// FreePortIn is [FreePort] from first to last, both included. It returns a random one of those that are
+// free, so that programs that ask at once seldom get the same. The error wraps [ErrInvalidOption] if
+// that is no range of ports, and [ErrNoAddress] if none is free.
+func FreePortIn(first, last int) (int, error) { return endpoint.FreePortIn(first, last) }
 
-// OutboundIP is the address that this host's packets to other networks come from, IPv4 where there is one. Nothing is sent: the host's routes are asked. On a host without a default route
-// it is the first address of its interfaces that is not for itself or its link only. The error wraps [ErrNoAddress].
-func OutboundIP() (netip.Addr, error) {
-	for _, to := range far {
-		c, err := net.Dial("udp", to)
-		if err != nil {
-			continue
-		}
-		at, _ := netip.ParseAddrPort(c.LocalAddr().String())
-		_ = c.Close()
-		if at.Addr().IsGlobalUnicast() {
-			return at.Addr().Unmap(), nil
-		}
+// awaitListening waits until something listens at the instance's address, if [Listening] asked for that.
+func (r *Registry) awaitListening(ctx context.Context, s Service) error {
+	if !r.opt.listening || r.usable(ctx) != nil || s.Address == "" && s.URL == "" {
+		return nil // what registers it says what is wrong
 	}
-	list, err := net.InterfaceAddrs()
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("kvregistry: %w: %w", ErrNoAddress, err)
+	if err := endpoint.Await(ctx, s.Network, s.Address, s.URL, r.opt.patience); err != nil {
+		return fmt.Errorf("%w: service %q: %w; listen before you register, or have Listening wait for longer", ErrNotListening, s.Name, err)
 	}
-	found := outside(list)
-	if !found.IsValid() {
-		return found, fmt.Errorf("kvregistry: %w: this host has none that others can reach; give the service its Address by hand", ErrNoAddress)
-	}
-	return found, nil
-}
-
-// outside is the first of a host's addresses that is not for itself or its link only, IPv4 before IPv6; none where there is none.
-func outside(list []net.Addr) (found netip.Addr) {
-	for _, a := range list {
-		p, err := netip.ParsePrefix(a.String())
-		if ip := p.Addr().Unmap(); err == nil && ip.IsGlobalUnicast() && (!found.IsValid() || found.Is6() && ip.Is4()) {
-			found = ip
-		}
-	}
-	return found
-}
-
-// FreePort is a TCP port that nobody listens on at any of this host's addresses. It is free when it is looked at, and another program may take it before it is
-// listened on: to listen on port 0 and register [FromListener] has no such gap. The error wraps [ErrNoAddress].
-func FreePort() (int, error) {
-	port, err := tryPort(0)
-	if err != nil {
-		return 0, fmt.Errorf("kvregistry: %w: no free port: %w", ErrNoAddress, err)
-	}
-	return port, nil
-}
-
-// FreePortIn is [FreePort] from first to last, both included: any of the free ones, so that programs that look at once seldom get the same. The error wraps
-// [ErrInvalidOption] where that is no range of ports, and [ErrNoAddress] where none is free.
-func FreePortIn(first, last int) (int, error) {
-	if first < 1 || last > 65535 || first > last {
-		return 0, fmt.Errorf("kvregistry: %w: ports %d to %d; use a range within 1 to 65535", ErrInvalidOption, first, last)
-	}
-	var failure error
-	n := last - first + 1
-	for i, begin := 0, rand.N(n); i < n; i++ {
-		port, err := tryPort(first + (begin+i)%n)
-		if err == nil {
-			return port, nil
-		}
-		failure = err
-	}
-	return 0, fmt.Errorf("kvregistry: %w: none of the ports %d to %d is free: %w", ErrNoAddress, first, last, failure)
-}
-
-// tryPort listens on a port for a moment; 0 stands for any.
-func tryPort(port int) (int, error) {
-	l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
+	return nil
 }

@@ -3,6 +3,7 @@ package kvregistry
 import (
 	"errors"
 
+	"github.com/kvregistry/go/kvregistry/internal/endpoint"
 	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/lease/line"
 	"github.com/kvregistry/go/tenant"
@@ -34,9 +35,8 @@ var (
 	ErrNotRegistered = errors.New("not registered by this process")
 	// ErrNotListening says that nothing listens where a service is said to be, and [Listening] asked for that. It was not registered.
 	ErrNotListening = errors.New("nothing listens there")
-	// ErrNoAddress says that this host has no such address, or no such port, to give.
-	ErrNoAddress = errors.New("no address to be had")
 
+	ErrNoAddress        = endpoint.ErrNoAddress      // this host has no such address, or no such port, to give
 	ErrInvalidOption    = tenant.ErrInvalidConfig    // an option, or a combination of them, is not possible
 	ErrInvalidName      = tenant.ErrInvalidName      // no key can be made of a name
 	ErrNotHeld          = line.ErrNotHeld            // a [Hold] is over

@@ -362,3 +362,21 @@ func SnapshotFileAge(d time.Duration) Option {
 		return nil
 	}
 }
+
+// Listening has Register check first whether something listens where the instance is said to be, and
+// wait for it for up to patience; with 0 it checks once. Calls to a service that is registered before it
+// listens fail.
+//
+// It opens a connection to the instance's Address, or, if there is none, to the host and port of its
+// URL, and closes it again. It does not check an Address of UDP, which answers nobody. If nothing
+// answers, nothing is registered, and the error wraps [ErrNotListening]. The wait is a part of the time
+// that Register has, which is 5 s without a context.
+func Listening(patience time.Duration) Option {
+	return func(o *options) error {
+		if patience < 0 {
+			return fmt.Errorf("%w: Listening(%s); use 0 to look once, or how long to wait", ErrInvalidOption, patience)
+		}
+		o.listening, o.patience = true, patience
+		return nil
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 	"unique"
 
+	"github.com/kvregistry/go/kvregistry/internal/endpoint"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -147,12 +148,12 @@ func (s *Service) check() error {
 		return bad("%s is not valid UTF-8; encode it as text first", field)
 	}
 	if s.URL != "" {
-		if why := checkURL(s.URL); why != "" {
+		if why := endpoint.CheckURL(s.URL); why != "" {
 			return bad("%s", why)
 		}
 	}
 	if s.Address != "" {
-		if why := checkAddress(s.Network, s.Address); why != "" {
+		if why := endpoint.CheckAddress(s.Network, s.Address); why != "" {
 			return bad("%s", why)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kvregistry/go/kvregistry"
-	"github.com/kvregistry/go/kvregistry/internal/hosts"
+	"github.com/kvregistry/go/kvregistry/internal/endpoint"
 )
 
 // The words that stand between the prefix and a service's name in a subject. The last is the bridges' own; plain processes do not listen to it.
@@ -78,7 +78,7 @@ func anyHosts(address string) bool {
 	}
 	host, _, err := net.SplitHostPort(address)
 	ip, _ := netip.ParseAddr(host)
-	return err == nil && (host == "localhost" || ip.IsLoopback() || hosts.Everywhere(host))
+	return err == nil && (host == "localhost" || ip.IsLoopback() || endpoint.Everywhere(host))
 }
 
 // hostPort is a URL's host and port, or empty where it has none.
@@ -148,7 +148,7 @@ func (m message) service(prefix string) kvregistry.Service {
 
 // reachable is an address with the message's host in the place of all that a server listens at. Plain processes register those too, and callers take the host.
 func (m message) reachable(address string) string {
-	if m.Host == "" || !hosts.ListensEverywhere(m.Network, address) {
+	if m.Host == "" || !endpoint.ListensEverywhere(m.Network, address) {
 		return address
 	}
 	_, port, _ := net.SplitHostPort(address) // it has one
@@ -158,7 +158,7 @@ func (m message) reachable(address string) string {
 // reachableURL is reachable for a URL.
 func (m message) reachableURL(link string) string {
 	u, err := url.Parse(link)
-	if err != nil || u.Host == "" || m.Host == "" || !hosts.Everywhere(u.Hostname()) {
+	if err != nil || u.Host == "" || m.Host == "" || !endpoint.Everywhere(u.Hostname()) {
 		return link
 	}
 	u.Host = strings.TrimSuffix(net.JoinHostPort(m.Host, u.Port()), ":")

@@ -1,4 +1,6 @@
-package kvregistry
+// Package endpoint knows where an instance is reached: it checks addresses and URLs, finds those of
+// this host, and waits until something listens at one.
+package endpoint
 
 import (
 	"fmt"
@@ -8,12 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
-
-	"github.com/kvregistry/go/kvregistry/internal/hosts"
 )
 
-// checkURL says what keeps a URL from being one that callers can use; "" if nothing does.
-func checkURL(text string) string {
+// CheckURL says what keeps a URL from being one that callers can use; "" if nothing does.
+func CheckURL(text string) string {
 	u, err := url.Parse(text)
 	unix := err == nil && (strings.HasPrefix(u.Scheme, "unix") || strings.HasSuffix(u.Scheme, "+unix"))
 	switch {
@@ -25,7 +25,7 @@ func checkURL(text string) string {
 		return "URL has no scheme or no host; write it as http://host:port/path"
 	case u.Host == "":
 		return "URL has no scheme or no host" + quoted(text) + "; write it as http://host:port/path"
-	case hosts.Everywhere(u.Hostname()):
+	case Everywhere(u.Hostname()):
 		return "URL names no host, but all addresses that a server listens at" + quoted(text) +
 			"; put this host's own there, as OutboundIP gives it"
 	case unix: // its host is a path
@@ -41,9 +41,9 @@ func checkURL(text string) string {
 	return ""
 }
 
-// checkAddress says what keeps an address from being one that callers can connect to; "" if nothing
+// CheckAddress says what keeps an address from being one that callers can connect to; "" if nothing
 // does. Networks other than TCP and UDP have addresses of their own.
-func checkAddress(network, address string) string {
+func CheckAddress(network, address string) string {
 	if network == "" && strings.HasPrefix(address, "/") { // a socket's path
 		return ""
 	}
@@ -58,7 +58,7 @@ func checkAddress(network, address string) string {
 		return "Address has too many colons" + quoted(address) + "; write it as host:port, IPv6 in brackets as [::1]:port"
 	case err != nil:
 		return "Address has no port" + quoted(address) + "; write it as host:port, IPv6 as [::1]:port"
-	case hosts.Everywhere(host):
+	case Everywhere(host):
 		return "Address names no host, but all addresses that a server listens at" + quoted(address) +
 			"; put this host's own there, as FromListener does where it can be known"
 	}
