@@ -1,10 +1,9 @@
-// Package document reads JSON as docs/wire-format.md says. Names match exactly, the last of several
-// members with one name counts, a whole number may have any spelling, and null is as good as left
-// out.
+// Package document reads JSON as docs/wire-format.md says. Names match exactly. The last of several
+// members with one name counts. A whole number may have any spelling. A null counts as left out.
 //
 // Package encoding/json does not fit: it compares names without case, and merges members with one
-// name. Here a document is checked as a whole by [json.Valid], and taken apart after that. The
-// functions but Read take valid JSON alone, or nil for what is not there.
+// name. Here [json.Valid] checks a document as a whole, and after that the document is taken apart.
+// All functions except Read take only valid JSON, or nil for a value that is not there.
 package document
 
 import (
@@ -24,11 +23,11 @@ type Cursor struct {
 	Value []byte
 
 	data []byte
-	at   int // where the next one begins, or the last byte of data
+	at   int // where the next member begins, or the last byte of data
 }
 
-// Read is a cursor before the first member of what may be anything: of what is no object in valid
-// JSON it has none. ok is false if it is no JSON.
+// Read returns a cursor before the first member of an object. A value that is no object has no
+// members. ok is false if the value is no JSON.
 func Read(value []byte) (members Cursor, ok bool) {
 	if !json.Valid(value) {
 		return Members(nil), false
@@ -36,10 +35,10 @@ func Read(value []byte) (members Cursor, ok bool) {
 	return Members(bytes.TrimSpace(value)), true
 }
 
-// Members is a cursor before the first member of an object. Of any other value it has none.
+// Members returns a cursor before the first member of an object. Any other value has no members.
 func Members(object []byte) Cursor { return within(object, '{') }
 
-// elements is a cursor before what an array holds first. Of any other value it has none.
+// elements returns a cursor before the first element of an array. Any other value has no elements.
 func elements(array []byte) Cursor { return within(array, '[') }
 
 func within(data []byte, opened byte) Cursor {
@@ -49,7 +48,7 @@ func within(data []byte, opened byte) Cursor {
 	return Cursor{data: data, at: next(data, 1)}
 }
 
-// Next goes to the next one, and reports whether there is one.
+// Next goes to the next member or element, and reports whether there is one.
 func (c *Cursor) Next() bool {
 	if c.data[c.at] == ']' || c.data[c.at] == '}' {
 		return false
@@ -67,7 +66,7 @@ func (c *Cursor) Next() bool {
 	return true
 }
 
-// Text reads a string. Bytes that are no UTF-8 and halves of surrogates become U+FFFD.
+// Text reads a string. Bytes that are not UTF-8 and halves of surrogates become U+FFFD.
 func Text(value []byte) (string, error) {
 	switch {
 	case null(value):
@@ -83,7 +82,7 @@ func Text(value []byte) (string, error) {
 	return s, err
 }
 
-// Texts reads an array of strings. A null in it is left out.
+// Texts reads an array of strings, and leaves out each null.
 func Texts(value []byte) (list []string, err error) {
 	if !null(value) && !begins(value, '[') {
 		return nil, errType
@@ -101,7 +100,7 @@ func Texts(value []byte) (list []string, err error) {
 	return list, nil
 }
 
-// Pairs reads an object of strings. A member that is null is left out.
+// Pairs reads an object of strings, and leaves out each member that is null.
 func Pairs(value []byte) (pairs map[string]string, err error) {
 	if !null(value) && !begins(value, '{') {
 		return nil, errType
@@ -131,8 +130,8 @@ func Pairs(value []byte) (pairs map[string]string, err error) {
 	return pairs, nil
 }
 
-// Whole reads a number that has no fraction, in any spelling: 2, 2.0 and 20e-1 are the same. One
-// that is too large for an int becomes the largest, or the smallest.
+// Whole reads a number that has no fraction, in any spelling: 2, 2.0 and 20e-1 are the same. A number
+// that does not fit an int becomes the largest int, or the smallest.
 func Whole(value []byte) (int, error) {
 	if null(value) {
 		return 0, nil
@@ -156,13 +155,13 @@ func Whole(value []byte) (int, error) {
 	}
 }
 
-// null reports whether a value is as good as left out.
+// null reports whether a value counts as left out.
 func null(value []byte) bool { return len(value) == 0 || value[0] == 'n' }
 
-// begins reports whether a value is an object or an array.
+// begins reports whether a value is an object or an array, by its first byte.
 func begins(value []byte, with byte) bool { return len(value) > 0 && value[0] == with }
 
-// name is what a member's name says.
+// name returns a member's name without its quotes.
 func name(quoted []byte) []byte {
 	plain := quoted[1 : len(quoted)-1]
 	if bytes.IndexByte(plain, '\\') < 0 && utf8.Valid(plain) {
@@ -172,7 +171,7 @@ func name(quoted []byte) []byte {
 	return []byte(text)
 }
 
-// next is where the next byte stands that is no white space, from i on.
+// next returns the index of the first byte from i on that is no white space.
 func next(data []byte, i int) int {
 	for data[i] == ' ' || data[i] == '\n' || data[i] == '\t' || data[i] == '\r' {
 		i++
@@ -180,7 +179,7 @@ func next(data []byte, i int) int {
 	return i
 }
 
-// end is where the value ends that begins at i.
+// end returns the index behind the value that begins at i.
 func end(data []byte, i int) int {
 	switch data[i] {
 	case '"':
@@ -209,7 +208,7 @@ func end(data []byte, i int) int {
 	}
 }
 
-// endOfString is where the string ends whose quote stands at i.
+// endOfString returns the index behind the string whose opening quote is at i.
 func endOfString(data []byte, i int) int {
 	for i++; data[i] != '"'; i++ {
 		if data[i] == '\\' {

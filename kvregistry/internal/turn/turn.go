@@ -1,4 +1,4 @@
-// Package turn deals out turns to many goroutines at once.
+// Package turn numbers the picks of many goroutines, so that each instance is picked as often.
 package turn
 
 import (
@@ -7,19 +7,21 @@ import (
 	"unsafe"
 )
 
-// Turns deals out turns, to many goroutines at once. Each takes them from one of a few stripes, which it finds by where its stack is: a counter that all of them shared
-// would go from core to core with each call. The turns of a stripe are even, and so are those of all together but for one each.
+// Turns deals out turns to any number of goroutines at once. A goroutine takes its turns from one of
+// a few stripes, which it finds by the place of its stack. A counter that all goroutines shared would
+// go from core to core with each call. The turns of one stripe are even, and those of all stripes
+// together differ by one for each stripe at most.
 type Turns [1 << stripeBits]stripe
 
 const stripeBits = 5
 
-// stripe has a cache line of its own, or two where they are fetched in pairs.
+// stripe has a cache line of its own, or two if the processor fetches them in pairs.
 type stripe struct {
 	n atomic.Uint32
 	_ [124]byte
 }
 
-// New makes turns that begin anywhere: those of several callers don't begin with the same instance.
+// New makes turns that begin anywhere, so that several callers don't begin with the same instance.
 func New() *Turns {
 	t := new(Turns)
 	for i := range t {
@@ -28,7 +30,7 @@ func New() *Turns {
 	return t
 }
 
-// Next is the caller's turn.
+// Next returns the caller's turn.
 func (t *Turns) Next() uint32 {
 	var here byte
 	where := uint64(uintptr(unsafe.Pointer(&here))) >> 11 // the smallest stack has 2 KiB
