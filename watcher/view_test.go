@@ -204,6 +204,20 @@ func TestManyKeysOfOnesOwn(t *testing.T) {
 		add(i)
 	}
 	natstest.Eventually(t, natstest.Soon, func() error { return m.is(want) })
+	stream, err := b.JetStream().Stream(t.Context(), b.Stream())
+	if err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, natstest.Soon, func() error { // the keys are shown before their consumer is there
+		var filters []string
+		for c := range stream.ListConsumers(t.Context()).Info() {
+			filters = append(filters, c.Config.FilterSubjects...)
+		}
+		if len(filters) != 1 || !strings.HasSuffix(filters[0], ".svc.>") {
+			return fmt.Errorf("consumers of %q", filters)
+		}
+		return nil
+	})
 	made := make(chan *nats.Msg, 16)
 	sub, err := b.Conn().ChanSubscribe("$JS.EVENT.ADVISORY.CONSUMER.CREATED."+b.Stream()+".>", made)
 	if err != nil {
