@@ -16,20 +16,23 @@ const (
 	DefaultFall    = 3
 )
 
-// Check is one check, which [Run] runs. It may be given to several runs.
+// Check is one check, which [Run] runs. Several runs can share it.
 type Check struct {
 	f              func(context.Context) error
 	name           string
 	every, timeout time.Duration
 	rise, fall     int
-	failed         kvregistry.Status // what the service is while it fails
-	err            error             // of a bad option
+	failed         kvregistry.Status // the service's status while the check fails
+	err            error             // from an invalid option
 }
 
-// Of is a check by a function, which returns nil where all is well. f is called once at a time; it is to return when its context ends, at the check's timeout. One that does not is
-// not called again until it has returned, and fails meanwhile; so does one that panics.
+// Of makes a check of a function, which returns nil if all is well. The check calls f once at a
+// time. f must return when its context ends, which is at the check's timeout. If f does not return,
+// the check fails, and does not call f again until f has returned. If f panics, the check has
+// failed.
 func Of(f func(ctx context.Context) error, opts ...Option) Check {
-	c := Check{f: f, every: DefaultEvery, timeout: DefaultTimeout, rise: DefaultRise, fall: DefaultFall, failed: kvregistry.Critical}
+	c := Check{f: f, every: DefaultEvery, timeout: DefaultTimeout, rise: DefaultRise,
+		fall: DefaultFall, failed: kvregistry.Critical}
 	if f == nil {
 		c.err = fmt.Errorf("%w: Of(nil): a check needs a function", kvregistry.ErrInvalidOption)
 	}
@@ -50,25 +53,31 @@ func (c Check) with(opts []Option) Check {
 	return c
 }
 
-// Option sets something of a check. A bad one is an error of [Run] that wraps [kvregistry.ErrInvalidOption].
+// Option sets one property of a check. An invalid option makes [Run] return an error that wraps
+// [kvregistry.ErrInvalidOption].
 type Option func(*Check) error
 
-// Every is the time from the start of one run to that of the next, up to a tenth less so that many processes don't keep step; [DefaultEvery] by default. A run that takes longer is
-// followed by the next at once. The first run is at a random moment of that time, within a second.
+// Every sets the time from the start of one run to the start of the next, [DefaultEvery] by
+// default. The time is up to a tenth shorter, at random, so that many processes do not run in step.
+// A run that takes longer is followed by the next at once. The first run starts at a random moment
+// within that time, at most a second.
 func Every(d time.Duration) Option { return positive("Every", d, func(c *Check) { c.every = d }) }
 
-// Timeout is how long a run may take, [DefaultTimeout] by default.
+// Timeout sets how long a run may take, [DefaultTimeout] by default.
 func Timeout(d time.Duration) Option {
 	return positive("Timeout", d, func(c *Check) { c.timeout = d })
 }
 
-// Rise is how often in a row a check that failed has to pass until it counts as passing, [DefaultRise] by default.
+// Rise sets how many times in a row a failed check has to pass to count as passing, [DefaultRise]
+// by default.
 func Rise(n int) Option { return positive("Rise", n, func(c *Check) { c.rise = n }) }
 
-// Fall is how often in a row a check that passed has to fail until it counts as failed, [DefaultFall] by default.
+// Fall sets how many times in a row a passing check has to fail to count as failed, [DefaultFall]
+// by default.
 func Fall(n int) Option { return positive("Fall", n, func(c *Check) { c.fall = n }) }
 
-// OnlyWarns makes the service warning, and not critical, while the check fails: look-ups still give it where no instance passes.
+// OnlyWarns makes the service warning, and not critical, while the check fails. Look-ups still give
+// a warning instance if no instance passes.
 func OnlyWarns() Option {
 	return func(c *Check) error {
 		c.failed = kvregistry.Warning
@@ -76,7 +85,7 @@ func OnlyWarns() Option {
 	}
 }
 
-// Named is what log lines and [Result] call the check.
+// Named sets the name of the check in log lines and in [Result].
 func Named(name string) Option {
 	return func(c *Check) error {
 		c.name = name
@@ -87,7 +96,8 @@ func Named(name string) Option {
 func positive[T int | time.Duration](what string, n T, set func(*Check)) Option {
 	return func(c *Check) error {
 		if n <= 0 {
-			return fmt.Errorf("%w: %s(%v); it must be positive", kvregistry.ErrInvalidOption, what, n)
+			return fmt.Errorf("%w: %s(%v); it must be positive", kvregistry.ErrInvalidOption, what,
+				n)
 		}
 		set(c)
 		return nil

@@ -25,14 +25,15 @@ func open() (*kvregistry.Registry, func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	reg, err := kvregistry.New(context.Background(), nc, kvregistry.Logger(slog.New(slog.DiscardHandler)))
+	reg, err := kvregistry.New(context.Background(), nc,
+		kvregistry.Logger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		log.Fatal(err)
 	}
 	return reg, func() { _ = reg.Close(); nc.Close(); stop() }
 }
 
-// A service is passing while its page answers and its loop gets on, and warns while its store is slow.
+// A service is passing while its page answers and its loop runs, and warns while its store is slow.
 func ExampleRun() {
 	reg, stop := open()
 	defer stop()
@@ -49,7 +50,8 @@ func ExampleRun() {
 				return errors.New("the store is slow")
 			}
 			return nil
-		}, check.Named("store"), check.OnlyWarns(), check.Every(10*time.Millisecond), check.Timeout(time.Second), check.Rise(2), check.Fall(3)))
+		}, check.Named("store"), check.OnlyWarns(), check.Every(10*time.Millisecond),
+			check.Timeout(time.Second), check.Rise(2), check.Fall(3)))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -62,7 +64,8 @@ func ExampleRun() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err := reg.Register(kvregistry.Service{Name: "httptest", URL: srv.URL, Status: status}); err != nil {
+	s := kvregistry.Service{Name: "httptest", URL: srv.URL, Status: status}
+	if _, err := reg.Register(s); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println((<-events).Service.Status)
@@ -74,7 +77,7 @@ func ExampleRun() {
 	// warning the store is slow
 }
 
-// A worker that serves no requests is critical when its loop has not come round for a minute.
+// A worker that serves no requests is critical if its loop has not come round for a minute.
 func ExampleHeartbeat() {
 	reg, stop := open()
 	defer stop()

@@ -9,8 +9,9 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// A heartbeat fails when it was not touched for its time, to within a fifth, and passes when it is touched again. Seen to fail with a touch that is found each time it
-// is looked for, and with a first touch that is not waited for.
+// A heartbeat fails if it was not touched for its time, to within a fifth, and passes when it is
+// touched again. Seen to fail with a touch that is found at each look, and with a first touch that
+// is not waited for.
 func TestHeartbeat(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -40,7 +41,8 @@ func TestHeartbeat(t *testing.T) {
 	})
 }
 
-// A loop that is begun again, with a check that is run anew, has as long until its first touch as the first one had. Seen to fail with a time that goes on from the last touch before.
+// A loop that starts again, with a new run of its check, has as long until its first touch as at
+// its first start. Seen to fail with a time that goes on from the last touch before.
 func TestHeartbeatAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -59,14 +61,14 @@ func TestHeartbeatAgain(t *testing.T) {
 				}
 			}
 			if list[len(list)-1].err == nil {
-				t.Error("it passes for ever")
+				t.Error("it never fails")
 			}
 			time.Sleep(time.Minute)
 		}
 	})
 }
 
-// A loop that is stuck makes its service critical, and passing when it goes on.
+// A loop that is stuck makes its service critical, and a loop that goes on makes it passing.
 func TestHeartbeatOfAService(t *testing.T) {
 	t.Parallel()
 	owner := newRegistry(t, natstest.Start(t))

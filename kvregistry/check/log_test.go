@@ -9,7 +9,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// A check that begins to fail is one line, which says what it is about and why, and so is one that passes again; single failures are none. Seen to fail with a line for each result.
+// A check that begins to fail logs one line, which names the check and the cause, and so does one
+// that passes again. Single failures log nothing. Seen to fail with a line for each result.
 func TestWhatIsLogged(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -43,7 +44,8 @@ func TestWhatIsLogged(t *testing.T) {
 	}
 }
 
-// A status that can't be written is one line, however often it is tried, and one more when that begins anew. Seen to fail with a line for each try.
+// A status that cannot be written is logged once, however often the write is tried, and once more
+// when a write has succeeded in between. Seen to fail with a line for each try.
 func TestRefusalIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -63,13 +65,14 @@ func TestRefusalIsLoggedOnce(t *testing.T) {
 		f.again(t, 3)
 		f.down.Store(true)
 		natstest.Eventually(t, natstest.Soon, func() error {
-			if n := len(log.With("could not be set")); n < round {
+			if n := len(log.With("could not set the status")); n < round {
 				return fmt.Errorf("%d lines of %d", n, round)
 			}
 			return nil
 		})
 		f.again(t, 20)
-		if list := log.With("could not be set"); len(list) != round || !strings.Contains(list[0], "service=web status=critical") {
+		if list := log.With("could not set the status"); len(list) != round || !strings.Contains(list[0],
+			"service=web status=critical") {
 			t.Errorf("%d lines after %d rounds: %q", len(list), round, list)
 		}
 		f.down.Store(false)

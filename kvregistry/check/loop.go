@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// spread is the time over which the first runs of many processes that start together are spread.
+// spread is the time over which processes that start together spread their first runs.
 const spread = time.Second
 
 var (
 	errLate = errors.New("no result in time")
-	errBusy = errors.New("the run before has not returned yet")
+	errBusy = errors.New("the previous run has not returned yet")
 	errExit = errors.New("the check ended its goroutine")
 )
 
@@ -21,7 +21,7 @@ var (
 func (c *Check) loop(ctx context.Context, result func(err error, took time.Duration)) {
 	timer := time.NewTimer(rand.N(min(c.every, spread)))
 	defer timer.Stop()
-	var running chan error // the result of a run that was not there in time
+	var running chan error // the result of a run that was late
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,7 +42,7 @@ func (c *Check) loop(ctx context.Context, result func(err error, took time.Durat
 	}
 }
 
-// returned reports whether a run is over that was not in time; its result is too old to count.
+// returned reports whether a late run is over. Its result is too old to count.
 func returned(running chan error) bool {
 	if running == nil {
 		return true
@@ -55,11 +55,12 @@ func returned(running chan error) bool {
 	}
 }
 
-// once runs a check, and returns at its timeout whether the check does or not. Where it does not, its result comes to done later.
+// once runs a check, and returns when the check does, or at its timeout. The result of a late run
+// comes to done later.
 func (c *Check) once(ctx context.Context, done chan error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	go func() { // ends when the check returns, which its context tells it to
+	go func() { // ends when the check returns, as its context asks
 		err := errExit
 		defer func() {
 			if p := recover(); p != nil {
@@ -71,7 +72,7 @@ func (c *Check) once(ctx context.Context, done chan error) error {
 	}()
 	select {
 	case err := <-done:
-		close(done) // it has returned, for who asks later
+		close(done) // the run has returned, for later calls of returned
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("%w, %s", errLate, c.timeout)

@@ -12,12 +12,13 @@ import (
 	"time"
 )
 
-// What passes and fails by turns moves nothing; what does so in a row does, and the first result at once. Seen to fail with results in a row that are not
-// counted from 0 again, and with Rise and Fall in each other's place.
+// A check that alternates does not change the verdict. Results in a row do, and so does the first
+// result at once. Seen to fail with results in a row that are not counted from 0 again, and with
+// Rise and Fall exchanged.
 func TestVerdict(t *testing.T) {
 	t.Parallel()
 	const rise, fall = 2, 3
-	for _, tc := range []struct{ results, want string }{ // p passes, f fails; the verdict after each
+	for _, tc := range []struct{ results, want string }{ // p passes, f fails; verdict after each
 		{"p", "p"},
 		{"f", "f"},
 		{"pffpffpff", "ppppppppp"},
@@ -41,30 +42,33 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// result is what a loop said, and when.
+// result is what a loop reported, and when.
 type result struct {
 	err error
 	at  time.Duration
 }
 
-// looped are the results of a check that runs for a time, in the bubble of a test.
+// looped returns the results of a check that runs for a time, in the bubble of a test.
 func looped(t *testing.T, c Check, d time.Duration) (list []result) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	began := time.Now()
-	c.loop(ctx, func(err error, _ time.Duration) { list = append(list, result{err, time.Since(began)}) })
+	c.loop(ctx, func(err error, _ time.Duration) {
+		list = append(list, result{err, time.Since(began)})
+	})
 	return list
 }
 
-// Runs are Every apart, or up to a tenth less, and begin within a second; not all at the same moment. Seen to fail without the wait before the first run, and
-// without the jitter of the others.
+// Runs are Every apart, or up to a tenth less, and begin within a second, not all at the same
+// moment. Seen to fail without the wait before the first run, and without the jitter of the others.
 func TestRunsAreSpread(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		firsts, gaps := map[time.Duration]bool{}, map[time.Duration]bool{}
 		for range 20 {
-			list := looped(t, Of(func(context.Context) error { return nil }, Every(10*time.Second)), time.Minute)
+			ok := Of(func(context.Context) error { return nil }, Every(10*time.Second))
+			list := looped(t, ok, time.Minute)
 			if list[0].at >= spread {
 				t.Errorf("the first run is after %s", list[0].at)
 			}
@@ -83,8 +87,10 @@ func TestRunsAreSpread(t *testing.T) {
 	})
 }
 
-// A check that hangs fails at its timeout and at each run after it, is not called beside itself, and passes when it has returned and passes. Seen to fail with a call of the function in the loop's own
-// goroutine, with a second call beside the first, and with the result of the one that hung taken for one of now.
+// A check that hangs fails at its timeout and at each run after it. It is not called a second time
+// meanwhile, and passes when it has returned and passes. Seen to fail with a call of the function
+// in the loop's own goroutine, with a second call beside the first, and with the late result taken
+// for a new one.
 func TestCheckThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -100,8 +106,11 @@ func TestCheckThatHangs(t *testing.T) {
 		for _, r := range list {
 			got = append(got, fmt.Sprint(r.err))
 		}
-		want := []string{"no result in time, 2s", errBusy.Error(), errBusy.Error(), "<nil>", "<nil>", "<nil>"}
-		if len(got) < len(want) || !slices.Equal(got[:4], want[:4]) || slices.ContainsFunc(got[4:], func(s string) bool { return s != "<nil>" }) {
+		want := []string{"no result in time, 2s", errBusy.Error(), errBusy.Error(),
+			"<nil>", "<nil>", "<nil>"}
+		failed := func(s string) bool { return s != "<nil>" }
+		if len(got) < len(want) || !slices.Equal(got[:4], want[:4]) ||
+			slices.ContainsFunc(got[4:], failed) {
 			t.Errorf("got %q", got)
 		}
 		if at := list[0].at; at < 2*time.Second || at >= 3*time.Second {
@@ -113,12 +122,16 @@ func TestCheckThatHangs(t *testing.T) {
 	})
 }
 
-// A check that panics, or ends its goroutine, has failed, and is called again. Seen to fail without the recovery (the test binary died), and with a result that is sent where
-// the function returns (no result came).
+// A check that panics, or ends its goroutine, has failed, and is called again. Seen to fail without
+// the recovery (the test binary died), and with a result that is sent when the function returns (no
+// result came).
 func TestCheckThatPanics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		for want, f := range map[string]func(){"the check panicked: oops": func() { panic("oops") }, errExit.Error(): runtime.Goexit} {
+		for want, f := range map[string]func(){
+			"the check panicked: oops": func() { panic("oops") },
+			errExit.Error():            runtime.Goexit,
+		} {
 			list := looped(t, Of(func(context.Context) error { f(); return nil }), 30*time.Second)
 			for _, r := range list {
 				if fmt.Sprint(r.err) != want {
@@ -132,12 +145,17 @@ func TestCheckThatPanics(t *testing.T) {
 	})
 }
 
-// A check that minds its context fails at its timeout, and once per run. Its own error is the result.
+// A check that obeys its context fails at its timeout, and once per run. Its own error is the
+// result.
 func TestCheckThatMindsItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
-		list := looped(t, Of(func(ctx context.Context) error { calls.Add(1); <-ctx.Done(); return ctx.Err() }, Every(time.Second), Timeout(100*time.Millisecond)), 10*time.Second)
+		list := looped(t, Of(func(ctx context.Context) error {
+			calls.Add(1)
+			<-ctx.Done()
+			return ctx.Err()
+		}, Every(time.Second), Timeout(100*time.Millisecond)), 10*time.Second)
 		for _, r := range list {
 			if !errors.Is(r.err, context.DeadlineExceeded) && !errors.Is(r.err, errLate) {
 				t.Errorf("got %v", r.err)

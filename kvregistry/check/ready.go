@@ -13,20 +13,27 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// quoted is how many bytes of a failed answer's body are read, for its error.
+// quoted is the number of bytes of a failed answer's body that are read, for the error.
 const quoted = 200
 
-// HTTP is a check that asks for a URL by GET, on a connection of its own, and passes where the answer's status is 2xx; a redirect is not followed. Of the body no more than a few bytes are read.
-// Whoever needs another method, headers or certificates writes it with [Of].
+// HTTP makes a check that sends a GET to a URL, each time on a new connection, and passes if the
+// answer's status is 2xx. It follows no redirect, and reads at most a few bytes of the body. For
+// another method, headers or certificates, write the check with [Of].
 func HTTP(address string, opts ...Option) Check {
 	u, err := url.Parse(address)
 	client := &http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true, Proxy: nil, MaxResponseHeaderBytes: 64 << 10},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil,
+			MaxResponseHeaderBytes: 64 << 10},
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}
-	c := Of(func(ctx context.Context) error { return get(ctx, client, address) }, append([]Option{Named("http")}, opts...)...)
+	c := Of(func(ctx context.Context) error {
+		return get(ctx, client, address)
+	}, append([]Option{Named("http")}, opts...)...)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		c.err = fmt.Errorf("%w: HTTP: write the URL as http://host:port/path", kvregistry.ErrInvalidOption)
+		c.err = fmt.Errorf("%w: HTTP: write the URL as http://host:port/path",
+			kvregistry.ErrInvalidOption)
 	}
 	return c
 }
@@ -34,7 +41,7 @@ func HTTP(address string, opts ...Option) Check {
 func get(ctx context.Context, client *http.Client, address string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return errors.New("no request can be made of the URL")
+		return errors.New("cannot make a request for the URL")
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -52,7 +59,7 @@ func get(ctx context.Context, client *http.Client, address string) error {
 	return fmt.Errorf("status %d: %q", resp.StatusCode, strings.TrimSpace(string(body)))
 }
 
-// TCP is a check that connects to a host:port, and passes where somebody listens there.
+// TCP makes a check that connects to a host:port, and passes if the connection is accepted.
 func TCP(address string, opts ...Option) Check {
 	c := Of(func(ctx context.Context) error {
 		var d net.Dialer

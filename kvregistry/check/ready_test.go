@@ -26,27 +26,35 @@ func endless(w http.ResponseWriter, r *http.Request, status int, read *atomic.In
 	}
 }
 
-// The status decides; a redirect is none of success, and of a body without end no more is read than a socket holds. What an error says has neither the URL, with its password, nor more of the body than a little. Seen
-// to fail with redirects that are followed, with a body that is read to its end, and with the client's error as it is.
+// The status decides: a redirect is a failure, and of an endless body no more is read than a socket
+// holds. The error has neither the URL, with its password, nor more than the start of the body.
+// Seen to fail with redirects that are followed, with a body that is read to its end, and with the
+// client's error as it is.
 func TestHTTP(t *testing.T) {
 	t.Parallel()
 	var sent atomic.Int64
 	mux := http.NewServeMux()
-	for path, status := range map[string]int{"/ok": 200, "/none": 204, "/moved": 301, "/busy": 503, "/missing": 404} {
+	for path, status := range map[string]int{"/ok": 200, "/none": 204, "/moved": 301,
+		"/busy": 503, "/missing": 404} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Location", "/ok")
 			w.WriteHeader(status)
 			_, _ = fmt.Fprint(w, "no database", strings.Repeat("x", 1000))
 		})
 	}
-	mux.HandleFunc("/endless", func(w http.ResponseWriter, r *http.Request) { endless(w, r, 200, &sent) })
-	mux.HandleFunc("/endless500", func(w http.ResponseWriter, r *http.Request) { endless(w, r, 500, &sent) })
+	mux.HandleFunc("/endless", func(w http.ResponseWriter, r *http.Request) {
+		endless(w, r, 200, &sent)
+	})
+	mux.HandleFunc("/endless500", func(w http.ResponseWriter, r *http.Request) {
+		endless(w, r, 500, &sent)
+	})
 	mux.HandleFunc("/hangs", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
 	with := strings.Replace(srv.URL, "//", "//me:SECRET@", 1)
 	for path, want := range map[string]string{
-		"/ok": "", "/none": "", "/moved": "status 301", "/busy": "no database", "/missing": "status 404", "/endless": "", "/endless500": "status 500", "/hangs": "deadline",
+		"/ok": "", "/none": "", "/moved": "status 301", "/busy": "no database",
+		"/missing": "status 404", "/endless": "", "/endless500": "status 500", "/hangs": "deadline",
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), natstest.Soon)
 		if path == "/hangs" {
@@ -61,7 +69,8 @@ func TestHTTP(t *testing.T) {
 		switch {
 		case want == "" && err != nil:
 			t.Errorf("%s: %v", path, err)
-		case want != "" && (err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "me:") || len(err.Error()) > 300):
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "me:") || len(err.Error()) > 300):
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}
@@ -69,12 +78,13 @@ func TestHTTP(t *testing.T) {
 		t.Errorf("%d bytes of endless bodies were taken", n)
 	}
 	srv.Close()
-	if err := HTTP(with + "/ok").f(t.Context()); err == nil || strings.Contains(err.Error(), "SECRET") || strings.Contains(err.Error(), "me:") {
+	if err := HTTP(with + "/ok").f(t.Context()); err == nil || strings.Contains(err.Error(),
+		"SECRET") || strings.Contains(err.Error(), "me:") {
 		t.Errorf("a server that is down: %v", err)
 	}
 }
 
-// A check by TCP follows who listens. Seen to fail with the error of the dial passed over.
+// A TCP check passes while a server listens. Seen to fail with the error of the dial ignored.
 func TestTCP(t *testing.T) {
 	t.Parallel()
 	address := fmt.Sprint("127.0.0.1:", natstest.FreePort(t))

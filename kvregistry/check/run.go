@@ -12,10 +12,11 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// writeTime is how long a status waits for the server before the newest one is looked at again. The registry goes on with a write that was not acknowledged.
+// writeTime is how long a write of the status waits for the server before the newest status is
+// looked at again. The registry goes on with a write that was not acknowledged.
 const writeTime = time.Second
 
-// Runner runs the checks of one service. Its methods may be called by any number of goroutines.
+// Runner runs the checks of one service. Any number of goroutines may call its methods.
 type Runner struct {
 	reg         *kvregistry.Registry
 	service, id string
@@ -24,11 +25,11 @@ type Runner struct {
 	ctx    context.Context // ends with Stop, or with the registry
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	wake   chan struct{} // there was a result; holds one
+	wake   chan struct{} // rung at each result; holds one
 
 	mu     sync.Mutex // guards what follows, by check
 	states []state
-	first  chan struct{} // closed when each has a result
+	first  chan struct{} // closed when each check has a result
 }
 
 type state struct {
@@ -36,16 +37,16 @@ type state struct {
 	last Result
 }
 
-// Result is what a check has come to.
+// Result is the state of a check.
 type Result struct {
 	Name   string            // of the check
-	Status kvregistry.Status // what it makes of the service, damped; empty before the first run
-	Err    error             // of the last run, nil where it passed
-	At     time.Time         // when the last run was over
-	Took   time.Duration     // how long it took
+	Status kvregistry.Status // what it means for the service, damped; empty before the first run
+	Err    error             // of the last run, nil if it passed
+	At     time.Time         // when the last run ended
+	Took   time.Duration     // how long the last run took
 }
 
-// MarshalJSON gives the members "name", "status", "error", "at" and "took_seconds". The error is
+// MarshalJSON writes the members "name", "status", "error", "at" and "took_seconds". The error is
 // its text, empty if there is none.
 func (r Result) MarshalJSON() ([]byte, error) {
 	text := ""
@@ -61,18 +62,21 @@ func (r Result) MarshalJSON() ([]byte, error) {
 	}{r.Name, r.Status, text, r.At, r.Took.Seconds()})
 }
 
-// Run runs checks of a service until Stop is called, or until the first result after the registry was closed, and sets the status of all instances of that name that this process has registered, now or
-// later. The error wraps [kvregistry.ErrInvalidOption].
+// Run runs the checks of a service until [Runner.Stop] is called, or until the first result after
+// the registry was closed. It sets the status of all instances of that name that this process has
+// registered, or registers later. The error wraps [kvregistry.ErrInvalidOption].
 //
-// Give all checks of a service to one Run: each sets the status by its own checks alone, so two would undo what the other set, again and again.
+// Give all checks of a service to one Run. Each Run sets the status by its own checks alone, so two
+// would undo each other's writes.
 //
-// A service that is registered before its checks have run is called before. To have it wait, register it as critical, which the first results change, or
-// register it after [Runner.Wait], with the status that it gives.
+// A service that is registered before its checks have run is called before they have run. To have
+// it wait, register it as critical, which the first results change, or register it after
+// [Runner.Wait], with the status that Wait returns.
 func Run(reg *kvregistry.Registry, service string, checks ...Check) (*Runner, error) {
 	return RunInstance(reg, service, "", checks...)
 }
 
-// RunInstance is [Run] for one instance of a process that registers several of the same name.
+// RunInstance is like [Run] for one instance, in a process that registers several of the same name.
 func RunInstance(reg *kvregistry.Registry, service, id string, checks ...Check) (*Runner, error) {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("check: service %q: "+format, append([]any{service}, args...)...)
@@ -81,17 +85,20 @@ func RunInstance(reg *kvregistry.Registry, service, id string, checks ...Check) 
 	case reg == nil:
 		return nil, bad("%w: the registry is nil", kvregistry.ErrInvalidOption)
 	case service == "" || service == kvregistry.Everything:
-		return nil, bad("%w: that is no service's name; run the checks of each", kvregistry.ErrInvalidOption)
+		return nil, bad("%w: that is not the name of a service; run the checks of each service",
+			kvregistry.ErrInvalidOption)
 	case len(checks) == 0:
-		return nil, bad("%w: there is no check to run", kvregistry.ErrInvalidOption)
+		return nil, bad("%w: no check was given", kvregistry.ErrInvalidOption)
 	}
 	r := &Runner{
 		reg: reg, service: service, id: id, checks: checks,
-		wake: make(chan struct{}, 1), states: make([]state, len(checks)), first: make(chan struct{}),
+		wake: make(chan struct{}, 1), states: make([]state, len(checks)),
+		first: make(chan struct{}),
 	}
 	for i, c := range checks {
 		if c.f == nil && c.err == nil {
-			c.err = fmt.Errorf("%w: make it by Of, HTTP, TCP or Heartbeat", kvregistry.ErrInvalidOption)
+			c.err = fmt.Errorf("%w: make the check with Of, HTTP, TCP or Heartbeat",
+				kvregistry.ErrInvalidOption)
 		}
 		r.states[i].last.Name = c.name
 		if c.name == "" {
@@ -111,13 +118,14 @@ func RunInstance(reg *kvregistry.Registry, service, id string, checks ...Check) 
 	return r, nil
 }
 
-// Stop ends the checks. The status stays as it is. One that is running is told so by its context, and not waited for.
+// Stop ends the checks, and leaves the status as it is. A check that is running learns of it by its
+// context. Stop does not wait for it.
 func (r *Runner) Stop() {
 	r.cancel()
 	r.wg.Wait()
 }
 
-// Results are what the checks have come to, in the order in which Run was given them.
+// Results returns the states of the checks, in the order in which Run was given them.
 func (r *Runner) Results() []Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -128,24 +136,27 @@ func (r *Runner) Results() []Result {
 	return list
 }
 
-// Wait waits until each check has run once, and returns what the service's status is by them. The error is ctx's, or wraps [kvregistry.ErrClosed] where the checks were stopped.
+// Wait waits until each check has run once, and returns the service's status by the checks. The
+// error is that of ctx, or wraps [kvregistry.ErrClosed] if the checks were stopped.
 func (r *Runner) Wait(ctx context.Context) (kvregistry.Status, error) {
 	select {
-	case <-r.first: // whatever else is over
+	case <-r.first: // even if ctx or the runner has ended
 		return r.worst(), nil
 	default:
 	}
 	select {
 	case <-r.first:
 	case <-ctx.Done():
-		return "", fmt.Errorf("check: service %q: waiting for the first results: %w", r.service, ctx.Err())
+		return "", fmt.Errorf("check: service %q: waiting for the first results: %w",
+			r.service, ctx.Err())
 	case <-r.ctx.Done():
-		return "", fmt.Errorf("check: service %q: the checks were stopped: %w", r.service, kvregistry.ErrClosed)
+		return "", fmt.Errorf("check: service %q: the checks were stopped: %w", r.service,
+			kvregistry.ErrClosed)
 	}
 	return r.worst(), nil
 }
 
-// take takes a check's result.
+// take records a check's result, and logs a change.
 func (r *Runner) take(i int, err error, took time.Duration) {
 	c := &r.checks[i]
 	r.mu.Lock()
@@ -180,7 +191,8 @@ func (r *Runner) someUnknown() bool {
 	return false
 }
 
-// worst is the service's status by its checks. Until each has a result it is empty, unless one says critical already.
+// worst returns the service's status by its checks. Until each check has a result it is empty,
+// unless one is critical already.
 func (r *Runner) worst() kvregistry.Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -199,8 +211,9 @@ func (r *Runner) worst() kvregistry.Status {
 	return worst
 }
 
-// apply sets the status after each result. Where it is that already, nothing is written; so what was set by hand, or not registered yet, is set right by the next
-// result. A write that was not acknowledged in time is made by the registry, as soon as it can be.
+// apply sets the status after each result. It writes nothing if the status is that already, so the
+// next result also sets what was changed by hand or registered meanwhile. The registry completes a
+// write that was not acknowledged in time.
 func (r *Runner) apply() {
 	for refused := false; ; {
 		select {
@@ -223,12 +236,15 @@ func (r *Runner) apply() {
 		case errors.Is(err, kvregistry.ErrClosed), errors.Is(err, kvregistry.ErrConnectionClosed):
 			r.cancel()
 			return
-		case r.ctx.Err() != nil: // Stop, while it was written
-		case err == nil, errors.Is(err, kvregistry.ErrNotRegistered), errors.Is(err, kvregistry.ErrPending), errors.Is(err, kvregistry.ErrFenced):
+		case r.ctx.Err() != nil: // Stop was called during the write
+		case err == nil, errors.Is(err, kvregistry.ErrNotRegistered),
+			errors.Is(err, kvregistry.ErrPending), errors.Is(err, kvregistry.ErrFenced):
 			refused = false
-		case !refused: // said once
+		case !refused: // logged once
 			refused = true
-			r.reg.Logger().Warn("kvregistry: a status by checks could not be set; it is tried again after each check", "service", r.service, "status", status, "cause", err)
+			r.reg.Logger().Warn(
+				"kvregistry: could not set the status by checks, trying again after each check",
+				"service", r.service, "status", status, "cause", err)
 		}
 	}
 }

@@ -33,7 +33,8 @@ func newRegistry(t testing.TB, s *natstest.Server, opts ...kvregistry.Option) *k
 
 func register(t testing.TB, r *kvregistry.Registry, id string, status kvregistry.Status) {
 	t.Helper()
-	if _, err := r.Register(kvregistry.Service{ID: id, Name: "web", Address: "h:1", Status: status}); err != nil {
+	s := kvregistry.Service{ID: id, Name: "web", Address: "h:1", Status: status}
+	if _, err := r.Register(s); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -48,7 +49,8 @@ func run(t testing.TB, r *kvregistry.Registry, checks ...Check) *Runner {
 	return c
 }
 
-// shows waits until a registry shows the given statuses of the service's instances, in order of their ids.
+// shows waits until a registry shows the given statuses of the service's instances, in order of
+// their ids.
 func shows(t testing.TB, r *kvregistry.Registry, want ...kvregistry.Status) {
 	t.Helper()
 	natstest.Eventually(t, natstest.Soon, func() error {
@@ -67,7 +69,7 @@ func shows(t testing.TB, r *kvregistry.Registry, want ...kvregistry.Status) {
 	})
 }
 
-// flag is a check that passes while it is not set.
+// flag is a check that passes while the flag is not down.
 type flag struct {
 	down atomic.Bool
 	runs atomic.Int64
@@ -95,15 +97,16 @@ func (f *flag) again(t testing.TB, n int64) {
 	})
 }
 
-// written is how many writes of registrations were seen in the bucket, and the revision of the last.
+// written counts the writes of registrations that were seen in the bucket, and has the last one's
+// revision.
 type written struct{ n, last atomic.Int64 }
 
-// upTo waits until all writes are seen up to that of a registry's registration.
+// upTo waits until all writes up to that of a registry's registration are seen.
 func (w *written) upTo(t testing.TB, r *kvregistry.Registry) {
 	t.Helper()
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if last, want := w.last.Load(), r.RegisteredServices()[0].Revision; last < int64(want) {
-			return fmt.Errorf("seen up to revision %d of %d", last, want)
+			return fmt.Errorf("saw revision %d of %d", last, want)
 		}
 		return nil
 	})
@@ -137,7 +140,8 @@ func writes(t testing.TB, s *natstest.Server) *written {
 	return n
 }
 
-// The worst of several checks is the status, each change of it is one write that observers see at once, and what changes nothing is none. Seen to fail with the best of the checks in place
+// The worst of several checks is the status. Each change of it is one write that observers see at
+// once, and what changes nothing is not written. Seen to fail with the best of the checks in place
 // of the worst, and with a status that is written after each result.
 func TestWorstOfChecksIsTheStatus(t *testing.T) {
 	t.Parallel()
@@ -155,8 +159,10 @@ func TestWorstOfChecksIsTheStatus(t *testing.T) {
 		hard, soft bool
 		want       kvregistry.Status
 	}{
-		{false, true, kvregistry.Warning}, {true, true, kvregistry.Critical}, {true, false, kvregistry.Critical},
-		{false, false, kvregistry.Passing}, {true, false, kvregistry.Critical}, {false, true, kvregistry.Warning},
+		{false, true, kvregistry.Warning}, {true, true, kvregistry.Critical},
+		{true, false, kvregistry.Critical},
+		{false, false, kvregistry.Passing}, {true, false, kvregistry.Critical},
+		{false, true, kvregistry.Warning},
 	} {
 		hard.down.Store(step.hard)
 		soft.down.Store(step.soft)
@@ -164,12 +170,14 @@ func TestWorstOfChecksIsTheStatus(t *testing.T) {
 		soft.again(t, 4)
 		shows(t, observer, step.want)
 		list := c.Results()
-		if list[0].Name != "hard" || (list[0].Err != nil) != step.hard || (list[1].Status == kvregistry.Warning) != step.soft {
+		if list[0].Name != "hard" || (list[0].Err != nil) != step.hard ||
+			(list[1].Status == kvregistry.Warning) != step.soft {
 			t.Errorf("step %d: results %+v", i, list)
 		}
 	}
 	n.upTo(t, owner)
-	before := n.n.Load() // in the last step two flags change, which can't be at once, so it may come by way of another status
+	// The last step changes two flags, one after the other, so another status may come between.
+	before := n.n.Load()
 	if before < 5 || before > 6 {
 		t.Errorf("%d writes for 5 changes", before)
 	}
@@ -180,7 +188,8 @@ func TestWorstOfChecksIsTheStatus(t *testing.T) {
 	}
 }
 
-// A check that passes and fails by turns, and never often enough in a row, has nothing written. Seen to fail with a verdict that follows each result.
+// A check that alternates, and never passes or fails often enough in a row, has nothing written.
+// Seen to fail with a verdict that follows each result.
 func TestFlappingIsDamped(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -208,8 +217,9 @@ func TestFlappingIsDamped(t *testing.T) {
 	}
 }
 
-// Draining that was set by hand stays, whatever the checks find, and however near to their write it was set. Other statuses are the checks' to say. Seen to fail with checks that set the
-// status whatever it is, and with ones that look at it before they set it and not while.
+// Draining that was set by hand stays, whatever the checks find, and however close to their write
+// it was set. Checks replace any other status. Seen to fail with checks that set the status
+// whatever it is, and with checks that look at it before they set it and not at the same time.
 func TestDrainingWinsOverChecks(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -252,7 +262,8 @@ func TestDrainingWinsOverChecks(t *testing.T) {
 	shows(t, observer, kvregistry.Passing)
 }
 
-// One that hangs, and one that panics, hold up no other, and count as failed. Seen to fail with checks that run one after the other.
+// A check that hangs or panics delays no other, and counts as failed. Seen to fail with checks that
+// run one after the other.
 func TestHangingCheckHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -262,7 +273,8 @@ func TestHangingCheckHoldsUpNoOther(t *testing.T) {
 	defer close(stuck)
 	var f flag
 	c := run(t, owner,
-		Of(func(context.Context) error { <-stuck; return nil }, Every(tick), Timeout(tick), OnlyWarns()),
+		Of(func(context.Context) error { <-stuck; return nil }, Every(tick),
+			Timeout(tick), OnlyWarns()),
 		Of(func(context.Context) error { panic("oops") }, Every(tick), OnlyWarns()),
 		f.check())
 	shows(t, owner, kvregistry.Warning)
@@ -283,7 +295,8 @@ func TestHangingCheckHoldsUpNoOther(t *testing.T) {
 	}
 }
 
-// The instances of a process that have one name can have checks of their own. Seen to fail with the id left out.
+// Instances of one name in one process can have checks of their own. Seen to fail with the id left
+// out.
 func TestChecksOfOneInstance(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -302,8 +315,8 @@ func TestChecksOfOneInstance(t *testing.T) {
 	shows(t, owner, kvregistry.Passing, kvregistry.Critical)
 }
 
-// A status that could not be written is written when the server is back, the last one, and checks go on after it. Seen to fail with a runner that ends where a write
-// is pending.
+// The last status that could not be written is written when the server is back, and checks go on
+// after it. Seen to fail with a runner that ends while a write is pending.
 func TestStatusWhileTheServerIsAway(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -326,8 +339,10 @@ func TestStatusWhileTheServerIsAway(t *testing.T) {
 	shows(t, observer, kvregistry.Passing)
 }
 
-// Until each check has run, nothing says passing; one that fails says critical at once. The first status is there for who waits. What was found before a Stop is still there after it. Seen to fail with a check that has not run
-// taken for one that passes, and with a Wait that gives either what was found or an error after Stop.
+// Until each check has run, the status is not passing; a check that fails makes it critical at
+// once. Wait returns the first status, also after a Stop. Seen to fail with a check that has not
+// run taken for one that passes, and with a Wait that returns either the status or an error after
+// Stop.
 func TestBeforeTheFirstResults(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -368,7 +383,7 @@ func TestBeforeTheFirstResults(t *testing.T) {
 	}
 }
 
-// A runner ends with its registry: nothing runs any more. Seen to fail with ErrClosed passed over.
+// A runner ends with its registry. Seen to fail with ErrClosed ignored.
 func TestRunnerEndsWithTheRegistry(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -387,7 +402,7 @@ func TestRunnerEndsWithTheRegistry(t *testing.T) {
 	})
 }
 
-// A mistake is an error that says which check it is in, and nothing is run.
+// An invalid check is an error that names the check, and nothing runs.
 func TestBadChecks(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -395,8 +410,10 @@ func TestBadChecks(t *testing.T) {
 	ok := func(context.Context) error { return nil }
 	var beat Heartbeat
 	for name, c := range map[string]Check{
-		"zero": {}, "nil": Of(nil), "nil option": Of(ok, nil), "Every": Of(ok, Every(0)), "Timeout": Of(ok, Timeout(-1)), "Rise": Of(ok, Rise(0)), "Fall": Of(ok, Fall(-1)),
-		"Within": beat.Within(0), "TCP": TCP("nowhere"), "HTTP": HTTP("localhost:80/x"), "URL": HTTP("http://me:SECRET@a b/"),
+		"zero": {}, "nil": Of(nil), "nil option": Of(ok, nil), "Every": Of(ok, Every(0)),
+		"Timeout": Of(ok, Timeout(-1)), "Rise": Of(ok, Rise(0)), "Fall": Of(ok, Fall(-1)),
+		"Within": beat.Within(0), "TCP": TCP("nowhere"), "HTTP": HTTP("localhost:80/x"),
+		"URL": HTTP("http://me:SECRET@a b/"),
 	} {
 		_, err := Run(owner, "web", Of(ok), c)
 		if !errors.Is(err, kvregistry.ErrInvalidOption) || strings.Contains(err.Error(), "SECRET") {
@@ -404,8 +421,10 @@ func TestBadChecks(t *testing.T) {
 		}
 	}
 	for name, f := range map[string]func() (*Runner, error){
-		"no registry": func() (*Runner, error) { return Run(nil, "web", Of(ok)) }, "no name": func() (*Runner, error) { return Run(owner, "", Of(ok)) },
-		"no check": func() (*Runner, error) { return Run(owner, "web") }, "every name": func() (*Runner, error) { return Run(owner, kvregistry.Everything, Of(ok)) },
+		"no registry": func() (*Runner, error) { return Run(nil, "web", Of(ok)) },
+		"no name":     func() (*Runner, error) { return Run(owner, "", Of(ok)) },
+		"no check":    func() (*Runner, error) { return Run(owner, "web") },
+		"every name":  func() (*Runner, error) { return Run(owner, kvregistry.Everything, Of(ok)) },
 	} {
 		if _, err := f(); !errors.Is(err, kvregistry.ErrInvalidOption) {
 			t.Errorf("%s: %v", name, err)
@@ -413,7 +432,8 @@ func TestBadChecks(t *testing.T) {
 	}
 }
 
-// What a result costs that changes nothing, but for the look at the registration, which is kvregistry's BenchmarkUpdateFuncUnchanged.
+// BenchmarkResultThatChangesNothing measures the cost of a result that changes nothing, except the
+// look at the registration, which is kvregistry's BenchmarkUpdateFuncUnchanged.
 func BenchmarkResultThatChangesNothing(b *testing.B) {
 	owner := newRegistry(b, natstest.Start(b))
 	register(b, owner, "a", kvregistry.Passing)

@@ -1,13 +1,13 @@
 package check
 
-// verdict is what the results of a check come to. Single ones of the other kind don't move it.
+// verdict is the damped state of a check. A single result of the other kind does not change it.
 type verdict struct {
 	known   bool // there was a result
 	failing bool
 	against int // results in a row that say the opposite
 }
 
-// add takes a result and reports whether the verdict is another now.
+// add counts a result and reports whether the verdict has changed.
 func (v *verdict) add(failed bool, rise, fall int) (changed bool) {
 	need := fall
 	if v.failing {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -19,20 +18,25 @@ import (
 	"github.com/kvregistry/go/kvregistry/transport"
 )
 
-// A gRPC client that dials by package transport calls a service by its name: all of its calls go over one connection to one instance, and when that goes, over one to
-// another. Seen to fail with one attempt and a picker that stays with the first instance.
+// A gRPC client that dials by package transport calls a service by its name. All of its calls go
+// over one connection to one instance, and when that instance ends, over one connection to another.
+// Seen to fail with one attempt and a picker that stays with the first instance.
 func TestCallsByName(t *testing.T) {
-	reg, err := kvregistry.New(t.Context(), natstest.Start(t).Connect(), kvregistry.Logger(slog.New(slog.DiscardHandler)))
+	reg, err := kvregistry.New(t.Context(), natstest.Start(t).Connect(),
+		kvregistry.Logger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = reg.Close() }()
 	stops := map[string]func(){}
 	for range 2 {
-		_, address, stop := server(func(s *grpc.Server) { grpc_health_v1.RegisterHealthServer(s, health.NewServer()) })
+		_, address, stop := server(func(s *grpc.Server) {
+			grpc_health_v1.RegisterHealthServer(s, health.NewServer())
+		})
 		stops[address] = stop
 		defer stop()
-		if _, err := reg.Register(kvregistry.Service{Name: "orders", Address: address}); err != nil {
+		if _, err := reg.Register(kvregistry.Service{Name: "orders",
+			Address: address}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -40,8 +44,11 @@ func TestCallsByName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := grpc.NewClient("passthrough:///orders", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return tr.DialContext(ctx, "tcp", addr) }))
+	conn, err := grpc.NewClient("passthrough:///orders",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			return tr.DialContext(ctx, "tcp", addr)
+		}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +58,8 @@ func TestCallsByName(t *testing.T) {
 	defer cancel()
 	call := func() (address string, err error) {
 		var at peer.Peer
-		_, err = grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{}, grpc.Peer(&at), grpc.WaitForReady(true))
+		_, err = grpc_health_v1.NewHealthClient(conn).Check(ctx,
+			&grpc_health_v1.HealthCheckRequest{}, grpc.Peer(&at), grpc.WaitForReady(true))
 		return fmt.Sprint(at.Addr), err
 	}
 	first, err := call()
@@ -64,7 +72,8 @@ func TestCallsByName(t *testing.T) {
 		}
 	}
 	stops[first]()
-	natstest.Eventually(t, natstest.Soon, func() error { // it may meet the connection that just ends
+	// A call may meet the connection that just ends.
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if at, err := call(); err != nil || at == first || stops[at] == nil {
 			return fmt.Errorf("a call went to %s, and %s is gone: %w", at, first, err)
 		}

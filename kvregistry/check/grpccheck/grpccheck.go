@@ -1,4 +1,5 @@
-// Package grpccheck has a check of gRPC health (grpc.health.v1) for package check. It is a module of its own, so that only who uses gRPC has it built.
+// Package grpccheck has a check of gRPC health (grpc.health.v1) for package check. It is a module
+// of its own, so that only users of gRPC build gRPC.
 package grpccheck
 
 import (
@@ -14,8 +15,10 @@ import (
 	"github.com/kvregistry/go/kvregistry/check"
 )
 
-// Health is a check that passes where the gRPC server that conn is connected to says that a service is serving; an empty name asks for the server as a whole. conn stays the caller's, with
-// its credentials. While it can't connect the check fails. How soon it is connected again is conn's to say: by gRPC's default, up to 2 minutes after a long outage (grpc.WithConnectParams).
+// Health makes a check that passes if the gRPC server at the other end of conn says that the
+// service is serving. An empty name asks for the server as a whole. The caller keeps conn and its
+// credentials. The check fails while conn is not connected. The options of conn decide how soon it
+// connects again: by gRPC's default, up to 2 minutes after a long outage (grpc.WithConnectParams).
 func Health(conn grpc.ClientConnInterface, service string, opts ...check.Option) check.Check {
 	if conn == nil {
 		opts = append(opts, func(*check.Check) error {
@@ -27,7 +30,8 @@ func Health(conn grpc.ClientConnInterface, service string, opts ...check.Option)
 		resp, err := client.Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: service})
 		switch {
 		case status.Code(err) == codes.Unimplemented:
-			return fmt.Errorf("the server has no health service, register google.golang.org/grpc/health's: %w", err)
+			return fmt.Errorf("the server has no health service, register the one of "+
+				"google.golang.org/grpc/health: %w", err)
 		case status.Code(err) == codes.NotFound:
 			return fmt.Errorf("the server's health knows no service %q: %w", service, err)
 		case err != nil:

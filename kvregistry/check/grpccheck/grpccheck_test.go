@@ -22,7 +22,7 @@ import (
 	"github.com/kvregistry/go/kvregistry/check/grpccheck"
 )
 
-// server runs a gRPC server and a connection to it.
+// server starts a gRPC server and makes a connection to it.
 func server(register func(*grpc.Server)) (conn *grpc.ClientConn, address string, stop func()) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -31,18 +31,21 @@ func server(register func(*grpc.Server)) (conn *grpc.ClientConn, address string,
 	srv := grpc.NewServer()
 	register(srv)
 	go func() { _ = srv.Serve(l) }() // ends with stop
-	conn, err = grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err = grpc.NewClient(l.Addr().String(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		log.Fatal(err)
 	}
 	return conn, l.Addr().String(), func() { _ = conn.Close(); srv.Stop() }
 }
 
-// The status follows what the server says of its service, and what it can't say is a failure. Seen to fail with NOT_SERVING taken for an answer as good as
-// another.
+// The status follows the server's health of the service, and a service that the server does not
+// know is a failure. Seen to fail with NOT_SERVING taken for SERVING.
 func TestHealth(t *testing.T) {
 	said := health.NewServer()
-	conn, address, stop := server(func(s *grpc.Server) { grpc_health_v1.RegisterHealthServer(s, said) })
+	conn, address, stop := server(func(s *grpc.Server) {
+		grpc_health_v1.RegisterHealthServer(s, said)
+	})
 	defer stop()
 	bare, _, stopBare := server(func(*grpc.Server) {})
 	defer stopBare()
@@ -55,7 +58,8 @@ func TestHealth(t *testing.T) {
 	often := []check.Option{check.Every(10 * time.Millisecond), check.Rise(1), check.Fall(1)}
 
 	said.SetServingStatus("orders", grpc_health_v1.HealthCheckResponse_SERVING)
-	if _, err := reg.Register(kvregistry.Service{Name: "orders", Address: address, Status: kvregistry.Critical}); err != nil {
+	if _, err := reg.Register(kvregistry.Service{Name: "orders", Address: address,
+		Status: kvregistry.Critical}); err != nil {
 		t.Fatal(err)
 	}
 	run, err := check.Run(reg, "orders", grpccheck.Health(conn, "orders", often...))
@@ -82,7 +86,8 @@ func TestHealth(t *testing.T) {
 		})
 	}
 	for name, c := range map[string]check.Check{
-		"no such service": grpccheck.Health(conn, "other", often...), "no health": grpccheck.Health(bare, "", often...),
+		"no such service": grpccheck.Health(conn, "other", often...),
+		"no health":       grpccheck.Health(bare, "", often...),
 	} {
 		other, err := check.Run(reg, "other", c)
 		if err != nil {
@@ -93,12 +98,14 @@ func TestHealth(t *testing.T) {
 		}
 		other.Stop()
 	}
-	if _, err := check.Run(reg, "orders", grpccheck.Health(nil, "")); !errors.Is(err, kvregistry.ErrInvalidOption) {
+	if _, err := check.Run(reg, "orders", grpccheck.Health(nil, "")); !errors.Is(err,
+		kvregistry.ErrInvalidOption) {
 		t.Errorf("no connection gave %v", err)
 	}
 }
 
-// A server that is down is a failure, at once and not when the check's time is over, and passes when it is up again. Seen to fail with a call that waits until the connection is ready.
+// A server that is down is a failure, at once and not only at the check's timeout, and passes when
+// it is up again. Seen to fail with a call that waits until the connection is ready.
 func TestHealthWhileTheServerIsDown(t *testing.T) {
 	address := fmt.Sprint("127.0.0.1:", natstest.FreePort(t))
 	up := func() *grpc.Server {
@@ -117,12 +124,14 @@ func TestHealthWhileTheServerIsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	reg, err := kvregistry.New(t.Context(), natstest.Start(t).Connect(), kvregistry.Logger(slog.New(slog.DiscardHandler)))
+	reg, err := kvregistry.New(t.Context(), natstest.Start(t).Connect(),
+		kvregistry.Logger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = reg.Close() }()
-	run, err := check.Run(reg, "orders", grpccheck.Health(conn, "", check.Every(10*time.Millisecond), check.Timeout(time.Minute), check.Rise(1), check.Fall(1)))
+	run, err := check.Run(reg, "orders", grpccheck.Health(conn, "",
+		check.Every(10*time.Millisecond), check.Timeout(time.Minute), check.Rise(1), check.Fall(1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +155,9 @@ func TestHealthWhileTheServerIsDown(t *testing.T) {
 
 func ExampleHealth() {
 	said := health.NewServer() // serving, as a whole, from the start
-	conn, address, stop := server(func(s *grpc.Server) { grpc_health_v1.RegisterHealthServer(s, said) })
+	conn, address, stop := server(func(s *grpc.Server) {
+		grpc_health_v1.RegisterHealthServer(s, said)
+	})
 	defer stop()
 	url, stopNats := natstest.Run()
 	defer stopNats()
