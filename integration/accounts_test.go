@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant/operator"
@@ -63,7 +64,7 @@ func crowd(t *testing.T, s *natstest.Server, hostile *nats.Conn) {
 // registers meanwhile and keeps its lease, and its observer shows what it showed; one whose first look-up comes just then shows it when the flood is over.
 func besieged(t *testing.T, hostile, victim *nats.Conn, owner, observer *kvregistry.Registry) {
 	t.Helper()
-	lease := owner.Lease()
+	lease := inside.Lease(owner)
 	events, err := observer.Watch(t.Context(), "web")
 	must(t, err)
 	awaitEvent(t, events, "a", kvregistry.Registered)
@@ -90,7 +91,7 @@ func besieged(t *testing.T, hostile, victim *nats.Conn, owner, observer *kvregis
 		}
 		return err
 	})
-	if owner.Lease() != lease || lease.Err() != nil {
+	if inside.Lease(owner) != lease || lease.Err() != nil {
 		t.Errorf("the lease was lost: %v", lease.Err())
 	}
 	if told := toldOf(events, "a"); len(told) > 0 {

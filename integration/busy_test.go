@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 )
@@ -66,7 +67,7 @@ func TestHeartbeatsWithoutAnswers(t *testing.T) {
 	nc := natstest.Connect(t, l.URL())
 	r := openOn(t, nc, kvregistry.TTL(6*time.Second), kvregistry.WithoutReaping())
 	register(t, r, web("a"))
-	sub, err := s.Connect().SubscribeSync("$KV.registry_default." + "lease." + r.Lease().ID)
+	sub, err := s.Connect().SubscribeSync("$KV.registry_default." + "lease." + inside.Lease(r).ID)
 	must(t, err)
 	l.blackhole(down)
 	for n := range 4 { // one may have been answered before

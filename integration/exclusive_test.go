@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
@@ -213,7 +214,7 @@ func TestHoldEnds(t *testing.T) {
 		}, kvregistry.ErrNotHeld},
 		"registry-closed": {func(r *kvregistry.Registry, _ *kvregistry.Hold) error { return r.Close() }, kvregistry.ErrClosed},
 		"lease-sealed": {func(r *kvregistry.Registry, _ *kvregistry.Hold) error {
-			return bucket(t, nc, kvregistry.DefaultTenant).Purge(t.Context(), "lease."+r.Lease().ID)
+			return bucket(t, nc, kvregistry.DefaultTenant).Purge(t.Context(), "lease."+inside.Lease(r).ID)
 		}, kvregistry.ErrNotHeld}, // its lease is lost, or a reaper purged its key first
 		"key-removed": {func(*kvregistry.Registry, *kvregistry.Hold) error {
 			kv := bucket(t, nc, kvregistry.DefaultTenant)
@@ -326,7 +327,7 @@ func TestHolderThatIsCutOff(t *testing.T) {
 			h := exclusive(t, away, how, natstest.Soon)
 			got := make(chan granted, 1)
 			lineUp(t, nc, next, how, 0, got)
-			own := away.Lease()
+			own := inside.Lease(away)
 			hurt(l)
 			cut := time.Now()
 			for at := time.Now(); h.Err() == nil; at = time.Now() {
@@ -371,7 +372,7 @@ func TestHoldCountsFromTheHeartbeatsBeginning(t *testing.T) {
 	const ttl = 6 * time.Second
 	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.TTL(ttl))
 	exclusive(t, r, "job", natstest.Soon)
-	own := r.Lease()
+	own := inside.Lease(r)
 	l.delay(400)
 	for range 2 { // one may have been begun before
 		was := own.Until()

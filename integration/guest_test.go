@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 )
@@ -19,7 +20,6 @@ import (
 // reads are the methods that read memory, of names that are observed.
 var reads = map[string]func(r *kvregistry.Registry){
 	"Health":             func(r *kvregistry.Registry) { r.Health() },
-	"Lease":              func(r *kvregistry.Registry) { r.Lease() },
 	"Logger":             func(r *kvregistry.Registry) { r.Logger() },
 	"ObservedServices":   func(r *kvregistry.Registry) { r.ObservedServices() },
 	"RegisteredServices": func(r *kvregistry.Registry) { r.RegisteredServices() },
@@ -168,7 +168,7 @@ func TestUsersFunctions(t *testing.T) {
 		"OnLeaseLost": {func(u *guest) []kvregistry.Option {
 			return []kvregistry.Option{kvregistry.OnLeaseLost(func(error) { u.called() })}
 		}, func(t *testing.T, st state, _ *guest) {
-			must(t, bucket(t, st.nc, "default").Purge(t.Context(), "lease."+st.r.Lease().ID))
+			must(t, bucket(t, st.nc, "default").Purge(t.Context(), "lease."+inside.Lease(st.r).ID))
 		}},
 		"filter": {option(), func(t *testing.T, st state, u *guest) {
 			go func() { // ends when u does

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
@@ -41,7 +42,7 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 
 	nc := g.as(t, string(operator.RoleService))
 	forged := func(key string) []byte {
-		return fmt.Appendf(nil, `{"format":1,"lease":%q,"owner":"evil","instance":{"id":%q,"name":"web","address":"evil:1"}}`, other.Lease().ID, key)
+		return fmt.Appendf(nil, `{"format":1,"lease":%q,"owner":"evil","instance":{"id":%q,"name":"web","address":"evil:1"}}`, inside.Lease(other).ID, key)
 	}
 	answer := func(id, to string) {
 		t.Helper()
@@ -235,7 +236,7 @@ func TestWhatOneAccountCannotKeepApart(t *testing.T) {
 }
 
 func leaseOf(r *kvregistry.Registry) string {
-	if l := r.Lease(); l != nil {
+	if l := inside.Lease(r); l != nil {
 		return l.ID
 	}
 	return "none"

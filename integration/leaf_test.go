@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
@@ -319,7 +320,7 @@ func TestLaggingMirrorReapsNobody(t *testing.T) {
 	register(t, late, web("late"))
 	dies := start(t, plan{URL: s.leaf.URL(), Tenant: "acme", Services: []kvService{web("dies")}}) // and reaps until then
 	atLeaf := acme(t, s.leaf)
-	leases := []<-chan struct{}{atHub.Lease().Done(), late.Lease().Done()}
+	leases := []<-chan struct{}{inside.Lease(atHub).Done(), inside.Lease(late).Done()}
 	sees(t, atLeaf, 0, "web", "dies", "early", "late") // from the hub
 	dies.kill()
 	hc, end := s.hub.Connect(), time.Now().Add(5*ttl) // what the reapers do included

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 )
@@ -65,7 +66,7 @@ func TestNkeyIsRotated(t *testing.T) {
 			after := s.Connect(next.option(t))
 			successor := openOn(t, after)
 			register(t, successor, web(id))
-			lease := successor.Lease().ID
+			lease := inside.Lease(successor).ID
 			if id == "a" {
 				select {
 				case <-fenced:
@@ -82,7 +83,7 @@ func TestNkeyIsRotated(t *testing.T) {
 			s.reload(knowing(next))
 			time.Sleep(2 * ttl) // whatever still lived by the old one would be over
 			sees(t, observer, 0, "web", id)
-			if l := successor.Lease(); l == nil || l.ID != lease || after.Stats().Reconnects > 0 {
+			if l := inside.Lease(successor); l == nil || l.ID != lease || after.Stats().Reconnects > 0 {
 				t.Errorf("lease %v, and %d reconnects", l, after.Stats().Reconnects)
 			}
 		})

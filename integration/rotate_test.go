@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant/operator"
@@ -182,7 +183,7 @@ func TestCredentialsAreRotated(t *testing.T) {
 			if e := <-events; e.Kind != kvregistry.Registered {
 				t.Fatalf("first %s", e.Kind)
 			}
-			lease := owner.Lease().ID
+			lease := inside.Lease(owner).ID
 			for range 2 {
 				if s.know != nil {
 					untouched(t, nc, s.know)
@@ -203,7 +204,7 @@ func TestCredentialsAreRotated(t *testing.T) {
 					case <-time.After(50 * time.Millisecond):
 					}
 				}
-				if l := owner.Lease(); l == nil || l.ID != lease {
+				if l := inside.Lease(owner); l == nil || l.ID != lease {
 					t.Errorf("another lease than before: %v", l)
 				}
 			}

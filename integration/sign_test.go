@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 )
@@ -53,7 +54,7 @@ func TestSignedRegistrations(t *testing.T) {
 		}
 		return strings.Replace(original, from, to, 1)
 	}
-	lease := owner.Lease().ID
+	lease := inside.Lease(owner).ID
 	holds := map[string]bool{"an instance before": true, "an instance in capitals": true} // the one that is read was signed
 	for what, write := range map[string]struct{ key, value string }{
 		"another key":             {"svc.web.b", edit(`"id":"a"`, `"id":"b"`)},

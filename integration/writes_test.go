@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 )
@@ -124,7 +125,7 @@ func TestNewcomerInABucketMadeAnew(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		l := owner.Lease()
+		l := inside.Lease(owner)
 		if l == nil {
 			return errors.New("the owner has no lease")
 		}

@@ -226,7 +226,7 @@ func TestCloseInASigner(t *testing.T) {
 			r = newRegistry(t, s, Tenant(fmt.Sprint("t", tenants.Add(1))), SignWith(signer))
 			mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
 			lost.Store(true)
-			w := tenant.Write{Key: tenant.LeaseKey(r.Lease().ID), Op: tenant.Purge}
+			w := tenant.Write{Key: tenant.LeaseKey(r.keeper.Current().ID), Op: tenant.Purge}
 			if _, err := r.bucket.Write(t.Context(), w); err != nil {
 				t.Fatal(err)
 			}

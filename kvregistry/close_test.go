@@ -85,7 +85,7 @@ func TestCloseInACallback(t *testing.T) {
 		"OnHealth": {func(end func()) Option { return OnHealth(func(Health) { end() }) }, nil},
 		"OnFenced": {func(end func()) Option { return OnFenced(func(Service) { end() }) }, fence},
 		"OnLeaseLost": {func(end func()) Option { return OnLeaseLost(func(error) { end() }) }, func(t *testing.T, r *Registry, _ string) {
-			w := tenant.Write{Key: tenant.LeaseKey(r.Lease().ID), Op: tenant.Purge}
+			w := tenant.Write{Key: tenant.LeaseKey(r.keeper.Current().ID), Op: tenant.Purge}
 			if _, err := r.bucket.Write(t.Context(), w); err != nil {
 				t.Fatal(err)
 			}
@@ -470,7 +470,7 @@ func TestCloseInAFunction(t *testing.T) {
 				r = newRegistry(t, s, Tenant(fmt.Sprint("t", tenants.Add(1))), handler)
 				mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
 				if call == nil {
-					w := tenant.Write{Key: tenant.LeaseKey(r.Lease().ID), Op: tenant.Purge}
+					w := tenant.Write{Key: tenant.LeaseKey(r.keeper.Current().ID), Op: tenant.Purge}
 					if _, err := r.bucket.Write(t.Context(), w); err != nil {
 						t.Fatal(err)
 					}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/internal/bell"
+	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/lease"
@@ -370,9 +371,9 @@ func tell[T any](r *Registry, functions []func(T), what T) {
 	}
 }
 
-// Lease is the lease that this process's registrations live by, or nil where there is none: before the
-// first registration, and after a loss until a new one is granted. Its Done channel closes when it is over.
-func (r *Registry) Lease() *lease.Lease { return r.keeper.Current() }
+func init() {
+	inside.Lease = func(r any) *lease.Lease { return r.(*Registry).keeper.Current() }
+}
 
 // Logger is the one that the registry was given, for what is built on it.
 func (r *Registry) Logger() *slog.Logger { return r.opt.logger }
