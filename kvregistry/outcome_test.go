@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kvregistry/go/kvregistry/internal/balance"
 )
 
 // bare is a Lookup without a server: the test says which instances there are.
@@ -301,7 +303,7 @@ func TestPreparedOnce(t *testing.T) {
 	times := 0
 	b := newBare(t, Where(func(s Service) bool { return s.ID != "other" }), Picker{Prepare: func(list []*Candidate) func(Request) int {
 		times++
-		return inTurn(list)
+		return balance.InTurn(list)
 	}})
 	for _, tc := range []struct {
 		ids  []string

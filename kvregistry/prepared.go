@@ -2,11 +2,12 @@ package kvregistry
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
-	"sync"
-	"sync/atomic"
+	"iter"
 	"time"
+
+	"github.com/kvregistry/go/kvregistry/internal/balance"
 )
 
 // Part is what a [Lookup] is made of: a [Filter], a [Picker], an [Outcome].
@@ -14,37 +15,22 @@ type Part interface {
 	join(*Lookup) error
 }
 
-// Lookup is a look-up that was prepared: of one service, by filters and a picker. What these make of a snapshot is kept until the next snapshot, so that a call finds it
-// done. All of its methods may be called by any number of goroutines. It has no end of its own: it needs no goroutine, and goes with its registry.
+// Lookup is a look-up that was prepared: of one service, by filters and a picker. What these make of a
+// snapshot is kept until the next snapshot, so that a call finds it done. All of its methods may be
+// called by any number of goroutines. It has no end of its own: it needs no goroutine, and goes with
+// its registry.
 type Lookup struct {
 	r       *Registry
 	svc     *service
 	filters []Filter
 	picker  Picker
 	outcome Outcome
-
-	now atomic.Pointer[prepared] // nil before the first pick
-	mu  sync.Mutex               // guards the making of now, and who is set aside and until when
+	set     *balance.Set[Snapshot, Service, Candidate]
 }
 
-// prepared is what a Lookup made of a snapshot. It is immutable.
-type prepared struct {
-	snap *Snapshot
-	all  []*Candidate // what the filters let through, ordered by id
-	from []*Service   // of each of all
-	sure choosable    // those that are not set aside: one at least, where there is one at all
-	try  choosable    // these, and those whose time is over; empty where there are none
-	due  time.Time    // when the next of those set aside is to be tried; zero where none is
-}
-
-// choosable is a list with what the picker made of it.
-type choosable struct {
-	list []*Candidate
-	pick func(Request) int
-}
-
-// Lookup prepares look-ups of a service: filters, at most one picker, at most one [Outcome], in any order. Without a picker the instances are picked in
-// turn. It starts the service's watch and does not wait for it. The error wraps [ErrInvalidService], [ErrInvalidOption] or [ErrClosed].
+// Lookup prepares look-ups of a service: filters, at most one picker, at most one [Outcome], in any
+// order. Without a picker the instances are picked in turn. It starts the service's watch and does not
+// wait for it. The error wraps [ErrInvalidService], [ErrInvalidOption] or [ErrClosed].
 func (r *Registry) Lookup(name string, parts ...Part) (*Lookup, error) {
 	l := &Lookup{r: r}
 	if err := l.join(parts); err != nil {
@@ -61,7 +47,7 @@ func (r *Registry) Lookup(name string, parts ...Part) (*Lookup, error) {
 	return l, nil
 }
 
-// join takes the parts, and the defaults of those that are not there.
+// join takes the parts, and the defaults of those that are missing.
 func (l *Lookup) join(parts []Part) error {
 	for i, part := range parts {
 		if part == nil {
@@ -72,9 +58,12 @@ func (l *Lookup) join(parts []Part) error {
 		}
 	}
 	if l.picker.Prepare == nil {
-		l.picker.Prepare = inTurn
+		l.picker.Prepare = balance.InTurn
 	}
-	l.outcome = l.outcome.orDefaults()
+	l.set = &balance.Set[Snapshot, Service, Candidate]{Config: balance.Config[Snapshot, Service, Candidate]{
+		Source: lookupSource{l}, Rules: l.outcome.rules(), Prepare: l.picker.Prepare,
+		Candidate: func(s *Service, c *balance.Calls) *Candidate { return &Candidate{s, c} },
+	}}
 	return nil
 }
 
@@ -83,143 +72,126 @@ func (f Filter) join(l *Lookup) error {
 	return nil
 }
 
-// Request is what a call says of itself.
-type Request struct {
-	Key   string   // of pickers that go by one, as those that hash or stick
-	Not   []string // ids that are not to be picked, as a retry's: unless there is no other
-	Depth int      // of pickers within pickers, which count it: each of them shares keys out anew
-}
+// Request is what a call says of itself: its Key (a string), for pickers that go by one; Not, the ids
+// that are not to be picked, as a retry's, unless there is no other; and Depth, which pickers within
+// pickers count, because each of them shares keys out anew.
+type Request = balance.Request
 
-// Pick picks an instance for a call. done has to be called once, with the call's outcome: the instance counts as busy until then, and what
-// became of its calls decides whether it is set aside, see [Outcome]. Where there is no error, done is not nil.
+// Pick picks an instance for a call. Call done once, with the call's outcome: the instance counts as
+// busy until then, and what became of its calls decides whether it is set aside, see [Outcome]. If
+// there is no error, done is not nil.
 //
-// Errors, and the wait for a service that was not read yet, are those of [Registry.GetServices]: by the status, too, those are picked from
-// that it would return.
+// Errors, and the wait for a service that was not read yet, are those of [Registry.GetServices]. Pick
+// picks from the instances that GetServices would return, also by status.
 func (l *Lookup) Pick(ctx context.Context) (picked Service, done func(error), err error) {
 	return l.PickWith(ctx, Request{})
 }
 
 // PickWith is [Lookup.Pick] for a call that says something of itself.
 func (l *Lookup) PickWith(ctx context.Context, req Request) (picked Service, done func(error), err error) {
-	p, err := l.current(ctx)
+	s, done, err := l.set.Pick(ctx, req)
 	if err != nil {
 		return Service{}, nil, err
 	}
-	if p.try.list != nil {
-		if c := l.choose(p.try, req); !c.aside.Load() {
-			return *c.Service, c.begin(), nil
-		} else if l.probe(c) {
-			c.begin()
-			return *c.Service, c.probed, nil
+	return *s, done, nil
+}
+
+// lookupSource gives a Lookup's set the instances that the filters let through.
+type lookupSource struct{ *Lookup }
+
+func (l lookupSource) Newest() *Snapshot { return l.svc.snap.Load() }
+
+func (l lookupSource) Current(ctx context.Context) (*Snapshot, error) {
+	if snap := l.svc.snap.Load(); snap != nil && l.r.opt.maxStale == 0 && !l.r.closed.Load() {
+		return snap, nil
+	}
+	_, snap, err := l.r.lookFresh(ctx, l.svc.name)
+	return snap, err
+}
+
+func (l lookupSource) All(snap *Snapshot) (list iter.Seq[*Service], atMost int) {
+	class := snap.choice(l.filters)
+	if len(l.filters) == 0 {
+		return snap.list.Each(class), snap.list.Count(class)
+	}
+	return func(yield func(*Service) bool) {
+		for s := range snap.list.Each(class) {
+			if matches(l.filters, s) && !yield(s) {
+				return
+			}
 		}
-	}
-	c := l.choose(p.sure, req)
-	return *c.Service, c.begin(), nil
+	}, 0
 }
 
-// choose is what the picker says, among those that the request leaves. A retry takes no turn among the calls': the next of these would be passed over.
-func (l *Lookup) choose(from choosable, req Request) *Candidate {
-	others := from.list
-	if len(req.Not) > 0 {
-		others = slices.DeleteFunc(slices.Clone(others), func(c *Candidate) bool { return slices.Contains(req.Not, c.Service.ID) })
-	}
-	if n := len(others); n == 0 || n == len(from.list) {
-		return from.list[from.pick(req)]
-	}
-	return others[l.picker.Prepare(others)(req)]
+func (lookupSource) Key(s *Service) string { return s.ID }
+
+func (lookupSource) SamePlace(a, b *Service) bool { return a.URL == b.URL && a.Address == b.Address }
+
+func (l lookupSource) None(snap *Snapshot) error { return l.r.notFound(snap, l.filters) }
+
+// Picker says which of a list of instances a call is for. The zero value picks in turn, evenly; package
+// pick has others.
+type Picker struct {
+	// Prepare is called with the instances that there are to pick from, one at least, ordered by id,
+	// and again whenever these change. What it returns is called for each call, by many goroutines at
+	// once, and gives an index into the list. Prepare must neither change the list nor call the
+	// [Lookup], and may be called by several goroutines at once.
+	Prepare func(list []*Candidate) func(Request) int
+	// Err says why there is no such picker. [Registry.Lookup] returns it.
+	Err error
 }
 
-// current is what is prepared of the service's current snapshot, one instance at least.
-func (l *Lookup) current(ctx context.Context) (*prepared, error) {
-	snap, p := l.svc.snap.Load(), l.now.Load()
-	if snap == nil || l.r.opt.maxStale > 0 || l.r.closed.Load() {
-		var err error
-		if _, snap, err = l.r.lookFresh(ctx, l.svc.name); err != nil {
-			return nil, err
-		}
+func (p Picker) join(l *Lookup) error {
+	if p.Err != nil {
+		return p.Err
 	}
-	if p == nil || p.snap != snap || p.isDue() {
-		p = l.refresh(snap)
+	if l.picker.Prepare != nil {
+		return errors.New("it has two pickers; give it one")
 	}
-	if len(p.all) == 0 {
-		return nil, l.r.notFound(p.snap, l.filters)
+	if p.Prepare == nil {
+		p.Prepare = balance.InTurn
 	}
-	return p, nil
+	l.picker = p
+	return nil
 }
 
-// isDue reports whether someone's time was over since it was prepared.
-func (p *prepared) isDue() bool { return !p.due.IsZero() && !time.Now().Before(p.due) }
-
-// refresh prepares the newest snapshot, or the one that is given where none was read yet, unless another call just did, or what changed is nothing that the filters
-// let through.
-func (l *Lookup) refresh(snap *Snapshot) *prepared {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if read := l.svc.snap.Load(); read != nil {
-		snap = read
-	}
-	p := l.now.Load()
-	if p == nil {
-		p = new(prepared)
-	}
-	if p.snap == snap && !p.isDue() {
-		return p
-	}
-	all, from := p.all, p.from
-	if p.snap != snap {
-		all, from = l.candidates(snap, p)
-	}
-	if p.isDue() || !slices.Equal(from, p.from) {
-		return l.prepare(snap, all, from, len(p.sure.list) < len(p.all))
-	}
-	same := *p
-	same.snap = snap
-	l.now.Store(&same)
-	return &same
+// Candidate is an instance that a [Lookup] may pick, with what the Lookup knows of its calls. If the
+// instance says something new it becomes another Candidate, which knows the same. An instance with
+// another URL or Address is a new one.
+type Candidate struct {
+	Service *Service // it must not be changed
+	calls   *balance.Calls
 }
 
-// again prepares what was prepared before, after a change of who is set aside. The caller holds l.mu.
-func (l *Lookup) again() {
-	p := l.now.Load()
-	l.prepare(p.snap, p.all, p.from, true)
+// InFlight is how many calls of the Lookup the instance has that have not ended yet.
+func (c *Candidate) InFlight() int64 {
+	if c.calls == nil { // made by a test of a picker
+		return 0
+	}
+	return c.calls.InFlight()
 }
 
-// prepare has the picker prepare those of all who are not set aside, where some may be. The caller holds l.mu.
-func (l *Lookup) prepare(snap *Snapshot, all []*Candidate, from []*Service, some bool) *prepared {
-	p := &prepared{snap: snap, all: all, from: from}
-	if some {
-		l.part(p)
-	} else {
-		p.sure = l.choosable(all)
-	}
-	l.now.Store(p)
-	return p
+// LookupHealth is what a [Lookup] knows of its instances, at one moment.
+type LookupHealth struct {
+	Instances []InstanceHealth // those that the filters let through, ordered by id
 }
 
-// part tells those who are set aside from the others. The caller holds l.mu.
-func (l *Lookup) part(p *prepared) {
-	now := time.Now()
-	l.outcome.limit(p.all, now)
-	var sure, try []*Candidate
-	for _, c := range p.all {
-		switch {
-		case c.until.IsZero():
-			sure, try = append(sure, c), append(try, c)
-		case !c.until.After(now):
-			try = append(try, c)
-		case p.due.IsZero() || c.until.Before(p.due):
-			p.due = c.until
-		}
-	}
-	p.sure = l.choosable(sure)
-	if len(try) > len(sure) {
-		p.try = l.choosable(try)
-	}
+// InstanceHealth is what a [Lookup] knows of one instance by its own calls.
+type InstanceHealth struct {
+	ID       string
+	InFlight int64     // calls that have not ended yet
+	Failures int       // calls in a row that failed
+	Aside    bool      // it is set aside: it is not picked, except to be tried
+	Until    time.Time // when it may be tried, if it is set aside
 }
 
-func (l *Lookup) choosable(list []*Candidate) choosable {
-	if len(list) == 0 {
-		return choosable{}
-	}
-	return choosable{list, l.picker.Prepare(list)}
+// Health is a read of memory: it asks no server and does not wait. It has no instance before the
+// service was read.
+func (l *Lookup) Health() (h LookupHealth) {
+	l.set.Health(func(s *Service, c *balance.Calls, until time.Time) {
+		h.Instances = append(h.Instances, InstanceHealth{
+			ID: s.ID, InFlight: c.InFlight(), Failures: c.Failures(), Aside: !until.IsZero(), Until: until,
+		})
+	})
+	return h
 }

@@ -4,16 +4,14 @@ import (
 	"math/rand/v2"
 
 	"github.com/kvregistry/go/kvregistry"
-	"github.com/kvregistry/go/kvregistry/internal/turn"
+	"github.com/kvregistry/go/kvregistry/internal/balance"
 )
 
-// RoundRobin picks one instance after the other. A goroutine's successive calls go through them in turn, unless another one takes its turns in between; all goroutines' calls
-// together are spread evenly, to within 32 calls. It is what a Lookup without a picker does.
+// RoundRobin picks one instance after the other. A goroutine's successive calls go through them in turn,
+// unless another one takes its turns in between; all goroutines' calls together are spread evenly, to
+// within 32 calls. It is what a Lookup without a picker does.
 func RoundRobin() kvregistry.Picker {
-	return kvregistry.Picker{Prepare: func(list []*kvregistry.Candidate) func(kvregistry.Request) int {
-		t, n := turn.New(), uint32(len(list))
-		return func(kvregistry.Request) int { return int(t.Next() % n) }
-	}}
+	return kvregistry.Picker{Prepare: balance.InTurn[kvregistry.Candidate]}
 }
 
 // Random picks any instance, each as likely as the others.
@@ -24,8 +22,9 @@ func Random() kvregistry.Picker {
 	}}
 }
 
-// LeastInFlight draws two instances and picks the one that has fewer calls of this Lookup in flight (the power of two choices). It takes calls from a slow instance without
-// sending all of them to the one that was just found idle.
+// LeastInFlight draws two instances and picks the one that has fewer calls of this Lookup in flight (the
+// power of two choices). It takes calls from a slow instance without sending all of them to the one that
+// was just found idle.
 func LeastInFlight() kvregistry.Picker {
 	return kvregistry.Picker{Prepare: func(list []*kvregistry.Candidate) func(kvregistry.Request) int {
 		n := len(list)
