@@ -88,7 +88,7 @@ func Remove(ctx context.Context, nc *nats.Conn, name string) error {
 		return b.js.DeleteStream(ctx, b.Stream())
 	})
 	if err != nil {
-		return fmt.Errorf("operator: delete %s: %w", name, err)
+		return fmt.Errorf("operator: delete: %w", err)
 	}
 	return nil
 }
