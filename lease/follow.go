@@ -16,15 +16,15 @@ func (r *Reaper) follow() *watcher.View {
 	r.index, r.since, r.free = newIndex(), time.Now(), true
 	r.mu.Unlock()
 	var view *watcher.View
-	view = watcher.New(r.bucket, r.config(func(changes []watcher.Change, snapshot *watcher.Snapshot) {
+	apply := func(changes []watcher.Change, snapshot *watcher.Snapshot) {
 		r.apply(changes, snapshot)
-		for i := range changes {
-			id, read := changes[i].Read.(string)
-			if _, ofLease := tenant.ParseLeaseKey(changes[i].Key); read && id == "" && !ofLease { // it lives by none
-				view.Forget(changes[i].Key)
+		for _, ch := range changes {
+			if id, named := ch.Read.(string); named && id == "" { // the key lives by no lease
+				view.Forget(ch.Key)
 			}
 		}
-	}))
+	}
+	view = watcher.New(r.bucket, r.config(apply))
 	view.Watch(tenant.AllKeys)
 	view.Start()
 	return view
@@ -106,8 +106,8 @@ func (r *Reaper) seeSlot(ch watcher.Change, now time.Time, snapshot bool) {
 	}
 }
 
-// seeLease takes a change of a lease. A marker ends the lease at once. Another end may be somebody's
-// by hand, and the lease's owner finds out by its next heartbeat.
+// seeLease takes a change of a lease. A marker ends the lease at once. Another end may be
+// somebody's by hand, and the lease's owner finds out by its next heartbeat.
 func (r *Reaper) seeLease(id string, ch watcher.Change, now time.Time, snapshot bool) {
 	h := r.index.leases[id]
 	byHand := now.Add(holdTime(r.cfg.TTL))
@@ -148,7 +148,7 @@ func (r *Reaper) readAll(ctx context.Context) (*index, error) {
 	x := newIndex()
 	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
-	err := watcher.Read(ctx, r.bucket, tenant.AllKeys, r.config(func(changes []watcher.Change, _ *watcher.Snapshot) {
+	apply := func(changes []watcher.Change, _ *watcher.Snapshot) {
 		now := time.Now()
 		for _, ch := range changes {
 			if id, ok := tenant.ParseLeaseKey(ch.Key); !ok {
@@ -159,13 +159,13 @@ func (r *Reaper) readAll(ctx context.Context) (*index, error) {
 				x.end(id, 0, now)
 			}
 		}
-	}))
-	return x, err
+	}
+	return x, watcher.Read(ctx, r.bucket, tenant.AllKeys, r.config(apply))
 }
 
-// Dead returns the leases that keys name and that are over, for a process that has just started: the
-// bucket may be full of the dead. Dead deletes nothing, because this process can't know of an outage
-// yet. It returns nil if a reaper is ready, and if the bucket takes too long to read.
+// Dead returns the leases that keys name and that are over, for a process that has just started:
+// the bucket may be full of the dead. Dead deletes nothing, because this process can't know of an
+// outage yet. It returns nil if a reaper is ready, and if the bucket takes too long to read.
 func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
 	for slot := range tenant.Slots {
 		e, taken, err := r.bucket.Get(ctx, tenant.SlotKey(slot))

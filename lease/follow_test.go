@@ -90,7 +90,7 @@ func TestWhatEndsAndExtendsAProof(t *testing.T) {
 	r = steady()
 	r.tell(echo, nil)
 	if holds(r, graceTime(MinTTL)-100*time.Millisecond) || !holds(r, graceTime(MinTTL)) {
-		t.Error("steady heartbeats do not spare the wait but for the grace")
+		t.Error("steady heartbeats do not shorten the wait to the grace")
 	}
 	r = steady()
 	r.doubt = time.Now().Add(-hold / 2)

@@ -48,9 +48,9 @@ const mostWaiting = 8
 
 // keep renews a lease. It returns why the lease was lost, or nil when the keeper is closed.
 //
-// A heartbeat that is not answered soon is sent again, and its answer counts even if it is late: the
-// server has renewed the lease meanwhile. A lease is lost if the server says that another write is on
-// its key, and if no heartbeat was acknowledged for a whole TTL.
+// A heartbeat that is not answered soon is sent again, and its answer counts even if it is late:
+// the server has renewed the lease meanwhile. A lease is lost if the server says that another write
+// is on its key, and if no heartbeat was acknowledged for a whole TTL.
 func (k *Keeper) keep(l *Lease, up <-chan nats.Status) error {
 	waiting, failures := 0, 0 // heartbeats without an answer; failed answers in a row
 	timer := time.NewTimer(max(0, k.interval()-time.Since(*l.begun.Load())))
@@ -141,7 +141,7 @@ func (k *Keeper) failed(l *Lease, why error) error {
 		return fmt.Errorf("%w: not renewed for a TTL: %w", ErrLost, why)
 	}
 	if k.bucket.Revive(k.ctx, answerTime(k.cfg.TTL)) {
-		k.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "cause", why)
+		k.log.Warn("kvregistry: the connection did not answer, connecting again", "cause", why)
 	} else {
 		k.move(why)
 	}
@@ -155,12 +155,13 @@ func (k *Keeper) move(why error) {
 	if renewed := k.Renewed(); renewed.After(last) {
 		last, k.moves = renewed, 0
 	}
-	if time.Since(last) < dangerTime(k.cfg.TTL) || tenant.Permanent(why) || !k.bucket.Move(k.moves) {
+	danger := time.Since(last) >= dangerTime(k.cfg.TTL)
+	if !danger || tenant.Permanent(why) || !k.bucket.Move(k.moves) {
 		return
 	}
 	k.moved = time.Now()
 	k.moves++
-	k.cfg.Logger.Warn("kvregistry: no heartbeat is acknowledged, trying another server", "cause", why)
+	k.log.Warn("kvregistry: no heartbeat is acknowledged, trying another server", "cause", why)
 }
 
 // adopt finds out what became of a heartbeat whose answer was lost. Only the owner puts a value on

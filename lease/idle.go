@@ -14,8 +14,8 @@ type idle struct {
 	doubt  bool                // no holder was ready at the last look
 }
 
-// Unreaped returns how many leases have ended whose keys still stand after two TTLs, 6 s at least, as
-// far as this reaper knows. If it is not 0, nobody reaps.
+// Unreaped returns how many leases have ended whose keys still stand after two TTLs, 6 s at least,
+// as far as this reaper knows. If it is not 0, nobody reaps.
 func (r *Reaper) Unreaped() int { return int(r.unreaped.Load()) }
 
 // guard checks whether others reap, after one slot was read. If no holder of a slot says so, guard
@@ -42,10 +42,11 @@ func (r *Reaper) guard(slot int, wait time.Duration) time.Duration {
 	}
 	x, err := r.readAll(r.ctx)
 	if err != nil {
-		r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
+		r.log.Debug("kvregistry: reaper", "cause", err)
 		return wait
 	}
-	r.idle.next = now.Add(backoff.Jitter(readCost * time.Duration(len(x.of)) * time.Duration(len(x.leases))))
+	cost := readCost * time.Duration(len(x.of)) * time.Duration(len(x.leases))
+	r.idle.next = now.Add(backoff.Jitter(cost))
 	for id, h := range x.doomed { // a lease that has no key is over as well
 		h.state, h.since = ended, now
 		if before := r.idle.doomed[id]; before != nil {
@@ -58,14 +59,14 @@ func (r *Reaper) guard(slot int, wait time.Duration) time.Duration {
 	return min(wait, next)
 }
 
-// tellIdle notes how many leases nobody reaps, and what they hold. It logs when that begins and when
-// it is over.
+// tellIdle notes how many leases nobody reaps, and what they hold. It logs when that begins and
+// when it is over.
 func (r *Reaper) tellIdle(leases, keys int) {
 	switch was := r.unreaped.Swap(int64(leases)); {
 	case was == 0 && leases > 0:
-		r.cfg.Logger.Warn("kvregistry: nobody reaps: what dead processes registered stays",
+		r.log.Warn("kvregistry: nobody reaps: what dead processes registered stays",
 			"leases", leases, "registrations", keys)
 	case was > 0 && leases == 0:
-		r.cfg.Logger.Info("kvregistry: what dead processes registered is removed again")
+		r.log.Info("kvregistry: what dead processes registered is removed again")
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// index knows which keys live by which lease. It takes the bucket's changes in stream order, so when
-// a lease's end comes, the index has every key that was written under that lease before.
+// index knows which keys live by which lease. It takes the bucket's changes in stream order, so
+// when a lease's end comes, the index has every key that was written under that lease before.
 type index struct {
 	leases map[string]*holding
 	of     map[string]string    // the lease that a key lives by
@@ -84,7 +84,7 @@ func (x *index) end(id string, rev uint64, due time.Time) {
 
 // prune forgets the leases that ended long ago.
 func (x *index) prune(now time.Time) {
-	maps.DeleteFunc(x.over, func(_ string, ended time.Time) bool { return now.Sub(ended) > overTime })
+	maps.DeleteFunc(x.over, func(_ string, at time.Time) bool { return now.Sub(at) > overTime })
 }
 
 // put takes a key that names a lease. If that lease is not known to live, the key is doomed from
@@ -166,9 +166,9 @@ func (h *holding) overdue(now time.Time) bool {
 // sealMost is how many leases are sealed in one round.
 const sealMost = 512
 
-// due returns the keys of ended leases that may be purged, the leases of which no key was ever seen,
-// and when the next ones are due; zero if there are none. Each is due again after purgeRetry, or at
-// late, unless the stream tells that it is gone.
+// due returns the keys of ended leases that may be purged, the leases of which no key was ever
+// seen, and when the next ones are due; zero if there are none. Each is due again after purgeRetry,
+// or at late, unless the stream tells that it is gone.
 func (x *index) due(now, late time.Time) (
 	keys []tenant.Entry, unseen map[string]uint64, leases int, next time.Time,
 ) {

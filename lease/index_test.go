@@ -115,8 +115,8 @@ func TestLeaseAndClock(t *testing.T) {
 	}
 }
 
-// A lease that was over before a key named it, or that is denied, is not idle before what it holds was
-// due for so long: nobody could have purged it. Seen to fail with a since that only end sets.
+// A lease that was over before a key named it, or that is denied, is not idle before what it holds
+// was due for so long: nobody could have purged it. Seen to fail with a since that only end sets.
 func TestIdleIsCountedFromWhenItWasDue(t *testing.T) {
 	t.Parallel()
 	now := time.Now()

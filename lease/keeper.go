@@ -17,8 +17,8 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// KeeperConfig describes a keeper's leases. All but Value and Keyed are needed. Granted and Lost are
-// called in the keeper's goroutine, in order, and must not block.
+// KeeperConfig describes a keeper's leases. All but Value and Keyed are needed. Granted and Lost
+// are called in the keeper's goroutine, in order, and must not block.
 type KeeperConfig struct {
 	TTL     time.Duration // see [CheckTTL]
 	Value   []byte        // what stands in the lease's key, for people to read
@@ -32,6 +32,7 @@ type KeeperConfig struct {
 type Keeper struct {
 	bucket  *tenant.Bucket
 	cfg     KeeperConfig
+	log     *slog.Logger
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	wg      sync.WaitGroup
@@ -59,8 +60,8 @@ func NewKeeper(b *tenant.Bucket, cfg KeeperConfig) (*Keeper, error) {
 		return nil, err
 	}
 	k := &Keeper{
-		bucket: b, cfg: cfg, hurry: make(chan struct{}, 1), answers: make(chan answer),
-		proof: proof{gap: steadyTime(cfg.TTL)},
+		bucket: b, cfg: cfg, log: cfg.Logger, proof: proof{gap: steadyTime(cfg.TTL)},
+		hurry: make(chan struct{}, 1), answers: make(chan answer),
 	}
 	k.ctx, k.cancel = context.WithCancelCause(context.Background())
 	return k, nil
@@ -105,10 +106,11 @@ func (k *Keeper) Lease(ctx context.Context) (*Lease, error) {
 		case <-granted:
 		case <-k.ctx.Done():
 		case <-ctx.Done():
+			err := fmt.Errorf("lease: %w before a lease was granted", ctx.Err())
 			if failure := k.Failure(); failure != nil {
-				return nil, fmt.Errorf("lease: %w before a lease was granted: %w", ctx.Err(), failure)
+				return nil, fmt.Errorf("%w: %w", err, failure)
 			}
-			return nil, fmt.Errorf("lease: %w before a lease was granted", ctx.Err())
+			return nil, err
 		}
 	}
 }
@@ -222,7 +224,7 @@ func (k *Keeper) run() {
 			k.cfg.Granted()
 			if err := k.keep(l, up); err != nil {
 				l.end(err)
-				k.cfg.Logger.Warn("kvregistry: lease lost, taking a new one", "lease", l.ID, "cause", err)
+				k.log.Warn("kvregistry: lease lost, taking a new one", "lease", l.ID, "cause", err)
 				k.cfg.Lost(err)
 			}
 			continue
@@ -236,7 +238,7 @@ func (k *Keeper) run() {
 			k.granted.Send() // the callers that wait hear of it
 			if !told {
 				told = true
-				k.cfg.Logger.Warn("kvregistry: no lease can be had, trying again", "cause", err)
+				k.log.Warn("kvregistry: no lease can be had, trying again", "cause", err)
 			}
 		}
 		wait := retryCurve(k.cfg.TTL).After(failures)

@@ -182,7 +182,8 @@ func TestGrantAfterAReconnect(t *testing.T) {
 		return nil
 	})
 	_ = line.last.Close()
-	natstest.Eventually(t, tryTime(ttl)*3/4, func() error { // then the try's time is over, and the next one is made
+	// When the try's time is over, the next one is made in any case.
+	natstest.Eventually(t, tryTime(ttl)*3/4, func() error {
 		if k.Current() == nil {
 			return errors.New("no lease is held")
 		}
@@ -190,8 +191,8 @@ func TestGrantAfterAReconnect(t *testing.T) {
 	})
 }
 
-// A heartbeat of a lost lease that is answered late does not bring the lease back. Seen to fail with
-// a grant that takes each late answer.
+// A heartbeat of a lost lease that is answered late does not bring the lease back. Seen to fail
+// with a grant that takes each late answer.
 func TestGrantTakesNoLostLease(t *testing.T) {
 	t.Parallel()
 	k := newKeeper(t, newBucket(t, natstest.Start(t)), KeeperConfig{})

@@ -70,8 +70,11 @@ func (r *Reaper) grants(id string, ch watcher.Change) bool {
 	if key == nil {
 		return true
 	}
-	signed := signatureOf(ch.Value)
-	return ch.If != nil && ed25519.Verify(key, statement(r.bucket.Name(), id, *ch.If, ch.TTL), signed)
+	if ch.If == nil {
+		return false
+	}
+	said := statement(r.bucket.Name(), id, *ch.If, ch.TTL)
+	return ed25519.Verify(key, said, signatureOf(ch.Value))
 }
 
 // signatureOf returns the signature in a heartbeat's value; nil if there is none.

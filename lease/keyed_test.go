@@ -36,7 +36,8 @@ func TestKeyedLease(t *testing.T) {
 		}
 		return e
 	}
-	for begun := time.Now(); time.Since(begun) < 3*ttl; time.Sleep(ttl / 20) { // watches for what must not happen
+	// What must not happen is watched for.
+	for begun := time.Now(); time.Since(begun) < 3*ttl; time.Sleep(ttl / 20) {
 		if l.Err() != nil || !has(t, b, key) {
 			t.Fatalf("it is over while it is renewed: %v", l.Err())
 		}
@@ -58,9 +59,9 @@ func TestKeyedLease(t *testing.T) {
 			return nil
 		})
 	}
-	ends("by one who goes on before it has ended")
+	ends("by another process, before it has ended")
 	put(t, b, key, l.ID)
-	ends("by one who brings it back")
+	ends("by another process that brings it back")
 	r.Close()
 	keeps()
 	put(t, b, key, l.ID)
@@ -91,7 +92,7 @@ func TestHeartbeatsSignature(t *testing.T) {
 	}{
 		"its own":               {id, good, tenant.At(7), MinTTL, true},
 		"on another revision":   {id, good, tenant.At(8), MinTTL, false},
-		"anew":                  {id, good, tenant.At(0), MinTTL, false},
+		"on nothing":            {id, good, tenant.At(0), MinTTL, false},
 		"on whatever is there":  {id, good, nil, MinTTL, false},
 		"for longer":            {id, good, tenant.At(7), 2 * MinTTL, false},
 		"for ever":              {id, good, tenant.At(7), 0, false},

@@ -40,8 +40,8 @@ func (l *Lease) Revision() uint64 { return l.first }
 // Done returns a channel that closes when the lease is over, and so is what lived by it.
 func (l *Lease) Done() <-chan struct{} { return l.ctx.Done() }
 
-// Err returns nil while the lease lives. Then it says why the lease ended, and wraps [ErrLost] unless
-// the keeper was closed.
+// Err returns nil while the lease lives. Then it says why the lease ended, and wraps [ErrLost]
+// unless the keeper was closed.
 func (l *Lease) Err() error { return context.Cause(l.ctx) }
 
 // Until returns the time, by this process's clock, up to which the server keeps the lease for

@@ -131,15 +131,14 @@ func TestLeaseIsKept(t *testing.T) {
 	}
 }
 
-// A heartbeat that was under way as the keeper was closed does not outlive it. Seen to fail with a revocation that gives up at a conflict.
+// A heartbeat that was under way as the keeper was closed does not outlive it. Seen to fail with a
+// revocation that gives up at a conflict.
 func TestLastHeartbeatIsRevoked(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
 	k := newKeeper(t, b, KeeperConfig{})
 	l := held(t, k)
-	if _, err := b.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey(l.ID), Value: []byte("test"), TTL: MinTTL}); err != nil { // whose answer it does not get
-		t.Fatal(err)
-	}
+	renew(t, b, l.ID, MinTTL) // the keeper does not get the answer
 	if err := k.Close(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
@@ -276,8 +275,8 @@ func TestKeeperIsNotSteadyAfterAnOutage(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon, steady)
 }
 
-// Who asks for a lease hears of a try that was made for the call: a bucket that was full and has room again gives one at once.
-// Seen to fail with the last try's error returned.
+// Who asks for a lease hears of a try that was made for the call: a bucket that was full and has
+// room again gives one at once. Seen to fail with the last try's error returned.
 func TestLeaseIsTriedForWhoAsks(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -300,8 +299,8 @@ func TestLeaseIsTriedForWhoAsks(t *testing.T) {
 	}
 }
 
-// A lease that is renewed no more is over by its owner's clock before the server says so, and each heartbeat moves that on. Seen to fail with a TTL and a
-// quarter.
+// A lease that is renewed no more is over by its owner's clock before the server says so, and each
+// heartbeat moves that on. Seen to fail with a TTL and a quarter.
 func TestUntilIsBeforeTheMarker(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))

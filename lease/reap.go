@@ -20,7 +20,7 @@ func (r *Reaper) reap(ctx context.Context) {
 		wait, tried, err := r.reapOnce(ctx)
 		if failed := err != nil; tried && failed != failing && ctx.Err() == nil {
 			if failing = failed; failed {
-				r.cfg.Logger.Warn("kvregistry: could not reap, trying again", "cause", err)
+				r.log.Warn("kvregistry: could not reap, trying again", "cause", err)
 			}
 		}
 		timer := time.NewTimer(wait)
@@ -36,8 +36,8 @@ func (r *Reaper) reap(ctx context.Context) {
 	}
 }
 
-// reapOnce purges what is due. It returns the time until there may be more, and whether anything was
-// due.
+// reapOnce purges what is due. It returns the time until there may be more, and whether anything
+// was due.
 func (r *Reaper) reapOnce(ctx context.Context) (wait time.Duration, tried bool, err error) {
 	now := time.Now()
 	r.mu.Lock()
@@ -70,13 +70,14 @@ func (r *Reaper) reapOnce(ctx context.Context) (wait time.Duration, tried bool, 
 func (r *Reaper) note(leases, purged int) {
 	r.reaped.Add(uint64(purged))
 	if purged > 0 {
-		r.cfg.Logger.Info("kvregistry: reaped", "leases", leases, "registrations", purged)
+		r.log.Info("kvregistry: reaped", "leases", leases, "registrations", purged)
 	}
 }
 
-// seal ends leases by a purge of each one's key, which succeeds only at the revision that is known of
-// it: 0 for a lease whose key was never seen. A living owner's next heartbeat is refused then, and the
-// owner takes a new lease. A full bucket has no room for a seal, and such a lease is left alone.
+// seal ends leases by a purge of each one's key, which succeeds only at the revision that is known
+// of it: 0 for a lease whose key was never seen. A living owner's next heartbeat is refused then,
+// and the owner takes a new lease. A full bucket has no room for a seal, and such a lease is left
+// alone.
 func (r *Reaper) seal(ctx context.Context, known map[string]uint64) (err error) {
 	ids := slices.Collect(maps.Keys(known))
 	if len(ids) == 0 {
@@ -111,8 +112,8 @@ func (r *Reaper) seal(ctx context.Context, known map[string]uint64) (err error) 
 	return err
 }
 
-// checkIdle checks whether this process reaps, though it holds a slot: its purges may be refused, or
-// it may never have proof.
+// checkIdle checks whether this process reaps, though it holds a slot: its purges may be refused,
+// or it may never have proof.
 func (r *Reaper) checkIdle() {
 	r.mu.Lock()
 	leases, keys, _ := r.index.idle(time.Now(), idleTime(r.cfg.TTL))

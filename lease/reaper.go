@@ -29,11 +29,12 @@ type ReaperConfig struct {
 // Reaper removes what dead processes left, while it holds one of the bucket's slots. Any number of
 // reapers may stand by: each looks now and then whether a slot is free, and whether others reap.
 //
-// A reaper purges only while it has proof that living processes could renew their leases. Its methods
-// may be called by any number of goroutines.
+// A reaper purges only while it has proof that living processes could renew their leases. Its
+// methods may be called by any number of goroutines.
 type Reaper struct {
 	bucket *tenant.Bucket
 	cfg    ReaperConfig
+	log    *slog.Logger
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -45,7 +46,7 @@ type Reaper struct {
 	seen       [tenant.Slots]sight // the slots, as they were last read
 	idle       idle
 
-	slot     atomic.Int32              // the slot that it holds, counted from 1; 0 while it stands by
+	slot     atomic.Int32              // the slot that it holds, counted from 1; 0 for none
 	renewed  atomic.Pointer[time.Time] // when the slot was last written
 	reaped   atomic.Uint64
 	unreaped atomic.Int64  // see Unreaped
@@ -66,7 +67,7 @@ type Reaper struct {
 // NewReaper makes a reaper. [Reaper.Start] starts it.
 func NewReaper(b *tenant.Bucket, cfg ReaperConfig) *Reaper {
 	r := &Reaper{
-		bucket: b, cfg: cfg, proof: proof{gap: echoGap(cfg.TTL)},
+		bucket: b, cfg: cfg, log: cfg.Logger, proof: proof{gap: echoGap(cfg.TTL)},
 		work: make(chan struct{}, 1), renews: make(chan struct{}, 1),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
@@ -121,14 +122,14 @@ func (r *Reaper) run() {
 			wait = r.guard(slot, wait)
 		case errors.Is(err, tenant.ErrStorageFull):
 			if purged, err := r.makeRoom(); err != nil {
-				r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
+				r.log.Debug("kvregistry: reaper", "cause", err)
 			} else if purged > 0 {
 				wait = 0
 			} else { // each process that stands by reads the bucket
 				wait *= 4
 			}
 		case err != nil:
-			r.cfg.Logger.Debug("kvregistry: reaper", "cause", err)
+			r.log.Debug("kvregistry: reaper", "cause", err)
 		case rev > 0:
 			r.serve(slot, rev)
 		default:
@@ -153,7 +154,7 @@ func (r *Reaper) refuse(why error) {
 	r.refused, r.reconnects = time.Now(), r.bucket.Conn().Stats().Reconnects
 	if !r.told {
 		r.told = true
-		r.cfg.Logger.Info("kvregistry: leaves reaping to others", "cause", why)
+		r.log.Info("kvregistry: leaves reaping to others", "cause", why)
 	}
 }
 
@@ -171,9 +172,9 @@ func (r *Reaper) serve(slot int, rev uint64) {
 	var wg sync.WaitGroup
 	view := r.follow()
 	wg.Go(func() { r.reap(ctx) }) // ends with ctx; waited for below
-	r.cfg.Logger.Info("kvregistry: holds a reaper slot", "slot", slot)
+	r.log.Info("kvregistry: holds a reaper slot", "slot", slot)
 	r.keep(slot, rev)
-	r.cfg.Logger.Info("kvregistry: holds no reaper slot any more")
+	r.log.Info("kvregistry: holds no reaper slot any more")
 	cancel()
 	wg.Wait()
 	view.Close()
@@ -190,7 +191,7 @@ func (r *Reaper) keep(slot int, rev uint64) {
 		}
 		deaf, free := r.hears()
 		if deaf && r.bucket.Conn().IsConnected() {
-			r.cfg.Logger.Warn("kvregistry: reaper slot given up, its consumer brings nothing", "slot", slot)
+			r.log.Warn("kvregistry: reaper slot given up, its consumer brings nothing", "slot", slot)
 			r.give(slot, rev)
 			return
 		}

@@ -33,7 +33,8 @@ func renew(t *testing.T, b *tenant.Bucket, id string, ttl time.Duration) {
 // isReaped waits for a key to be gone.
 func isReaped(t *testing.T, b *tenant.Bucket, key string) {
 	t.Helper()
-	natstest.Eventually(t, 2*natstest.Soon, func() error { // the reaper's own waits take up to half of it
+	// The reaper's own waits take up to half of this time.
+	natstest.Eventually(t, 2*natstest.Soon, func() error {
 		if has(t, b, key) {
 			return fmt.Errorf("%s is not reaped", key)
 		}
@@ -166,7 +167,8 @@ func TestSlots(t *testing.T) {
 		return nil
 	})
 	reapers[0].Close()
-	natstest.Eventually(t, natstest.Soon+standbyTime(3*MinTTL), func() error { // the third may be faster than the second
+	// The third may be faster than the second.
+	natstest.Eventually(t, natstest.Soon+standbyTime(3*MinTTL), func() error {
 		second, _ := reapers[1].Slot()
 		if third, _ := reapers[2].Slot(); second+third != 1 || second*third != 0 {
 			return fmt.Errorf("the second holds slot %d, the third slot %d", second, third)
@@ -313,7 +315,7 @@ func TestSteadyReaperTakesOver(t *testing.T) {
 	began := time.Now()
 	r.Start()
 	serves(t, r)
-	if took := time.Since(began); took < graceTime(ttl) || took >= holdTime(ttl) { // as long as any reaper waits
+	if took := time.Since(began); took < graceTime(ttl) || took >= holdTime(ttl) {
 		t.Errorf("it waited %s", took)
 	}
 }
@@ -370,7 +372,8 @@ func TestReapingInAFullBucket(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	b := fullBucket(t, s, func(b *tenant.Bucket) {
-		put(t, b, "svc.web.a", "GONE"+strings.Repeat(" ", 300)) // the server takes a purge that is smaller than what it ends
+		// The server takes a purge that is smaller than what it ends.
+		put(t, b, "svc.web.a", "GONE"+strings.Repeat(" ", 300))
 		rev := put(t, b, "lease.GONE", "x")
 		w := tenant.Write{Key: "lease.GONE", Op: tenant.Purge, If: tenant.At(rev)}
 		if _, err := b.Write(t.Context(), w); err != nil {
@@ -413,7 +416,7 @@ func TestEntriesThatLookLikeTheServersWords(t *testing.T) {
 	write(tenant.SlotKey(1), "404")
 	grant(t, b, "L", "svc.web.a", MinTTL)
 	isReaped(t, b, "svc.web.a")
-	if took := time.Since(began); took >= holdTime(ttl) { // the wait of a follower that began anew
+	if took := time.Since(began); took >= holdTime(ttl) { // the wait of a new follower
 		t.Errorf("purged after %s", took)
 	}
 }

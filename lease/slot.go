@@ -49,8 +49,8 @@ type sight struct {
 	ready bool      // and purges what is dead
 }
 
-// inspect reads a slot, and reports whether another process holds it. A value that stands for longer
-// than a slot's TTL is nobody's: it was written without one.
+// inspect reads a slot, and reports whether another process holds it. A value that stands for
+// longer than a slot's TTL is nobody's: it was written without one.
 func (r *Reaper) inspect(ctx context.Context, slot int) (rev uint64, held bool, err error) {
 	last, err := r.bucket.Last(ctx, tenant.SlotKey(slot))
 	if err != nil {
@@ -70,8 +70,8 @@ func (r *Reaper) inspect(ctx context.Context, slot int) (rev uint64, held bool, 
 }
 
 // errRole says why a slot is not tried for.
-var errRole = fmt.Errorf("%w: this user may not write a reaper slot, as roles registrar and observer may not",
-	tenant.ErrPermission)
+var errRole = fmt.Errorf("%w: this user may not write a reaper slot, "+
+	"as roles registrar and observer may not", tenant.ErrPermission)
 
 // claim writes a slot that is free or this process's own, and returns the revision. The revision is
 // 0 if another process holds the slot, or this one leaves slots alone.
@@ -105,7 +105,8 @@ func (r *Reaper) renew(ctx context.Context, slot int, on uint64) (rev uint64, er
 		return 0, err
 	}
 	rev, err = r.bucket.WriteWithin(ctx, tryTime(r.cfg.TTL), tenant.Write{
-		Key: tenant.SlotKey(slot), Value: padded(value, on), TTL: slotTTL(r.cfg.TTL), If: tenant.At(on),
+		Key: tenant.SlotKey(slot), Value: padded(value, on),
+		TTL: slotTTL(r.cfg.TTL), If: tenant.At(on),
 	})
 	if err == nil {
 		r.renewed.Store(&begun)
@@ -120,5 +121,6 @@ func (r *Reaper) hold() time.Duration { return holdTime(max(r.cfg.TTL, r.most)) 
 func (r *Reaper) give(slot int, rev uint64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), giveTime)
 	defer cancel()
-	_, _ = r.bucket.Write(ctx, tenant.Write{Key: tenant.SlotKey(slot), Op: tenant.Purge, If: tenant.At(rev)})
+	w := tenant.Write{Key: tenant.SlotKey(slot), Op: tenant.Purge, If: tenant.At(rev)}
+	_, _ = r.bucket.Write(ctx, w)
 }

@@ -27,8 +27,9 @@ func CheckTTL(ttl time.Duration) error {
 	return nil
 }
 
-// The times that follow from a TTL. A living process must renew its lease, or take a new one, before
-// a reaper with proof purges what the process registered: TestTimesFit holds what that takes.
+// The times that follow from a TTL. A living process must renew its lease, or take a new one,
+// before a reaper with proof purges what the process registered: TestTimesFit holds what that
+// takes.
 
 // beatTime is the time between two heartbeats.
 func beatTime(ttl time.Duration) time.Duration { return ttl / 3 }
@@ -99,14 +100,16 @@ const (
 	secondLook = 500 * time.Millisecond
 	// secondDelay is how long the second slot's holder leaves an ended lease to the first one's.
 	secondDelay = 500 * time.Millisecond
-	// purgeRetry is the time after which a purge is tried again whose effect the stream did not show.
+	// purgeRetry is the time after which a purge is tried again whose effect the stream did not
+	// show.
 	purgeRetry = time.Second
 	// giveTime bounds the removal of a slot's key, which ends by its TTL otherwise.
 	giveTime = 500 * time.Millisecond
 	// readTime bounds one reading of the bucket.
 	readTime = 10 * time.Second
-	// readCost spaces the readings of a bucket in which nobody reaps: it is the time for each of the
-	// bucket's keys and each of its leases. All processes together read a few thousand keys a second.
+	// readCost spaces the readings of a bucket in which nobody reaps: it is the time for each of
+	// the bucket's keys and each of its leases. All processes together read a few thousand keys a
+	// second.
 	readCost = 500 * time.Microsecond
 	// overTime is how long an index remembers that a lease has ended: longer than the bucket does.
 	overTime = 3 * tenant.TombstoneTTL

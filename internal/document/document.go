@@ -130,8 +130,8 @@ func Pairs(value []byte) (pairs map[string]string, err error) {
 	return pairs, nil
 }
 
-// Whole reads a number that has no fraction, in any spelling: 2, 2.0 and 20e-1 are the same. A number
-// that does not fit an int becomes the largest int, or the smallest.
+// Whole reads a number that has no fraction, in any spelling: 2, 2.0 and 20e-1 are the same. A
+// number that does not fit an int becomes the largest int, or the smallest.
 func Whole(value []byte) (int, error) {
 	if null(value) {
 		return 0, nil

@@ -7,10 +7,10 @@ import (
 	"unsafe"
 )
 
-// Turns deals out turns to any number of goroutines at once. A goroutine takes its turns from one of
-// a few stripes, which it finds by the place of its stack. A counter that all goroutines shared would
-// go from core to core with each call. The turns of one stripe are even, and those of all stripes
-// together differ by one for each stripe at most.
+// Turns deals out turns to any number of goroutines at once. A goroutine takes its turns from one
+// of a few stripes, which it finds by the place of its stack. A counter that all goroutines shared
+// would go from core to core with each call. The turns of one stripe are even, and those of all
+// stripes together differ by one for each stripe at most.
 type Turns [1 << stripeBits]stripe
 
 const stripeBits = 5
