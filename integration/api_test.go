@@ -2,17 +2,15 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
@@ -151,317 +149,6 @@ func TestBadInputIsRefused(t *testing.T) {
 	}
 }
 
-func second[T any](_ T, err error) error { return err }
-
-// A registered instance is what was registered; its list, status and content change in one write each.
-func TestRegisterUpdateAndStatus(t *testing.T) {
-	t.Parallel()
-	s := natstest.Start(t)
-	owner, observer := open(t, s), open(t, s)
-	want := kvregistry.Service{
-		ID: "a", Name: "web", Version: "1.2.3", Network: "tcp", Address: "10.0.0.1:80", URL: "https://10.0.0.1/x", Host: "h1", Zone: "z1",
-		Tags: []string{"t1", "t2"}, Metadata: map[string]string{"k": "v"}, Weight: 3, Status: kvregistry.Warning,
-	}
-	register(t, owner, want)
-	got, err := observer.GetService("web")
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(kvregistry.Service{}, "Revision")); diff != "" || err != nil {
-		t.Fatalf("%v\n%s", err, diff)
-	}
-	want.Address, want.Tags = "10.0.0.2:80", nil
-	if err := owner.Update(kvregistry.Service{Name: "web", Address: "10.0.0.2:80"}); err != nil {
-		t.Fatal(err)
-	}
-	natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "10.0.0.2:80") })
-	if got, _ := observer.GetService("web"); got.Version != "" || got.ID != "a" {
-		t.Errorf("Update is to replace what the instance says: %+v", got)
-	}
-	for _, status := range []kvregistry.Status{kvregistry.Critical, kvregistry.Draining} {
-		if err := owner.SetStatus("web", status); err != nil {
-			t.Fatal(err)
-		}
-		natstest.Eventually(t, natstest.Soon, func() error {
-			return second(observer.GetService("web", kvregistry.WithStatus(status)))
-		})
-		if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
-			t.Errorf("an instance that is %s is handed out: %v", status, err)
-		}
-	}
-	if err := owner.Update(kvregistry.Service{Name: "other", Address: "h:1"}); !isErr(err, kvregistry.ErrNotRegistered) {
-		t.Errorf("updating what is not there gave %v", err)
-	}
-	if err := owner.Unregister("other"); !isErr(err, kvregistry.ErrNotRegistered) {
-		t.Errorf("unregistering what is not there gave %v", err)
-	}
-	register(t, owner, web("b"))
-	if err := owner.Update(kvregistry.Service{Name: "web", Address: "h:1"}); !isErr(err, kvregistry.ErrInvalidService) {
-		t.Errorf("an update that does not say of which gave %v", err)
-	}
-	if err := owner.Unregister("web"); err != nil {
-		t.Fatal(err)
-	}
-	sees(t, observer, natstest.Soon, "web")
-}
-
-// A registry sees its own writes: what it registered, changed or took back, its next look-up shows.
-func TestOwnWritesAreSeen(t *testing.T) {
-	t.Parallel()
-	s := natstest.Start(t)
-	r := open(t, s, patient())
-	sees(t, r, natstest.Soon, "web")
-	for i := range 200 {
-		un := register(t, r, web("a"))
-		if _, err := r.GetService("web"); err != nil {
-			t.Fatalf("round %d, after Register: %v", i, err)
-		}
-		if err := r.Update(kvregistry.Service{Name: "web", Address: fmt.Sprint("h:1", i)}); err != nil {
-			t.Fatal(err)
-		}
-		if err := wantAddress(r, fmt.Sprint("h:1", i)); err != nil {
-			t.Fatalf("round %d, after Update: %v", i, err)
-		}
-		if err := un(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
-			t.Fatalf("round %d, after unregister: %v", i, err)
-		}
-	}
-}
-
-// The first look-up of a service that this process registered itself shows the others' instances as well as its own.
-func TestFirstLookupOfAnOwnService(t *testing.T) {
-	t.Parallel()
-	s := natstest.Start(t)
-	a, b := open(t, s), open(t, s)
-	register(t, a, web("a"))
-	register(t, b, web("b"))
-	for _, r := range []*kvregistry.Registry{a, b} {
-		if got := ids(t, r, "web"); !cmp.Equal(got, []string{"a", "b"}) {
-			t.Errorf("first look-up gave %v", got)
-		}
-	}
-}
-
-// Filters narrow a look-up, and several hold together.
-func TestFilters(t *testing.T) {
-	t.Parallel()
-	s := natstest.Start(t)
-	r := open(t, s)
-	for _, one := range []kvregistry.Service{
-		{ID: "a", Version: "1", Zone: "z1", Host: "h1", Tags: []string{"x", "y"}, Metadata: map[string]string{"k": "1"}},
-		{ID: "b", Version: "2", Zone: "z1", Host: "h2", Tags: []string{"x"}, Metadata: map[string]string{"k": "2"}},
-		{ID: "c", Version: "2", Zone: "z2", Tags: []string{"y"}, Status: kvregistry.Warning},
-		{ID: "d", Version: "2", Zone: "z2", Status: kvregistry.Critical},
-	} {
-		one.Name, one.Address = "web", "h:1"
-		register(t, r, one)
-	}
-	for _, c := range []struct {
-		name    string
-		filters []kvregistry.Filter
-		want    string
-	}{
-		{"none: the passing ones", nil, "ab"},
-		{"status", []kvregistry.Filter{kvregistry.WithStatus(kvregistry.Warning, kvregistry.Critical)}, "cd"},
-		{"version", []kvregistry.Filter{kvregistry.WithVersion("2")}, "b"},
-		{"version and status", []kvregistry.Filter{kvregistry.WithVersion("2"), kvregistry.WithStatus(kvregistry.Critical)}, "d"},
-		{"tag", []kvregistry.Filter{kvregistry.WithTag("x")}, "ab"},
-		{"tags", []kvregistry.Filter{kvregistry.WithTag("x", "y")}, "a"},
-		{"metadata", []kvregistry.Filter{kvregistry.WithMetadata("k", "2")}, "b"},
-		{"zone", []kvregistry.Filter{kvregistry.InZone("z1")}, "ab"},
-		{"host", []kvregistry.Filter{kvregistry.OnHost("h2")}, "b"},
-		{"own host", []kvregistry.Filter{kvregistry.OnOwnHost(), kvregistry.WithStatus(kvregistry.Warning, kvregistry.Critical)}, "cd"},
-		{"any function", []kvregistry.Filter{kvregistry.Where(func(s kvregistry.Service) bool { return s.ID > "a" })}, "b"},
-		{"nothing", []kvregistry.Filter{kvregistry.InZone("z3")}, ""},
-	} {
-		list, err := r.GetServices(t.Context(), "web", c.filters...)
-		got := ""
-		for _, one := range list {
-			got += one.ID
-		}
-		if got != c.want || (err != nil) != (c.want == "") || err != nil && !isErr(err, kvregistry.ErrNotFound) {
-			t.Errorf("%s: got %q, %v, want %q", c.name, got, err, c.want)
-		}
-		seen := map[string]bool{}
-		for range 50 * len(c.want) { // chosen at random
-			one, err := r.GetService("web", c.filters...)
-			if err != nil || !strings.Contains(c.want, one.ID) {
-				t.Errorf("%s: GetService gave %q, %v", c.name, one.ID, err)
-			}
-			seen[one.ID] = true
-		}
-		if len(seen) != len(c.want) {
-			t.Errorf("%s: GetService gave only %v", c.name, seen)
-		}
-	}
-}
-
-// GetService spreads evenly, also when many goroutines call it at once. Seen to fail with a turn that is not atomic.
-func TestGetServiceSpreadsEvenly(t *testing.T) {
-	t.Parallel()
-	s := natstest.Start(t)
-	r := open(t, s)
-	const instances, callers, calls = 7, 64, 7000
-	for i := range instances {
-		register(t, r, web(fmt.Sprint(i)))
-	}
-	sees(t, r, natstest.Soon, "web", "0", "1", "2", "3", "4", "5", "6")
-	var mu sync.Mutex
-	counts := map[string]int{}
-	var wg sync.WaitGroup
-	for range callers {
-		wg.Go(func() {
-			mine := map[string]int{}
-			for range calls {
-				one, err := r.GetService("web")
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				mine[one.ID]++
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			for id, n := range mine {
-				counts[id] += n
-			}
-		})
-	}
-	wg.Wait()
-	for id, n := range counts {
-		if math.Abs(float64(n-callers*calls/instances)) > 1 {
-			t.Errorf("instance %s got %d of %d calls", id, n, callers*calls)
-		}
-	}
-}
-
-// Everything is observed with "*"; names are those that have an instance.
-func TestObserveEverything(t *testing.T) {
-	t.Parallel()
-	s := natstest.Start(t)
-	owner, observer := open(t, s), open(t, s)
-	register(t, owner, web("a"))
-	if err := observer.ObserveContext(t.Context(), kvregistry.Everything); err != nil {
-		t.Fatal(err)
-	}
-	un := register(t, owner, kvregistry.Service{ID: "1", Name: "late", Address: "h:1"})
-	sees(t, observer, natstest.Soon, "late", "1")
-	for _, r := range []*kvregistry.Registry{owner, observer} {
-		if names, err := r.ServiceNames(); err != nil || !cmp.Equal(names, []string{"late", "web"}) {
-			t.Errorf("names are %v, %v", names, err)
-		}
-	}
-	if got := observer.ObservedServices(); !cmp.Equal(got, []string{"*"}) {
-		t.Errorf("observes %v", got)
-	}
-	if err := un(); err != nil {
-		t.Fatal(err)
-	}
-	sees(t, observer, natstest.Soon, "late")
-	if names, err := observer.ServiceNames(); err != nil || !cmp.Equal(names, []string{"web"}) {
-		t.Errorf("names are %v, %v", names, err)
-	}
-	register(t, owner, kvregistry.Service{ID: "2", Name: "late", Address: "h:1"})
-	sees(t, observer, natstest.Soon, "late", "2")
-}
-
-// While the server is away, or not started yet, Register waits as long as its context lets it; what was declared is
-// written as soon as it can be. Seen to fail with a reconcile that returns at once.
-func TestRegisterBeforeTheServer(t *testing.T) {
-	t.Parallel()
-	s := natstest.Start(t)
-	s.Down()
-	nc, err := nats.Connect(s.URL(), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	r := openOn(t, nc, kvregistry.Timeout(200*time.Millisecond))
-	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	un, err := r.RegisterContext(short, web("declared"))
-	if !isErr(err, kvregistry.ErrPending) || !isErr(err, context.DeadlineExceeded) || un == nil {
-		t.Fatalf("without a server: %v", err)
-	}
-	for range 2 { // to ask again is to wait again, not to register a second one
-		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		if _, err := r.RegisterContext(short, kvregistry.Service{Name: "unnamed", Address: "h:1"}); !isErr(err, kvregistry.ErrPending) {
-			t.Fatal(err)
-		}
-	}
-	taken, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	back, err := r.RegisterContext(taken, web("taken back"))
-	if !isErr(err, kvregistry.ErrPending) {
-		t.Fatal(err)
-	}
-	if err := back(); err != nil {
-		t.Fatalf("taking back what was never sent: %v", err)
-	}
-	waited := make(chan error, 1)
-	go func() { // ends when the server is there
-		long, cancel := context.WithTimeout(context.Background(), natstest.Soon)
-		defer cancel()
-		_, err := r.RegisterContext(long, web("waits"))
-		waited <- err
-	}()
-	if _, err := r.GetService("web"); !isErr(err, kvregistry.ErrUnavailable) {
-		t.Fatalf("a look-up without a server gave %v", err)
-	}
-	s.Up()
-	if err := <-waited; err != nil {
-		t.Fatal(err)
-	}
-	observer := open(t, s)
-	sees(t, observer, natstest.Soon, "web", "declared", "waits")
-	// Written in the background, it is still the one that Register was asked for; a further one is another.
-	for want := 1; want <= 2; want++ {
-		register(t, r, kvregistry.Service{Name: "unnamed", Address: "h:1"})
-		natstest.Eventually(t, natstest.Soon, func() error {
-			if got := ids(t, observer, "unnamed"); len(got) != want {
-				return fmt.Errorf("registered %d times, want %d", len(got), want)
-			}
-			return nil
-		})
-	}
-	s.Down()
-	if err := errors.Join(unregisterWithin(r, "web", 200*time.Millisecond)); !isErr(err, kvregistry.ErrPending) {
-		t.Fatalf("unregistering without a server gave %v", err)
-	}
-	s.Up()
-	sees(t, observer, natstest.Soon, "web")
-}
-
-func unregisterWithin(r *kvregistry.Registry, name string, d time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	defer cancel()
-	return r.UnregisterContext(ctx, name)
-}
-
-// What was taken back while the server was away is deleted by Close, if not before.
-func TestCloseFinishesWhatIsPending(t *testing.T) {
-	t.Parallel()
-	s := natstest.Start(t)
-	observer := open(t, s)
-	nc := s.Connect()
-	r := openOn(t, nc)
-	register(t, r, web("a"))
-	sees(t, observer, natstest.Soon, "web", "a")
-	s.Down()
-	if err := unregisterWithin(r, "web", 100*time.Millisecond); !isErr(err, kvregistry.ErrPending) {
-		t.Fatal(err)
-	}
-	s.Up()
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
-	}
-	plain := s.Connect()
-	if left := keys(t, plain, "default", "svc."); len(left) > 0 {
-		t.Errorf("Close left %v", left)
-	}
-}
-
 // Registering, changing, taking back and closing may happen at once; the race detector watches.
 func TestManyCallersAtOnce(t *testing.T) {
 	t.Parallel()
@@ -497,4 +184,119 @@ func TestManyCallersAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	sees(t, observer, natstest.Soon, "web")
+}
+
+// What is wrong with the server is said by the constructor, each with an error of its own and the remedy.
+func TestConstructorSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	refused := func(t *testing.T, nc *nats.Conn, want error, remedy string, opts ...kvregistry.Option) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(ctx, natstest.Soon)
+		defer cancel()
+		_, err := kvregistry.New(ctx, nc, append(opts, quiet())...)
+		if !isErr(err, want) || !strings.Contains(err.Error(), remedy) {
+			t.Errorf("got %v, want %v and the word %q", err, want, remedy)
+		}
+	}
+	t.Run("JetStream is off", func(t *testing.T) {
+		s := natstest.Start(t, func(o *server.Options) { o.JetStream = false })
+		refused(t, s.Connect(), kvregistry.ErrJetStreamOff, "-js")
+	})
+	t.Run("no permission", func(t *testing.T) {
+		s := natstest.Start(t, func(o *server.Options) {
+			o.Users = []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{
+				Publish: &server.SubjectPermission{Deny: []string{"$JS.API.>"}},
+			}}}
+		})
+		refused(t, s.Connect(nats.UserInfo("u", "p")), kvregistry.ErrPermission, "allow")
+	})
+	t.Run("storage full", func(t *testing.T) {
+		s := natstest.Start(t, func(o *server.Options) { o.JetStreamMaxStore = 1 << 20 })
+		refused(t, s.Connect(), kvregistry.ErrStorageFull, "limit", kvregistry.MaxBytes(1<<30))
+	})
+	t.Run("replicas without a cluster", func(t *testing.T) {
+		s := natstest.Start(t)
+		refused(t, s.Connect(), kvregistry.ErrInvalidOption, "Replicas", kvregistry.Replicas(3))
+	})
+	t.Run("another bucket of that name", func(t *testing.T) {
+		s := natstest.Start(t)
+		nc := s.Connect()
+		js, err := jetstream.New(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "registry_default", History: 5, Storage: jetstream.MemoryStorage}); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, nc, kvregistry.ErrBucketMismatch, "history is 5")
+		refused(t, nc, kvregistry.ErrBucketMismatch, "storage is Memory")
+		st, err := js.Stream(ctx, "KV_registry_default")
+		if err != nil || st.CachedInfo().Config.MaxMsgsPerSubject != 5 {
+			t.Errorf("the bucket was changed: %v", err)
+		}
+	})
+}
+
+// Many processes may be a tenant's first at once.
+func TestConcurrentFirstUse(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	var wg sync.WaitGroup
+	for range 20 {
+		nc := s.Connect()
+		wg.Go(func() {
+			r, err := kvregistry.New(t.Context(), nc, kvregistry.Tenant("fresh"), quiet())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := registerSoon(t.Context(), r, kvregistry.Service{Name: "web", Address: "h:1"}); err != nil {
+				t.Error(err)
+			}
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A connection of Dial needs no server to begin with, and notices within 10 s that a peer is gone
+// without a word; the caller's options override its own. Seen to fail with nats.Connect in place of
+// Dial.
+func TestDial(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
+	l.cut()
+	lost := make(chan time.Time, 1)
+	nc, err := kvregistry.Dial(l.URL(), nats.Name("mine"), nats.Timeout(time.Second),
+		nats.DisconnectErrHandler(func(*nats.Conn, error) {
+			select {
+			case lost <- time.Now():
+			default:
+			}
+		}))
+	must(t, err)
+	t.Cleanup(nc.Close)
+	if nc.Opts.Name != "mine" || nc.Opts.MaxReconnect != -1 {
+		t.Errorf("options: name %q, reconnects %d", nc.Opts.Name, nc.Opts.MaxReconnect)
+	}
+	r := openOn(t, nc)
+	l.heal()
+	register(t, r, web("a"))
+	sees(t, r, natstest.Soon, "web", "a")
+	l.blackhole(up, down)
+	if o := nc.Opts; o.PingInterval*time.Duration(o.MaxPingsOut+1) > 10*time.Second {
+		t.Errorf("a dead peer is noticed after %d pings, one every %s", o.MaxPingsOut+1, o.PingInterval)
+	}
+	began := time.Now()
+	select {
+	case at := <-lost:
+		t.Logf("noticed after %s", at.Sub(began).Round(time.Millisecond))
+	case <-time.After(10*time.Second + natstest.Soon):
+		t.Error("a dead peer is not noticed")
+	}
+	l.cut() // so that Close need not wait
 }

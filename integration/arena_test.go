@@ -2,9 +2,7 @@ package integration
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -17,10 +15,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
-	"github.com/kvregistry/go/tenant"
 )
 
 // arena is a fleet of servers, and workers that are hurt together with it.
@@ -118,244 +114,8 @@ func (a *arena) one() *member {
 	return list[a.rnd.IntN(len(list))]
 }
 
-// settle has the workers pause, and waits until the bucket holds what they declared and each cache equals it. Then they
-// go on.
-func (a *arena) settle() {
-	a.t.Helper()
-	began := time.Now().UnixNano()
-	for _, m := range a.members {
-		m.proc.tell("pause")
-	}
-	for _, m := range a.members {
-		if a.history.await(m.plan.Name, saidPaused, began, natstest.Soon) == nil {
-			a.broke(4, "%s did not pause", m.plan.Name)
-		}
-	}
-	a.converge()
-	for _, m := range a.members {
-		m.proc.tell("resume")
-	}
-}
-
-// converge waits for two things: caches equal the bucket, within 2 s of the last fault's end and of the connections'
-// return; and the bucket equals what the living declared, within the time that reapers take after an outage.
-func (a *arena) converge() {
-	began := time.Now()
-	var wrong error
-	late := false
-	for time.Since(began) < 2*max(a.ttl, 3*time.Second)+natstest.Soon {
-		asked := time.Now() // a worker may have answered long before the last one did
-		held, err := a.readAll()
-		if wrong = err; err != nil {
-			continue
-		}
-		states := a.states()
-		if wrong = a.stands(held); wrong != nil {
-			continue
-		}
-		caches, declared, err := a.compare(states, held)
-		if wrong = errors.Join(caches, declared, err); err != nil {
-			continue
-		}
-		if caches == nil {
-			if took := time.Since(began); took > a.slowest {
-				a.slowest = took
-			}
-			if declared == nil {
-				a.history.add(entry{What: saidSettled})
-				a.bounded(states)
-				return
-			}
-		}
-		if caches != nil && asked.Sub(began) > 2*time.Second {
-			if since := a.lastChange(began.UnixNano()); asked.Sub(time.Unix(0, since)) > 2*time.Second {
-				if !late {
-					a.broke(4, "a cache does not equal the bucket after %s: %v", time.Since(began), caches)
-				}
-				late = true
-			}
-		}
-		time.Sleep(20 * time.Millisecond) // between two looks
-	}
-	a.broke(4, "after %s: %v", time.Since(began).Round(time.Millisecond), wrong)
-}
-
-// deeds are how lines begin of what workers do, whatever else happens.
-var deeds = []string{"a newer registration", "registered:", "unregistered:", "status changed:", "draining:"}
-
 // bounded: invariant 7. What a worker holds and logs does not grow with the faults that it lived through; a line or two for
 // each change of state.
-
-func (a *arena) bounded(states map[string]*state) {
-	for who, s := range states {
-		if _, known := a.idle[who]; !known {
-			a.idle[who] = s.Goroutines
-		}
-		if s.Goroutines > a.idle[who]+10 {
-			a.broke(7, "%s has %d goroutines, and had %d", who, s.Goroutines, a.idle[who])
-		}
-		lines := 0
-		for message, n := range s.Log {
-			if !slices.ContainsFunc(deeds, func(deed string) bool { return strings.HasPrefix(message, deed) }) {
-				lines += n
-			}
-			if strings.HasPrefix(message, "a registration was found to be missing") && len(a.fleet.nodes) == 1 && !a.missing[who] { // a replica may be behind for so long
-				a.missing[who] = true
-				a.broke(4, "%s missed what became of a registration, and found it by looking; its health: %s, its log: %v", who, s.Health, s.Log)
-			}
-		}
-		if lines > 20+10*a.faults {
-			a.broke(7, "%s logged %d lines through %d faults: %v", who, lines, a.faults, s.Log)
-		}
-	}
-}
-
-// lastChange is when the bucket last changed, as far as any worker saw, or a connection came back: caches follow it.
-func (a *arena) lastChange(at int64) int64 {
-	for _, e := range a.history.sorted() {
-		if strings.HasPrefix(e.What, saidEvent) || e.What == saidConnected {
-			at = max(at, e.At)
-		}
-	}
-	return at
-}
-
-// states are the living workers' states, of now.
-func (a *arena) states() map[string]*state {
-	states := map[string]*state{}
-	began := time.Now().UnixNano()
-	for _, m := range a.members {
-		m.proc.tell("state")
-	}
-	for _, m := range a.members {
-		if e := a.history.await(m.plan.Name, saidState, began, natstest.Soon); e != nil {
-			states[m.plan.Name] = e.State
-		}
-	}
-	return states
-}
-
-// stands says where a bucket holds something else than before: a registration may be written again, by itself, while workers are asked.
-func (a *arena) stands(before map[string]map[string]seenInstance) error {
-	now, err := a.readAll()
-	if err == nil && !maps.EqualFunc(before, now, maps.Equal) {
-		err = errors.New("a bucket changes")
-	}
-	return err
-}
-
-// compare says where a cache differs from its tenant's bucket, and where the bucket differs from what was declared; err is
-// why it can't tell.
-func (a *arena) compare(states map[string]*state, buckets map[string]map[string]seenInstance) (caches, declared, err error) {
-	for _, name := range slices.Sorted(maps.Keys(buckets)) {
-		held := buckets[name]
-		want := map[string][]string{} // who declares each key, with the value
-		for _, m := range a.members {
-			s := states[m.plan.Name]
-			if m.plan.Tenant != name {
-				continue
-			}
-			if s == nil {
-				return nil, nil, fmt.Errorf("%s does not answer", m.plan.Name)
-			}
-			if caches == nil && !maps.Equal(s.Seen, held) {
-				caches = fmt.Errorf("%s: %s; its health: %s", m.plan.Name, difference(s.Seen, held), s.Health)
-			}
-			for key, value := range s.Declared {
-				want[key] = append(want[key], fmt.Sprintf("%s %d", m.plan.Name, value))
-			}
-		}
-		for key := range mergedKeys(want, held) {
-			if i, ok := held[key]; len(want[key]) != 1 || !ok || want[key][0] != fmt.Sprintf("%s %d", i.By, i.Value) {
-				declared = fmt.Errorf("%s: the bucket has %v (%v), declared by %v%s", key, i, ok, want[key], a.owners(key, states))
-			}
-		}
-	}
-	return caches, declared, nil
-}
-
-// owners says what those who declare a key know of it.
-func (a *arena) owners(key string, states map[string]*state) string {
-	var b strings.Builder
-	for _, m := range a.members {
-		if s := states[m.plan.Name]; s != nil && mergedKeys(s.Declared, s.Held)[key] {
-			fmt.Fprintf(&b, "; %s holds it at revision %d, its health: %s, its log: %v", m.plan.Name, s.Held[key], s.Health, s.Log)
-		}
-	}
-	return b.String()
-}
-
-func difference(seen, held map[string]seenInstance) string {
-	for key := range mergedKeys(seen, held) {
-		s, in := seen[key]
-		if h, there := held[key]; s != h {
-			return fmt.Sprintf("%s is %v (%v) in the cache, and %v (%v) in the bucket", key, s, in, h, there)
-		}
-	}
-	return ""
-}
-
-func (a *arena) bucketsOf() map[string]bool {
-	names := map[string]bool{}
-	for _, m := range a.members {
-		names[m.plan.Tenant] = true
-	}
-	return names
-}
-
-// readAll reads every tenant's registrations.
-func (a *arena) readAll() (map[string]map[string]seenInstance, error) {
-	all := map[string]map[string]seenInstance{}
-	for name := range a.bucketsOf() {
-		held, err := a.read(name)
-		if err != nil {
-			return nil, err
-		}
-		all[name] = held
-	}
-	return all, nil
-}
-
-// read reads a tenant's registrations, past the library.
-func (a *arena) read(name string) (map[string]seenInstance, error) {
-	nc := a.fleet.connect()
-	defer nc.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return nil, err
-	}
-	kv, err := js.KeyValue(ctx, "registry_"+name)
-	if err != nil {
-		return nil, err
-	}
-	w, err := kv.Watch(ctx, "svc.>", jetstream.IgnoreDeletes())
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = w.Stop() }()
-	held := map[string]seenInstance{}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case e := <-w.Updates():
-			if e == nil {
-				return held, nil
-			}
-			var doc struct {
-				Lease    string
-				Instance struct{ Metadata map[string]string }
-			}
-			service, id, ok := tenant.ParseServiceKey(e.Key())
-			if ok && json.Unmarshal(e.Value(), &doc) == nil && doc.Lease != "" {
-				md := doc.Instance.Metadata
-				held[service+"/"+id] = seenInstance{e.Revision(), md["by"], number(md["value"])}
-			}
-		}
-	}
-}
 
 // instanceKey finds the service and the id that a text is about.
 var instanceKey = regexp.MustCompile(`s\d/[\w-]+`)
@@ -426,4 +186,14 @@ func (a *arena) describe(nc *nats.Conn, stream string, names []string) string {
 		fmt.Fprintf(&b, "\n%s: %s", name, msg.Data)
 	}
 	return b.String()
+}
+
+// populate is what each run begins with: two tenants, the first with three workers that register and one that looks on.
+func (a *arena) populate() {
+	a.t.Helper()
+	for range 3 {
+		a.join("red", 5, 3)
+	}
+	a.join("red", 0, 0)
+	a.join("blue", 5, 0)
 }

@@ -1,0 +1,162 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// A registered instance is what was registered; its list, status and content change in one write each.
+func TestRegisterUpdateAndStatus(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	owner, observer := open(t, s), open(t, s)
+	want := kvregistry.Service{
+		ID: "a", Name: "web", Version: "1.2.3", Network: "tcp", Address: "10.0.0.1:80", URL: "https://10.0.0.1/x", Host: "h1", Zone: "z1",
+		Tags: []string{"t1", "t2"}, Metadata: map[string]string{"k": "v"}, Weight: 3, Status: kvregistry.Warning,
+	}
+	register(t, owner, want)
+	got, err := observer.GetService("web")
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(kvregistry.Service{}, "Revision")); diff != "" || err != nil {
+		t.Fatalf("%v\n%s", err, diff)
+	}
+	want.Address, want.Tags = "10.0.0.2:80", nil
+	if err := owner.Update(kvregistry.Service{Name: "web", Address: "10.0.0.2:80"}); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "10.0.0.2:80") })
+	if got, _ := observer.GetService("web"); got.Version != "" || got.ID != "a" {
+		t.Errorf("Update is to replace what the instance says: %+v", got)
+	}
+	for _, status := range []kvregistry.Status{kvregistry.Critical, kvregistry.Draining} {
+		if err := owner.SetStatus("web", status); err != nil {
+			t.Fatal(err)
+		}
+		natstest.Eventually(t, natstest.Soon, func() error {
+			return second(observer.GetService("web", kvregistry.WithStatus(status)))
+		})
+		if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
+			t.Errorf("an instance that is %s is handed out: %v", status, err)
+		}
+	}
+	if err := owner.Update(kvregistry.Service{Name: "other", Address: "h:1"}); !isErr(err, kvregistry.ErrNotRegistered) {
+		t.Errorf("updating what is not there gave %v", err)
+	}
+	if err := owner.Unregister("other"); !isErr(err, kvregistry.ErrNotRegistered) {
+		t.Errorf("unregistering what is not there gave %v", err)
+	}
+	register(t, owner, web("b"))
+	if err := owner.Update(kvregistry.Service{Name: "web", Address: "h:1"}); !isErr(err, kvregistry.ErrInvalidService) {
+		t.Errorf("an update that does not say of which gave %v", err)
+	}
+	if err := owner.Unregister("web"); err != nil {
+		t.Fatal(err)
+	}
+	sees(t, observer, natstest.Soon, "web")
+}
+
+// While the server is away, or not started yet, Register waits as long as its context lets it; what was declared is
+// written as soon as it can be. Seen to fail with a reconcile that returns at once.
+func TestRegisterBeforeTheServer(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	s.Down()
+	nc, err := nats.Connect(s.URL(), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	r := openOn(t, nc, kvregistry.Timeout(200*time.Millisecond))
+	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	un, err := r.RegisterContext(short, web("declared"))
+	if !isErr(err, kvregistry.ErrPending) || !isErr(err, context.DeadlineExceeded) || un == nil {
+		t.Fatalf("without a server: %v", err)
+	}
+	for range 2 { // to ask again is to wait again, not to register a second one
+		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if _, err := r.RegisterContext(short, kvregistry.Service{Name: "unnamed", Address: "h:1"}); !isErr(err, kvregistry.ErrPending) {
+			t.Fatal(err)
+		}
+	}
+	taken, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	back, err := r.RegisterContext(taken, web("taken back"))
+	if !isErr(err, kvregistry.ErrPending) {
+		t.Fatal(err)
+	}
+	if err := back(); err != nil {
+		t.Fatalf("taking back what was never sent: %v", err)
+	}
+	waited := make(chan error, 1)
+	go func() { // ends when the server is there
+		long, cancel := context.WithTimeout(context.Background(), natstest.Soon)
+		defer cancel()
+		_, err := r.RegisterContext(long, web("waits"))
+		waited <- err
+	}()
+	if _, err := r.GetService("web"); !isErr(err, kvregistry.ErrUnavailable) {
+		t.Fatalf("a look-up without a server gave %v", err)
+	}
+	s.Up()
+	if err := <-waited; err != nil {
+		t.Fatal(err)
+	}
+	observer := open(t, s)
+	sees(t, observer, natstest.Soon, "web", "declared", "waits")
+	// Written in the background, it is still the one that Register was asked for; a further one is another.
+	for want := 1; want <= 2; want++ {
+		register(t, r, kvregistry.Service{Name: "unnamed", Address: "h:1"})
+		natstest.Eventually(t, natstest.Soon, func() error {
+			if got := ids(t, observer, "unnamed"); len(got) != want {
+				return fmt.Errorf("registered %d times, want %d", len(got), want)
+			}
+			return nil
+		})
+	}
+	s.Down()
+	if err := errors.Join(unregisterWithin(r, "web", 200*time.Millisecond)); !isErr(err, kvregistry.ErrPending) {
+		t.Fatalf("unregistering without a server gave %v", err)
+	}
+	s.Up()
+	sees(t, observer, natstest.Soon, "web")
+}
+
+func unregisterWithin(r *kvregistry.Registry, name string, d time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	return r.UnregisterContext(ctx, name)
+}
+
+// What was taken back while the server was away is deleted by Close, if not before.
+func TestCloseFinishesWhatIsPending(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observer := open(t, s)
+	nc := s.Connect()
+	r := openOn(t, nc)
+	register(t, r, web("a"))
+	sees(t, observer, natstest.Soon, "web", "a")
+	s.Down()
+	if err := unregisterWithin(r, "web", 100*time.Millisecond); !isErr(err, kvregistry.ErrPending) {
+		t.Fatal(err)
+	}
+	s.Up()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	plain := s.Connect()
+	if left := keys(t, plain, "default", "svc."); len(left) > 0 {
+		t.Errorf("Close left %v", left)
+	}
+}

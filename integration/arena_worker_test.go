@@ -1,0 +1,342 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// entry is one line of a history: something that a process did or saw, or a fault. Times are of this machine's one clock.
+type entry struct {
+	At   int64  `json:"at"` // nanoseconds
+	Who  string `json:"who"`
+	What string `json:"what"`
+
+	Service  string `json:"service,omitempty"`
+	ID       string `json:"id,omitempty"`
+	Revision uint64 `json:"revision,omitempty"`
+	By       string `json:"by,omitempty"` // the worker that an instance says it is of
+	Value    int    `json:"value,omitempty"`
+	Err      string `json:"err,omitempty"`
+	State    *state `json:"state,omitempty"`
+	Left     string `json:"left,omitempty"` // the goroutines that were left when all was closed
+}
+
+// What an entry can say.
+const (
+	saidReady     = "ready"
+	saidConnected = "connected" // again
+	saidPaused    = "paused"
+	saidClosed    = "closed"
+	saidState     = "state"
+	saidCall      = "call "  // and the operation: it began
+	saidAck       = "ack "   // it was acknowledged, or taken and is done when it can be
+	saidFail      = "fail "  // it was refused
+	saidEvent     = "event " // and its kind
+	saidLook      = "look-up"
+	saidFault     = "fault"   // a fault began; ID names it, and By whom it hurts, where that is one worker
+	saidHealed    = "healed"  // it ended
+	saidKilled    = "killed"  // a worker was
+	saidStopped   = "stopped" // a worker was told to close
+	saidReset     = "reset"   // the bucket was deleted, and revisions start over
+	saidSettled   = "settled" // the test found every cache equal to the bucket, and the bucket right
+	saidMeddled   = "meddled" // the test wrote or removed keys by hand
+)
+
+// state is what a worker holds and sees at one moment.
+type state struct {
+	Declared   map[string]int          `json:"declared"` // what it registered, by service and id, and the value
+	Held       map[string]uint64       `json:"held"`     // the revisions of what its registry says that it registered
+	Seen       map[string]seenInstance `json:"seen"`
+	Goroutines int                     `json:"goroutines"`
+	Log        map[string]int          `json:"log"` // lines logged so far, by message
+	Health     string                  `json:"health"`
+}
+
+type seenInstance struct {
+	Revision uint64 `json:"revision"`
+	By       string `json:"by"`
+	Value    int    `json:"value"`
+}
+
+// workerPlan is what a worker process is to do.
+type workerPlan struct {
+	Name, URL, Tenant string
+	TTL               time.Duration
+	Seed              uint64
+	Own               int           // how many instances of its own it comes and goes with
+	Shared            int           // how many ids it fights for with others
+	Pace              time.Duration // between two changes
+}
+
+// worker registers, changes and unregisters at random, and tells what it does and what it sees of the whole tenant.
+type worker struct {
+	plan  workerPlan
+	idle  int // goroutines before there was anything
+	nc    *nats.Conn
+	reg   *kvregistry.Registry
+	rnd   *rand.Rand
+	out   sync.Mutex
+	logs  map[string]int // guarded by out
+	value int
+
+	declared map[string]int          // the values of its own instances, by service and id
+	takeBack map[string]func() error // what unregisters each
+}
+
+func (w *worker) open() error {
+	var err error
+	w.nc, err = nats.Connect(w.plan.URL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(time.Second),
+		nats.ReconnectJitter(10*time.Millisecond, 10*time.Millisecond), nats.IgnoreDiscoveredServers(), nats.RetryOnFailedConnect(true),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
+		nats.ReconnectHandler(func(*nats.Conn) { w.say(entry{What: saidConnected}) }))
+	if err != nil {
+		return err
+	}
+	opts := []kvregistry.Option{
+		kvregistry.Tenant(w.plan.Tenant), kvregistry.TTL(w.plan.TTL), kvregistry.OnEvent(w.event),
+		kvregistry.Logger(slog.New(slog.NewTextHandler(w, nil))),
+	}
+	if w.plan.Seed%2 == 0 || strings.Contains(w.plan.URL, ",") { // in a cluster, a node that is cut off is to be left
+		opts = append(opts, kvregistry.ForceReconnect())
+	}
+	w.reg, err = kvregistry.New(context.Background(), w.nc, opts...)
+	if err != nil {
+		return err
+	}
+	return w.reg.Observe(kvregistry.Everything)
+}
+
+// Write counts log lines.
+func (w *worker) Write(line []byte) (int, error) {
+	_, message, _ := strings.Cut(string(line), "msg=\"kvregistry: ")
+	message, _, _ = strings.Cut(message, "\"")
+	_, cause, _ := strings.Cut(string(line), "cause=")
+	w.out.Lock()
+	defer w.out.Unlock()
+	w.logs[message+": "+strings.TrimSpace(cause)]++
+	return len(line), nil
+}
+
+func (w *worker) say(e entry) {
+	w.out.Lock()
+	defer w.out.Unlock()
+	if e.At == 0 {
+		e.At = time.Now().UnixNano()
+	}
+	e.Who = w.plan.Name
+	_ = json.NewEncoder(os.Stdout).Encode(e)
+}
+
+func (w *worker) event(e kvregistry.Event) {
+	said := entry{What: saidEvent + string(e.Kind), Service: e.Service.Name, ID: e.Service.ID, Revision: e.Service.Revision}
+	said.By, said.Value = e.Service.Metadata["by"], number(e.Service.Metadata["value"])
+	w.say(said)
+}
+
+// serve does what it is told, and works meanwhile.
+func (w *worker) serve() {
+	commands := make(chan string)
+	go func() { // ends with the standard input
+		defer close(commands)
+		for sc := bufio.NewScanner(os.Stdin); sc.Scan(); {
+			commands <- sc.Text()
+		}
+	}()
+	looks := time.NewTicker(20 * time.Millisecond)
+	defer looks.Stop()
+	pace := time.NewTimer(0)
+	working, last := true, "none"
+	for {
+		select {
+		case command, more := <-commands:
+			switch {
+			case !more:
+				return
+			case command == "pause":
+				working = false
+				w.say(entry{What: saidPaused})
+			case command == "resume":
+				working = true
+				pace.Reset(0)
+			case command == "state":
+				w.say(entry{At: time.Now().UnixNano(), What: saidState, State: w.state()}) // as of when it is taken
+			case command == "close":
+				err := w.reg.Close()
+				w.say(entry{What: saidClosed, Err: text(err), Left: w.left()})
+				return
+			}
+		case <-pace.C:
+			if working && w.plan.Own+w.plan.Shared > 0 {
+				w.work()
+				pace.Reset(w.plan.Pace/2 + time.Duration(w.rnd.Int64N(int64(w.plan.Pace))))
+			}
+		case <-looks.C:
+			last = w.look(last)
+		}
+	}
+}
+
+// left are the goroutines that are still there a while after everything was closed, but for the one that serve started.
+func (w *worker) left() string {
+	w.nc.Close()
+	for range 2000 {
+		if runtime.NumGoroutine() <= w.idle+1 {
+			return ""
+		}
+		time.Sleep(10 * time.Millisecond) // between two looks
+	}
+	stacks := make([]byte, 64<<10)
+	return string(stacks[:runtime.Stack(stacks, true)])
+}
+
+// look looks a service up, and tells when the answer is of another kind than the last one's.
+func (w *worker) look(last string) string {
+	_, err := w.reg.GetService("s0")
+	now := "found"
+	switch {
+	case errors.Is(err, kvregistry.ErrNotFound):
+		now = "not found"
+	case err != nil:
+		now = err.Error()
+	}
+	if now != last {
+		w.say(entry{What: saidLook, Err: now})
+	}
+	return now
+}
+
+// work makes one change.
+func (w *worker) work() {
+	id, name := "shared-0", "s0"
+	if n := w.rnd.IntN(w.plan.Own + w.plan.Shared); n < w.plan.Own {
+		id, name = fmt.Sprintf("%s-%d", w.plan.Name, n), fmt.Sprintf("s%d", n%3)
+	} else {
+		id = fmt.Sprintf("shared-%d", n-w.plan.Own)
+	}
+	w.value++
+	s := kvregistry.Service{
+		Name: name, ID: id, Address: "127.0.0.1:1", Metadata: map[string]string{"by": w.plan.Name, "value": strconv.Itoa(w.value)},
+	}
+	switch _, held := w.held()[name+"/"+id]; {
+	case !held:
+		w.do("register", s, func(ctx context.Context) error {
+			takeBack, err := w.reg.RegisterContext(ctx, s)
+			if takeBack != nil {
+				w.takeBack[name+"/"+id] = takeBack
+			}
+			return err
+		})
+	case w.rnd.IntN(3) == 0:
+		w.do("unregister", s, func(context.Context) error { return w.takeBack[name+"/"+id]() })
+	default:
+		w.do("update", s, func(ctx context.Context) error { return w.reg.UpdateContext(ctx, s) })
+	}
+}
+
+// held is what the registry says that it holds: of ids that others fight for, nobody else knows.
+func (w *worker) held() map[string]int {
+	held := map[string]int{}
+	for _, s := range w.reg.RegisteredServices() {
+		held[s.Name+"/"+s.ID] = number(s.Metadata["value"])
+	}
+	return held
+}
+
+// do makes a change, and tells of it before and after. What was taken and could not be written in time counts as done: the
+// registry owes it.
+func (w *worker) do(op string, s kvregistry.Service, change func(context.Context) error) {
+	said := entry{What: saidCall + op, Service: s.Name, ID: s.ID, By: w.plan.Name, Value: w.value}
+	w.say(said)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	err := change(ctx)
+	said.What, said.At, said.Err = saidAck+op, 0, text(err)
+	switch key := s.Name + "/" + s.ID; {
+	case err != nil && !errors.Is(err, kvregistry.ErrPending):
+		said.What = saidFail + op
+	case op == "unregister":
+		delete(w.declared, key)
+	default:
+		w.declared[key] = w.value
+	}
+	w.say(said)
+}
+
+func (w *worker) logged() map[string]int {
+	w.out.Lock()
+	defer w.out.Unlock()
+	return maps.Clone(w.logs)
+}
+
+func (w *worker) state() *state {
+	s := &state{Declared: map[string]int{}, Held: map[string]uint64{}, Seen: map[string]seenInstance{}, Goroutines: runtime.NumGoroutine(), Log: w.logged()}
+	for key, value := range w.declared {
+		if !strings.Contains(key, "shared") {
+			s.Declared[key] = value
+		}
+	}
+	for key, value := range w.held() {
+		if strings.Contains(key, "shared") {
+			s.Declared[key] = value
+		}
+	}
+	for _, own := range w.reg.RegisteredServices() {
+		s.Held[own.Name+"/"+own.ID] = own.Revision
+	}
+	for _, name := range []string{"s0", "s1", "s2"} {
+		snap, err := w.reg.Snapshot(name)
+		if err != nil {
+			continue
+		}
+		for i := range snap.All() {
+			s.Seen[name+"/"+i.ID] = seenInstance{i.Revision, i.Metadata["by"], number(i.Metadata["value"])}
+		}
+	}
+	s.Health = fmt.Sprintf("%+v", w.reg.Health())
+	return s
+}
+
+// workerProcess is a worker until its standard input ends.
+func workerProcess(text string) int {
+	w := &worker{idle: runtime.NumGoroutine(), declared: map[string]int{}, takeBack: map[string]func() error{}, logs: map[string]int{}}
+	if err := json.Unmarshal([]byte(text), &w.plan); err != nil {
+		fmt.Println("failed", err)
+		return 1
+	}
+	w.rnd = rand.New(rand.NewPCG(w.plan.Seed, 0))
+	if err := w.open(); err != nil {
+		fmt.Println("failed", err)
+		return 1
+	}
+	w.say(entry{What: saidReady})
+	w.serve()
+	return 0
+}
+
+func number(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

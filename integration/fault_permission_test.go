@@ -1,0 +1,58 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// Invariants 4 and 5: a user whose permissions are taken away while connected goes on answering from memory, does not load
+// the server with what is refused, and is right again when they are given back. That it may not subscribe to its answers
+// any more it can't mend but by another connection, every 10 s at most; seen to fail with a Revive that knows of dead
+// connections alone.
+func TestPermissionRevoked(t *testing.T) {
+	t.Parallel()
+	for name, perms := range map[string]string{
+		"publish":   `publish: { deny: ["$JS.>", "$KV.>"] }`,
+		"subscribe": `subscribe: { deny: ["_INBOX.>"] }`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			revoked(t, perms)
+		})
+	}
+}
+
+func revoked(t *testing.T, perms string) {
+	users := func(perms string) string {
+		return fmt.Sprintf("authorization { users: [ { user: u, password: p, permissions: { %s } }, { user: admin, password: p } ] }\n", perms)
+	}
+	const all = `publish: ">", subscribe: ">"`
+	s := startReloading(t, users(all))
+	observer := openOn(t, s.Connect(nats.UserInfo("u", "p")), kvregistry.ForceReconnect())
+	owner := openOn(t, s.Connect(nats.UserInfo("admin", "p")))
+	register(t, owner, web("a"))
+	sees(t, observer, natstest.Soon, "web", "a")
+	s.reload(users(perms))
+	deleteViews(t, s.Connect(nats.UserInfo("admin", "p"))) // or it would see changes all the same
+	register(t, owner, web("b"))
+	before := observer.Health().Resyncs
+	end := time.Now().Add(2 * ttl)
+	for time.Now().Before(end) {
+		if got := ids(t, observer, "web"); len(got) == 0 {
+			t.Fatal("a look-up that was answered before is not any more")
+		}
+		time.Sleep(10 * time.Millisecond) // between two look-ups
+	}
+	if h := observer.Health(); h.OK() || h.Resyncs-before > 12 {
+		t.Errorf("while what it needs is refused: %+v, with %d resyncs before", h, before)
+	}
+	s.reload(users(all))
+	took := sees(t, observer, 10*time.Second+natstest.Soon, "web", "a", "b")
+	t.Logf("right again %s after the permissions were given back", took.Round(time.Millisecond))
+}

@@ -1,0 +1,167 @@
+package integration
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/inside"
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// Invariant 2, crash: a killed process is out of every observer's cache within TTL + 1 s, and no live process
+// ever is. Seen to fail with a reaper that purges nothing, and with a heartbeat
+// interval of two TTLs.
+func TestKilledProcessIsOut(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observers := []*kvregistry.Registry{open(t, s), open(t, s)}
+	live := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("live")}})
+	dead := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("dead"), {ID: "dead", Name: "other", Address: "127.0.0.1:1"}}})
+	for _, o := range observers {
+		sees(t, o, natstest.Soon, "web", "dead", "live")
+		sees(t, o, natstest.Soon, "other", "dead")
+	}
+	events, err := observers[0].Watch(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitEvent(t, events, "live", kvregistry.Registered)
+	isReady(t, s, 0)
+	dead.kill()
+	killed := time.Now()
+	inTime(t, s, 0, ttl+time.Second, func() error {
+		for _, o := range observers {
+			if web, other := ids(t, o, "web"), ids(t, o, "other"); !slices.Equal(web, []string{"live"}) || len(other) > 0 {
+				return fmt.Errorf("the services have %v and %v", web, other)
+			}
+		}
+		return nil
+	})
+	t.Logf("out of both caches %s after the kill, TTL %s", time.Since(killed).Round(time.Millisecond), ttl)
+	for end := time.Now().Add(2 * ttl); time.Now().Before(end); {
+		for _, o := range observers {
+			if got := ids(t, o, "web"); len(got) != 1 {
+				t.Fatalf("the live process is gone: %v", got)
+			}
+		}
+		time.Sleep(time.Millisecond) // between two looks; the loop watches for something that must not happen
+	}
+	_ = live
+	if told := toldOf(events, "live"); len(told) > 0 { // it may have been gone between two looks
+		t.Errorf("the live process was %v", told)
+	}
+}
+
+// Invariant 2: a graceful stop is seen as one, and nothing waits for the TTL. Seen to fail with
+// Close not deleting the registrations: they expired.
+func TestGracefulStopIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observer := open(t, s)
+	p := start(t, plan{URL: s.URL(), TTL: time.Minute, Services: []kvregistry.Service{web("a"), web("b"), web("c")}})
+	sees(t, observer, natstest.Soon, "web", "a", "b", "c")
+	events, err := observer.Watch(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if e := <-events; e.Kind != kvregistry.Registered {
+			t.Fatalf("got %s", e.Kind)
+		}
+	}
+	_ = p.stdin.Close() // not before: what came and went unread is not told of
+	for range 3 {
+		if e := <-events; e.Kind != kvregistry.Unregistered {
+			t.Fatalf("got %s, want unregistered", e.Kind)
+		}
+	}
+	seen := time.Now()
+	nc := s.Connect()
+	ns, err := strconv.ParseInt(p.await("closed", natstest.Soon), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("seen %s after Close returned", seen.Sub(time.Unix(0, ns)))
+	natstest.Eventually(t, natstest.Soon, func() error { return noneLeft(keys(t, nc, "default", "lease.")) })
+}
+
+// Invariant 2: a process that was frozen for longer than a TTL is out, and back when it goes on. Seen to fail with
+// the keeper never giving up a lease that it could not renew, and registrations not written again after a loss.
+func TestFrozenProcessComesBack(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observer := open(t, s)
+	p := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("a")}})
+	sees(t, observer, natstest.Soon, "web", "a")
+	p.freeze()
+	sees(t, observer, removal, "web")
+	p.thaw()
+	took := sees(t, observer, natstest.Soon, "web", "a")
+	t.Logf("back after %s", took)
+	p.await("lost", natstest.Soon)
+}
+
+// The dead of a tenant without a living process are not shown to the first one that comes. Seen to fail with Dead
+// returning nil.
+func TestNewcomerFindsNoneOfTheDead(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	a := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("a")}})
+	b := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("b")}})
+	a.kill()
+	b.kill()
+	nc := s.Connect()
+	natstest.Eventually(t, natstest.Soon, func() error { // the TTL itself, with nobody there to see it
+		return noneLeft(append(keys(t, nc, "default", "lease."), keys(t, nc, "default", "reaper.")...))
+	})
+	if left := keys(t, nc, "default", "svc."); len(left) != 2 {
+		t.Fatalf("the test is to begin with two dead registrations, there are %v", left)
+	}
+	observer := open(t, s)
+	_, err := observer.GetServices(t.Context(), "web")
+	if !isErr(err, kvregistry.ErrNotFound) {
+		t.Fatalf("the first look-up gave %v, want ErrNotFound", err)
+	}
+	names, err := observer.ServiceNames()
+	if err != nil || len(names) != 0 {
+		t.Fatalf("names of the dead: %v, %v", names, err)
+	}
+	// Nor to those that come after it, before the dead are removed, be they made to reap or not.
+	for _, opts := range [][]kvregistry.Option{nil, {kvregistry.WithoutReaping()}} {
+		if _, err := open(t, s, opts...).GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
+			t.Errorf("a later newcomer's first look-up gave %v, want ErrNotFound", err)
+		}
+	}
+	natstest.Eventually(t, natstest.Soon, func() error { return noneLeft(keys(t, nc, "default", "svc.")) })
+	register(t, observer, web("c"))
+	sees(t, observer, natstest.Soon, "web", "c")
+}
+
+// Invariant 2: heartbeats go on while answers are held back, on the same connection and under the
+// same lease: the next one does not wait for the answer to the one before. Seen to fail with at
+// most one heartbeat under way.
+func TestHeartbeatsWithoutAnswers(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
+	nc := natstest.Connect(t, l.URL())
+	r := openOn(t, nc, kvregistry.TTL(6*time.Second), kvregistry.WithoutReaping())
+	register(t, r, web("a"))
+	sub, err := s.Connect().SubscribeSync("$KV.registry_default." + "lease." + inside.Lease(r).ID)
+	must(t, err)
+	l.blackhole(down)
+	for n := range 4 { // one may have been answered before
+		if _, err := sub.NextMsg(natstest.Soon); err != nil {
+			t.Fatalf("heartbeat %d does not come: %v", n, err)
+		}
+	}
+	if n := nc.Stats().Reconnects; n != 0 {
+		t.Errorf("%d reconnects", n)
+	}
+	l.heal()
+}

@@ -1,0 +1,192 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// Invariant 5, calm: through an outage longer than the TTL no observer's list of the living is ever short of one, the
+// view says how old it is, and who died meanwhile is gone afterwards. Seen to fail with a reaper that does not
+// wait after a reconnect.
+func TestOutageLongerThanTheTTL(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observers := []*kvregistry.Registry{open(t, s), open(t, s)}
+	start(t, plan{URL: s.URL(), Services: []kvService{web("a")}})
+	start(t, plan{URL: s.URL(), Services: []kvService{web("b")}, Slow: true}) // it is back later than the reapers
+	dies := start(t, plan{URL: s.URL(), Services: []kvService{web("dies")}})
+	for _, o := range observers {
+		sees(t, o, natstest.Soon, "web", "a", "b", "dies")
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	var missing [][]string
+	var oldest time.Duration
+	go func() { // ends with stop
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			for _, o := range observers {
+				snap, err := o.Snapshot("web")
+				if err != nil {
+					missing = append(missing, []string{err.Error()})
+					continue
+				}
+				oldest = max(oldest, snap.Age())
+				living := 0
+				for one := range snap.All() {
+					if one.ID == "a" || one.ID == "b" {
+						living++
+					}
+				}
+				if living != 2 {
+					missing = append(missing, ids(t, o, "web"))
+				}
+			}
+		}
+	}()
+	s.Down()
+	dies.kill()
+	time.Sleep(2*ttl + ttl/2) // the outage itself
+	s.Up()
+	back := time.Now()
+	for _, o := range observers {
+		sees(t, o, natstest.Soon, "web", "a", "b")
+	}
+	t.Logf("the dead one was gone %s after the server's return", time.Since(back).Round(time.Millisecond))
+	end := time.Now().Add(ttl)
+	for time.Now().Before(end) { // the leases of before the outage are long over; nobody may take the living for dead
+		time.Sleep(10 * time.Millisecond)
+	}
+	close(stop)
+	<-done
+	if len(missing) > 0 {
+		t.Errorf("%d look-ups missed a living one, the first gave %v", len(missing), missing[0])
+	}
+	if oldest < 2*ttl {
+		t.Errorf("the oldest view said it was %s old, in an outage of %s", oldest, 2*ttl+ttl/2)
+	}
+	natstest.Eventually(t, natstest.Soon, func() error {
+		snap, err := observers[0].Snapshot("web")
+		if err == nil && snap.Age() > 2*time.Second {
+			err = fmt.Errorf("after the outage the view says it is %s old", snap.Age())
+		}
+		return err
+	})
+}
+
+// Health says what is the matter while a server is away, and nothing when it is back; and a caller that wants no old answers
+// gets none. Seen to fail without the check of the age, and with a lease that counts as held for ever.
+func TestHealthThroughAnOutage(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	r := open(t, s, kvregistry.MaxStale(2*time.Second), kvregistry.Timeout(300*time.Millisecond))
+	if h := r.Health(); !h.OK() || h.Lease != kvregistry.LeaseNone || h.Age != -1 || !h.Renewed.IsZero() {
+		t.Errorf("at the start: %+v", h)
+	}
+	register(t, r, web("a"))
+	sees(t, r, natstest.Soon, "web", "a")
+	natstest.Eventually(t, natstest.Soon, func() error {
+		if h := r.Health(); !h.OK() || h.Lease != kvregistry.LeaseHeld || h.Age < 0 || h.Age > time.Second || len(h.Observed) != 1 {
+			return fmt.Errorf("in quiet times: %+v", h)
+		}
+		return nil
+	})
+	s.Down()
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := r.RegisterContext(short, web("b")); !isErr(err, kvregistry.ErrPending) {
+		t.Errorf("while the server is away, Register gave %v", err)
+	}
+	_ = r.Observe("other")
+	natstest.Eventually(t, natstest.Soon, func() error {
+		h := r.Health()
+		_, err := r.GetServices(t.Context(), "web")
+		if h.OK() || h.Connected || h.Lease != kvregistry.LeaseGone || h.Unwritten != 2 || len(h.Unread) != 1 || !isErr(err, kvregistry.ErrStale) {
+			return errors.Join(errors.New("it does not say so"), err)
+		}
+		return nil
+	})
+	if _, err := r.GetService("web"); !isErr(err, kvregistry.ErrStale) {
+		t.Errorf("GetService on an old view gave %v", err)
+	}
+	if snap, err := r.Snapshot("web"); err != nil || snap.Age() < 2*time.Second {
+		t.Errorf("Snapshot gave %v", err)
+	}
+	s.Up()
+	natstest.Eventually(t, natstest.Soon, func() error {
+		if h := r.Health(); !h.OK() || h.Lease != kvregistry.LeaseHeld {
+			return fmt.Errorf("it is not well again: %+v", h)
+		}
+		_, err := r.GetService("web")
+		return err
+	})
+}
+
+// Invariant 5: what is not known is not called "not found". Seen to fail with firstLook returning an empty snapshot.
+func TestUnknownIsNotNotFound(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	observer := open(t, s, kvregistry.Timeout(200*time.Millisecond))
+	sees(t, observer, natstest.Soon, "web")
+	s.Down()
+	if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
+		t.Errorf("a service known to have no instance gave %v, want ErrNotFound", err)
+	}
+	_, err := observer.GetService("never asked for")
+	if !isErr(err, kvregistry.ErrUnavailable) || isErr(err, kvregistry.ErrNotFound) {
+		t.Errorf("a service never read gave %v, want ErrUnavailable", err)
+	}
+	if _, err := observer.ServiceNames(); !isErr(err, kvregistry.ErrUnavailable) {
+		t.Errorf("ServiceNames gave %v, want ErrUnavailable", err)
+	}
+}
+
+// Invariant 5: with a server that is 300 ms away, a new name that is looked up every 400 ms is
+// found each time, and the view that is there goes on. Seen to fail with sessions that end for a
+// filter more while they read.
+func TestNewNamesFarAway(t *testing.T) {
+	t.Parallel()
+	const names, every, away = 8, 400 * time.Millisecond, 150 // ms, each way
+	s := natstest.Start(t)
+	owner := open(t, s)
+	for i := range names {
+		register(t, owner, kvregistry.Service{Name: fmt.Sprint("s", i), ID: "a", Address: "h:1"})
+	}
+	register(t, owner, web("a"))
+	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
+	l.toxic("away-up", "latency", up, fmt.Sprintf(`"latency": %d`, away))
+	l.toxic("away-down", "latency", down, fmt.Sprintf(`"latency": %d`, away))
+	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.TTL(kvregistry.DefaultTTL), kvregistry.Timeout(20*time.Second))
+	sees(t, r, natstest.Soon, "web", "a")
+	before := r.Health().Resyncs
+	var looks sync.WaitGroup
+	for i := range names {
+		looks.Go(func() { // ends within Timeout
+			if one, err := r.GetService(fmt.Sprint("s", i)); err != nil || one.ID != "a" {
+				t.Errorf("name %d: %q, %v", i, one.ID, err)
+			}
+		})
+		time.Sleep(every) // the load itself
+		snap, err := r.Snapshot("web")
+		must(t, err)
+		t.Logf("age %s", snap.Age().Round(time.Millisecond))
+	}
+	looks.Wait()
+	if n := r.Health().Resyncs; n != before {
+		t.Errorf("%d sessions more", n-before)
+	}
+	register(t, owner, web("b"))
+	sees(t, r, natstest.Soon, "web", "a", "b")
+}

@@ -1,0 +1,256 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/inside"
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/tenant"
+	"github.com/kvregistry/go/tenant/operator"
+)
+
+// While the link to the hub is down, look-ups at the leaf go on, and say how old they are, and a process that starts there looks up what the mirror has. Who is at the hub is never missed. Once the link is back
+// everything is current soon, though the mirror itself takes its time; and later the mirror is read again. Seen to fail with an age that goes by the mirror's consumer, with a newcomer that wants the hub, and, at the
+// return, with a view that does not leave a mirror that does not hear of the hub.
+func TestLeafIsCutOffAndComesBack(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	atHub, atLeaf := acme(t, s.hub), acme(t, s.leaf)
+	register(t, atHub, web("hub"))
+	register(t, atLeaf, web("leaf"))
+	sees(t, atLeaf, natstest.Soon, "web", "hub", "leaf")
+	sees(t, atHub, natstest.Soon, "web", "hub", "leaf")
+	events, err := atLeaf.Watch(t.Context(), "web")
+	must(t, err)
+	s.link.cut()
+	natstest.Eventually(t, natstest.Soon, func() error { // until the leaf's lease is long over
+		snap, err := atLeaf.Snapshot("web")
+		if err != nil || !slices.Equal(ids(t, atLeaf, "web"), []string{"hub", "leaf"}) {
+			t.Fatalf("the leaf shows %v, %v", ids(t, atLeaf, "web"), err)
+		}
+		if snap.Age() < 3*ttl {
+			return fmt.Errorf("the view is %s old", snap.Age())
+		}
+		return nil
+	})
+	if h := atLeaf.Health(); h.OK() || h.Age < 3*ttl {
+		t.Errorf("a leaf that is cut off says %+v", h)
+	}
+	sees(t, atHub, natstest.Soon, "web", "hub")
+	newcomer := acme(t, s.leaf)
+	sees(t, newcomer, 0, "web", "hub", "leaf")
+	if snap, err := newcomer.Snapshot("web"); err != nil || snap.Age() < 3*ttl {
+		t.Errorf("a newcomer says that the mirror is %s old, %v", snap.Age(), err)
+	}
+	register(t, atHub, web("new"))
+	s.link.heal()
+	s.joined()
+	back := time.Now()
+	for _, r := range []*kvregistry.Registry{atHub, atLeaf, newcomer} {
+		sees(t, r, natstest.Soon, "web", "hub", "leaf", "new")
+	}
+	t.Logf("current after %s", time.Since(back).Round(time.Millisecond))
+	natstest.Eventually(t, 2*time.Minute, func() error { return s.read(2, 1) })
+	t.Logf("by the mirror after %s", time.Since(back).Round(time.Millisecond))
+	for len(events) > 0 {
+		if e := <-events; e.Service.ID == "hub" && e.Kind != kvregistry.Registered {
+			t.Errorf("who is at the hub was %s", e.Kind)
+		}
+	}
+	fresh(t, atLeaf, natstest.Soon)
+}
+
+// A hub that is away for longer than a TTL is an outage like any other: no look-up at the leaf misses who lives at either side, then or later, though a reaper at the leaf never loses its own
+// connection, and is there before who lives at the hub. Seen to fail with a view that is empty when its mirror does not hear of the hub.
+func TestHubRestarts(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	atLeaf := acme(t, s.leaf)
+	start(t, plan{URL: s.hub.URL(), Tenant: "acme", Services: []kvService{web("hub")}, Slow: true})
+	register(t, atLeaf, web("leaf"))
+	sees(t, atLeaf, natstest.Soon, "web", "hub", "leaf")
+	calm := func(until time.Time, more func() error) {
+		natstest.Eventually(t, time.Minute, func() error {
+			if got := ids(t, atLeaf, "web"); !slices.Equal(got, []string{"hub", "leaf"}) {
+				t.Fatalf("the leaf shows %v", got)
+			}
+			if time.Now().Before(until) {
+				return errors.New("it may come yet")
+			}
+			return more()
+		})
+	}
+	s.hub.Down()
+	calm(time.Now().Add(2*ttl), func() error { return nil })
+	s.hub.Up()
+	s.joined()
+	calm(time.Now().Add(4*ttl), func() error { // reapers have had their turn by then
+		if h := atLeaf.Health(); !h.OK() {
+			return fmt.Errorf("%+v", h)
+		}
+		return nil
+	})
+}
+
+// A mirror that lags far behind reaps nobody who lives, and keeps nobody who is dead: reapers and owners at the leaf ask the hub. The mirror has none of the leases and registrations of those who
+// come after it was stopped, and the leases that it has run out there. Seen to fail with scans of the reapers that read the mirror, which do not find what the dead one left.
+func TestLaggingMirrorReapsNobody(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	atHub := acme(t, s.hub, kvregistry.WithoutReaping())
+	register(t, atHub, web("early"))
+	s.stopMirror()
+	late := acme(t, s.hub, kvregistry.WithoutReaping())
+	register(t, late, web("late"))
+	dies := start(t, plan{URL: s.leaf.URL(), Tenant: "acme", Services: []kvService{web("dies")}}) // and reaps until then
+	atLeaf := acme(t, s.leaf)
+	leases := []<-chan struct{}{inside.Lease(atHub).Done(), inside.Lease(late).Done()}
+	sees(t, atLeaf, 0, "web", "dies", "early", "late") // from the hub
+	dies.kill()
+	hc, end := s.hub.Connect(), time.Now().Add(5*ttl) // what the reapers do included
+	natstest.Eventually(t, time.Minute, func() error {
+		for _, over := range leases {
+			select {
+			case <-over:
+				t.Fatal("one who lives lost its lease")
+			default:
+			}
+		}
+		got := keys(t, hc, "acme", "svc.")
+		if !slices.Contains(got, "svc.web.early") || !slices.Contains(got, "svc.web.late") {
+			t.Fatalf("the bucket has %v", got)
+		}
+		if len(got) > 2 || time.Now().Before(end) {
+			return fmt.Errorf("the bucket has %v, and a purge may come yet", got)
+		}
+		return nil
+	})
+	sees(t, atLeaf, natstest.Soon, "web", "early", "late")
+}
+
+// The hub's bucket is deleted and made anew: the mirror keeps what it had, and no view at the leaf shows that. The bucket is read in the hub, until the mirror is made anew. Nor is a mirror shown that has what was
+// purged in the hub by hand. Seen to fail without the comparison of what a mirror is of, and without what is dropped below the hub's first revision.
+func TestMirrorOfABucketThatIsNoMore(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	atLeaf := acme(t, s.leaf)
+	hc := s.hub.Connect()
+	kv := bucket(t, hc, "acme")
+	_, err := kv.Create(t.Context(), "lease.L", nil, jetstream.KeyTTL(time.Hour))
+	must(t, err)
+	for _, id := range []string{"1", "2", "3"} {
+		_, err := kv.Put(t.Context(), "svc.ghost."+id, fmt.Appendf(nil, `{"format":1,"lease":"L","instance":{"id":%q,"name":"ghost","url":"http://a"}}`, id))
+		must(t, err)
+	}
+	natstest.Eventually(t, natstest.Soon, func() error {
+		if got := ids(t, atLeaf, "ghost"); len(got) != 3 {
+			return fmt.Errorf("%v", got)
+		}
+		return nil
+	})
+	js, err := jetstream.New(hc)
+	must(t, err)
+	stream, err := js.Stream(t.Context(), "KV_registry_acme")
+	must(t, err)
+	must(t, stream.Purge(t.Context()))
+	sees(t, atLeaf, natstest.Soon, "ghost")
+	sees(t, acme(t, s.leaf), 0, "ghost") // a newcomer sees none of it
+	must(t, operator.Remove(t.Context(), hc, "acme"))
+	must(t, operator.Provision(t.Context(), hc, "acme", tenant.Config{}))
+	atHub := acme(t, s.hub)
+	register(t, atHub, web("new"))
+	sees(t, atLeaf, natstest.Soon, "web", "new")
+	s.hears() // and takes nothing for wrong
+	newcomer := acme(t, s.leaf)
+	sees(t, newcomer, 0, "web", "new")
+	sees(t, newcomer, 0, "ghost")
+	natstest.Eventually(t, natstest.Soon, func() error {
+		if n := s.consumers(s.leaf); n > 0 {
+			return fmt.Errorf("%d views read the mirror", n)
+		}
+		return nil
+	})
+	s.mirror()
+	natstest.Eventually(t, time.Minute, func() error { return s.read(3, 1) })
+	register(t, atHub, web("newer"))
+	sees(t, atLeaf, natstest.Soon, "web", "new", "newer")
+}
+
+// Without its mirror a process at the leaf goes on with the hub, and makes no bucket in its place, also where the hub's is gone too. Seen to fail with a view that wants its
+// mirror, and with an Ensure that makes what is not there.
+func TestMirrorIsDeleted(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	atHub, atLeaf := acme(t, s.hub), acme(t, s.leaf, kvregistry.Replicas(1)) // which it could make
+	register(t, atHub, web("hub"))
+	register(t, atLeaf, web("leaf"))
+	sees(t, atLeaf, natstest.Soon, "web", "hub", "leaf")
+	lc := s.leaf.Connect()
+	must(t, operator.Remove(t.Context(), lc, "acme"))
+	register(t, atHub, web("new"))
+	sees(t, atLeaf, natstest.Soon, "web", "hub", "leaf", "new")
+	fresh(t, atLeaf, natstest.Soon)
+	must(t, atHub.Close())
+	must(t, operator.Remove(t.Context(), s.hub.Connect(), "acme"))
+	natstest.Eventually(t, natstest.Soon, func() error {
+		if err := atLeaf.Health().Err; !errors.Is(err, tenant.ErrBucketNotFound) {
+			return fmt.Errorf("the leaf says %v", err)
+		}
+		return nil
+	})
+	resyncs := atLeaf.Health().Resyncs
+	natstest.Eventually(t, natstest.Soon, func() error { // it has asked for the bucket again
+		if n := atLeaf.Health().Resyncs; n < resyncs+2 {
+			return fmt.Errorf("%d sessions", n-resyncs)
+		}
+		return nil
+	})
+	js, err := jetstream.New(lc)
+	must(t, err)
+	if _, err := js.Stream(t.Context(), "KV_registry_acme"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Errorf("the leaf's domain has a bucket of its own: %v", err)
+	}
+}
+
+// A mirror that would not hold what the bucket holds is refused, and so is one whose bucket is not known. Seen to fail without checkMirror.
+func TestMirrorThatIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	lc := s.leaf.Connect()
+	js, err := jetstream.New(lc)
+	must(t, err)
+	must(t, operator.Remove(t.Context(), lc, "acme"))
+	natstest.Eventually(t, natstest.Soon, func() error { // the server may be removing what was there
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+			Name: "KV_registry_acme", Mirror: &jetstream.StreamSource{Name: "KV_registry_acme", External: &jetstream.ExternalStream{APIPrefix: "$JS.hub.API"}},
+		})
+		return err
+	})
+	if _, err := kvregistry.New(t.Context(), lc, kvregistry.Tenant("acme")); !errors.Is(err, kvregistry.ErrBucketMismatch) {
+		t.Errorf("a mirror made by hand gave %v", err)
+	}
+	if err := operator.Change(t.Context(), lc, "acme", tenant.Config{MaxKeys: 10}); !errors.Is(err, tenant.ErrInvalidConfig) {
+		t.Errorf("limits of a mirror gave %v", err)
+	}
+	if err := operator.MakeMirror(t.Context(), lc, "none", "hub"); !errors.Is(err, tenant.ErrBucketNotFound) {
+		t.Errorf("a mirror of nothing gave %v", err)
+	}
+	s.mirror() // in place of that one
+	sees(t, acme(t, s.leaf), 0, "web")
+}
+
+// stopMirror starts the leaf node anew, which takes nothing any more of what the hub sends to the mirror. That goes on to ask for it, and takes the answer for a word of the hub's.
+func (s *site) stopMirror() {
+	s.t.Helper()
+	s.leaf.Down()
+	s.remote.DenyImports = []string{"$JS.M.>"}
+	s.leaf.Up()
+	s.joined()
+}

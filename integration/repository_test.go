@@ -1,0 +1,150 @@
+package integration
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// What the documents name is there: tests, benchmarks and examples (a name may be the beginning of several, as TestLeaf…), and the files that they link to. Seen to fail with a
+// test that was renamed, and with a page that is gone.
+func TestDocumentsNameWhatIsThere(t *testing.T) {
+	t.Parallel()
+	code, pages := "", map[string]string{}
+	must(t, filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		isTest, isPage := strings.HasSuffix(path, "_test.go"), strings.HasSuffix(path, ".md")
+		if err != nil || d.IsDir() || !isTest && !isPage {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if isPage {
+			pages[path] = string(text)
+		} else {
+			code += string(text)
+		}
+		return err
+	}))
+	tests := regexp.MustCompile("`((?:Test|Benchmark|Example|Fuzz)[A-Z]\\w+)(…?)`")
+	links := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	named := 0
+	for page, text := range pages {
+		for _, m := range tests.FindAllStringSubmatch(text, -1) {
+			end := "("
+			if m[2] != "" {
+				end = ""
+			}
+			if named++; !strings.Contains(code, "func "+m[1]+end) {
+				t.Errorf("%s names %s, which is not there", page, m[0])
+			}
+		}
+		for _, m := range links.FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+	}
+	if named < 10 {
+		t.Errorf("only %d names found", named)
+	}
+}
+
+// The library packages import the standard library and nats.go, with what nats.go itself needs, and nothing else.
+func TestLibraryImports(t *testing.T) {
+	for pkg := range library {
+		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "../"+pkg).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, dep := range strings.Fields(string(out)) {
+			ok := false
+			for _, allowed := range []string{
+				"github.com/kvregistry/go/", "github.com/nats-io/nats.go", "github.com/nats-io/nkeys", "github.com/nats-io/nuid",
+				"github.com/klauspost/compress/", "golang.org/x/crypto/", "golang.org/x/sys/",
+			} {
+				ok = ok || strings.HasPrefix(dep, allowed)
+			}
+			if !ok {
+				t.Errorf("%s depends on %s", pkg, dep)
+			}
+		}
+	}
+	// What they import themselves is less than what nats.go brings along.
+	eachFile(t, func(pkg string, file *ast.File) {
+		for _, imp := range file.Imports {
+			path := strings.Trim(imp.Path.Value, `"`)
+			if strings.Contains(path, ".") && !strings.HasPrefix(path, "github.com/nats-io/nats.go") && !strings.HasPrefix(path, "github.com/kvregistry/go/") {
+				t.Errorf("%s imports %s", pkg, path)
+			}
+			if own, ok := strings.CutPrefix(path, "github.com/kvregistry/go/"); ok && library[own] >= library[pkg] {
+				t.Errorf("%s imports %s, which is not of a lower tier", pkg, own)
+			}
+		}
+	})
+}
+
+// library has the packages that a user's program is built of, and their tiers: a package imports lower
+// tiers alone. Only kvregistry/semver, which wraps a library of others, is not held to nats.go.
+var library = map[string]int{
+	"internal/journal":       2,
+	"tenant/internal/stream": 1, "tenant": 2, "tenant/operator": 3, "watcher": 3, "lease": 4, "lease/line": 5, "kvregistry": 7,
+	"kvregistry/bridge": 8, "kvregistry/check": 8, "kvregistry/pick": 8, "kvregistry/serve": 8, "kvregistry/transport": 8,
+}
+
+func eachFile(t *testing.T, f func(pkg string, file *ast.File)) {
+	t.Helper()
+	for pkg := range library {
+		paths, err := filepath.Glob("../" + pkg + "/*.go")
+		must(t, err)
+		for _, path := range paths {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			must(t, err)
+			f(pkg, file)
+		}
+	}
+}
+
+// Each line that the library logs stands in the page on operations. Seen to fail without the lines of the snapshot file, which were missing.
+func TestLogLinesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`"((?:kvregistry|bridge): [^"]+)"`)
+	found := 0
+	for dir := range library {
+		files, err := filepath.Glob("../" + dir + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for code := range strings.Lines(string(text)) {
+				said := line.FindStringSubmatch(code)
+				if !logs.MatchString(code) || said == nil || strings.HasSuffix(file, "_test.go") {
+					continue
+				}
+				if found++; !strings.Contains(string(page), "`"+said[1]) {
+					t.Errorf("%s: %q is not there", file, said[1])
+				}
+			}
+		}
+	}
+	if found < 45 {
+		t.Errorf("%d lines were found, want all that there are", found)
+	}
+}
+
+var logs = regexp.MustCompile(`\.(Debug|Info|Warn|Error|log|Say|SayLater)\(|^\tline[A-Z]\w+ += "`)
