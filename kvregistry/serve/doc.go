@@ -1,5 +1,6 @@
-// Package serve runs an http.Server as a registered service, from the moment it listens to a stop that fails no request.
+// Package serve runs an http.Server as a registered service, and stops it without a failed request.
 //
-// [HTTP] listens, registers, serves until the process is told to stop, and then drains, shuts down and unregisters, in this order. It is [kvregistry.Registry.Drain] tied to a
-// signal and to http.Server's Shutdown; other servers tie it to theirs in the same few lines.
+// [HTTP] listens, registers, and serves until the process is told to stop. Then it drains, shuts
+// down and unregisters, in this order. It ties [kvregistry.Registry.Drain] to a signal and to
+// http.Server's Shutdown. Any other server can be tied to its own Shutdown in the same few lines.
 package serve

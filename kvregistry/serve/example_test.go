@@ -15,7 +15,7 @@ import (
 	"github.com/kvregistry/go/kvregistry/serve"
 )
 
-// A server that is registered while it serves, and stops without a failed request.
+// A server is registered while it serves, and stops without a failed request.
 func ExampleHTTP() {
 	url, stopNATS := natstest.Run()
 	defer stopNATS()
@@ -24,7 +24,8 @@ func ExampleHTTP() {
 		log.Fatal(err)
 	}
 	defer nc.Close()
-	reg, err := kvregistry.New(context.Background(), nc, kvregistry.Logger(slog.New(slog.DiscardHandler)))
+	reg, err := kvregistry.New(context.Background(), nc,
+		kvregistry.Logger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -42,8 +43,10 @@ func ExampleHTTP() {
 		}
 		stop()
 	}()
-	srv := &http.Server{Addr: "127.0.0.1:0", Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
-	err = serve.HTTP(ctx, reg, srv, kvregistry.Service{Name: "httptest"}, serve.Settle(10*time.Millisecond))
+	srv := &http.Server{Addr: "127.0.0.1:0",
+		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	err = serve.HTTP(ctx, reg, srv, kvregistry.Service{Name: "httptest"},
+		serve.Settle(10*time.Millisecond))
 	fmt.Println(err, len(reg.RegisteredServices()))
 	// Output:
 	// 200 OK <nil>

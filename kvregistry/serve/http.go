@@ -22,7 +22,7 @@ import (
 // DefaultGrace is how long a stop may take. Kubernetes kills a process 30 s after it sent SIGTERM.
 const DefaultGrace = 25 * time.Second
 
-// Option sets something of [HTTP].
+// Option sets one property of [HTTP].
 type Option func(*options) error
 
 type options struct {
@@ -32,7 +32,8 @@ type options struct {
 	until         []kvregistry.DrainOption
 }
 
-// Grace is how long a stop may take in all, the settle time included; [DefaultGrace] by default. What is under way then is cut off.
+// Grace sets how long a stop may take in all, the settle time included; [DefaultGrace] by default.
+// Requests that are under way at its end are cut off.
 func Grace(d time.Duration) Option {
 	return func(o *options) error {
 		if d <= 0 {
@@ -43,18 +44,19 @@ func Grace(d time.Duration) Option {
 	}
 }
 
-// Settle is [kvregistry.Settle] of the stop.
+// Settle sets the [kvregistry.Settle] of the stop.
 func Settle(d time.Duration) Option {
 	return func(o *options) error {
 		if d < 0 {
-			return fmt.Errorf("%w: Settle(%s); it must not be negative", kvregistry.ErrInvalidOption, d)
+			return fmt.Errorf("%w: Settle(%s); it must not be negative",
+				kvregistry.ErrInvalidOption, d)
 		}
 		o.settle = d
 		return nil
 	}
 }
 
-// Until is [kvregistry.Until] of the stop: f is waited for between the settle time and the shutdown.
+// Until adds a [kvregistry.Until] to the stop: f runs between the settle time and the shutdown.
 func Until(f func(context.Context) error) Option {
 	return func(o *options) error {
 		if f == nil {
@@ -65,18 +67,21 @@ func Until(f func(context.Context) error) Option {
 	}
 }
 
-// Listener is one to serve, in place of one on the server's Addr. It is closed at the end.
+// Listener sets the listener to serve, in place of one on the server's Addr. HTTP closes it at the
+// end.
 func Listener(l net.Listener) Option {
 	return func(o *options) error {
 		if l == nil {
-			return fmt.Errorf("%w: Listener is nil; leave it out to listen on the server's Addr", kvregistry.ErrInvalidOption)
+			return fmt.Errorf("%w: Listener is nil; leave it out to listen on the server's Addr",
+				kvregistry.ErrInvalidOption)
 		}
 		o.listener = l
 		return nil
 	}
 }
 
-// Signals are those that stop the server, SIGTERM and SIGINT by default. Without any, ctx alone does.
+// Signals sets the signals that stop the server, SIGTERM and SIGINT by default. Without any, only
+// ctx stops it.
 func Signals(list ...os.Signal) Option {
 	return func(o *options) error {
 		o.signals = list
@@ -84,19 +89,26 @@ func Signals(list ...os.Signal) Option {
 	}
 }
 
-// HTTP serves srv as the service s, and returns when it has stopped. In order:
+// HTTP serves srv as the service s, and returns when srv has stopped. In order:
 //
 //   - it listens, on srv.Addr;
-//   - it registers s, with the listener's address ([kvregistry.FromListener]) where s has neither Address nor URL, and that as its URL;
-//   - it serves, by TLS where srv.TLSConfig is set, until ctx ends or the process gets SIGTERM or SIGINT;
-//   - it drains: s is marked draining, new requests are still served for the settle time, and connections are closed each after its next answer;
+//   - it registers s; if s has neither Address nor URL, with the listener's address
+//     ([kvregistry.FromListener]), and with the URL of that address;
+//   - it serves, with TLS if srv.TLSConfig is set, until ctx ends or the process gets SIGTERM or
+//     SIGINT;
+//   - it drains: s is marked draining, new requests are still served for the settle time, and each
+//     connection is closed after its next answer;
 //   - it shuts srv down, which waits for the requests under way;
 //   - it unregisters s.
 //
-// The error is nil where all of that was done. A second signal while it stops ends the process, as it would without HTTP. Where NATS does not answer when the service
-// starts, it serves, and is registered as soon as it can be. Where it can't be registered, or srv can't serve, HTTP stops and returns why. srv can't be used again, nor by somebody else meanwhile.
-func HTTP(ctx context.Context, reg *kvregistry.Registry, srv *http.Server, s kvregistry.Service, opts ...Option) error {
-	o := options{grace: DefaultGrace, settle: kvregistry.DefaultSettle, signals: []os.Signal{syscall.SIGTERM, os.Interrupt}}
+// The error is nil if all of that was done. A second signal during the stop ends the process, as it
+// would without HTTP. If NATS does not answer at the start, srv serves, and is registered as soon
+// as NATS answers. If s cannot be registered, or srv cannot serve, HTTP stops and returns the
+// reason. Nothing else may use srv, during HTTP or after it.
+func HTTP(ctx context.Context, reg *kvregistry.Registry, srv *http.Server, s kvregistry.Service,
+	opts ...Option) error {
+	o := options{grace: DefaultGrace, settle: kvregistry.DefaultSettle,
+		signals: []os.Signal{syscall.SIGTERM, os.Interrupt}}
 	err := o.set(reg, srv, opts)
 	if err == nil {
 		err = o.serve(ctx, reg, srv, s)
@@ -107,11 +119,11 @@ func HTTP(ctx context.Context, reg *kvregistry.Registry, srv *http.Server, s kvr
 	return nil
 }
 
-// set sets options, and refuses what could not be served.
+// set sets options, and refuses those that cannot be served.
 func (o *options) set(reg *kvregistry.Registry, srv *http.Server, opts []Option) error {
 	for _, opt := range opts {
 		if opt == nil {
-			return fmt.Errorf("%w: it is nil", kvregistry.ErrInvalidOption)
+			return fmt.Errorf("%w: the option is nil", kvregistry.ErrInvalidOption)
 		}
 		if err := opt(o); err != nil {
 			return err
@@ -119,17 +131,21 @@ func (o *options) set(reg *kvregistry.Registry, srv *http.Server, opts []Option)
 	}
 	switch {
 	case reg == nil || srv == nil:
-		return fmt.Errorf("%w: it needs a registry and a server", kvregistry.ErrInvalidOption)
+		return fmt.Errorf("%w: HTTP needs a registry and a server", kvregistry.ErrInvalidOption)
 	case bare(srv.TLSConfig):
-		return fmt.Errorf("%w: the server's TLSConfig has no certificate; set its Certificates or GetCertificate, or leave TLSConfig nil to serve without TLS", kvregistry.ErrInvalidOption)
+		return fmt.Errorf("%w: the server's TLSConfig has no certificate; set its Certificates "+
+			"or GetCertificate, or leave TLSConfig nil to serve without TLS",
+			kvregistry.ErrInvalidOption)
 	case o.grace <= o.settle:
-		return fmt.Errorf("%w: Grace(%s) with Settle(%s) leaves requests no time to end; give more grace", kvregistry.ErrInvalidOption, o.grace, o.settle)
+		return fmt.Errorf("%w: Grace(%s) with Settle(%s) leaves requests no time to end; set a "+
+			"longer Grace", kvregistry.ErrInvalidOption, o.grace, o.settle)
 	}
 	return nil
 }
 
-// serve registers a server that serves, and stops it when it is time.
-func (o *options) serve(ctx context.Context, reg *kvregistry.Registry, httpServer *http.Server, s kvregistry.Service) error {
+// serve serves and registers httpServer, and stops it when ctx ends or a signal comes.
+func (o *options) serve(ctx context.Context, reg *kvregistry.Registry, httpServer *http.Server,
+	s kvregistry.Service) error {
 	l, err := o.listen(httpServer)
 	if err != nil {
 		return err
@@ -139,7 +155,8 @@ func (o *options) serve(ctx context.Context, reg *kvregistry.Registry, httpServe
 		ctx, letGo = signal.NotifyContext(ctx, o.signals...)
 	}
 	defer letGo()
-	if s = located(s, l, httpServer.TLSConfig != nil); s.ID == "" { // before it serves, which sets that
+	// Before it serves, because serving sets TLSConfig.
+	if s = located(s, l, httpServer.TLSConfig != nil); s.ID == "" {
 		s.ID = rand.Text()[:16]
 	}
 	srv := start(httpServer, l)
@@ -151,14 +168,14 @@ func (o *options) serve(ctx context.Context, reg *kvregistry.Registry, httpServe
 	}
 	select {
 	case err := <-srv.ended:
-		return errors.Join(fmt.Errorf("it stopped serving by itself: %w", err), unregister())
+		return errors.Join(fmt.Errorf("the server stopped by itself: %w", err), unregister())
 	case <-ctx.Done():
-		letGo() // the next one ends the process
+		letGo() // the next signal ends the process
 		return o.stop(context.WithoutCancel(ctx), reg, srv, s)
 	}
 }
 
-// listen is the listener to serve.
+// listen returns the listener to serve.
 func (o *options) listen(srv *http.Server) (net.Listener, error) {
 	if o.listener != nil {
 		return o.listener, nil
@@ -166,7 +183,7 @@ func (o *options) listen(srv *http.Server) (net.Listener, error) {
 	return net.Listen("tcp", address(srv))
 }
 
-// address is where a server listens, as net/http has it.
+// address returns the address that a server listens on, by the rules of net/http.
 func address(srv *http.Server) string {
 	if srv.TLSConfig != nil {
 		return cmp.Or(srv.Addr, ":https")
@@ -174,12 +191,13 @@ func address(srv *http.Server) string {
 	return cmp.Or(srv.Addr, ":http")
 }
 
-// bare reports whether a configuration is one by which no server can begin.
+// bare reports whether a configuration has no certificate, so that no server can start with it.
 func bare(c *tls.Config) bool {
-	return c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil
+	return c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil &&
+		c.GetConfigForClient == nil
 }
 
-// located fills in where a service is, unless it says so itself.
+// located sets the address and the URL of a service that has neither.
 func located(s kvregistry.Service, l net.Listener, secure bool) kvregistry.Service {
 	if s.Address != "" || s.URL != "" {
 		return s
@@ -196,7 +214,7 @@ func located(s kvregistry.Service, l net.Listener, secure bool) kvregistry.Servi
 	return s
 }
 
-// server is an http.Server at work.
+// server is an http.Server that serves.
 type server struct {
 	*http.Server
 	ended    chan error // has what Serve returned
@@ -212,12 +230,13 @@ func start(srv *http.Server, l net.Listener) *server {
 	}
 	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.draining.Load() && r.Header.Get("Upgrade") == "" {
-			w.Header().Set("Connection", "close") // who keeps a connection, and looks up no more, is to leave before it is shut
+			// A client that keeps a connection has to leave it before the shutdown.
+			w.Header().Set("Connection", "close")
 		}
 		next.ServeHTTP(w, r)
 	})
 	go func() { // ends with the server; serve waits
-		defer func() { _ = l.Close() }() // a server that can't begin leaves it open
+		defer func() { _ = l.Close() }() // a server that cannot start leaves it open
 		if srv.TLSConfig != nil {
 			s.ended <- srv.ServeTLS(l, "", "")
 		} else {
@@ -227,15 +246,18 @@ func start(srv *http.Server, l net.Listener) *server {
 	return s
 }
 
-// registerTime is how long the server waits for NATS to acknowledge its registration, before it goes on without.
+// registerTime is how long the server waits for NATS to acknowledge its registration, before it
+// goes on without.
 const registerTime = 5 * time.Second
 
-// lastTime is how long a stop waits for a registration that is under way, so that it can be drained.
+// lastTime is how long a stop waits for a registration that is under way, so that it can be
+// drained.
 const lastTime = 250 * time.Millisecond
 
 // register registers a server that is up. If NATS does not answer, it goes on without. If ctx ends
-// meanwhile, the registration stands: the stop drains it.
-func register(ctx context.Context, reg *kvregistry.Registry, s kvregistry.Service) (unregister func() error, err error) {
+// meanwhile, the registration stands, and the stop drains it.
+func register(ctx context.Context, reg *kvregistry.Registry,
+	s kvregistry.Service) (unregister func() error, err error) {
 	type result struct {
 		unregister func() error
 		err        error
@@ -260,19 +282,23 @@ func register(ctx context.Context, reg *kvregistry.Registry, s kvregistry.Servic
 	if !errors.Is(r.err, kvregistry.ErrPending) {
 		return r.unregister, r.err
 	}
-	if ctx.Err() == nil { // it does not stop already
-		reg.Logger().Warn("kvregistry: a server is up, and is registered as soon as NATS answers", "service", s.Name, "instance", s.ID, "cause", r.err)
+	if ctx.Err() == nil { // the stop has not begun
+		reg.Logger().Warn("kvregistry: a server is up, and will be registered when NATS answers",
+			"service", s.Name, "instance", s.ID, "cause", r.err)
 	}
 	return r.unregister, nil
 }
 
 // stop drains, shuts down and unregisters.
-func (o *options) stop(ctx context.Context, reg *kvregistry.Registry, srv *server, s kvregistry.Service) error {
+func (o *options) stop(ctx context.Context, reg *kvregistry.Registry, srv *server,
+	s kvregistry.Service) error {
 	ctx, cancel := context.WithTimeout(ctx, o.grace)
 	defer cancel()
 	srv.draining.Store(true)
-	err := reg.Drain(ctx, append(o.until, kvregistry.Until(srv.Shutdown), kvregistry.Settle(o.settle), kvregistry.Only(s.Name, s.ID))...)
-	if errors.Is(err, kvregistry.ErrNotRegistered) { // somebody else took it back, or over; the rest was done
+	err := reg.Drain(ctx, append(o.until, kvregistry.Until(srv.Shutdown),
+		kvregistry.Settle(o.settle), kvregistry.Only(s.Name, s.ID))...)
+	// It was taken back, or over; the rest was done.
+	if errors.Is(err, kvregistry.ErrNotRegistered) {
 		err = nil
 	}
 	_ = srv.Close()

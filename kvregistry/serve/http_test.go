@@ -37,18 +37,23 @@ func newRegistry(t testing.TB, s *natstest.Server, opts ...kvregistry.Option) *k
 	return r
 }
 
-// serving runs HTTP until stop is called, and its error comes from done.
-func serving(t testing.TB, reg *kvregistry.Registry, h http.Handler, s kvregistry.Service, opts ...Option) (stop context.CancelFunc, done chan error) {
+// serving runs HTTP until stop is called. The error of HTTP comes from done.
+func serving(t testing.TB, reg *kvregistry.Registry, h http.Handler, s kvregistry.Service,
+	opts ...Option) (stop context.CancelFunc, done chan error) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	t.Cleanup(stop)
 	done = make(chan error, 1)
-	go func() { done <- HTTP(ctx, reg, &http.Server{Addr: "127.0.0.1:0", Handler: h}, s, opts...) }() // ends with stop
+	// Ends with stop.
+	go func() {
+		done <- HTTP(ctx, reg, &http.Server{Addr: "127.0.0.1:0", Handler: h}, s, opts...)
+	}()
 	return stop, done
 }
 
-// registered waits until a registry shows a service's instance, of a status.
-func registered(t testing.TB, r *kvregistry.Registry, name string, status kvregistry.Status) (one kvregistry.Service) {
+// registered waits until a registry shows the service's instance with a status.
+func registered(t testing.TB, r *kvregistry.Registry, name string,
+	status kvregistry.Status) (one kvregistry.Service) {
 	t.Helper()
 	natstest.Eventually(t, natstest.Soon, func() (err error) {
 		one, err = r.GetService(name, kvregistry.WithStatus(status))
@@ -57,8 +62,10 @@ func registered(t testing.TB, r *kvregistry.Registry, name string, status kvregi
 	return one
 }
 
-// A stop goes in order: draining while new requests are served, and told to take their connection elsewhere; shut when the settle time is over; unregistered when the last
-// request was answered, which none cuts off. Seen to fail with a shutdown before the settle time, and with a service that is unregistered before it is shut down.
+// A stop goes in order. The service drains while new requests are served, and their answers close
+// the connection. It is shut down when the settle time is over. It is unregistered when the last
+// request was answered, and no request is cut off. Seen to fail with a shutdown before the settle
+// time, and with a service that is unregistered before it is shut down.
 func TestStopIsInOrder(t *testing.T) {
 	s := natstest.Start(t)
 	owner, observer := newRegistry(t, s), newRegistry(t, s)
@@ -70,7 +77,8 @@ func TestStopIsInOrder(t *testing.T) {
 		_, _ = fmt.Fprint(w, "done")
 	})
 	mux.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
-	stop, done := serving(t, owner, mux, kvregistry.Service{Name: "web"}, Settle(3*time.Second)) // in which a request is made
+	// In which a request is sent.
+	stop, done := serving(t, owner, mux, kvregistry.Service{Name: "web"}, Settle(3*time.Second))
 	one := registered(t, observer, "web", kvregistry.Passing)
 
 	slow := make(chan error, 1)
@@ -106,7 +114,7 @@ func TestStopIsInOrder(t *testing.T) {
 	if _, err := observer.GetService("web"); !errors.Is(err, kvregistry.ErrNotFound) {
 		t.Errorf("a look-up while it drains: %v", err)
 	}
-	natstest.Eventually(t, natstest.Soon, func() error { // the settle time goes by
+	natstest.Eventually(t, natstest.Soon, func() error { // during the settle time
 		if _, err := get(); err == nil {
 			return errors.New("it still answers")
 		}
@@ -115,7 +123,7 @@ func TestStopIsInOrder(t *testing.T) {
 	registered(t, observer, "web", kvregistry.Draining) // a request is under way
 	select {
 	case err := <-done:
-		t.Fatalf("stopped with a request under way: %v", err)
+		t.Fatalf("HTTP returned with a request under way: %v", err)
 	default:
 	}
 	close(let)
@@ -133,8 +141,9 @@ func TestStopIsInOrder(t *testing.T) {
 	})
 }
 
-// By TLS a client that keeps an HTTP/2 connection is told to leave it while the server drains, and no request fails. Seen to fail with answers that don't close their connection, and with a server
-// that serves without TLS.
+// With TLS a client that keeps an HTTP/2 connection is told to leave it while the server drains,
+// and no request fails. Seen to fail with answers that do not close their connection, and with a
+// server that serves without TLS.
 func TestTLS(t *testing.T) {
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
@@ -147,13 +156,18 @@ func TestTLS(t *testing.T) {
 	defer stop()
 	done := make(chan error, 1)
 	const settle = 5 * time.Second
-	srv := &http.Server{Addr: "127.0.0.1:0", Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
+	srv := &http.Server{Addr: "127.0.0.1:0",
+		Handler:   http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
 		TLSConfig: &tls.Config{Certificates: like.TLS.Certificates}}
-	go func() { done <- HTTP(ctx, owner, srv, kvregistry.Service{Name: "web"}, Settle(settle)) }() // ends with stop
+	// Ends with stop.
+	go func() { done <- HTTP(ctx, owner, srv, kvregistry.Service{Name: "web"}, Settle(settle)) }()
 	one := registered(t, owner, "web", kvregistry.Passing)
 	kept := func() (reused bool) {
-		trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }}
-		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), http.MethodGet, one.URL, nil)
+		trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
+			reused = c.Reused
+		}}
+		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace),
+			http.MethodGet, one.URL, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +177,7 @@ func TestTLS(t *testing.T) {
 		}
 		_ = resp.Body.Close()
 		if resp.ProtoMajor != 2 {
-			t.Errorf("it is %s", resp.Proto)
+			t.Errorf("the protocol is %s", resp.Proto)
 		}
 		return reused
 	}
@@ -173,7 +187,7 @@ func TestTLS(t *testing.T) {
 	stop()
 	registered(t, owner, "web", kvregistry.Draining)
 	_ = kept()
-	natstest.Eventually(t, settle*3/4, func() error { // then the server is shut down, which ends each connection
+	natstest.Eventually(t, settle*3/4, func() error { // later the shutdown ends each connection
 		if kept() {
 			return errors.New("the client still has its connection")
 		}
@@ -184,7 +198,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// SIGTERM stops it, as ctx does. Seen to fail without the signals: the test binary was ended.
+// SIGTERM stops the server, as the end of ctx does. Seen to fail without the signals: the test
+// binary was ended.
 func TestSIGTERMStops(t *testing.T) {
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
@@ -201,7 +216,7 @@ func TestSIGTERMStops(t *testing.T) {
 	}
 }
 
-// serveWithoutEnd is what the process does that TestSecondSignalEndsTheProcess starts.
+// serveWithoutEnd is the process that TestSecondSignalEndsTheProcess starts.
 func serveWithoutEnd(t *testing.T, url string) {
 	nc, err := nats.Connect(url)
 	if err != nil {
@@ -211,12 +226,14 @@ func serveWithoutEnd(t *testing.T, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = HTTP(t.Context(), reg, &http.Server{Addr: "127.0.0.1:0"}, kvregistry.Service{Name: "web"}, Settle(time.Hour), Grace(2*time.Hour))
+	err = HTTP(t.Context(), reg, &http.Server{Addr: "127.0.0.1:0"}, kvregistry.Service{Name: "web"},
+		Settle(time.Hour), Grace(2*time.Hour))
 	t.Fatalf("it stopped: %v", err)
 }
 
-// A second SIGTERM, while the first is obeyed, ends the process at once. Seen to fail with signals that are caught until HTTP returns, and, one time of
-// three, with ones that are let go beside the stop and not before it.
+// A second SIGTERM during the stop ends the process at once. Seen to fail with signals that are
+// caught until HTTP returns, and, one time of three, with signals that are released at the same
+// time as the stop and not before it.
 func TestSecondSignalEndsTheProcess(t *testing.T) {
 	const variable = "KVREGISTRY_SERVE_TEST"
 	if url := os.Getenv(variable); url != "" {
@@ -245,13 +262,13 @@ func TestSecondSignalEndsTheProcess(t *testing.T) {
 			t.Errorf("it ended with %v", err)
 		}
 	case <-time.After(natstest.Soon):
-		t.Error("it goes on")
+		t.Error("it has not ended")
 	}
 	cancel()
 }
 
-// A stop that comes while the server is being registered drains it, as any other: callers may have
-// seen it. Seen to fail with a registration that is cancelled by the stop.
+// A stop during the registration drains the server, as any other stop, because callers may have
+// seen it. Seen to fail with a registration that the stop cancels.
 func TestStopWhileItIsRegistered(t *testing.T) {
 	s := natstest.Start(t)
 	observer := newRegistry(t, s)
@@ -261,7 +278,8 @@ func TestStopWhileItIsRegistered(t *testing.T) {
 	for i := range 20 {
 		owner := newRegistry(t, s)
 		id := fmt.Sprint(i)
-		stop, done := serving(t, owner, http.NotFoundHandler(), kvregistry.Service{Name: "web", ID: id}, Settle(10*time.Millisecond))
+		s := kvregistry.Service{Name: "web", ID: id}
+		stop, done := serving(t, owner, http.NotFoundHandler(), s, Settle(10*time.Millisecond))
 		natstest.Eventually(t, natstest.Soon, func() error {
 			if len(owner.RegisteredServices()) == 0 { // it is declared before it is acknowledged
 				return errors.New("it is not declared")
@@ -275,7 +293,8 @@ func TestStopWhileItIsRegistered(t *testing.T) {
 	}
 }
 
-// A server whose registration somebody else took back ends the request under way before it stops, as any other. Seen to fail with a Drain that ends where nothing is registered.
+// A server whose registration was taken back ends the request under way before it stops, as any
+// other. Seen to fail with a Drain that ends if nothing is registered.
 func TestStopOfWhatIsNotRegistered(t *testing.T) {
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
@@ -315,16 +334,19 @@ func TestStopOfWhatIsNotRegistered(t *testing.T) {
 	}
 }
 
-// A server whose instance a newer one took over serves for the settle time as well: who looked it up a moment before still calls it. What Until gives is waited for too. Seen to fail with a server that is shut
-// down at once.
+// A server whose instance a newer one took over also serves for the settle time, because a caller
+// that looked it up a moment before still calls it. The function of Until is waited for too. Seen
+// to fail with a server that is shut down at once.
 func TestStopOfWhatWasTakenOver(t *testing.T) {
 	s := natstest.Start(t)
 	owner, newer := newRegistry(t, s), newRegistry(t, s)
 	var called atomic.Bool
-	stop, done := serving(t, owner, http.NotFoundHandler(), kvregistry.Service{Name: "web", ID: "a"}, Settle(3*time.Second),
+	stop, done := serving(t, owner, http.NotFoundHandler(), kvregistry.Service{Name: "web",
+		ID: "a"}, Settle(3*time.Second),
 		Until(func(context.Context) error { called.Store(true); return nil }))
 	one := registered(t, owner, "web", kvregistry.Passing)
-	if _, err := newer.Register(kvregistry.Service{Name: "web", ID: "a", Address: "h:1"}); err != nil {
+	if _, err := newer.Register(kvregistry.Service{Name: "web", ID: "a",
+		Address: "h:1"}); err != nil {
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
@@ -334,12 +356,13 @@ func TestStopOfWhatWasTakenOver(t *testing.T) {
 		return nil
 	})
 	stop()
-	for began := time.Now(); time.Since(began) < 200*time.Millisecond; time.Sleep(10 * time.Millisecond) { // the load itself
+	for began := time.Now(); time.Since(began) < 200*time.Millisecond; {
 		resp, err := http.Get(one.URL)
 		if err != nil {
 			t.Fatalf("%s after the stop: %v", time.Since(began), err)
 		}
 		_ = resp.Body.Close()
+		time.Sleep(10 * time.Millisecond) // the load itself
 	}
 	if err := <-done; err != nil || !called.Load() {
 		t.Errorf("%v, Until called %v", err, called.Load())
@@ -349,8 +372,8 @@ func TestStopOfWhatWasTakenOver(t *testing.T) {
 	}
 }
 
-// A request that does not end holds up the stop for as long as it may take, and no longer: the service is gone all the same. Seen to fail without the
-// server's Close.
+// A request that does not end delays the stop for the grace time and no longer, and the service is
+// unregistered. Seen to fail without the server's Close.
 func TestGraceIsBounded(t *testing.T) {
 	s := natstest.Start(t)
 	owner, observer := newRegistry(t, s), newRegistry(t, s)
@@ -381,8 +404,9 @@ func TestGraceIsBounded(t *testing.T) {
 	}
 }
 
-// What is registered is where it is served: at the host's own address where it listens at all of them, by TLS where it does, and what the caller said where that said it. Seen to fail with the
-// listener's address.
+// The registration says where the service is served: at the host's own address if it listens at all
+// addresses, with https if it serves TLS, and at the caller's address or URL if there is one. Seen
+// to fail with the listener's address.
 func TestLocated(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -410,24 +434,27 @@ func TestLocated(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = l.Close() }()
-		if got := located(kvregistry.Service{}, l, false); !strings.HasPrefix(got.URL, "http://") || !strings.Contains(got.URL, ip.String()) {
+		if got := located(kvregistry.Service{}, l, false); !strings.HasPrefix(got.URL, "http://") ||
+			!strings.Contains(got.URL, ip.String()) {
 			t.Errorf("%s gave %s", l.Addr(), got.URL)
 		}
 	}
 }
 
-// Without an Addr a server listens where net/http has it listen. Seen to fail with :http by TLS.
+// Without an Addr a server listens where net/http has it listen. Seen to fail with :http with TLS.
 func TestAddress(t *testing.T) {
 	secure := &tls.Config{}
-	for want, srv := range map[string]*http.Server{":http": {}, ":https": {TLSConfig: secure}, ":1": {Addr: ":1"}, ":2": {Addr: ":2", TLSConfig: secure}} {
+	for want, srv := range map[string]*http.Server{":http": {}, ":https": {TLSConfig: secure},
+		":1": {Addr: ":1"}, ":2": {Addr: ":2", TLSConfig: secure}} {
 		if got := address(srv); got != want {
 			t.Errorf("%+v: %s, want %s", srv, got, want)
 		}
 	}
 }
 
-// What can't be registered, or can't serve, is an error, and leaves neither a server, nor a listener, nor a registration. Seen to fail with a server that is not closed, and with a listener that is
-// left open where a server can't begin.
+// A service that cannot be registered, or a server that cannot serve, is an error, and leaves
+// neither a server, nor a listener, nor a registration. Seen to fail with a server that is not
+// closed, and with a listener that is left open when a server cannot start.
 func TestWhatCanNotServe(t *testing.T) {
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
@@ -435,7 +462,8 @@ func TestWhatCanNotServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := HTTP(t.Context(), owner, &http.Server{}, kvregistry.Service{Name: "web", Weight: -1}, Listener(l)); !errors.Is(err, kvregistry.ErrInvalidService) {
+	if err := HTTP(t.Context(), owner, &http.Server{}, kvregistry.Service{Name: "web", Weight: -1},
+		Listener(l)); !errors.Is(err, kvregistry.ErrInvalidService) {
 		t.Errorf("a bad service: %v", err)
 	}
 	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
@@ -446,21 +474,28 @@ func TestWhatCanNotServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv := &http.Server{Addr: l.Addr().String()}
-	if err := HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}); !errors.Is(err, syscall.EADDRINUSE) {
+	if err := HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}); !errors.Is(err,
+		syscall.EADDRINUSE) {
 		t.Errorf("a taken address: %v", err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- HTTP(t.Context(), owner, &http.Server{}, kvregistry.Service{Name: "web"}, Listener(l)) }()
+	go func() {
+		done <- HTTP(t.Context(), owner, &http.Server{}, kvregistry.Service{Name: "web"},
+			Listener(l))
+	}()
 	registered(t, owner, "web", kvregistry.Passing)
-	_ = l.Close() // whoever did that
+	_ = l.Close() // as anything else may close it
 	if err := <-done; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a listener that was closed: %v", err)
 	}
 	if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
-	weak := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}}
-	if err := HTTP(t.Context(), owner, &http.Server{TLSConfig: weak}, kvregistry.Service{Name: "web"}, Listener(l)); err == nil {
+	weak := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		return nil, nil
+	}, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}}
+	if err := HTTP(t.Context(), owner, &http.Server{TLSConfig: weak},
+		kvregistry.Service{Name: "web"}, Listener(l)); err == nil {
 		t.Error("a server that HTTP/2 refuses began")
 	}
 	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
@@ -471,12 +506,15 @@ func TestWhatCanNotServe(t *testing.T) {
 		t.Errorf("still registered: %v", list)
 	}
 	for name, err := range map[string]error{
-		"grace":       HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Grace(0)),
-		"no time":     HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Grace(kvregistry.DefaultSettle)),
-		"no key":      HTTP(t.Context(), owner, &http.Server{TLSConfig: &tls.Config{}}, kvregistry.Service{Name: "web"}),
-		"settle":      HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Settle(-1)),
-		"until":       HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Until(nil)),
-		"listener":    HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Listener(nil)),
+		"grace": HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Grace(0)),
+		"no time": HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"},
+			Grace(kvregistry.DefaultSettle)),
+		"no key": HTTP(t.Context(), owner, &http.Server{TLSConfig: &tls.Config{}},
+			kvregistry.Service{Name: "web"}),
+		"settle": HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Settle(-1)),
+		"until":  HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, Until(nil)),
+		"listener": HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"},
+			Listener(nil)),
 		"nil option":  HTTP(t.Context(), owner, srv, kvregistry.Service{Name: "web"}, nil),
 		"no registry": HTTP(t.Context(), nil, srv, kvregistry.Service{Name: "web"}),
 		"no server":   HTTP(t.Context(), owner, nil, kvregistry.Service{Name: "web"}),
@@ -487,8 +525,9 @@ func TestWhatCanNotServe(t *testing.T) {
 	}
 }
 
-// While NATS is away it serves, and stops within its grace; what was registered, or taken back, meanwhile is so when NATS is back. Seen to fail with a registration that is waited for
-// before it serves.
+// While NATS is away the server serves, and stops within its grace. When NATS is back, a
+// registration or its removal is written. Seen to fail with a registration that is waited for
+// before the server serves.
 func TestServesWithoutNATS(t *testing.T) {
 	s := natstest.Start(t)
 	owner, observer := newRegistry(t, s), newRegistry(t, s)
@@ -500,7 +539,8 @@ func TestServesWithoutNATS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop, done := serving(t, owner, http.NotFoundHandler(), kvregistry.Service{Name: "web"}, Listener(l), Settle(0), Grace(100*time.Millisecond))
+	stop, done := serving(t, owner, http.NotFoundHandler(), kvregistry.Service{Name: "web"},
+		Listener(l), Settle(0), Grace(100*time.Millisecond))
 	resp, err := http.Get("http://" + l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -522,7 +562,8 @@ func TestServesWithoutNATS(t *testing.T) {
 	})
 }
 
-// A connection that is upgraded while it drains is left to those who have it. Seen to fail with each answer told to close its connection.
+// A connection that is upgraded while the server drains is left to its users. Seen to fail with
+// each answer told to close its connection.
 func TestUpgradeWhileItDrains(t *testing.T) {
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
@@ -546,7 +587,8 @@ func TestUpgradeWhileItDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	_, _ = fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	_, _ = fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: "+
+		"echo\r\n\r\n")
 	r := bufio.NewReader(c)
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil {

@@ -19,11 +19,13 @@ import (
 )
 
 // A service of three instances is restarted 30 times, or 100, one instance after the other, each at
-// a new address, under a steady load of callers that look up each request anew, keep their
-// connections, and try none twice. Not one request fails.
+// a new address. A steady load of callers looks up each request again, keeps connections, and
+// retries nothing. No request fails.
 //
-// The settle time is short, for there are 300 of them, and long beside what a write takes to observers here. On a loaded machine a caller may stand still for longer. Here the callers are known, so the stop
-// waits for them too, and how often it had to is logged: 150 times of 300 without the settle time.
+// The settle time is short, because there are 300 of them, and long compared with the time of a
+// write to observers here. On a loaded machine a caller may stand still for longer. The stop waits
+// for the callers too, and the test logs how often it had to: 150 times of 300 without the settle
+// time.
 //
 // Seen to fail without the mark, and with the server shut down before it drains.
 func TestNoRequestFailsOverRollingRestarts(t *testing.T) {
@@ -32,13 +34,16 @@ func TestNoRequestFailsOverRollingRestarts(t *testing.T) {
 	if natstest.IsLong() {
 		restarts = 100
 	}
-	roll(t, restarts, func(s *slot) []Option { return []Option{Settle(20 * time.Millisecond), Until(s.known)} })
+	roll(t, restarts, func(s *slot) []Option {
+		return []Option{Settle(20 * time.Millisecond), Until(s.known)}
+	})
 }
 
-var restartsByDefault = flag.Int("rolling.restarts", 1, "how often the three instances are restarted with the default settle time, which takes 8 s each")
+var restartsByDefault = flag.Int("rolling.restarts", 1, "how often the three instances are "+
+	"restarted with the default settle time, which takes 8 s each")
 
-// So it is with what HTTP does by default, which waits for a time and for no caller. Seen to fail without the mark, and now and then with a server that is shut
-// down before it drains.
+// The default of HTTP, which waits for a time and for no caller, fails no request either. Seen to
+// fail without the mark, and now and then with a server that is shut down before it drains.
 func TestNoRequestFailsOverARestartByDefault(t *testing.T) {
 	if *restartsByDefault == 1 {
 		natstest.Long(t)
@@ -47,12 +52,14 @@ func TestNoRequestFailsOverARestartByDefault(t *testing.T) {
 	roll(t, *restartsByDefault, func(*slot) []Option { return nil })
 }
 
-// roll restarts three instances a number of times, under load, and logs how often a caller was late.
+// roll restarts three instances a number of times, under load, and logs how often a caller was
+// late.
 func roll(t *testing.T, restarts int, opts func(*slot) []Option) {
 	s := natstest.Start(t)
 	callers := make([]*caller, 4)
 	for i := range callers {
-		callers[i] = &caller{t: t, reg: newRegistry(t, s), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 10}}}
+		callers[i] = &caller{t: t, reg: newRegistry(t, s),
+			http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 10}}}
 	}
 	var slots [3]*slot
 	for i := range slots {
@@ -92,13 +99,14 @@ func roll(t *testing.T, restarts int, opts func(*slot) []Option) {
 		}
 		c.http.CloseIdleConnections()
 	}
-	t.Logf("%d requests, %d failed, over %d restarts of 3 instances in %s; %d times a caller was later than the settle time", n, failed, restarts, took.Round(time.Millisecond), late)
+	t.Logf("%d requests, %d failed, over %d restarts of 3 instances in %s; %d times a caller was "+
+		"later than the settle time", n, failed, restarts, took.Round(time.Millisecond), late)
 	if len(answered) < 3*restarts {
 		t.Errorf("%d instances of %d answered", len(answered), 3*(restarts+1))
 	}
 }
 
-// slot is a place that an instance has, one after the other.
+// slot is a place for instances, one after the other.
 type slot struct {
 	t       *testing.T
 	reg     *kvregistry.Registry
@@ -109,7 +117,7 @@ type slot struct {
 	served  *atomic.Bool // this instance has answered a request
 	cancel  context.CancelFunc
 	done    chan error
-	late    int // how often a caller did not know yet when the settle time was over, or was still about a request from before it did
+	late    int // how often a caller was later than the settle time, in the view or in a request
 }
 
 // start runs a new instance, and returns when the callers know it.
@@ -118,14 +126,17 @@ func (s *slot) start() {
 	id := fmt.Sprintf("%d-%d", s.no, s.run)
 	served := new(atomic.Bool)
 	s.id, s.served = id, served
-	s.cancel, s.done = serving(s.t, s.reg, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		time.Sleep(rand.N(2 * time.Millisecond)) // the work
-		_, _ = fmt.Fprint(w, id)
-		served.Store(true)
-	}), kvregistry.Service{Name: "web", ID: id}, append(s.opts, Signals())...)
+	s.cancel, s.done = serving(s.t, s.reg,
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			time.Sleep(rand.N(2 * time.Millisecond)) // the work
+			_, _ = fmt.Fprint(w, id)
+			served.Store(true)
+		}), kvregistry.Service{Name: "web", ID: id}, append(s.opts, Signals())...)
 	for _, c := range s.callers {
-		natstest.Eventually(s.t, natstest.Soon, func() error { return c.knows(id, kvregistry.Passing) })
+		natstest.Eventually(s.t, natstest.Soon, func() error {
+			return c.knows(id, kvregistry.Passing)
+		})
 	}
 }
 
@@ -139,16 +150,20 @@ func (s *slot) serves() {
 	})
 }
 
-// known waits until the callers know that the instance drains, and until what each was about is over.
+// known waits until the callers know that the instance drains, and until their requests are over.
 func (s *slot) known(context.Context) error {
-	if slices.ContainsFunc(s.callers, func(c *caller) bool { return c.knows(s.id, kvregistry.Draining) != nil || c.at.Load() == s.id }) {
+	if slices.ContainsFunc(s.callers, func(c *caller) bool {
+		return c.knows(s.id, kvregistry.Draining) != nil || c.at.Load() == s.id
+	}) {
 		s.late++
 	}
 	for _, c := range s.callers {
-		for deadline := time.Now().Add(natstest.Soon); c.knows(s.id, kvregistry.Draining) != nil; time.Sleep(time.Millisecond) { // between two looks
+		deadline := time.Now().Add(natstest.Soon)
+		for c.knows(s.id, kvregistry.Draining) != nil {
 			if time.Now().After(deadline) {
 				return fmt.Errorf("a caller never knew that %s drains", s.id)
 			}
+			time.Sleep(time.Millisecond) // between two looks
 		}
 		c.rests()
 	}
@@ -175,11 +190,14 @@ type caller struct {
 
 // knows returns an error unless the caller's registry shows an instance with a status.
 func (c *caller) knows(id string, status kvregistry.Status) error {
-	_, err := c.reg.GetService("web", kvregistry.WithStatus(status), kvregistry.Where(func(s kvregistry.Service) bool { return s.ID == id }))
+	_, err := c.reg.GetService("web", kvregistry.WithStatus(status),
+		kvregistry.Where(func(s kvregistry.Service) bool {
+			return s.ID == id
+		}))
 	return err
 }
 
-// rests waits until what the caller is about is over.
+// rests waits until the caller's request is over.
 func (c *caller) rests() {
 	c.busy.Lock()
 	defer c.busy.Unlock()
@@ -208,7 +226,8 @@ func (c *caller) call(ctx context.Context) {
 	}
 }
 
-// once is a request that the transport can't send again by itself: one that may change something, with a body that is there once.
+// once sends a request that the transport cannot send again by itself: its method may change
+// something, and its body can be read once.
 func (c *caller) once() (id string, err error) {
 	c.busy.Lock()
 	defer c.busy.Unlock()
@@ -218,7 +237,8 @@ func (c *caller) once() (id string, err error) {
 	}
 	c.at.Store(one.ID)
 	defer c.at.Store("")
-	req, err := http.NewRequest(http.MethodPost, one.URL, io.MultiReader(bytes.NewReader([]byte("once"))))
+	req, err := http.NewRequest(http.MethodPost, one.URL,
+		io.MultiReader(bytes.NewReader([]byte("once"))))
 	if err != nil {
 		return "", err
 	}
