@@ -9,12 +9,13 @@ import (
 	"sync/atomic"
 )
 
-// body hands a request's body to one attempt after the other. A body that can be had again is had again; of one that can't, a stream,
-// an attempt that did not read it leaves it to the next.
+// body hands a request's body to one attempt after the other. If the request has GetBody, each
+// attempt gets a new body. Otherwise the body is a stream, and an attempt that did not read it
+// leaves it to the next.
 type body struct {
 	req   *http.Request
-	given bool    // to an attempt, which closes what it was given
-	held  *stream // where it is one
+	given bool    // to an attempt, which closes it
+	held  *stream // if the body is a stream
 }
 
 func newBody(req *http.Request) body {
@@ -27,7 +28,7 @@ func newBody(req *http.Request) body {
 
 func (b *body) none() bool { return b.req.Body == nil || b.req.Body == http.NoBody }
 
-// next is the body for an attempt.
+// next returns the body for an attempt.
 func (b *body) next() (io.ReadCloser, error) {
 	again := b.given
 	b.given = true
@@ -43,13 +44,13 @@ func (b *body) next() (io.ReadCloser, error) {
 	}
 }
 
-// again reports whether one more attempt can have it whole, and takes it from the last one.
+// again reports whether one more attempt can have the whole body, and takes it from the last one.
 func (b *body) again() bool { return b.held == nil || b.held.takeBack() }
 
-// broke reports whether reading it failed, which is no fault of an instance.
+// broke reports whether a Read of it failed, which is no fault of an instance.
 func (b *body) broke() bool { return b.held != nil && b.held.failed() }
 
-// end says that there is no attempt to come.
+// end says that no attempt follows.
 func (b *body) end() {
 	switch {
 	case b.held != nil:
@@ -59,19 +60,20 @@ func (b *body) end() {
 	}
 }
 
-// stream is a body that can be had once. Where nobody has read of it, its Close waits: it may be lent to another attempt.
+// stream is a body that can be read once. If nothing of it was read, its Close waits, because
+// another attempt may get it.
 type stream struct {
 	body io.ReadCloser
 
 	mu    sync.Mutex // guards what follows
-	last  *loan      // whose it is; nil where nobody's
+	last  *loan      // the attempt that has it; nil if none has
 	read  bool
 	broke bool // a Read of it failed
-	ended bool // there is no attempt to come
+	ended bool // no attempt follows
 	over  bool // it is closed
 }
 
-// loan is a stream in the hands of one attempt, until that closes it or it is taken back.
+// loan is a stream that one attempt has, until the attempt closes it or it is taken back.
 type loan struct{ of *stream }
 
 func (s *stream) lend() *loan {
@@ -81,7 +83,7 @@ func (s *stream) lend() *loan {
 	return s.last
 }
 
-// takeBack takes it from whoever has it, if it is as it was.
+// takeBack takes the stream from the attempt that has it, if nothing of it was read.
 func (s *stream) takeBack() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +100,7 @@ func (s *stream) failed() bool {
 	return s.broke
 }
 
-// end has it closed when nobody has it any more.
+// end has the stream closed when no attempt has it any more.
 func (s *stream) end() {
 	s.mu.Lock()
 	s.ended = true
@@ -106,7 +108,7 @@ func (s *stream) end() {
 	_ = s.settle()
 }
 
-// settle closes it once, when it is nobody's and nobody's to be.
+// settle closes the stream once, when no attempt has it or will get it.
 func (s *stream) settle() error {
 	s.mu.Lock()
 	now := !s.over && s.last == nil && (s.ended || s.read)
@@ -146,11 +148,12 @@ func (l *loan) Close() error {
 	return s.settle()
 }
 
-// answer is a response's body, which tells the outcome once: when it was read to its end, failed, or was closed.
+// answer is a response's body, which tells the outcome once: when it was read to its end, failed,
+// or was closed.
 type answer struct {
 	io.ReadCloser
 	ctx  context.Context
-	fail error // the outcome where nothing else goes wrong
+	fail error // the outcome if nothing else goes wrong
 	done func(error)
 	told atomic.Bool
 }
@@ -161,7 +164,7 @@ type duplex struct {
 	io.Writer
 }
 
-// follow has the outcome of a response told to done when its body is over.
+// follow tells done the outcome of a response when its body is over.
 func follow(ctx context.Context, resp *http.Response, fail error, done func(error)) {
 	if resp.Body == nil || resp.Body == http.NoBody {
 		done(fail)
@@ -196,7 +199,7 @@ func (a *answer) Close() error {
 	return a.ReadCloser.Close()
 }
 
-// CloseWrite says that nothing more is written, where the connection can say that.
+// CloseWrite says that nothing more is written, if the connection can say that.
 func (d *duplex) CloseWrite() error {
 	if c, ok := d.Writer.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
@@ -204,7 +207,8 @@ func (d *duplex) CloseWrite() error {
 	return http.ErrNotSupported
 }
 
-// outcome is what a look-up is told of an error: that the caller gave up is nothing against the instance, whatever the error says.
+// outcome returns what a look-up is told of an error. If the caller gave up, the instance is not at
+// fault, whatever the error says.
 func outcome(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Canceled

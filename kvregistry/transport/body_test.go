@@ -8,32 +8,34 @@ import (
 	"testing"
 )
 
-// TestStreamIsReadByOne holds that an attempt from which a body was taken back, which may still be at work, reads nothing of it and does not close it, and that one of
-// which something was read is not taken back. Seen to fail with a takeBack that leaves it to the last one.
+// TestStreamIsReadByOne holds that an attempt from which a body was taken back, and which may still
+// be at work, reads nothing of it and does not close it. A body of which something was read is not
+// taken back. Seen to fail with a takeBack that leaves the body to the last attempt.
 func TestStreamIsReadByOne(t *testing.T) {
 	t.Parallel()
 	under := &closeable{Reader: strings.NewReader("body")}
 	s := &stream{body: under}
 	first := s.lend()
 	if !s.takeBack() {
-		t.Fatal("what nobody read of is not taken back")
+		t.Fatal("a body that was not read is not taken back")
 	}
-	if n, err := first.Read(make([]byte, 4)); n != 0 || !errors.Is(err, http.ErrBodyReadAfterClose) {
-		t.Errorf("an attempt of before reads %d bytes, %v", n, err)
+	if n, err := first.Read(make([]byte, 4)); n != 0 ||
+		!errors.Is(err, http.ErrBodyReadAfterClose) {
+		t.Errorf("an earlier attempt reads %d bytes, %v", n, err)
 	}
 	second := s.lend()
 	if err := first.Close(); err != nil || under.closed != 0 {
-		t.Errorf("an attempt of before closed it %d times, %v", under.closed, err)
+		t.Errorf("an earlier attempt closed it %d times, %v", under.closed, err)
 	}
 	if got, err := io.ReadAll(second); string(got) != "body" || err != nil {
 		t.Errorf("the second attempt reads %q, %v", got, err)
 	}
 	if s.takeBack() || s.failed() {
-		t.Error("what was read is taken back, or has failed")
+		t.Error("a body that was read is taken back, or has failed")
 	}
 	s.end()
 	if under.closed != 0 {
-		t.Error("it was closed in an attempt's hands")
+		t.Error("it was closed while an attempt had it")
 	}
 	_, _ = second.Close(), second.Close()
 	if under.closed != 1 {
@@ -41,8 +43,9 @@ func TestStreamIsReadByOne(t *testing.T) {
 	}
 }
 
-// TestStreamClosedUnderARead holds that a Read that ends because an attempt was given up, as HTTP/2 does it, is no failure of the caller's body. Seen to fail without the look
-// at whose it is.
+// TestStreamClosedUnderARead holds that a Read that ends because an attempt was given up, as HTTP/2
+// does it, is no failure of the caller's body. Seen to fail without the look at which attempt has
+// the body.
 func TestStreamClosedUnderARead(t *testing.T) {
 	t.Parallel()
 	under := waiting{make(chan struct{}), make(chan struct{})}

@@ -6,11 +6,12 @@ import (
 	"time"
 )
 
-// window is over how much time a budget counts.
+// window is the time over which a budget counts.
 const window = 10 * time.Second
 
-// budget bounds retries to a share of the requests, and a few per second beside. It holds what may still be retried: a request adds the share,
-// a second adds perSecond, a retry takes 1, and what is not used fades with the window as its time constant.
+// budget bounds retries to a share of the requests, and a few per second in addition. It holds how
+// many retries are left: a request adds the share, a second adds perSecond, and a retry takes 1.
+// The unused rest fades with the window as its time constant.
 type budget struct {
 	share, perSecond float64
 
@@ -20,10 +21,11 @@ type budget struct {
 }
 
 func newBudget(share, perSecond float64) *budget {
-	return &budget{share: share, perSecond: perSecond, left: perSecond * window.Seconds(), at: time.Now()}
+	return &budget{share: share, perSecond: perSecond, left: perSecond * window.Seconds(),
+		at: time.Now()}
 }
 
-// request counts a request, which is no retry.
+// request counts a request that is no retry.
 func (b *budget) request() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -43,7 +45,7 @@ func (b *budget) retry() bool {
 	return true
 }
 
-// fade moves what is left towards what the seconds alone would make of it.
+// fade moves what is left towards what perSecond alone would leave.
 func (b *budget) fade() {
 	now := time.Now()
 	gone := -math.Expm1(-now.Sub(b.at).Seconds() / window.Seconds())

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestBudget holds how many retries there are where every request wants as many as it gets. Seen to fail without what fades, and without
-// what a retry takes.
+// TestBudget holds how many retries there are if every request wants as many as it gets. Seen to
+// fail without the fading, and without what a retry takes.
 func TestBudget(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -21,7 +21,8 @@ func TestBudget(t *testing.T) {
 		{"at once, without a reserve", 0.2, 0, 1000, 0, 199, 200},
 		{"none", 0, 0, 1000, time.Second, 0, 0},
 		{"few requests: one retry each", 0, 1, 100, time.Second, 90, 111},
-		{"many: the share, the seconds and the reserve", 0.2, 1, 10_000, 10 * time.Millisecond, 2_000, 2_000 + 100 + 10},
+		{"many: the share, the seconds and the reserve", 0.2, 1, 10_000, 10 * time.Millisecond,
+			2_000, 2_000 + 100 + 10},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -39,7 +40,7 @@ func TestBudget(t *testing.T) {
 			})
 		})
 	}
-	t.Run("what is not used is not kept", func(t *testing.T) {
+	t.Run("the unused rest is not kept", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBudget(0.2, 1)
 			for range 10_000 {

@@ -10,13 +10,15 @@ import (
 	"github.com/kvregistry/go/kvregistry/internal/fault"
 )
 
-// DialContext makes a connection to an instance of a service that has an Address; addr is the service's name. It may have a port, which is
-// not looked at, for the instance has its own: so it serves as the DialContext of whatever dials by host and port.
-// It goes to instances whose network is the given one, tcp where they say none, and to those of all networks where network is empty.
+// DialContext makes a connection to an instance of a service that has an Address; addr is the
+// service's name. A port in addr is ignored, because the instance has its own, so any program that
+// dials by host and port can use DialContext. It chooses among instances whose Network is network,
+// or tcp if they have none. An empty network means all networks.
 //
-// An instance that can't be reached is passed over for another, for [Attempts] in all and within the [Budget]. Each may take 5 s, or its part of what
-// is left of ctx. The look-up is told of those that failed at once, and of a connection when it is closed. The error is an [*Error],
-// or one of [kvregistry.Lookup.PickWith].
+// If an instance cannot be reached, another one is tried, up to [Attempts] in all and within the
+// [Budget]. Each may take 5 s, or its part of the rest of ctx's time. The look-up is told of a
+// failed connection at once, and of a connection when it is closed. The error is an [*Error], or
+// one of [kvregistry.Lookup.PickWith].
 func (t *Transport) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	if _, known := t.opt.hosts[addr]; !known {
 		if host, _, err := net.SplitHostPort(addr); err == nil {
@@ -34,7 +36,7 @@ func (t *Transport) DialContext(ctx context.Context, network, addr string) (net.
 		c, err := t.dialOne(ctx, &w, one)
 		if err != nil {
 			done(outcome(ctx, err))
-			return !fault.Own(err), w.failure(err) // which is the same for all instances
+			return !fault.Own(err), w.failure(err) // the same for all instances
 		}
 		conn = followConn(c, done)
 		return false, nil
@@ -43,10 +45,11 @@ func (t *Transport) DialContext(ctx context.Context, network, addr string) (net.
 }
 
 // dialOne dials an instance, and leaves time for those that may be dialled after it.
-func (t *Transport) dialOne(ctx context.Context, w *walk, one kvregistry.Service) (net.Conn, error) {
+func (t *Transport) dialOne(ctx context.Context, w *walk,
+	one kvregistry.Service) (net.Conn, error) {
 	limit := connectTime
 	if deadline, ok := ctx.Deadline(); ok {
-		const least = time.Second // a part too short to connect in is of no use
+		const least = time.Second // a shorter part is not enough to connect
 		limit = min(limit, max(time.Until(deadline)/time.Duration(1+w.most-w.been), least))
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -67,7 +70,8 @@ func (t *told) tell() {
 	}
 }
 
-// followConn has the end of a connection told to done. Connections of TCP and of unix sockets keep all that they can do, as io.Copy and gRPC ask for it.
+// followConn tells done when a connection is closed. Connections of TCP and of unix sockets keep
+// all of their methods, which io.Copy and gRPC use.
 func followConn(c net.Conn, done func(error)) net.Conn {
 	t := &told{done: done}
 	switch c := c.(type) {
@@ -99,5 +103,5 @@ func (c *tcpConn) Close() error  { c.told.tell(); return c.TCPConn.Close() }
 func (c *unixConn) Close() error { c.told.tell(); return c.UnixConn.Close() }
 func (c *conn) Close() error     { c.told.tell(); return c.Conn.Close() }
 
-// NetConn is the connection itself, as tls.Conn has it.
+// NetConn returns the connection itself, as that of tls.Conn does.
 func (c *conn) NetConn() net.Conn { return c.Conn }

@@ -20,7 +20,8 @@ import (
 	"github.com/kvregistry/go/kvregistry/transport"
 )
 
-// listen runs an instance that says its name to whoever connects, and then echoes, until the test ends.
+// listen runs an instance that sends its name to each connection, and then echoes, until the test
+// ends.
 func listen(t *testing.T, network, address, name string) string {
 	t.Helper()
 	l, err := net.Listen(network, address)
@@ -44,7 +45,7 @@ func listen(t *testing.T, network, address, name string) string {
 	return l.Addr().String()
 }
 
-// dialled says who answers, and closes.
+// dialled returns the name of the instance that answers, and closes the connection.
 func dialled(tr *transport.Transport, network, addr string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), natstest.Soon)
 	defer cancel()
@@ -58,7 +59,8 @@ func dialled(tr *transport.Transport, network, addr string) (string, error) {
 	return string(name), err
 }
 
-// TestDial holds which instances a connection goes to, and that a dead one is passed over. Seen to fail without another, and with the port left in the name.
+// TestDial holds which instances a connection goes to, and that a dead one is skipped. Seen to fail
+// without another, and with the port left in the name.
 func TestDial(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
@@ -66,10 +68,14 @@ func TestDial(t *testing.T) {
 		kvregistry.Service{Address: listen(t, "tcp", "127.0.0.1:0", "a")},
 		kvregistry.Service{Address: fmt.Sprintf("127.0.0.1:%d", natstest.FreePort(t))},
 		kvregistry.Service{Address: listen(t, "tcp4", "127.0.0.1:0", "b"), Network: "tcp4"},
-		kvregistry.Service{Address: listen(t, "unix", filepath.Join(t.TempDir(), "s"), "c"), Network: "unix"},
+		kvregistry.Service{Address: listen(t, "unix", filepath.Join(t.TempDir(), "s"), "c"),
+			Network: "unix"},
 		kvregistry.Service{URL: "http://127.0.0.1:1"},
 	)
-	tr := newTransport(t, reg, never, transport.Budget(1, 1), transport.Host("db:5432", "web", kvregistry.Where(func(s kvregistry.Service) bool { return s.ID == "2" })))
+	tr := newTransport(t, reg, never, transport.Budget(1, 1), transport.Host("db:5432", "web",
+		kvregistry.Where(func(s kvregistry.Service) bool {
+			return s.ID == "2"
+		})))
 	for _, tc := range []struct{ network, addr, want string }{
 		{"", "web", "abc"},
 		{"tcp", "web", "ab"},
@@ -100,14 +106,15 @@ func TestDial(t *testing.T) {
 		{"tcp", "nope:80", `"nope"`, kvregistry.ErrNotFound},
 		{"tcp", "", "name", kvregistry.ErrInvalidService},
 	} {
-		if _, err := dialled(tr, tc.network, tc.addr); !errors.Is(err, tc.is) || !strings.Contains(err.Error(), tc.says) {
+		if _, err := dialled(tr, tc.network, tc.addr); !errors.Is(err, tc.is) ||
+			!strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%s %q: %v; want %v, %s", tc.network, tc.addr, err, tc.is, tc.says)
 		}
 	}
 }
 
-// TestDialledConnection holds that a connection is under way until it is closed, once, and can what one of its kind can. Seen to fail with a plain net.Conn, and
-// without tell.
+// TestDialledConnection holds that a connection is under way until it is closed, once, and has the
+// methods of its kind. Seen to fail with a plain net.Conn, and without tell.
 func TestDialledConnection(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
@@ -144,14 +151,17 @@ func TestDialledConnection(t *testing.T) {
 	}
 }
 
-// TestDialLeavesTimeForOthers holds that an instance that does not answer takes its part of the caller's time and no more, and that a caller who
-// gives up is not kept. Seen to fail without the part.
+// TestDialLeavesTimeForOthers holds that an instance that does not answer takes its part of the
+// caller's time and no more, and that a caller that gives up is not kept. Seen to fail without the
+// part.
 func TestDialLeavesTimeForOthers(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
-	register(t, reg, kvregistry.Service{Address: "silent:1"}, kvregistry.Service{Address: listen(t, "tcp", "127.0.0.1:0", "a")})
+	register(t, reg, kvregistry.Service{Address: "silent:1"},
+		kvregistry.Service{Address: listen(t, "tcp", "127.0.0.1:0", "a")})
 	silent := make(chan struct{}, 10)
-	tr := newTransport(t, reg, inOrder, transport.DialWith(func(ctx context.Context, network, address string) (net.Conn, error) {
+	tr := newTransport(t, reg, inOrder, transport.DialWith(func(ctx context.Context, network,
+		address string) (net.Conn, error) {
 		if address == "silent:1" {
 			silent <- struct{}{}
 			<-ctx.Done()
@@ -159,7 +169,7 @@ func TestDialLeavesTimeForOthers(t *testing.T) {
 		}
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}))
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // of which each has a part
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // each attempt has a part of it
 	defer cancel()
 	c, err := tr.DialContext(ctx, "", "web")
 	if err != nil {
@@ -181,11 +191,12 @@ func TestDialLeavesTimeForOthers(t *testing.T) {
 		failures += one.Failures
 	}
 	if failures != 1 {
-		t.Errorf("%d failures, want the 1 that was the instance's", failures)
+		t.Errorf("%d failures, want the 1 of the instance", failures)
 	}
 }
 
-// TestDialByTLS holds that a dialer of tls serves, and that its connection can be had. Seen to fail without DialWith, and without NetConn.
+// TestDialByTLS holds that a dialer of tls can be used, and that its connection is available. Seen
+// to fail without DialWith, and without NetConn.
 func TestDialByTLS(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewTLSServer(http.HandlerFunc(echo))
@@ -193,7 +204,8 @@ func TestDialByTLS(t *testing.T) {
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{Address: srv.Listener.Addr().String()})
 	dialer := &tls.Dialer{Config: srv.Client().Transport.(*http.Transport).TLSClientConfig}
-	c, err := newTransport(t, reg, transport.DialWith(dialer.DialContext)).DialContext(t.Context(), "tcp", "web")
+	c, err := newTransport(t, reg, transport.DialWith(dialer.DialContext)).DialContext(t.Context(),
+		"tcp", "web")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +217,8 @@ func TestDialByTLS(t *testing.T) {
 	}
 }
 
-// TestDialForHTTP holds that DialContext serves as net/http's own, which adds a port. Seen to fail with the port left in the name.
+// TestDialForHTTP holds that DialContext can be net/http's own, which adds a port. Seen to fail
+// with the port left in the name.
 func TestDialForHTTP(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
@@ -213,7 +226,8 @@ func TestDialForHTTP(t *testing.T) {
 	tr := newTransport(t, reg)
 	base := &http.Transport{DialContext: tr.DialContext}
 	defer base.CloseIdleConnections()
-	if got, err := text((&http.Client{Transport: base}).Post("http://web/", "", strings.NewReader("body"))); got != "body" || err != nil {
+	if got, err := text((&http.Client{Transport: base}).Post("http://web/", "",
+		strings.NewReader("body"))); got != "body" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
 }

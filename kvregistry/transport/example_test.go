@@ -32,7 +32,7 @@ func connect() (*kvregistry.Registry, func()) {
 	return reg, func() { _ = reg.Close(); nc.Close(); stop() }
 }
 
-// get is what the body of a response says.
+// get returns the body of a response.
 func get(client *http.Client, url string) string {
 	resp, err := client.Get(url)
 	if err != nil {
@@ -54,8 +54,10 @@ func Example() {
 		_, _ = io.WriteString(w, "hello from "+r.URL.Path)
 	}))
 	defer instance.Close()
-	for id, url := range map[string]string{"1": instance.URL + "/test", "2": "http://127.0.0.1:1/test"} {
-		if _, err := reg.Register(kvregistry.Service{ID: id, Name: "httptest", URL: url}); err != nil {
+	for id, url := range map[string]string{"1": instance.URL + "/test",
+		"2": "http://127.0.0.1:1/test"} {
+		if _, err := reg.Register(kvregistry.Service{ID: id, Name: "httptest",
+			URL: url}); err != nil {
 			log.Fatal(err)
 		}
 	}
@@ -75,7 +77,7 @@ func Example() {
 	// hello from /test/path
 }
 
-// A reverse proxy in front of a service, whose instances come and go.
+// A reverse proxy forwards to a service whose instances come and go.
 func ExampleTransport_RoundTrip_reverseProxy() {
 	reg, stop := connect()
 	defer stop()
@@ -94,7 +96,8 @@ func ExampleTransport_RoundTrip_reverseProxy() {
 	defer t.CloseIdleConnections()
 	proxy := httptest.NewServer(&httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(&url.URL{Scheme: "http", Host: "shop"}) // the service, never what a client says
+			// The service, never a name from the client.
+			r.SetURL(&url.URL{Scheme: "http", Host: "shop"})
 			r.SetXForwarded()
 		},
 		Transport: t,
@@ -104,11 +107,12 @@ func ExampleTransport_RoundTrip_reverseProxy() {
 	// Output: /basket for a client on 127.0.0.1
 }
 
-// Anything that dials: here a protocol of one line. With gRPC it is
+// DialContext serves anything that dials: here a protocol of one line. With gRPC:
 //
-//	grpc.NewClient("passthrough:///time", grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+//	dial := grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 //		return t.DialContext(ctx, "tcp", addr)
-//	}), …)
+//	})
+//	conn, err := grpc.NewClient("passthrough:///time", dial, …)
 func ExampleTransport_DialContext() {
 	reg, stop := connect()
 	defer stop()
@@ -127,7 +131,8 @@ func ExampleTransport_DialContext() {
 			_ = c.Close()
 		}
 	}()
-	if _, err := reg.Register(kvregistry.Service{Name: "time", Address: l.Addr().String()}); err != nil {
+	if _, err := reg.Register(kvregistry.Service{Name: "time",
+		Address: l.Addr().String()}); err != nil {
 		log.Fatal(err)
 	}
 
@@ -145,14 +150,19 @@ func ExampleTransport_DialContext() {
 	// Output: twelve o'clock <nil>
 }
 
-// A host of URLs for a service whose name can be no host, with a choice of its own.
+// Host gives a host name to a service whose own name cannot be a host, with its own way to choose
+// an instance.
 func ExampleHost() {
 	reg, stop := connect()
 	defer stop()
 	for version, answer := range map[string]string{"1": "old", "2": "new"} {
-		instance := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, answer) }))
+		instance := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter,
+			r *http.Request) {
+			_, _ = io.WriteString(w, answer)
+		}))
 		defer instance.Close()
-		if _, err := reg.Register(kvregistry.Service{Name: "Billing (EU)", Version: version, URL: instance.URL}); err != nil {
+		if _, err := reg.Register(kvregistry.Service{Name: "Billing (EU)", Version: version,
+			URL: instance.URL}); err != nil {
 			log.Fatal(err)
 		}
 	}

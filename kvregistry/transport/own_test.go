@@ -18,15 +18,18 @@ import (
 // Seen to fail without fault.Own: instances were set aside, and retries were spent.
 func TestCallersOwnFaults(t *testing.T) {
 	t.Parallel()
-	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.EADDRNOTAVAIL} {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS,
+		syscall.EADDRNOTAVAIL} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			t.Parallel()
 			reg := newRegistry(t)
-			register(t, reg, kvregistry.Service{Address: "127.0.0.1:1", URL: "http://127.0.0.1:1"}, kvregistry.Service{Address: "127.0.0.1:2", URL: "http://127.0.0.1:2"})
+			register(t, reg, kvregistry.Service{Address: "127.0.0.1:1", URL: "http://127.0.0.1:1"},
+				kvregistry.Service{Address: "127.0.0.1:2", URL: "http://127.0.0.1:2"})
 			var dials atomic.Int32
 			fails := func(context.Context, string, string) (net.Conn, error) {
 				dials.Add(1)
-				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", errno)}
+				return nil, &net.OpError{Op: "dial", Net: "tcp",
+					Err: os.NewSyscallError("socket", errno)}
 			}
 			base := &http.Transport{DialContext: fails}
 			tr := newTransport(t, reg, transport.DialWith(fails), transport.Base(base))
@@ -35,7 +38,8 @@ func TestCallersOwnFaults(t *testing.T) {
 				if _, err := tr.DialContext(t.Context(), "tcp", "web"); !errors.Is(err, errno) {
 					t.Fatal(err)
 				}
-				if _, err := (&http.Client{Transport: tr}).Get("http://web/"); !errors.Is(err, errno) {
+				if _, err := (&http.Client{Transport: tr}).Get("http://web/"); !errors.Is(err,
+					errno) {
 					t.Fatal(err)
 				}
 			}

@@ -11,7 +11,7 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// service is what is kept of a service that was called in one way.
+// service is the state that a Transport keeps for a service and one way to call it.
 type service struct {
 	name   string
 	lookup *kvregistry.Lookup
@@ -20,13 +20,14 @@ type service struct {
 	way    way
 }
 
-// way is how an instance is called: by http or https, as the request says, or by a connection on a network, of any kind where it is empty.
+// way is how an instance is called: by http or https, as the request says, or by a connection on a
+// network. An empty network is any network.
 type way struct {
 	scheme  string // http, https or dial
 	network string // of a dial
 }
 
-// services keeps a service for each host and way that was asked for.
+// services keeps a service for each host and way that was called.
 type services struct {
 	mu sync.RWMutex // guards of
 	of map[callee]*service
@@ -37,7 +38,7 @@ type callee struct {
 	way  way
 }
 
-// service finds what a host stands for, and prepares the look-up where it is the first time.
+// service returns the service that a host stands for, and prepares its look-up at the first call.
 func (t *Transport) service(host string, way way) (*service, error) {
 	to := callee{host, way}
 	t.services.mu.RLock()
@@ -66,17 +67,19 @@ func (t *Transport) newService(host string, way way) (*service, error) {
 			parts = h.parts
 		}
 	} else if way.scheme != dial && strings.Contains(host, ":") {
-		return nil, fmt.Errorf("transport: host %q has a port, but the instance has its own; leave it out, or say by the option Host what it stands for", host)
+		return nil, fmt.Errorf("transport: host %q has a port, but the instance has its own; "+
+			"leave the port out, or set the option Host for this host", host)
 	}
 	lookup, err := t.reg.Lookup(name, append(slices.Clone(parts), kvregistry.Where(way.reaches))...)
 	if err != nil {
 		return nil, err
 	}
-	return &service{name: name, lookup: lookup, budget: newBudget(t.opt.share, t.opt.perSecond), base: t.baseFor(name, way), way: way}, nil
+	return &service{name: name, lookup: lookup, budget: newBudget(t.opt.share, t.opt.perSecond),
+		base: t.baseFor(name, way), way: way}, nil
 }
 
-// baseFor is what sends the requests of a service. One that is told a server's name is the service's own: connections
-// that were made under one name are not used under another.
+// baseFor returns what sends the requests of a service. With a server's name it is the service's
+// own, because a connection that was made under one name must not be used under another.
 func (t *Transport) baseFor(name string, way way) http.RoundTripper {
 	if t.opt.serverName == nil || way.scheme == dial {
 		return t.opt.base

@@ -24,19 +24,22 @@ import (
 	"github.com/kvregistry/go/kvregistry/transport"
 )
 
-// proxied is a server that passes everything on to web.
+// proxied runs a server that passes every request on to web.
 func proxied(t *testing.T, tr *transport.Transport) *httptest.Server {
 	t.Helper()
 	srv := httptest.NewServer(&httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "web"}) },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: "web"})
+		},
 		Transport: tr,
 	})
 	t.Cleanup(srv.Close)
 	return srv
 }
 
-// TestStreaming holds that both directions flow while the call is under way, by HTTP/1 and HTTP/2: the server answers each line when it
-// comes. Seen to fail with a follow that reads the body first.
+// TestStreaming holds that both directions flow while the call is under way, with HTTP/1 and
+// HTTP/2: the server answers each line when it comes. Seen to fail with a follow that reads the
+// body first.
 func TestStreaming(t *testing.T) {
 	t.Parallel()
 	lines := func(w http.ResponseWriter, r *http.Request) {
@@ -61,11 +64,13 @@ func TestStreaming(t *testing.T) {
 			srv.StartTLS()
 			t.Cleanup(srv.Close)
 			register(t, reg, kvregistry.Service{URL: nobody(t)}, kvregistry.Service{URL: srv.URL})
-			tr := newTransport(t, reg, inOrder, transport.Base(srv.Client().Transport)) // the dead instance is met first
+			// The dead instance is met first.
+			tr := newTransport(t, reg, inOrder, transport.Base(srv.Client().Transport))
 
 			for range 2 {
 				in, out := io.Pipe()
-				req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://web/", in)
+				req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://web/",
+					in)
 				req.Trailer = http.Header{"Said": nil}
 				resp, err := tr.RoundTrip(req)
 				if err != nil {
@@ -76,7 +81,8 @@ func TestStreaming(t *testing.T) {
 					if _, err := fmt.Fprintln(out, "line", i); err != nil {
 						t.Fatal(err)
 					}
-					if got, err := answers.ReadString('\n'); got != fmt.Sprintln("LINE", i) || err != nil {
+					if got, err := answers.ReadString('\n'); got != fmt.Sprintln("LINE", i) ||
+						err != nil {
 						t.Fatalf("%q, %v", got, err)
 					}
 				}
@@ -100,25 +106,27 @@ func TestStreaming(t *testing.T) {
 	}
 }
 
-// TestByAProxy holds that a reverse proxy's client sees what was flushed before the end, and that its upload, which can be had once, goes to another instance where
-// the first does not listen. Seen to fail with a follow that reads the body first, and with a stream that its first Close closes.
+// TestByAProxy holds that a reverse proxy's client sees what was flushed before the end, and that
+// its upload, which can be read once, goes to another instance if the first does not listen. Seen
+// to fail with a follow that reads the body first, and with a stream that its first Close closes.
 func TestByAProxy(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
 	release := make(chan struct{})
-	register(t, reg, kvregistry.Service{URL: nobody(t)}, kvregistry.Service{URL: serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost {
-			all, _ := io.ReadAll(r.Body) // first: HTTP/1 does not go both ways at a time, unless it is asked to
-			_, _ = w.Write(all)
-			return
-		}
-		_, _ = io.WriteString(w, "begin")
-		_ = http.NewResponseController(w).Flush()
-		select {
-		case <-release:
-		case <-r.Context().Done():
-		}
-	})})
+	register(t, reg, kvregistry.Service{URL: nobody(t)},
+		kvregistry.Service{URL: serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				all, _ := io.ReadAll(r.Body) // first: HTTP/1 goes one way at a time
+				_, _ = w.Write(all)
+				return
+			}
+			_, _ = io.WriteString(w, "begin")
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+		})})
 	proxy := proxied(t, newTransport(t, reg, inOrder))
 
 	ctx, cancel := context.WithTimeout(t.Context(), natstest.Soon)
@@ -139,13 +147,15 @@ func TestByAProxy(t *testing.T) {
 	}
 
 	upload := strings.Repeat("a megabyte, piece by piece. ", 1<<15)
-	if got, err := text(http.Post(proxy.URL, "", strings.NewReader(upload))); got != upload || err != nil {
+	if got, err := text(http.Post(proxy.URL, "", strings.NewReader(upload))); got != upload ||
+		err != nil {
 		t.Errorf("%d of %d bytes, %v", len(got), len(upload), err)
 	}
 }
 
-// TestUpgrade holds that a connection that was switched to another protocol goes both ways, closes one way at a time, and is under way
-// until it is closed; also through a reverse proxy. Seen to fail without duplex, and without its CloseWrite.
+// TestUpgrade holds that a connection that was switched to another protocol goes both ways, closes
+// one way at a time, and is under way until it is closed, also through a reverse proxy. Seen to
+// fail without duplex, and without its CloseWrite.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
@@ -156,12 +166,14 @@ func TestUpgrade(t *testing.T) {
 			return
 		}
 		defer func() { _ = conn.Close() }()
-		_, _ = io.WriteString(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+r.Header.Get("Upgrade")+"\r\n\r\n")
+		_, _ = io.WriteString(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: "+
+			"Upgrade\r\nUpgrade: "+r.Header.Get("Upgrade")+"\r\n\r\n")
 		_ = rw.Flush()
 		for {
 			line, err := rw.ReadString('\n')
 			if err != nil {
-				_, _ = io.WriteString(rw, "end\n") // it goes out after the other side has closed its direction
+				// It goes out after the other side has closed its direction.
+				_, _ = io.WriteString(rw, "end\n")
 				_ = rw.Flush()
 				return
 			}
@@ -206,7 +218,7 @@ func TestUpgrade(t *testing.T) {
 				t.Errorf("after CloseWrite: %q, %v", got, err)
 			}
 			_ = conn.Close()
-			natstest.Eventually(t, natstest.Soon, func() error { // the proxy's goroutines end behind it
+			natstest.Eventually(t, natstest.Soon, func() error { // the proxy's goroutines end later
 				if n, _ := health(tr); n != 0 {
 					return fmt.Errorf("%d calls under way after Close", n)
 				}
@@ -216,8 +228,8 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// TestContinue holds that a body that the server was asked about first is sent when it says so, and not when it does not, and is closed either way. Seen to
-// fail without the header.
+// TestContinue holds that a body that waits for 100 Continue is sent if the server asks for it, is
+// not sent otherwise, and is closed in both cases. Seen to fail without the header.
 func TestContinue(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
@@ -226,7 +238,7 @@ func TestContinue(t *testing.T) {
 			w.WriteHeader(http.StatusExpectationFailed)
 			return
 		}
-		body, _ := io.ReadAll(r.Body) // which has the server say 100 first
+		body, _ := io.ReadAll(r.Body) // this makes the server send 100 first
 		_, _ = fmt.Fprintf(w, "%s %s", r.Header.Get("Expect"), body)
 	})})
 	base := http.DefaultTransport.(*http.Transport).Clone()
@@ -253,11 +265,14 @@ func TestContinue(t *testing.T) {
 	}
 }
 
-// TestServerName holds for which name a certificate has to be valid. That of httptest is so for example.com and 127.0.0.1. The connections of each are
-// closed with the rest. Seen to fail without the name in the base, and with a CloseIdleConnections that leaves out the services'.
+// TestServerName holds for which name a certificate has to be valid. That of httptest is valid for
+// example.com and 127.0.0.1. CloseIdleConnections closes the connections of each service's base.
+// Seen to fail without the name in the base, and with a CloseIdleConnections that leaves out the
+// services' bases.
 func TestServerName(t *testing.T) {
 	t.Parallel()
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request) {
 		_, _ = fmt.Fprint(w, r.Proto, " ", r.TLS.ServerName)
 	}))
 	srv.EnableHTTP2 = true
@@ -281,31 +296,37 @@ func TestServerName(t *testing.T) {
 		opts []transport.Option
 		url  string
 		ok   bool
-		want string // the name that the server is told
+		want string // the name that TLS sends to the server
 	}{
 		{kvregistry.Service{URL: "https://127.0.0.1:" + port}, nil, "https://web/", true, ""},
 		{kvregistry.Service{URL: "https://127.0.0.1:" + port}, nil, "http://web/", true, ""},
 		{kvregistry.Service{Address: "127.0.0.1:" + port}, nil, "https://web/", true, ""},
 		{kvregistry.Service{URL: "https://localhost:" + port}, nil, "https://web/", false, ""},
-		{kvregistry.Service{URL: "https://localhost:" + port}, []transport.Option{named("example.com")}, "https://web/", true, "example.com"},
-		{kvregistry.Service{Address: "127.0.0.1:" + port}, []transport.Option{named("example.com")}, "https://web/", true, "example.com"},
-		{kvregistry.Service{URL: "https://127.0.0.1:" + port}, []transport.Option{named("other.example")}, "https://web/", false, ""},
-		{kvregistry.Service{URL: "https://127.0.0.1:" + port}, []transport.Option{named("")}, "https://web/", true, ""},
+		{kvregistry.Service{URL: "https://localhost:" + port},
+			[]transport.Option{named("example.com")}, "https://web/", true, "example.com"},
+		{kvregistry.Service{Address: "127.0.0.1:" + port}, []transport.Option{named("example.com")},
+			"https://web/", true, "example.com"},
+		{kvregistry.Service{URL: "https://127.0.0.1:" + port},
+			[]transport.Option{named("other.example")}, "https://web/", false, ""},
+		{kvregistry.Service{URL: "https://127.0.0.1:" + port}, []transport.Option{named("")},
+			"https://web/", true, ""},
 	} {
 		reg := newRegistry(t)
 		register(t, reg, tc.one)
 		tr := newTransport(t, reg, append(tc.opts, transport.Base(base))...)
 		got, err := text((&http.Client{Transport: tr}).Get(tc.url))
 		var wrong *tls.CertificateVerificationError
-		if tc.ok != (err == nil) || tc.ok && got != "HTTP/2.0 "+tc.want || !tc.ok && !errors.As(err, &wrong) {
-			t.Errorf("%s of URL %q, Address %q: %q, %v; want %v, %q", tc.url, tc.one.URL, tc.one.Address, got, err, tc.ok, tc.want)
+		if tc.ok != (err == nil) || tc.ok && got != "HTTP/2.0 "+tc.want || !tc.ok &&
+			!errors.As(err, &wrong) {
+			t.Errorf("%s of URL %q, Address %q: %q, %v; want %v, %q", tc.url, tc.one.URL,
+				tc.one.Address, got, err, tc.ok, tc.want)
 		}
 		tr.CloseIdleConnections()
 		noMoreThan(t, before)
 	}
 }
 
-// counted is serve that counts the connections to it.
+// counted is like serve, and counts the connections.
 func counted(t *testing.T, made *atomic.Int32, h http.HandlerFunc) string {
 	srv := httptest.NewUnstartedServer(h)
 	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
@@ -318,35 +339,41 @@ func counted(t *testing.T, made *atomic.Int32, h http.HandlerFunc) string {
 	return srv.URL
 }
 
-// TestConnectionsAreKept holds that requests one after the other share a connection per instance, also those whose answers were given up for another's, and that
-// nothing is left when all is closed. Seen to fail with a discard that does not read.
+// TestConnectionsAreKept holds that requests one after the other share a connection per instance,
+// also those whose answers were given up for another's, and that no connection is left when all is
+// closed. Seen to fail with a discard that does not read.
 func TestConnectionsAreKept(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
 	var made atomic.Int32
 	start := func(h http.HandlerFunc) string { return counted(t, &made, h) }
 	register(t, reg, kvregistry.Service{URL: start(echo)}, kvregistry.Service{URL: start(echo)},
-		kvregistry.Service{URL: start(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "not now", http.StatusServiceUnavailable) })})
+		kvregistry.Service{URL: start(func(w http.ResponseWriter, r *http.Request) {
+			http.Error(w, "not now", http.StatusServiceUnavailable)
+		})})
 	tr := newTransport(t, reg, never, transport.RetryStatus(), transport.Budget(1, 1))
 	before := connections()
 	client := &http.Client{Transport: tr}
 	for range 100 {
-		if got, err := text(client.Post("http://web/", "", strings.NewReader("body"))); got != "body" && err.Error() != "503 Service Unavailable" {
+		if got, err := text(client.Post("http://web/", "",
+			strings.NewReader("body"))); got != "body" && err.Error() != "503 Service Unavailable" {
 			t.Fatal(got, err)
 		}
 		if _, err := text(client.Get("http://web/")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := made.Load(); n < 3 || n > 10 { // on a busy machine net/http does not wait long enough to keep each
+	// On a busy machine net/http does not wait long enough to keep each.
+	if n := made.Load(); n < 3 || n > 10 {
 		t.Errorf("%d connections were made to 3 instances", n)
 	}
 	tr.CloseIdleConnections()
 	noMoreThan(t, before)
 }
 
-// TestManyInstancesKeepTheirConnections holds that instances that are called in turn keep a connection each, however many they are. Seen to fail with net/http's bound of
-// 100 for all: each request then made one.
+// TestManyInstancesKeepTheirConnections holds that instances that are called in turn keep a
+// connection each, however many they are. Seen to fail with net/http's bound of 100 for all: each
+// request then made one.
 func TestManyInstancesKeepTheirConnections(t *testing.T) {
 	t.Parallel()
 	const many, rounds = 120, 5
@@ -363,7 +390,9 @@ func TestManyInstancesKeepTheirConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := made.Load(); n > many*rounds/2 { // of a bound on all together nearly each request would make one; on a busy machine net/http does not wait long enough to keep each
+	// With a bound on all together nearly each request would make one. On a busy machine net/http
+	// does not wait long enough to keep each.
+	if n := made.Load(); n > many*rounds/2 {
 		t.Errorf("%d connections were made for %d requests to %d instances", n, rounds*many, many)
 	}
 }
@@ -379,15 +408,16 @@ func noMoreThan(t *testing.T, before int) {
 	})
 }
 
-// connections is how many goroutines net/http's clients have.
+// connections returns how many goroutines net/http's clients have.
 func connections() int {
 	stacks := make([]byte, 1<<20)
 	all := string(stacks[:runtime.Stack(stacks, true)])
-	return strings.Count(all, "created by net/http.(*Transport)") + strings.Count(all, "created by net/http.(*http2Transport)")
+	return strings.Count(all, "created by net/http.(*Transport)") + strings.Count(all,
+		"created by net/http.(*http2Transport)")
 }
 
-// TestInstanceGoesMidway holds that a caller sees that an answer is not whole, that the picker is told, and that others' answers go on. Seen to
-// fail with a Read that tells nil.
+// TestInstanceGoesMidway holds that a caller sees that an answer is not whole, that the picker is
+// told, and that other answers go on. Seen to fail with a Read that tells nil.
 func TestInstanceGoesMidway(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
@@ -398,7 +428,8 @@ func TestInstanceGoesMidway(t *testing.T) {
 	}
 	going := httptest.NewServer(http.HandlerFunc(half))
 	defer going.Close()
-	if _, err := reg.Register(kvregistry.Service{ID: "9", Name: "web", URL: going.URL}); err != nil {
+	if _, err := reg.Register(kvregistry.Service{ID: "9", Name: "web",
+		URL: going.URL}); err != nil {
 		t.Fatal(err)
 	}
 	tr := newTransport(t, reg, inOrder)
@@ -412,7 +443,7 @@ func TestInstanceGoesMidway(t *testing.T) {
 		t.Fatalf("%q, %v", begin, err)
 	}
 
-	// Others come, of which one is dead: what is under way goes on until it is cut off.
+	// Others come, and one of them is dead. A call under way goes on until it is cut off.
 	register(t, reg, kvregistry.Service{URL: nobody(t)}, kvregistry.Service{URL: serve(t, echo)})
 	natstest.Eventually(t, natstest.Soon, func() error {
 		list, err := reg.GetServices(t.Context(), "web")
@@ -421,7 +452,8 @@ func TestInstanceGoesMidway(t *testing.T) {
 		}
 		return nil
 	})
-	if got, err := text(client.Post("http://web/", "", strings.NewReader("body"))); got != "body" || err != nil {
+	if got, err := text(client.Post("http://web/", "", strings.NewReader("body"))); got != "body" ||
+		err != nil {
 		t.Errorf("of another instance: %q, %v", got, err)
 	}
 	_, failures := health(tr)

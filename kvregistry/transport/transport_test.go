@@ -24,7 +24,8 @@ import (
 // never is for tests that count: no instance is set aside.
 var never = transport.Choose(kvregistry.Outcome{Failures: -1})
 
-// inOrder takes the first instance by id, so that a test knows which one a request meets first, and sets none aside.
+// inOrder takes the first instance by id, so that a test knows which one a request meets first, and
+// sets none aside.
 var inOrder = transport.Choose(kvregistry.Outcome{Failures: -1},
 	kvregistry.Picker{Prepare: func([]*kvregistry.Candidate) func(kvregistry.Request) int {
 		return func(kvregistry.Request) int { return 0 }
@@ -32,7 +33,8 @@ var inOrder = transport.Choose(kvregistry.Outcome{Failures: -1},
 
 func newRegistry(t testing.TB) *kvregistry.Registry {
 	t.Helper()
-	reg, err := kvregistry.New(t.Context(), natstest.Start(t).Connect(), kvregistry.Timeout(time.Minute), kvregistry.Logger(slog.New(slog.DiscardHandler)))
+	reg, err := kvregistry.New(t.Context(), natstest.Start(t).Connect(),
+		kvregistry.Timeout(time.Minute), kvregistry.Logger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +53,8 @@ func register(t testing.TB, reg *kvregistry.Registry, list ...kvregistry.Service
 	}
 }
 
-func newTransport(t testing.TB, reg *kvregistry.Registry, opts ...transport.Option) *transport.Transport {
+func newTransport(t testing.TB, reg *kvregistry.Registry,
+	opts ...transport.Option) *transport.Transport {
 	t.Helper()
 	tr, err := transport.New(reg, opts...)
 	if err != nil {
@@ -61,7 +64,7 @@ func newTransport(t testing.TB, reg *kvregistry.Registry, opts ...transport.Opti
 	return tr
 }
 
-// serve runs an instance until the test ends, and gives its URL.
+// serve runs an instance until the test ends, and returns its URL.
 func serve(t testing.TB, h http.HandlerFunc) string {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -69,7 +72,7 @@ func serve(t testing.TB, h http.HandlerFunc) string {
 	return srv.URL
 }
 
-// nobody is a URL at which nobody listens.
+// nobody returns a URL at which nothing listens.
 func nobody(t testing.TB) string { return fmt.Sprintf("http://127.0.0.1:%d", natstest.FreePort(t)) }
 
 // hangUp reads a request and closes the connection instead of an answer.
@@ -81,7 +84,7 @@ func hangUp(w http.ResponseWriter, r *http.Request) {
 // echo answers with the request's body.
 func echo(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }
 
-// stream is a body that can be had once, and knows whether it was closed.
+// stream is a body that can be read once, and knows whether it was closed.
 type stream struct {
 	io.Reader
 	closed atomic.Int32
@@ -91,7 +94,7 @@ func newStream(text string) *stream { return &stream{Reader: strings.NewReader(t
 
 func (s *stream) Close() error { s.closed.Add(1); return nil }
 
-// text reads a response to its end, and gives what it says.
+// text reads a response to its end, and returns its body.
 func text(resp *http.Response, err error) (string, error) {
 	if err != nil {
 		return "", err
@@ -104,7 +107,7 @@ func text(resp *http.Response, err error) (string, error) {
 	return string(all), err
 }
 
-// health is what the look-up behind http://web knows.
+// health returns what the look-up behind http://web knows.
 func health(tr *transport.Transport) (inFlight int64, failures int) {
 	for _, one := range tr.Health()["http://web"].Instances {
 		inFlight += one.InFlight
@@ -113,8 +116,9 @@ func health(tr *transport.Transport) (inFlight int64, failures int) {
 	return inFlight, failures
 }
 
-// TestWhatAnInstanceSees holds what a request looks like when it arrives: the path under the instance's, its host, the user of its URL; and that the
-// caller's request stays as it was. Seen to fail with the service's name left as the Host.
+// TestWhatAnInstanceSees holds the path, the host and the user of a request that an instance gets,
+// and that the caller's request stays as it was. Seen to fail with the service's name left as the
+// Host.
 func TestWhatAnInstanceSees(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
@@ -127,14 +131,15 @@ func TestWhatAnInstanceSees(t *testing.T) {
 	tr := newTransport(t, reg)
 
 	for _, tc := range []struct {
-		host, user string // of the request, where they are set
+		host, user string // of the request, if they are set
 		want       string
 	}{
 		{"", "", "PUT " + host + " /test/a%2Fb?k=v&q=1 ann:secret"},
 		{"public.example", "", "PUT public.example /test/a%2Fb?k=v&q=1 ann:secret"},
 		{"", "bob", "PUT " + host + " /test/a%2Fb?k=v&q=1 bob:own"},
 	} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://web/a%2Fb?q=1", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut,
+			"http://web/a%2Fb?q=1", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,15 +163,17 @@ func TestWhatAnInstanceSees(t *testing.T) {
 	}
 }
 
-// TestRedirectAsksTheServiceAgain holds that a client finds its way where an instance with a base path redirects as net/http does. Seen to fail
-// without relocate.
+// TestRedirectAsksTheServiceAgain holds that a client that follows a redirect of an instance with a
+// base path, as net/http makes it, reaches the service again. Seen to fail without relocate.
 func TestRedirectAsksTheServiceAgain(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
 	mux := http.NewServeMux()
-	mux.HandleFunc("/dir/", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "it is "+r.URL.Path) })
+	mux.HandleFunc("/dir/", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "it is "+r.URL.Path)
+	})
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/test/dir" { // what the mux says where it does not know of the prefix's strip
+		if r.URL.Path == "/test/dir" { // the mux does not know of the stripped prefix
 			http.Redirect(w, r, "http://"+r.Host+"/test/dir/", http.StatusMovedPermanently)
 			return
 		}
@@ -183,14 +190,17 @@ func TestRedirectAsksTheServiceAgain(t *testing.T) {
 	}
 }
 
-// TestInstancesTakeTurns holds that every instance is called, and that the look-up knows of a call until its body is over. Seen to fail with a follow
-// that tells the outcome at once.
+// TestInstancesTakeTurns holds that every instance is called, and that the look-up knows of a call
+// until its body is over. Seen to fail with a follow that tells the outcome at once.
 func TestInstancesTakeTurns(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
 	var list []kvregistry.Service
 	for i := range 3 {
-		list = append(list, kvregistry.Service{URL: serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprint(w, i) })})
+		list = append(list, kvregistry.Service{URL: serve(t,
+			func(w http.ResponseWriter, r *http.Request) {
+				_, _ = fmt.Fprint(w, i)
+			})})
 	}
 	register(t, reg, list...)
 	tr := newTransport(t, reg)
@@ -221,7 +231,8 @@ func TestInstancesTakeTurns(t *testing.T) {
 	}
 }
 
-// TestHowItIsRefused holds that what can't be called says why, and that the request's body is closed all the same. Seen to fail without end.
+// TestHowItIsRefused holds that a refused request's error says why, and that the request's body is
+// closed all the same. Seen to fail without end.
 func TestHowItIsRefused(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
@@ -250,7 +261,8 @@ func TestHowItIsRefused(t *testing.T) {
 		if err == nil {
 			_ = resp.Body.Close()
 		}
-		if err == nil || tc.is != nil && !errors.Is(err, tc.is) || !strings.Contains(err.Error(), tc.says) {
+		if err == nil || tc.is != nil && !errors.Is(err, tc.is) ||
+			!strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%s: %v; want %v, %s", tc.url, err, tc.is, tc.says)
 		}
 		if body.closed.Load() != 1 {
@@ -259,20 +271,26 @@ func TestHowItIsRefused(t *testing.T) {
 	}
 	_, err := text((&http.Client{Transport: tr}).Get("http://web/"))
 	var failed *transport.Error
-	if !errors.As(err, &failed) || failed.Service != "web" || failed.Instance != "0" || failed.Attempts != 1 || strings.Contains(err.Error(), "secret") {
+	if !errors.As(err, &failed) || failed.Service != "web" || failed.Instance != "0" ||
+		failed.Attempts != 1 || strings.Contains(err.Error(), "secret") {
 		t.Errorf("%v, %+v", err, failed)
 	}
 }
 
-// TestNamesThatAreNoHosts holds the two ways to a service of any name. Seen to fail with Host that keeps the host for the name.
+// TestNamesThatAreNoHosts holds the two ways to a service of any name. Seen to fail with Host that
+// keeps the host for the name.
 func TestNamesThatAreNoHosts(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
-	url := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "billing") })
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "billing")
+	})
 	if _, err := reg.Register(kvregistry.Service{Name: "Billing / EU", URL: url}); err != nil {
 		t.Fatal(err)
 	}
-	tr := newTransport(t, reg, transport.Host("billing:80", "Billing / EU", kvregistry.WithStatus(kvregistry.Passing)), transport.Host("none", "Billing / EU", kvregistry.InZone("x")))
+	tr := newTransport(t, reg,
+		transport.Host("billing:80", "Billing / EU", kvregistry.WithStatus(kvregistry.Passing)),
+		transport.Host("none", "Billing / EU", kvregistry.InZone("x")))
 	client := &http.Client{Transport: tr}
 	if got, err := text(client.Get("http://billing:80/")); got != "billing" || err != nil {
 		t.Errorf("by a host that stands for it: %q, %v", got, err)
@@ -287,31 +305,34 @@ func TestNamesThatAreNoHosts(t *testing.T) {
 	}
 }
 
-// TestOptions holds that a bad option is refused with its value, and that no watch is started for that. Seen to fail without the look at DialTLSContext, and
-// without that at Host's parts.
+// TestOptions holds that an invalid option is refused with its value, and that no watch is started
+// for that. Seen to fail without the look at DialTLSContext, and without the one at Host's parts.
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
 	other := struct{ http.RoundTripper }{http.DefaultTransport}
 	own := &http.Transport{DialTLSContext: new(net.Dialer).DialContext}
 	for says, opts := range map[string][]transport.Option{
-		"it is nil":                        {nil},
-		"Attempts(0)":                      {transport.Attempts(0)},
-		"Budget(-1, 0)":                    {transport.Budget(-1, 0)},
-		"Base is nil":                      {transport.Base(nil)},
-		"DialWith is nil":                  {transport.DialWith(nil)},
-		"ServerName is nil":                {transport.ServerName(nil)},
-		"Key is nil":                       {transport.Key(nil)},
-		"OnAttempt is nil":                 {transport.OnAttempt(nil)},
-		"RetryStatus(200)":                 {transport.RetryStatus(503, 200)},
-		`Host("", "web")`:                  {transport.Host("", "web")},
-		`stands for "a" already`:           {transport.Host("h", "a"), transport.Host("h", "b")},
-		"ServerName together":              {transport.Base(other), transport.ServerName(func(string) string { return "" })},
-		"makes its TLS connections itself": {transport.Base(own), transport.ServerName(func(string) string { return "" })},
-		"two pickers":                      {transport.Choose(kvregistry.Picker{}, kvregistry.Picker{})},
-		"part 1 is nil":                    {transport.Host("h", "a", nil)},
+		"the option is nil":      {nil},
+		"Attempts(0)":            {transport.Attempts(0)},
+		"Budget(-1, 0)":          {transport.Budget(-1, 0)},
+		"Base is nil":            {transport.Base(nil)},
+		"DialWith is nil":        {transport.DialWith(nil)},
+		"ServerName is nil":      {transport.ServerName(nil)},
+		"Key is nil":             {transport.Key(nil)},
+		"OnAttempt is nil":       {transport.OnAttempt(nil)},
+		"RetryStatus(200)":       {transport.RetryStatus(503, 200)},
+		`Host("", "web")`:        {transport.Host("", "web")},
+		`stands for "a" already`: {transport.Host("h", "a"), transport.Host("h", "b")},
+		"ServerName together": {transport.Base(other),
+			transport.ServerName(func(string) string { return "" })},
+		"makes its TLS connections itself": {transport.Base(own),
+			transport.ServerName(func(string) string { return "" })},
+		"two pickers":   {transport.Choose(kvregistry.Picker{}, kvregistry.Picker{})},
+		"part 1 is nil": {transport.Host("h", "a", nil)},
 	} {
-		if _, err := transport.New(reg, opts...); !errors.Is(err, kvregistry.ErrInvalidOption) || !strings.Contains(err.Error(), says) {
+		if _, err := transport.New(reg, opts...); !errors.Is(err, kvregistry.ErrInvalidOption) ||
+			!strings.Contains(err.Error(), says) {
 			t.Errorf("%v, want %q", err, says)
 		}
 	}
@@ -330,10 +351,14 @@ func TestKeyOfARequest(t *testing.T) {
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{URL: serve(t, echo)})
 	keys := make(chan string, 1)
-	picker := kvregistry.Picker{Prepare: func([]*kvregistry.Candidate) func(kvregistry.Request) int {
+	type choose = func(kvregistry.Request) int
+	picker := kvregistry.Picker{Prepare: func([]*kvregistry.Candidate) choose {
 		return func(req kvregistry.Request) int { keys <- req.Key; return 0 }
 	}}
-	tr := newTransport(t, reg, transport.Choose(picker), transport.Key(func(r *http.Request) string { return r.Header.Get("User") }))
+	tr := newTransport(t, reg, transport.Choose(picker),
+		transport.Key(func(r *http.Request) string {
+			return r.Header.Get("User")
+		}))
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://web/", nil)
 	req.Header.Set("User", "ann")
 	if _, err := text(tr.RoundTrip(req)); err != nil {
@@ -344,8 +369,8 @@ func TestKeyOfARequest(t *testing.T) {
 	}
 }
 
-// TestInstancesComeAndGo holds that no request of an idempotent method fails while instances are added, stop gracefully and die, with many callers at once.
-// Seen to fail with one attempt.
+// TestInstancesComeAndGo holds that no request of an idempotent method fails while instances are
+// added, stop gracefully and die, with many callers at once. Seen to fail with one attempt.
 func TestInstancesComeAndGo(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
@@ -361,7 +386,8 @@ func TestInstancesComeAndGo(t *testing.T) {
 		callers.Go(func() { // until the changes are over
 			for n := 0; ctx.Err() == nil; n++ {
 				want := fmt.Sprint(i, " ", n)
-				req, _ := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://web/", strings.NewReader(want))
+				req, _ := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://web/",
+					strings.NewReader(want))
 				if got, err := text(client.Do(req)); got != want || err != nil {
 					t.Errorf("call %q: %q, %v", want, got, err)
 					failed.Add(1)
@@ -383,7 +409,7 @@ func TestInstancesComeAndGo(t *testing.T) {
 			}
 			return nil
 		})
-		if n%2 == 0 { // it dies: it is registered for a while more, and what it had under way is cut off
+		if n%2 == 0 { // it dies: it stays registered for a while, and its open requests are cut off
 			srv.CloseClientConnections()
 			_ = srv.Listener.Close()
 			before = calls.Load()
@@ -406,7 +432,7 @@ func TestInstancesComeAndGo(t *testing.T) {
 	}
 }
 
-// TestImports holds what the package says of itself. Seen to fail with nats.go.
+// TestImports holds that the package imports only what its comment says. Seen to fail with nats.go.
 func TestImports(t *testing.T) {
 	t.Parallel()
 	out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, ".").Output()
@@ -414,7 +440,8 @@ func TestImports(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range strings.Fields(string(out)) {
-		if ours := strings.TrimPrefix(path, "github.com/kvregistry/go/"); strings.Contains(ours, ".") || path != ours && ours != "kvregistry" && ours != "kvregistry/internal/fault" {
+		if ours := strings.TrimPrefix(path, "github.com/kvregistry/go/"); strings.Contains(ours,
+			".") || path != ours && ours != "kvregistry" && ours != "kvregistry/internal/fault" {
 			t.Errorf("it imports %s", path)
 		}
 	}
@@ -428,12 +455,16 @@ func (netError) Error() string   { return "timed out" }
 func (netError) Timeout() bool   { return true }
 func (netError) Temporary() bool { return false }
 
-// TestErrorKeepsTheTimeout holds what url.Error, which http.Client returns, asks for. Seen to fail without Error.Timeout.
+// TestErrorKeepsTheTimeout holds that url.Error, which http.Client returns, knows of a time-out.
+// Seen to fail without Error.Timeout.
 func TestErrorKeepsTheTimeout(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
 	register(t, reg, kvregistry.Service{URL: nobody(t)})
-	tr := newTransport(t, reg, transport.Base(roundTripper(func(*http.Request) (*http.Response, error) { return nil, netError{} })))
+	tr := newTransport(t, reg,
+		transport.Base(roundTripper(func(*http.Request) (*http.Response, error) {
+			return nil, netError{}
+		})))
 	_, err := text((&http.Client{Transport: tr}).Get("http://web/"))
 	var timeout net.Error
 	if !errors.As(err, &timeout) || !timeout.Timeout() {

@@ -9,21 +9,24 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// unused is what a look-up is told of an instance that it gave and that was not called. It says nothing against the instance.
+// unused is the outcome of an instance that the look-up gave and that was not called. It does not
+// count against the instance.
 var unused = context.Canceled
 
 // walk is a call's way from one instance to another, none of them twice.
 type walk struct {
 	to   *service
 	req  kvregistry.Request
-	at   string // the id of the instance that it is at
+	at   string // the id of the current instance
 	been int    // how many it went to
 	most int    // how many it may go to
 }
 
-// along has an attempt made with one instance after the other, until one says that no other is to be tried, or there is none. What comes of an attempt has to be told to
-// done. The error is the last attempt's, or the look-up's where there was none.
-func (w *walk) along(ctx context.Context, attempt func(one kvregistry.Service, done func(error)) (again bool, err error)) error {
+// along makes an attempt with one instance after the other, until an attempt says that no other is
+// to be tried, or there is none. The attempt has to tell done its outcome. The error is the last
+// attempt's, or the look-up's if there was no attempt.
+func (w *walk) along(ctx context.Context,
+	attempt func(one kvregistry.Service, done func(error)) (again bool, err error)) error {
 	one, done, err := w.first(ctx)
 	for ok := err == nil; ok; {
 		var again bool
@@ -35,7 +38,7 @@ func (w *walk) along(ctx context.Context, attempt func(one kvregistry.Service, d
 	return err
 }
 
-// first gives the first instance.
+// first returns the first instance.
 func (w *walk) first(ctx context.Context) (one kvregistry.Service, done func(error), err error) {
 	one, done, err = w.to.lookup.PickWith(ctx, w.req)
 	if errors.Is(err, kvregistry.ErrNotFound) {
@@ -45,7 +48,8 @@ func (w *walk) first(ctx context.Context) (one kvregistry.Service, done func(err
 	return one, done, err
 }
 
-// another gives an instance that the call did not go to yet, if there is one and the budget has a retry left.
+// another returns an instance that the call did not go to yet, if there is one and the budget has a
+// retry left.
 func (w *walk) another(ctx context.Context) (one kvregistry.Service, done func(error), ok bool) {
 	if w.been >= w.most || ctx.Err() != nil {
 		return one, nil, false
@@ -64,13 +68,13 @@ func (w *walk) another(ctx context.Context) (one kvregistry.Service, done func(e
 	return one, done, true
 }
 
-// failure is what a call's error becomes for the caller.
+// failure returns a call's error as the caller sees it.
 func (w *walk) failure(err error) error {
 	return &Error{Service: w.to.name, Instance: w.at, Attempts: w.been, Err: err}
 }
 
-// Error says that a service was called in vain: what came of the last attempt. Errors of the look-up, as
-// [kvregistry.ErrNotFound], are returned as they are.
+// Error says that no instance of a service served a call, and wraps the error of the last attempt.
+// Errors of the look-up, such as [kvregistry.ErrNotFound], are returned as they are.
 type Error struct {
 	Service  string // its name
 	Instance string // the id of the instance that was called last
@@ -88,7 +92,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Timeout is what net.Error has it for.
+// Timeout reports whether the error is a time-out, as net.Error defines it.
 func (e *Error) Timeout() bool {
 	var timeout interface{ Timeout() bool }
 	return errors.As(e.Err, &timeout) && timeout.Timeout()

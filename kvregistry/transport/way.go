@@ -12,7 +12,7 @@ import (
 
 const dial = "dial" // the scheme of a way that is not HTTP
 
-// String names the instances that can be called so.
+// String describes the instances that can be called this way.
 func (w way) String() string {
 	switch {
 	case w.scheme == "http":
@@ -26,7 +26,7 @@ func (w way) String() string {
 	}
 }
 
-// reaches reports whether an instance can be called so.
+// reaches reports whether an instance can be called this way.
 func (w way) reaches(s kvregistry.Service) bool {
 	if w.scheme == dial {
 		_, ok := w.dials(&s)
@@ -35,7 +35,8 @@ func (w way) reaches(s kvregistry.Service) bool {
 	return w.root(&s) != nil
 }
 
-// dials is the network on which an instance is dialled: of the instance's and that of the way, the one that says more, as tcp4 does.
+// dials returns the network on which an instance is dialled: the more specific one, such as tcp4,
+// of the instance's and that of the way.
 func (w way) dials(s *kvregistry.Service) (network string, ok bool) {
 	network = cmp.Or(s.Network, "tcp")
 	switch {
@@ -48,14 +49,15 @@ func (w way) dials(s *kvregistry.Service) (network string, ok bool) {
 	}
 }
 
-// family is a network without the version of IP.
+// family returns a network without the version of IP.
 func family(network string) string { return strings.TrimRight(network, "46") }
 
-// root is the URL under which an instance has what the service has, nil where it is not called so. A request of https never goes out
-// in the clear; what one of http becomes is the instance's to say.
+// root returns the URL of the service on an instance, nil if the instance is not called this way. A
+// request of https is never sent without TLS; for one of http the instance's URL decides.
 func (w way) root(s *kvregistry.Service) *url.URL {
 	if s.URL != "" {
-		if u, err := url.Parse(s.URL); err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
+		if u, err := url.Parse(s.URL); err == nil && u.Host != "" && (u.Scheme == "https" ||
+			u.Scheme == "http") {
 			if w.scheme == "https" && u.Scheme != "https" {
 				return nil
 			}
@@ -68,7 +70,7 @@ func (w way) root(s *kvregistry.Service) *url.URL {
 	return &url.URL{Scheme: w.scheme, Host: s.Address}
 }
 
-// under is where a service's URL is on the instance whose root is given.
+// under returns a service's URL on the instance whose root is given.
 func under(root, u *url.URL) *url.URL {
 	to := *u
 	to.Scheme, to.Host, to.User = root.Scheme, root.Host, root.User
@@ -86,7 +88,8 @@ func under(root, u *url.URL) *url.URL {
 	return &to
 }
 
-// join puts a path under another. It does not clean them: what a server is sent is what the caller wrote.
+// join puts a path under another. It does not clean them: the server gets the path that the caller
+// wrote.
 func join(root, path string) string {
 	if path == "" {
 		return root
@@ -94,8 +97,9 @@ func join(root, path string) string {
 	return strings.TrimSuffix(root, "/") + "/" + strings.TrimPrefix(path, "/")
 }
 
-// relocate has a Location that points below the instance's root say the same of the service, as a path: so a client, or a proxy's client, that follows it
-// asks the service again and not under the root twice. Any other Location stays as it is.
+// relocate rewrites a Location below the instance's root to the same place of the service, as a
+// path. A client, or a proxy's client, that follows it calls the service again, and not the root
+// twice. Any other Location stays as it is.
 func relocate(header http.Header, root, sent, asked *url.URL) {
 	location := header.Get("Location")
 	if location == "" {

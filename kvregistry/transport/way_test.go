@@ -8,24 +8,31 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// TestWhereAnInstanceIsCalled holds which instances a request, or a dial, can go to, and where it then goes. Seen to fail with a root
-// that lets https go to a URL of http, and with dials that compares networks letter by letter.
+// TestWhereAnInstanceIsCalled holds which instances a request, or a dial, can go to, and at which
+// address. Seen to fail with a root that lets https go to a URL of http, and with dials that
+// compares networks byte by byte.
 func TestWhereAnInstanceIsCalled(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		way  way
 		one  kvregistry.Service
-		want string // the root, or the network; empty where it is not called so
+		want string // the root, or the network; empty if it is not called this way
 	}{
-		{way{scheme: "http"}, kvregistry.Service{URL: "http://10.0.0.1:80/test"}, "http://10.0.0.1:80/test"},
-		{way{scheme: "http"}, kvregistry.Service{URL: "https://10.0.0.1/test"}, "https://10.0.0.1/test"},
-		{way{scheme: "https"}, kvregistry.Service{URL: "https://10.0.0.1/test"}, "https://10.0.0.1/test"},
+		{way{scheme: "http"}, kvregistry.Service{URL: "http://10.0.0.1:80/test"},
+			"http://10.0.0.1:80/test"},
+		{way{scheme: "http"}, kvregistry.Service{URL: "https://10.0.0.1/test"},
+			"https://10.0.0.1/test"},
+		{way{scheme: "https"}, kvregistry.Service{URL: "https://10.0.0.1/test"},
+			"https://10.0.0.1/test"},
 		{way{scheme: "https"}, kvregistry.Service{URL: "http://10.0.0.1/test"}, ""},
-		{way{scheme: "https"}, kvregistry.Service{URL: "http://10.0.0.1/test", Address: "10.0.0.1:443"}, ""},
+		{way{scheme: "https"}, kvregistry.Service{URL: "http://10.0.0.1/test",
+			Address: "10.0.0.1:443"}, ""},
 		{way{scheme: "http"}, kvregistry.Service{Address: "10.0.0.1:80"}, "http://10.0.0.1:80"},
-		{way{scheme: "https"}, kvregistry.Service{Address: "10.0.0.1:443", Network: "tcp4"}, "https://10.0.0.1:443"},
+		{way{scheme: "https"}, kvregistry.Service{Address: "10.0.0.1:443", Network: "tcp4"},
+			"https://10.0.0.1:443"},
 		{way{scheme: "http"}, kvregistry.Service{Address: "/run/web.sock", Network: "unix"}, ""},
-		{way{scheme: "http"}, kvregistry.Service{URL: "redis://10.0.0.1", Address: "10.0.0.1:80"}, "http://10.0.0.1:80"},
+		{way{scheme: "http"}, kvregistry.Service{URL: "redis://10.0.0.1", Address: "10.0.0.1:80"},
+			"http://10.0.0.1:80"},
 		{way{scheme: "http"}, kvregistry.Service{URL: "redis://10.0.0.1"}, ""},
 		{way{scheme: "http"}, kvregistry.Service{URL: "http:/path-only"}, ""},
 
@@ -34,12 +41,17 @@ func TestWhereAnInstanceIsCalled(t *testing.T) {
 		{way{scheme: dial}, kvregistry.Service{URL: "http://10.0.0.1:80"}, ""},
 		{way{scheme: dial, network: "tcp"}, kvregistry.Service{URL: "http://10.0.0.1:80"}, ""},
 		{way{scheme: dial, network: "tcp"}, kvregistry.Service{Address: "10.0.0.1:80"}, "tcp"},
-		{way{scheme: dial, network: "tcp"}, kvregistry.Service{Address: "10.0.0.1:80", Network: "tcp6"}, "tcp6"},
+		{way{scheme: dial, network: "tcp"}, kvregistry.Service{Address: "10.0.0.1:80",
+			Network: "tcp6"}, "tcp6"},
 		{way{scheme: dial, network: "tcp4"}, kvregistry.Service{Address: "10.0.0.1:80"}, "tcp4"},
-		{way{scheme: dial, network: "tcp4"}, kvregistry.Service{Address: "10.0.0.1:80", Network: "tcp6"}, ""},
-		{way{scheme: dial, network: "tcp4"}, kvregistry.Service{Address: "10.0.0.1:80", Network: "tcp4"}, "tcp4"},
-		{way{scheme: dial, network: "tcp"}, kvregistry.Service{Address: "10.0.0.1:80", Network: "udp"}, ""},
-		{way{scheme: dial, network: "unix"}, kvregistry.Service{Address: "/run/web.sock", Network: "unixgram"}, ""},
+		{way{scheme: dial, network: "tcp4"}, kvregistry.Service{Address: "10.0.0.1:80",
+			Network: "tcp6"}, ""},
+		{way{scheme: dial, network: "tcp4"}, kvregistry.Service{Address: "10.0.0.1:80",
+			Network: "tcp4"}, "tcp4"},
+		{way{scheme: dial, network: "tcp"}, kvregistry.Service{Address: "10.0.0.1:80",
+			Network: "udp"}, ""},
+		{way{scheme: dial, network: "unix"}, kvregistry.Service{Address: "/run/web.sock",
+			Network: "unixgram"}, ""},
 	} {
 		got := ""
 		if tc.way.scheme == dial {
@@ -50,12 +62,14 @@ func TestWhereAnInstanceIsCalled(t *testing.T) {
 			got = root.String()
 		}
 		if got != tc.want || tc.way.reaches(tc.one) != (tc.want != "") {
-			t.Errorf("%+v to URL %q, Address %q, Network %q: %q, want %q", tc.way, tc.one.URL, tc.one.Address, tc.one.Network, got, tc.want)
+			t.Errorf("%+v to URL %q, Address %q, Network %q: %q, want %q", tc.way, tc.one.URL,
+				tc.one.Address, tc.one.Network, got, tc.want)
 		}
 	}
 }
 
-// TestUnder holds what becomes of a request's URL. Seen to fail with a join that cleans the path, and without the query of the root.
+// TestUnder holds the URL that a request is sent to. Seen to fail with a join that cleans the path,
+// and without the query of the root.
 func TestUnder(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ root, url, want string }{
@@ -78,26 +92,32 @@ func TestUnder(t *testing.T) {
 			t.Errorf("%s under %s: %s, want %s", tc.url, tc.root, got, tc.want)
 		}
 	}
-	server := under(parse(t, "http://10.0.0.1/test"), &url.URL{Scheme: "http", Host: "web", Path: "*"})
+	server := under(parse(t, "http://10.0.0.1/test"), &url.URL{Scheme: "http",
+		Host: "web", Path: "*"})
 	if server.RequestURI() != "*" {
 		t.Errorf("OPTIONS * asks for %q", server.RequestURI())
 	}
 }
 
-// TestRelocate holds where a redirect leads. Seen to fail without the case of a path that would name a host, and without the look at the host.
+// TestRelocate holds where a redirect leads. Seen to fail without the case of a path that would
+// name a host, and without the look at the host.
 func TestRelocate(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ root, sent, location, want string }{
 		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/a", "/test/a/", "/a/"},
-		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/a", "http://10.0.0.1:80/test/b?q=1#f", "/b?q=1#f"},
+		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/a", "http://10.0.0.1:80/test/b?q=1#f",
+			"/b?q=1#f"},
 		{"http://10.0.0.1:80/test/", "http://10.0.0.1:80/test/a/", "../b%2Fc", "/b%2Fc"},
 		{"http://10.0.0.1:80", "http://10.0.0.1:80/a", "b", "/b"},
 		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/", "/test", "http://web"},
-		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/", "/test//evil.example/", "/.//evil.example/"},
+		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/", "/test//evil.example/",
+			"/.//evil.example/"},
 		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/", "/tester", "/tester"},
 		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/", "/login", "/login"},
-		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/", "https://10.0.0.1:80/test/", "https://10.0.0.1:80/test/"},
-		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/", "http://login.example/test/", "http://login.example/test/"},
+		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/", "https://10.0.0.1:80/test/",
+			"https://10.0.0.1:80/test/"},
+		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/", "http://login.example/test/",
+			"http://login.example/test/"},
 		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/", "http://%zz", "http://%zz"},
 		{"http://10.0.0.1:80/test", "http://10.0.0.1:80/test/", "", ""},
 	} {
@@ -105,7 +125,8 @@ func TestRelocate(t *testing.T) {
 		header.Set("Location", tc.location)
 		relocate(header, parse(t, tc.root), parse(t, tc.sent), parse(t, "http://web/a"))
 		if got := header.Get("Location"); got != tc.want {
-			t.Errorf("%s, asked for %s: %q leads to %q, want %q", tc.root, tc.sent, tc.location, got, tc.want)
+			t.Errorf("%s, asked for %s: %q leads to %q, want %q", tc.root, tc.sent,
+				tc.location, got, tc.want)
 		}
 	}
 }
