@@ -35,14 +35,16 @@ func (a *authority) guard(t *testing.T) func(*server.Options) {
 	return func(o *server.Options) {
 		o.TLS, o.TLSVerify, o.TLSTimeout = true, true, 5
 		o.TLSConfig = &tls.Config{
-			Certificates: []tls.Certificate{a.issue(t, "server")}, ClientCAs: a.pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
+			Certificates: []tls.Certificate{a.issue(t, "server")}, ClientCAs: a.pool,
+			ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
 		}
 	}
 }
 
 // client connects with a certificate.
 func (a *authority) client(t *testing.T, user string) nats.Option {
-	return nats.Secure(&tls.Config{Certificates: []tls.Certificate{a.issue(t, user)}, RootCAs: a.pool, MinVersion: tls.VersionTLS13})
+	return nats.Secure(&tls.Config{Certificates: []tls.Certificate{a.issue(t, user)},
+		RootCAs: a.pool, MinVersion: tls.VersionTLS13})
 }
 
 // issue makes a certificate that says who its holder is by an e-mail address.
@@ -53,8 +55,9 @@ func (a *authority) issue(t *testing.T, user string) tls.Certificate {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: user}, EmailAddresses: []string{user + "@example.com"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: user},
+		EmailAddresses: []string{user + "@example.com"},
+		IPAddresses:    []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
@@ -80,7 +83,8 @@ func (a *authority) files(t *testing.T, user string) (cert, key string) {
 
 // fromFiles connects with what the files have at the time.
 func (a *authority) fromFiles(cert, key string) nats.Option {
-	return together(nats.Secure(&tls.Config{RootCAs: a.pool, MinVersion: tls.VersionTLS13}), nats.ClientCert(cert, key))
+	return together(nats.Secure(&tls.Config{RootCAs: a.pool, MinVersion: tls.VersionTLS13}),
+		nats.ClientCert(cert, key))
 }
 
 func newAuthority(t *testing.T) *authority {
@@ -90,8 +94,10 @@ func newAuthority(t *testing.T) *authority {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -118,7 +124,10 @@ func writePEM(t *testing.T, file, kind string, ders ...[]byte) {
 
 func certified(t *testing.T, access map[string]operator.Access) *guarded {
 	ca := newAuthority(t)
-	opts := configured(t, access, func(user string) string { return fmt.Sprintf("user: %q", user+"@example.com") })
-	s := natstest.Start(t, ca.guard(t), func(o *server.Options) { o.Users, o.TLSMap = opts.Users, true })
-	return &guarded{s, access, func(user string) []nats.Option { return []nats.Option{ca.client(t, user)} }}
+	opts := configured(t, access,
+		func(user string) string { return fmt.Sprintf("user: %q", user+"@example.com") })
+	s := natstest.Start(t, ca.guard(t),
+		func(o *server.Options) { o.Users, o.TLSMap = opts.Users, true })
+	return &guarded{s, access,
+		func(user string) []nats.Option { return []nats.Option{ca.client(t, user)} }}
 }

@@ -35,7 +35,8 @@ func newSeedFile(t *testing.T) seedFile {
 	return f
 }
 
-// knowing is the part of a configuration file that has a server know some nkeys, and "observer" by a password.
+// knowing is the part of a configuration file that has a server know some nkeys, and "observer" by
+// a password.
 func knowing(list ...seedFile) string {
 	users := "{ user: observer, password: p }"
 	for _, f := range list {
@@ -44,9 +45,10 @@ func knowing(list ...seedFile) string {
 	return "authorization { users: [ " + users + " ] }\n"
 }
 
-// A process goes over to another nkey by a second connection, and what it registers is never gone: under the same id the new registry takes
-// over, and under another both are there for a while. Seen to fail with the old registry closed first, and with the old nkey
-// taken from the server a TTL and more before there is a new registration.
+// A process goes over to another nkey by a second connection, and what it registers is never gone:
+// under the same id the new registry takes over, and under another both are there for a while. Seen
+// to fail with the old registry closed first, and with the old nkey taken from the server a TTL and
+// more before there is a new registration.
 func TestNkeyIsRotated(t *testing.T) {
 	t.Parallel()
 	for name, id := range map[string]string{"the same id": "a", "another id": "b"} {
@@ -57,7 +59,8 @@ func TestNkeyIsRotated(t *testing.T) {
 			observer := openOn(t, s.Connect(nats.UserInfo("observer", "p")))
 			before := s.Connect(old.option(t))
 			fenced := make(chan kvregistry.Service, 1)
-			owner := openOn(t, before, kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
+			owner := openOn(t, before,
+				kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
 			register(t, owner, web("a"))
 			sees(t, observer, natstest.Soon, "web", "a")
 			defer neverGone(t, observer, "web")()
@@ -83,15 +86,17 @@ func TestNkeyIsRotated(t *testing.T) {
 			s.reload(knowing(next))
 			time.Sleep(2 * ttl) // whatever still lived by the old one would be over
 			sees(t, observer, 0, "web", id)
-			if l := inside.Lease(successor); l == nil || l.ID != lease || after.Stats().Reconnects > 0 {
+			if l := inside.Lease(successor); l == nil || l.ID != lease ||
+				after.Stats().Reconnects > 0 {
 				t.Errorf("lease %v, and %d reconnects", l, after.Stats().Reconnects)
 			}
 		})
 	}
 }
 
-// A connection keeps the public nkey that it began with: where its seed file is replaced, its next attempts are refused, by a server that knows
-// both, and it is closed. Seen to fail with the file left as it was.
+// A connection keeps the public nkey that it began with: where its seed file is replaced, its next
+// attempts are refused, by a server that knows both, and it is closed. Seen to fail with the file
+// left as it was.
 func TestSeedFileIsReplacedInPlace(t *testing.T) {
 	t.Parallel()
 	old, next := newSeedFile(t), newSeedFile(t)

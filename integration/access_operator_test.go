@@ -63,7 +63,8 @@ func newOperator(t *testing.T, change ...func(*server.Options)) *operatorServer 
 		claims := jwt.NewAccountClaims(key)
 		claims.Name = name
 		if name != "SYS" {
-			claims.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1}
+			claims.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: -1, DiskStorage: -1,
+				Streams: -1, Consumer: -1}
 		}
 		text, err := claims.Encode(pair)
 		must(t, err)
@@ -75,7 +76,8 @@ func newOperator(t *testing.T, change ...func(*server.Options)) *operatorServer 
 	trusted := jwt.NewOperatorClaims(public)
 	trusted.SystemAccount = system.Subject
 	s := natstest.Start(t, append(change, func(o *server.Options) {
-		o.TrustedOperators, o.AccountResolver, o.SystemAccount = []*jwt.OperatorClaims{trusted}, resolver, system.Subject
+		o.TrustedOperators, o.AccountResolver, o.SystemAccount = []*jwt.OperatorClaims{trusted},
+			resolver, system.Subject
 	})...)
 	return &operatorServer{s, t, account, claims}
 }

@@ -23,9 +23,11 @@ type rotating struct {
 	connect func(...nats.Option) *nats.Conn
 
 	web, observer nats.Option
-	know          func()              // has the server know new ones beside the old ones, where it does not anyway; it ends no connection
-	give          func(nc *nats.Conn) // has the process find new ones when it connects next
-	refuse        func(nc *nats.Conn) // has the server refuse the old ones, and nc end
+	// has the server know new ones beside the old ones, where it does not anyway; it ends no
+	// connection
+	know   func()
+	give   func(nc *nats.Conn) // has the process find new ones when it connects next
+	refuse func(nc *nats.Conn) // has the server refuse the old ones, and nc end
 }
 
 // together is several options as one.
@@ -53,34 +55,39 @@ func untouched(t *testing.T, nc *nats.Conn, change func()) {
 // rotatingPasswords is a server that changes its user's password, and knows one at a time.
 func rotatingPasswords(t *testing.T) rotating {
 	users := func(password int) string {
-		return fmt.Sprintf(`authorization { users: [ { user: web, password: "%d" }, { user: observer, password: p } ] }`, password)
+		return fmt.Sprintf(`authorization { users: [
+			{ user: web, password: "%d" }, { user: observer, password: p }
+		] }`, password)
 	}
 	s := startReloading(t, users(0))
 	var given atomic.Int64
 	asked := 0
 	web := nats.UserInfoHandler(func() (string, string) { return "web", fmt.Sprint(given.Load()) })
-	return rotating{s.Connect, web, nats.UserInfo("observer", "p"), nil, func(*nats.Conn) { given.Add(1) }, func(*nats.Conn) {
-		asked++
-		s.reload(users(asked))
-	}}
+	return rotating{s.Connect, web, nats.UserInfo("observer", "p"), nil,
+		func(*nats.Conn) { given.Add(1) }, func(*nats.Conn) {
+			asked++
+			s.reload(users(asked))
+		}}
 }
 
 // rotatingJWTs is a server in operator mode, which knows whatever the account has signed.
 func rotatingJWTs(t *testing.T) rotating {
 	o := newOperator(t)
-	web, observer := filepath.Join(t.TempDir(), "web.creds"), filepath.Join(t.TempDir(), "observer.creds")
+	web, observer := filepath.Join(t.TempDir(), "web.creds"),
+		filepath.Join(t.TempDir(), "observer.creds")
 	o.credentials(observer, "observer", nil)
 	given := o.credentials(web, "web", nil)
 	asked := given
 	give := func(*nats.Conn) { given = o.credentials(web, "web", nil) }
-	return rotating{o.Connect, nats.UserCredentials(web), nats.UserCredentials(observer), nil, give, func(*nats.Conn) {
-		o.revoke(asked)
-		asked = given
-	}}
+	return rotating{o.Connect, nats.UserCredentials(web), nats.UserCredentials(observer), nil, give,
+		func(*nats.Conn) {
+			o.revoke(asked)
+			asked = given
+		}}
 }
 
-// rotatingCertificates is a server that knows its users by their certificates. The new one is of another user, who may do what the one before
-// did, and be answered at the same inbox.
+// rotatingCertificates is a server that knows its users by their certificates. The new one is of
+// another user, who may do what the one before did, and be answered at the same inbox.
 func rotatingCertificates(t *testing.T) rotating {
 	access, err := operator.Permissions(kvregistry.DefaultTenant, operator.RoleService)
 	must(t, err)
@@ -91,13 +98,15 @@ func rotatingCertificates(t *testing.T) rotating {
 		for _, n := range numbers {
 			list[web(n)] = access
 		}
-		return ca.config(t, "verify_and_map", ca) + configuration(list, func(user string) string { return fmt.Sprintf("user: %q", user+"@example.com") })
+		return ca.config(t, "verify_and_map", ca) + configuration(list,
+			func(user string) string { return fmt.Sprintf("user: %q", user+"@example.com") })
 	}
 	s := startReloading(t, users(0))
 	cert, key := ca.files(t, web(0))
 	given, asked := 0, 0
 	return rotating{
-		s.Connect, together(ca.fromFiles(cert, key), nats.CustomInboxPrefix(access.Inbox)), ca.client(t, "root"),
+		s.Connect, together(ca.fromFiles(cert, key), nats.CustomInboxPrefix(access.Inbox)),
+		ca.client(t, "root"),
 		func() { s.reload(users(asked, asked+1)) },
 		func(*nats.Conn) {
 			given++
@@ -112,8 +121,9 @@ func rotatingCertificates(t *testing.T) rotating {
 	}
 }
 
-// rotatingAuthorities is a server that gets another authority of the process's certificates. That ends no connection, so that it is ended by
-// hand, and before that once between the new certificate's coming and its key's.
+// rotatingAuthorities is a server that gets another authority of the process's certificates. That
+// ends no connection, so that it is ended by hand, and before that once between the new
+// certificate's coming and its key's.
 func rotatingAuthorities(t *testing.T) rotating {
 	ca, old := newAuthority(t), newAuthority(t)
 	var next *authority
@@ -147,7 +157,8 @@ func rotatingAuthorities(t *testing.T) rotating {
 	}
 }
 
-// config is the part of a configuration file that has a server show a certificate of this authority, and ask for one of those that are trusted.
+// config is the part of a configuration file that has a server show a certificate of this
+// authority, and ask for one of those that are trusted.
 func (a *authority) config(t *testing.T, verify string, trusted ...*authority) string {
 	t.Helper()
 	cert, key := a.files(t, "server")
@@ -157,17 +168,20 @@ func (a *authority) config(t *testing.T, verify string, trusted ...*authority) s
 	}
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	writePEM(t, file, "CERTIFICATE", ders...)
-	return fmt.Sprintf("tls { cert_file: %q, key_file: %q, ca_file: %q, %s: true, timeout: 5 }\n", cert, key, file, verify)
+	return fmt.Sprintf("tls { cert_file: %q, key_file: %q, ca_file: %q, %s: true, timeout: 5 }\n",
+		cert, key, file, verify)
 }
 
-// Credentials are changed while a process is registered: the server ends its connection, it connects again with the new ones, and
-// neither its lease nor its registration ends. Seen to fail with the old ones given again, with a new user
-// that has another inbox, and with one that takes the old one's place before the process knows it.
+// Credentials are changed while a process is registered: the server ends its connection, it
+// connects again with the new ones, and neither its lease nor its registration ends. Seen to fail
+// with the old ones given again, with a new user that has another inbox, and with one that takes
+// the old one's place before the process knows it.
 func TestCredentialsAreRotated(t *testing.T) {
 	t.Parallel()
 	for name, kind := range map[string]func(*testing.T) rotating{
 		"passwords": rotatingPasswords, "JWTs": rotatingJWTs,
-		"client certificates, mapped to users": rotatingCertificates, "client certificates of another authority": rotatingAuthorities,
+		"client certificates, mapped to users":     rotatingCertificates,
+		"client certificates of another authority": rotatingAuthorities,
 	} {
 		t.Run(name, func(t *testing.T) {
 			longUnlessCommon(t, name)
@@ -212,11 +226,12 @@ func TestCredentialsAreRotated(t *testing.T) {
 	}
 }
 
-// Where the server refuses the old credentials before the process has new ones, nats.go gives up, unless it is told not to. Seen to fail with
-// the new ones given first, and without the option.
+// Where the server refuses the old credentials before the process has new ones, nats.go gives up,
+// unless it is told not to. Seen to fail with the new ones given first, and without the option.
 func TestCredentialsAreRefusedTooEarly(t *testing.T) {
 	t.Parallel()
-	for name, kind := range map[string]func(*testing.T) rotating{"passwords": rotatingPasswords, "JWTs": rotatingJWTs, "client certificates": rotatingCertificates} {
+	for name, kind := range map[string]func(*testing.T) rotating{"passwords": rotatingPasswords,
+		"JWTs": rotatingJWTs, "client certificates": rotatingCertificates} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := kind(t)
@@ -234,7 +249,8 @@ func TestCredentialsAreRefusedTooEarly(t *testing.T) {
 	}
 }
 
-// neverGone looks a service up, again and again and at each event, until stop is called, and fails the test where no instance is found.
+// neverGone looks a service up, again and again and at each event, until stop is called, and fails
+// the test where no instance is found.
 func neverGone(t *testing.T, observer *kvregistry.Registry, name string) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

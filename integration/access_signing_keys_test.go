@@ -12,24 +12,27 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// A service goes over to another signing key: all trust both, its processes are started again with the new one, and then the old one is trusted no
-// more. Observers never find it gone, be the successor's id the same or another, and the process before closed or crashed. Seen to fail with a
-// signer that has to be the first of those that are trusted, with an observer that trusts the old one alone, and with the old registry
-// closed first.
+// A service goes over to another signing key: all trust both, its processes are started again with
+// the new one, and then the old one is trusted no more. Observers never find it gone, be the
+// successor's id the same or another, and the process before closed or crashed. Seen to fail with a
+// signer that has to be the first of those that are trusted, with an observer that trusts the old
+// one alone, and with the old registry closed first.
 func TestSigningKeyIsRotated(t *testing.T) {
 	t.Parallel()
 	for name, way := range map[string]struct {
 		id      string
 		crashes bool
 	}{
-		"the same id": {"a", false}, "another id": {"b", false}, "the same id after a crash": {"a", true}, "another id after a crash": {"b", true},
+		"the same id": {"a", false}, "another id": {"b", false},
+		"the same id after a crash": {"a", true}, "another id after a crash": {"b", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t)
 			old, _, oldPublic := userKey(t)
 			next, _, nextPublic := userKey(t)
-			both, only := kvregistry.TrustSigners("web", oldPublic, nextPublic), kvregistry.TrustSigners("web", nextPublic)
+			both, only := kvregistry.TrustSigners("web", oldPublic, nextPublic),
+				kvregistry.TrustSigners("web", nextPublic)
 			nc := s.Connect()
 			owner, observer := openOn(t, nc, kvregistry.SignWith(old), both), open(t, s, both)
 			register(t, owner, web("a"))
@@ -59,31 +62,40 @@ func TestSigningKeyIsRotated(t *testing.T) {
 	}
 }
 
-// What is signed with a key before it is trusted, or with one that is trusted no more, is not there for whoever does not trust it; and an owner
-// that does not trust it takes its id back: again and again from a newcomer that does not trust the owner's key either, but not without pause. Seen to fail with signers
-// that are not looked at, with an owner that is fenced by what it does not trust, and with owners that do not pause: over a thousand messages in a second.
+// What is signed with a key before it is trusted, or with one that is trusted no more, is not there
+// for whoever does not trust it; and an owner that does not trust it takes its id back: again and
+// again from a newcomer that does not trust the owner's key either, but not without pause. Seen to
+// fail with signers that are not looked at, with an owner that is fenced by what it does not trust,
+// and with owners that do not pause: over a thousand messages in a second.
 func TestSigningKeyIsRotatedInTheWrongOrder(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	old, _, oldPublic := userKey(t)
 	next, _, nextPublic := userKey(t)
-	trustsOld, trustsNext, both := kvregistry.TrustSigners("web", oldPublic), kvregistry.TrustSigners("web", nextPublic), kvregistry.TrustSigners("web", oldPublic, nextPublic)
+	trustsOld, trustsNext, both := kvregistry.TrustSigners("web", oldPublic),
+		kvregistry.TrustSigners("web", nextPublic), kvregistry.TrustSigners("web", oldPublic,
+			nextPublic)
 	fenced := make(chan string, 2)
-	owner := open(t, s, kvregistry.SignWith(old), trustsOld, kvregistry.OnFenced(func(kvregistry.Service) { fenced <- "the owner" }))
+	owner := open(t, s, kvregistry.SignWith(old), trustsOld,
+		kvregistry.OnFenced(func(kvregistry.Service) { fenced <- "the owner" }))
 	register(t, owner, web("a"))
 
-	if _, err := open(t, s, trustsNext).GetServices(t.Context(), "web"); !isErr(err, kvregistry.ErrNotFound) {
+	if _, err := open(t, s, trustsNext).GetServices(t.Context(),
+		"web"); !isErr(err, kvregistry.ErrNotFound) {
 		t.Errorf("the old key is trusted no more, and its owner signs with it: %v", err)
 	}
-	if _, err := open(t, s, kvregistry.SignWith(next), trustsOld).Register(web("b")); !isErr(err, kvregistry.ErrInvalidService) {
+	if _, err := open(t, s, kvregistry.SignWith(next),
+		trustsOld).Register(web("b")); !isErr(err, kvregistry.ErrInvalidService) {
 		t.Errorf("a process that does not trust its own key registered: %v", err)
 	}
 
-	stranger := open(t, s, kvregistry.SignWith(next), trustsNext, kvregistry.OnFenced(func(kvregistry.Service) { fenced <- "the stranger" }))
+	stranger := open(t, s, kvregistry.SignWith(next), trustsNext,
+		kvregistry.OnFenced(func(kvregistry.Service) { fenced <- "the stranger" }))
 	register(t, stranger, web("a"))
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if a, b := owner.Health().Skipped, stranger.Health().Skipped; a < 3 || b < 3 {
-			return fmt.Errorf("the owner and a stranger to it do not write in turn: they passed over %d and %d of each other's", a, b)
+			return fmt.Errorf("the owner and a stranger to it do not write in turn: they passed "+
+				"over %d and %d of each other's", a, b)
 		}
 		return nil
 	})
@@ -95,7 +107,8 @@ func TestSigningKeyIsRotatedInTheWrongOrder(t *testing.T) {
 	}
 	must(t, stranger.Close())
 
-	early := open(t, s, kvregistry.SignWith(next), both, kvregistry.OnFenced(func(kvregistry.Service) { fenced <- "the early one" }))
+	early := open(t, s, kvregistry.SignWith(next), both,
+		kvregistry.OnFenced(func(kvregistry.Service) { fenced <- "the early one" }))
 	register(t, early, web("b"))
 	observer := open(t, s, trustsOld)
 	sees(t, observer, natstest.Soon, "web", "a")
@@ -110,7 +123,8 @@ func TestSigningKeyIsRotatedInTheWrongOrder(t *testing.T) {
 	}
 	must(t, owner.Close())
 	sees(t, observer, natstest.Soon, "web")
-	if _, err := observer.GetServices(t.Context(), "web"); !isErr(err, kvregistry.ErrNotFound) || observer.Health().Skipped == 0 {
+	if _, err := observer.GetServices(t.Context(), "web"); !isErr(err, kvregistry.ErrNotFound) ||
+		observer.Health().Skipped == 0 {
 		t.Errorf("the new key is not trusted yet: %v, %d skipped", err, observer.Health().Skipped)
 	}
 	sees(t, open(t, s, both), natstest.Soon, "web", "b")

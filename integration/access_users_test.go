@@ -15,7 +15,8 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// guarded is a server whose users have roles, and how each of them, by name, connects. The user "root" may do everything.
+// guarded is a server whose users have roles, and how each of them, by name, connects. The user
+// "root" may do everything.
 type guarded struct {
 	*natstest.Server
 	access  map[string]operator.Access
@@ -31,7 +32,8 @@ func (g *guarded) as(t testing.TB, user string, opts ...nats.Option) *nats.Conn 
 	return g.Connect(append(opts, g.connect(user)...)...)
 }
 
-// authentications are the ways in which a server knows its users, each with what tenant generates for it.
+// authentications are the ways in which a server knows its users, each with what tenant generates
+// for it.
 var authentications = map[string]func(t *testing.T, access map[string]operator.Access) *guarded{
 	"passwords":                            passwords,
 	"passwords, longer acknowledgements":   longerAcks,
@@ -45,14 +47,16 @@ func passwords(t *testing.T, access map[string]operator.Access) *guarded {
 	return passworded(t, access, nil)
 }
 
-// longerAcks is a server that sends the longer form of acknowledgements' and flow control's subjects, as later ones will.
+// longerAcks is a server that sends the longer form of acknowledgements' and flow control's
+// subjects, as later ones will.
 func longerAcks(t *testing.T, access map[string]operator.Access) *guarded {
 	return passworded(t, access, map[string]bool{server.FeatureFlagJsAckFormatV2: true})
 }
 
 func passworded(t *testing.T, access map[string]operator.Access, flags map[string]bool) *guarded {
 	users := withPasswords(t, access)
-	return &guarded{natstest.Start(t, func(o *server.Options) { o.Users, o.FeatureFlags = users, flags }), access, password}
+	return &guarded{natstest.Start(t,
+		func(o *server.Options) { o.Users, o.FeatureFlags = users, flags }), access, password}
 }
 
 // lenient is a server that takes requests to JetStream with unknown members, as servers before 2.12
@@ -65,11 +69,13 @@ func lenient(t *testing.T, access map[string]operator.Access) *guarded {
 
 func clustered(t *testing.T, access map[string]operator.Access) *guarded {
 	users := withPasswords(t, access)
-	return &guarded{natstest.Cluster(t, func(o *server.Options) { o.Users = users })[0], access, password}
+	return &guarded{natstest.Cluster(t, func(o *server.Options) { o.Users = users })[0], access,
+		password}
 }
 
 func withPasswords(t *testing.T, access map[string]operator.Access) []*server.User {
-	return configured(t, access, func(user string) string { return fmt.Sprintf("user: %q, password: secret", user) }).Users
+	return configured(t, access,
+		func(user string) string { return fmt.Sprintf("user: %q, password: secret", user) }).Users
 }
 
 func password(user string) []nats.Option { return []nats.Option{nats.UserInfo(user, "secret")} }
@@ -93,7 +99,8 @@ func nkeyed(t *testing.T, access map[string]operator.Access) *guarded {
 }
 
 // configured reads a configuration file whose users have the given access, as nats-server does.
-func configured(t *testing.T, access map[string]operator.Access, who func(user string) string) *server.Options {
+func configured(t *testing.T, access map[string]operator.Access,
+	who func(user string) string) *server.Options {
 	t.Helper()
 	return natstest.Configured(t, configuration(access, who))
 }

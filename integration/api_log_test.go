@@ -35,7 +35,8 @@ func (h bareHandler) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// What stands in the bucket can't steer the terminal that log lines are read at, be it in keys or in records, whatever the handler prints. Seen to fail with a key that is logged as it is.
+// What stands in the bucket can't steer the terminal that log lines are read at, be it in keys or
+// in records, whatever the handler prints. Seen to fail with a key that is logged as it is.
 func TestLogLinesAreCalm(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -50,11 +51,17 @@ func TestLogLinesAreCalm(t *testing.T) {
 	register(t, other, kvregistry.Service{Name: evil, ID: evil, Address: "a:2"}) // which fences it
 	nc := s.Connect()
 	for n, value := range []string{
-		"no JSON " + evil, `{"format":1,"lease":"` + evil + `"}`, `{"format":1,"lease":"L","instance":{"id":"` + evil + `"}}`,
-		`{"format":1,"lease":"\u001b[2J","owner":"\u001b","instance":{"id":"\u001b[2J","name":"\u001b[2J","status":"\u001b[2J"}}`, `{"format":"` + evil + `"}`,
+		"no JSON " + evil, `{"format":1,"lease":"` + evil + `"}`,
+		`{"format":1,"lease":"L","instance":{"id":"` + evil + `"}}`,
+		`{"format":1,"lease":"\u001b[2J","owner":"\u001b"` +
+			`,"instance":{"id":"\u001b[2J","name":"\u001b[2J","status":"\u001b[2J"}}`,
+		`{"format":"` + evil + `"}`,
 	} {
-		for _, key := range []string{"svc.web." + evil, "svc." + evil + ".x", "lease." + evil, evil, "svc.web."} {
-			if err := nc.Publish(fmt.Sprint("$KV.registry_default.", key, n), []byte(value)); err != nil { // each key once: a snapshot tells of the last value alone
+		for _, key := range []string{"svc.web." + evil, "svc." + evil + ".x", "lease." + evil, evil,
+			"svc.web."} {
+			// each key once: a snapshot tells of the last value alone
+			if err := nc.Publish(fmt.Sprint("$KV.registry_default.", key, n),
+				[]byte(value)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -70,7 +77,8 @@ func TestLogLinesAreCalm(t *testing.T) {
 	}
 }
 
-// Each line names the tenant, what is about an instance names that and its service, and what has a cause says it. Seen to fail without the logger's own attribute.
+// Each line names the tenant, what is about an instance names that and its service, and what has a
+// cause says it. Seen to fail without the logger's own attribute.
 func TestLogLinesNameWhatTheyAreAbout(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -86,8 +94,11 @@ func TestLogLinesNameWhatTheyAreAbout(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		`"msg":"kvregistry: a newer registration of the same id took over","tenant":"acme","service":"web","instance":"a"`,
-		`"msg":"kvregistry: skipped a record that can't be read","tenant":"acme","key":"svc.web.b","service":"web","instance":"b","revision":`, `"cause":"`,
+		`"msg":"kvregistry: a newer registration of the same id took over"` +
+			`,"tenant":"acme","service":"web","instance":"a"`,
+		`"msg":"kvregistry: skipped a record that can't be read"` +
+			`,"tenant":"acme","key":"svc.web.b","service":"web","instance":"b","revision":`,
+		`"cause":"`,
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
 		for _, text := range want {
@@ -180,7 +191,8 @@ func TestRegistryTellsWhatToChange(t *testing.T) {
 		sees(t, r, natstest.Soon, "web")
 		return log
 	}
-	const line, version, window = "the server or the bucket should be changed", "nats-server 2.15.2 ", "2m0s"
+	const line, version, window = "the server or the bucket should be changed",
+		"nats-server 2.15.2 ", "2m0s"
 	if log := tells(s.Connect()); log.Count(line) != 0 {
 		t.Errorf("all is well: %s", log)
 	}

@@ -24,7 +24,8 @@ func TestOwnWritesAreSeen(t *testing.T) {
 		if _, err := r.GetService("web"); err != nil {
 			t.Fatalf("round %d, after Register: %v", i, err)
 		}
-		if err := r.Update(kvregistry.Service{Name: "web", Address: fmt.Sprint("h:1", i)}); err != nil {
+		if err := r.Update(kvregistry.Service{Name: "web", Address: fmt.Sprint("h:1",
+			i)}); err != nil {
 			t.Fatal(err)
 		}
 		if err := wantAddress(r, fmt.Sprint("h:1", i)); err != nil {
@@ -39,7 +40,8 @@ func TestOwnWritesAreSeen(t *testing.T) {
 	}
 }
 
-// The first look-up of a service that this process registered itself shows the others' instances as well as its own.
+// The first look-up of a service that this process registered itself shows the others' instances as
+// well as its own.
 func TestFirstLookupOfAnOwnService(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -59,8 +61,10 @@ func TestFilters(t *testing.T) {
 	s := natstest.Start(t)
 	r := open(t, s)
 	for _, one := range []kvregistry.Service{
-		{ID: "a", Version: "1", Zone: "z1", Host: "h1", Tags: []string{"x", "y"}, Metadata: map[string]string{"k": "1"}},
-		{ID: "b", Version: "2", Zone: "z1", Host: "h2", Tags: []string{"x"}, Metadata: map[string]string{"k": "2"}},
+		{ID: "a", Version: "1", Zone: "z1", Host: "h1", Tags: []string{"x", "y"},
+			Metadata: map[string]string{"k": "1"}},
+		{ID: "b", Version: "2", Zone: "z1", Host: "h2", Tags: []string{"x"},
+			Metadata: map[string]string{"k": "2"}},
 		{ID: "c", Version: "2", Zone: "z2", Tags: []string{"y"}, Status: kvregistry.Warning},
 		{ID: "d", Version: "2", Zone: "z2", Status: kvregistry.Critical},
 	} {
@@ -73,16 +77,20 @@ func TestFilters(t *testing.T) {
 		want    string
 	}{
 		{"none: the passing ones", nil, "ab"},
-		{"status", []kvregistry.Filter{kvregistry.WithStatus(kvregistry.Warning, kvregistry.Critical)}, "cd"},
+		{"status", []kvregistry.Filter{kvregistry.WithStatus(kvregistry.Warning,
+			kvregistry.Critical)}, "cd"},
 		{"version", []kvregistry.Filter{kvregistry.WithVersion("2")}, "b"},
-		{"version and status", []kvregistry.Filter{kvregistry.WithVersion("2"), kvregistry.WithStatus(kvregistry.Critical)}, "d"},
+		{"version and status", []kvregistry.Filter{kvregistry.WithVersion("2"),
+			kvregistry.WithStatus(kvregistry.Critical)}, "d"},
 		{"tag", []kvregistry.Filter{kvregistry.WithTag("x")}, "ab"},
 		{"tags", []kvregistry.Filter{kvregistry.WithTag("x", "y")}, "a"},
 		{"metadata", []kvregistry.Filter{kvregistry.WithMetadata("k", "2")}, "b"},
 		{"zone", []kvregistry.Filter{kvregistry.InZone("z1")}, "ab"},
 		{"host", []kvregistry.Filter{kvregistry.OnHost("h2")}, "b"},
-		{"own host", []kvregistry.Filter{kvregistry.OnOwnHost(), kvregistry.WithStatus(kvregistry.Warning, kvregistry.Critical)}, "cd"},
-		{"any function", []kvregistry.Filter{kvregistry.Where(func(s kvregistry.Service) bool { return s.ID > "a" })}, "b"},
+		{"own host", []kvregistry.Filter{kvregistry.OnOwnHost(),
+			kvregistry.WithStatus(kvregistry.Warning, kvregistry.Critical)}, "cd"},
+		{"any function", []kvregistry.Filter{kvregistry.Where(
+			func(s kvregistry.Service) bool { return s.ID > "a" })}, "b"},
 		{"nothing", []kvregistry.Filter{kvregistry.InZone("z3")}, ""},
 	} {
 		list, err := r.GetServices(t.Context(), "web", c.filters...)
@@ -90,7 +98,8 @@ func TestFilters(t *testing.T) {
 		for _, one := range list {
 			got += one.ID
 		}
-		if got != c.want || (err != nil) != (c.want == "") || err != nil && !isErr(err, kvregistry.ErrNotFound) {
+		if got != c.want || (err != nil) != (c.want == "") || err != nil &&
+			!isErr(err, kvregistry.ErrNotFound) {
 			t.Errorf("%s: got %q, %v, want %q", c.name, got, err, c.want)
 		}
 		seen := map[string]bool{}
@@ -107,7 +116,8 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-// GetService spreads evenly, also when many goroutines call it at once. Seen to fail with a turn that is not atomic.
+// GetService spreads evenly, also when many goroutines call it at once. Seen to fail with a turn
+// that is not atomic.
 func TestGetServiceSpreadsEvenly(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -158,7 +168,8 @@ func TestObserveEverything(t *testing.T) {
 	un := register(t, owner, kvregistry.Service{ID: "1", Name: "late", Address: "h:1"})
 	sees(t, observer, natstest.Soon, "late", "1")
 	for _, r := range []*kvregistry.Registry{owner, observer} {
-		if names, err := r.ServiceNames(); err != nil || !cmp.Equal(names, []string{"late", "web"}) {
+		if names, err := r.ServiceNames(); err != nil || !cmp.Equal(names,
+			[]string{"late", "web"}) {
 			t.Errorf("names are %v, %v", names, err)
 		}
 	}

@@ -15,29 +15,34 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// RegisterAll is as many calls of Register: what it registered is there, of its owner, and goes with unregister. Seen to fail with writes that are not noted as
-// acknowledged, and with an unregister that takes the first one back.
+// RegisterAll is as many calls of Register: what it registered is there, of its owner, and goes
+// with unregister. Seen to fail with writes that are not noted as acknowledged, and with an
+// unregister that takes the first one back.
 func TestRegisterAll(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	long := kvregistry.TTL(15 * time.Second) // a lost lease would have all of them written again
 	r, observer := open(t, s, long), open(t, s, long)
-	register(t, observer, kvregistry.Service{Name: "many", ID: "000", Address: "old:1"}) // an earlier owner, who is fenced
+	// an earlier owner, who is fenced
+	register(t, observer, kvregistry.Service{Name: "many", ID: "000", Address: "old:1"})
 	const n = 2000
 	var list []kvregistry.Service
 	for i := range n {
-		list = append(list, kvregistry.Service{Name: "many", ID: fmt.Sprintf("%03d", i), Address: fmt.Sprintf("h:1%d", i)})
+		list = append(list, kvregistry.Service{Name: "many", ID: fmt.Sprintf("%03d", i),
+			Address: fmt.Sprintf("h:1%d", i)})
 	}
 	list[1].ID = "" // one is made
 	began := time.Now()
 	unregister, err := r.RegisterAll(t.Context(), list...)
 	must(t, err)
-	times := 1 + time.Since(began)/(1500*time.Millisecond) // what is not answered within 1.5 s is written again
+	// what is not answered within 1.5 s is written again
+	times := 1 + time.Since(began)/(1500*time.Millisecond)
 	got, last := r.RegisteredServices(), uint64(0)
 	for _, s := range got {
 		last = max(last, s.Revision)
 	}
-	if len(got) != n || got[0].Revision == 0 || last > uint64(times)*n+n/2 && !raced { // each was written once, but for what a slow server did not answer in time
+	// each was written once, but for what a slow server did not answer in time
+	if len(got) != n || got[0].Revision == 0 || last > uint64(times)*n+n/2 && !raced {
 		t.Errorf("%d are registered, the last one at revision %d", len(got), last)
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
@@ -58,7 +63,8 @@ func TestRegisterAll(t *testing.T) {
 	}
 }
 
-// What is wrong with one of many is said of that one. An invalid one keeps the others from being tried.
+// What is wrong with one of many is said of that one. An invalid one keeps the others from being
+// tried.
 func TestRegisterAllOfWhichSomeCannotBe(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -75,22 +81,26 @@ func TestRegisterAllOfWhichSomeCannotBe(t *testing.T) {
 	other := web("a")
 	other.Version = "2"
 	un, err = r.RegisterAll(t.Context(), web("a"), web("b"), other, web("b"))
-	if !isErr(err, kvregistry.ErrFenced) || !strings.Contains(err.Error(), `"a"`) || un == nil || len(r.RegisteredServices()) != 2 {
+	if !isErr(err, kvregistry.ErrFenced) || !strings.Contains(err.Error(), `"a"`) || un == nil ||
+		len(r.RegisteredServices()) != 2 {
 		t.Errorf("one id twice: %v, and %v are registered", err, r.RegisteredServices())
 	}
 	must(t, un())
 	must(t, r.Close())
-	if un, err := r.RegisterAll(t.Context(), web("a"), web("b")); !isErr(err, kvregistry.ErrClosed) || un != nil {
+	if un, err := r.RegisterAll(t.Context(), web("a"),
+		web("b")); !isErr(err, kvregistry.ErrClosed) || un != nil {
 		t.Errorf("closed: %v", err)
 	}
 }
 
-// Who may register some services registers these, whatever he may not. Seen to fail with a refusal that stands for all that had no answer yet.
+// Who may register some services registers these, whatever he may not. Seen to fail with a refusal
+// that stands for all that had no answer yet.
 func TestRegisterAllOfWhichSomeAreRefused(t *testing.T) {
 	t.Parallel()
 	g := passwords(t, roles(t))
 	must(t, operator.Provision(t.Context(), g.as(t, "root"), "acme", tenant.Config{}))
-	r := openOn(t, g.as(t, string(operator.RoleRegistrar)), kvregistry.Tenant("acme"), kvregistry.WithoutReaping())
+	r := openOn(t, g.as(t, string(operator.RoleRegistrar)), kvregistry.Tenant("acme"),
+		kvregistry.WithoutReaping())
 	observer := openOn(t, g.as(t, "root"), kvregistry.Tenant("acme"))
 	var list []kvregistry.Service
 	var want []string
@@ -100,7 +110,9 @@ func TestRegisterAllOfWhichSomeAreRefused(t *testing.T) {
 		want = append(want, id)
 	}
 	un, err := r.RegisterAll(t.Context(), list...)
-	if !isErr(err, kvregistry.ErrPermission) || un == nil || strings.Count(err.Error(), `of service "forbidden"`) != 40 || strings.Contains(err.Error(), `of service "web"`) {
+	if !isErr(err, kvregistry.ErrPermission) || un == nil ||
+		strings.Count(err.Error(), `of service "forbidden"`) != 40 ||
+		strings.Contains(err.Error(), `of service "web"`) {
 		t.Errorf("%v", err)
 	}
 	sees(t, observer, natstest.Soon, "web", want...)
@@ -120,7 +132,8 @@ func TestRegisterAllWithoutAServer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	un, err := r.RegisterAll(ctx, web("a"), web("b"), web("c"))
-	if !isErr(err, kvregistry.ErrPending) || !errors.Is(err, context.DeadlineExceeded) || un == nil {
+	if !isErr(err, kvregistry.ErrPending) || !errors.Is(err, context.DeadlineExceeded) ||
+		un == nil {
 		t.Fatalf("without a server: %v", err)
 	}
 	s.Up()
@@ -129,13 +142,15 @@ func TestRegisterAllWithoutAServer(t *testing.T) {
 	sees(t, observer, natstest.Soon, "web", "first")
 }
 
-// A crowd that registers at once over a link that takes seconds for all of it gets there: what waits is not sent again and again. Seen to fail with a crowd that has no
-// end: 4,800 to 5,100 writes, and over a link of a fifth 12,000, of which the last ones were not acknowledged in 30 s.
+// A crowd that registers at once over a link that takes seconds for all of it gets there: what
+// waits is not sent again and again. Seen to fail with a crowd that has no end: 4,800 to 5,100
+// writes, and over a link of a fifth 12,000, of which the last ones were not acknowledged in 30 s.
 func TestCrowdThatRegistersAtOnce(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
-	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.TTL(15*time.Second), kvregistry.WithoutReaping())
+	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.TTL(15*time.Second),
+		kvregistry.WithoutReaping())
 	register(t, r, web("first"))
 	l.narrow(500)
 	const n = 4000

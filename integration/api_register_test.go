@@ -15,25 +15,30 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// A registered instance is what was registered; its list, status and content change in one write each.
+// A registered instance is what was registered; its list, status and content change in one write
+// each.
 func TestRegisterUpdateAndStatus(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	owner, observer := open(t, s), open(t, s)
 	want := kvregistry.Service{
-		ID: "a", Name: "web", Version: "1.2.3", Network: "tcp", Address: "10.0.0.1:80", URL: "https://10.0.0.1/x", Host: "h1", Zone: "z1",
-		Tags: []string{"t1", "t2"}, Metadata: map[string]string{"k": "v"}, Weight: 3, Status: kvregistry.Warning,
+		ID: "a", Name: "web", Version: "1.2.3", Network: "tcp", Address: "10.0.0.1:80",
+		URL: "https://10.0.0.1/x", Host: "h1", Zone: "z1",
+		Tags: []string{"t1", "t2"}, Metadata: map[string]string{"k": "v"}, Weight: 3,
+		Status: kvregistry.Warning,
 	}
 	register(t, owner, want)
 	got, err := observer.GetService("web")
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(kvregistry.Service{}, "Revision")); diff != "" || err != nil {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(kvregistry.Service{},
+		"Revision")); diff != "" || err != nil {
 		t.Fatalf("%v\n%s", err, diff)
 	}
 	want.Address, want.Tags = "10.0.0.2:80", nil
 	if err := owner.Update(kvregistry.Service{Name: "web", Address: "10.0.0.2:80"}); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "10.0.0.2:80") })
+	natstest.Eventually(t, natstest.Soon,
+		func() error { return wantAddress(observer, "10.0.0.2:80") })
 	if got, _ := observer.GetService("web"); got.Version != "" || got.ID != "a" {
 		t.Errorf("Update is to replace what the instance says: %+v", got)
 	}
@@ -48,14 +53,16 @@ func TestRegisterUpdateAndStatus(t *testing.T) {
 			t.Errorf("an instance that is %s is handed out: %v", status, err)
 		}
 	}
-	if err := owner.Update(kvregistry.Service{Name: "other", Address: "h:1"}); !isErr(err, kvregistry.ErrNotRegistered) {
+	if err := owner.Update(kvregistry.Service{Name: "other",
+		Address: "h:1"}); !isErr(err, kvregistry.ErrNotRegistered) {
 		t.Errorf("updating what is not there gave %v", err)
 	}
 	if err := owner.Unregister("other"); !isErr(err, kvregistry.ErrNotRegistered) {
 		t.Errorf("unregistering what is not there gave %v", err)
 	}
 	register(t, owner, web("b"))
-	if err := owner.Update(kvregistry.Service{Name: "web", Address: "h:1"}); !isErr(err, kvregistry.ErrInvalidService) {
+	if err := owner.Update(kvregistry.Service{Name: "web", Address: "h:1"}); !isErr(err,
+		kvregistry.ErrInvalidService) {
 		t.Errorf("an update that does not say of which gave %v", err)
 	}
 	if err := owner.Unregister("web"); err != nil {
@@ -64,13 +71,14 @@ func TestRegisterUpdateAndStatus(t *testing.T) {
 	sees(t, observer, natstest.Soon, "web")
 }
 
-// While the server is away, or not started yet, Register waits as long as its context lets it; what was declared is
-// written as soon as it can be. Seen to fail with a reconcile that returns at once.
+// While the server is away, or not started yet, Register waits as long as its context lets it; what
+// was declared is written as soon as it can be. Seen to fail with a reconcile that returns at once.
 func TestRegisterBeforeTheServer(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	s.Down()
-	nc, err := nats.Connect(s.URL(), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	nc, err := nats.Connect(s.URL(), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
+		nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +93,8 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 	for range 2 { // to ask again is to wait again, not to register a second one
 		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := r.RegisterContext(short, kvregistry.Service{Name: "unnamed", Address: "h:1"}); !isErr(err, kvregistry.ErrPending) {
+		if _, err := r.RegisterContext(short, kvregistry.Service{Name: "unnamed",
+			Address: "h:1"}); !isErr(err, kvregistry.ErrPending) {
 			t.Fatal(err)
 		}
 	}
@@ -114,7 +123,8 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 	}
 	observer := open(t, s)
 	sees(t, observer, natstest.Soon, "web", "declared", "waits")
-	// Written in the background, it is still the one that Register was asked for; a further one is another.
+	// Written in the background, it is still the one that Register was asked for; a further one is
+	// another.
 	for want := 1; want <= 2; want++ {
 		register(t, r, kvregistry.Service{Name: "unnamed", Address: "h:1"})
 		natstest.Eventually(t, natstest.Soon, func() error {
@@ -125,7 +135,8 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 		})
 	}
 	s.Down()
-	if err := errors.Join(unregisterWithin(r, "web", 200*time.Millisecond)); !isErr(err, kvregistry.ErrPending) {
+	if err := errors.Join(unregisterWithin(r, "web", 200*time.Millisecond)); !isErr(err,
+		kvregistry.ErrPending) {
 		t.Fatalf("unregistering without a server gave %v", err)
 	}
 	s.Up()

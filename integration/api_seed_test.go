@@ -10,8 +10,8 @@ import (
 	registry "github.com/kvregistry/go/kvregistry"
 )
 
-// The plain pub/sub registry's API, used as its description uses it: code written for it moves by changing
-// one import.
+// The plain pub/sub registry's API, used as its description uses it: code written for it moves by
+// changing one import.
 func TestSeedAPI(t *testing.T) {
 	server := natstest.Start(t)
 
@@ -25,7 +25,8 @@ func TestSeedAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal("Could not open registry session", err)
 	}
-	unregister, err := reg.Register(registry.Service{Name: "httptest", URL: "http://localhost:8083/test"})
+	unregister, err := reg.Register(registry.Service{Name: "httptest",
+		URL: "http://localhost:8083/test"})
 	if err != nil {
 		t.Fatal("Could not register the service ", err)
 	}

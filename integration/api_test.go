@@ -22,8 +22,10 @@ func TestConnectIsOneInstance(t *testing.T) {
 	if _, err := kvregistry.Connect(); !isErr(err, kvregistry.ErrNoInstance) {
 		t.Fatalf("without an instance: %v", err)
 	}
-	if _, err := kvregistry.GetService("web"); !isErr(err, kvregistry.ErrNoInstance) && !isErr(err, kvregistry.ErrClosed) {
-		t.Fatalf("without an instance: %v", err) // closed, where this is not the first run in the process
+	if _, err := kvregistry.GetService("web"); !isErr(err, kvregistry.ErrNoInstance) &&
+		!isErr(err, kvregistry.ErrClosed) {
+		// closed, where this is not the first run in the process
+		t.Fatalf("without an instance: %v", err)
 	}
 	nc := s.Connect()
 	var wg sync.WaitGroup
@@ -43,10 +45,12 @@ func TestConnectIsOneInstance(t *testing.T) {
 			t.Fatal("two instances")
 		}
 	}
-	if _, err := kvregistry.Connect(kvregistry.Nats(s.Connect())); !isErr(err, kvregistry.ErrInvalidOption) {
+	if _, err := kvregistry.Connect(kvregistry.Nats(s.Connect())); !isErr(err,
+		kvregistry.ErrInvalidOption) {
 		t.Errorf("another connection gave %v", err)
 	}
-	if _, err := kvregistry.Connect(kvregistry.Tenant("other")); !isErr(err, kvregistry.ErrInvalidOption) {
+	if _, err := kvregistry.Connect(kvregistry.Tenant("other")); !isErr(err,
+		kvregistry.ErrInvalidOption) {
 		t.Errorf("another tenant gave %v", err)
 	}
 	if _, err := kvregistry.Register(web("a")); err != nil {
@@ -91,7 +95,8 @@ func TestBadInputIsRefused(t *testing.T) {
 	if _, err := kvregistry.New(t.Context(), nil); !isErr(err, kvregistry.ErrNilConnection) {
 		t.Errorf("a nil connection gave %v", err)
 	}
-	if _, err := kvregistry.Connect(kvregistry.Nats(nil)); !isErr(err, kvregistry.ErrNilConnection) {
+	if _, err := kvregistry.Connect(kvregistry.Nats(nil)); !isErr(err,
+		kvregistry.ErrNilConnection) {
 		t.Errorf("Connect with a nil connection gave %v", err)
 	}
 	closed := s.Connect()
@@ -100,25 +105,31 @@ func TestBadInputIsRefused(t *testing.T) {
 		t.Errorf("a closed connection gave %v", err)
 	}
 	for name, opt := range map[string]kvregistry.Option{
-		"TTL too short": kvregistry.TTL(time.Second), "TTL too long": kvregistry.TTL(25 * time.Hour), "TTL with a fraction": kvregistry.TTL(2500 * time.Millisecond),
-		"Timeout": kvregistry.Timeout(0), "Replicas": kvregistry.Replicas(2), "nil": nil, "Logger": kvregistry.Logger(nil), "OnEvent": kvregistry.OnEvent(nil),
+		"TTL too short":       kvregistry.TTL(time.Second),
+		"TTL too long":        kvregistry.TTL(25 * time.Hour),
+		"TTL with a fraction": kvregistry.TTL(2500 * time.Millisecond),
+		"Timeout":             kvregistry.Timeout(0), "Replicas": kvregistry.Replicas(2),
+		"nil": nil, "Logger": kvregistry.Logger(nil), "OnEvent": kvregistry.OnEvent(nil),
 	} {
-		if _, err := kvregistry.New(t.Context(), s.Connect(), opt); !isErr(err, kvregistry.ErrInvalidOption) {
+		if _, err := kvregistry.New(t.Context(), s.Connect(),
+			opt); !isErr(err, kvregistry.ErrInvalidOption) {
 			t.Errorf("%s gave %v", name, err)
 		}
 	}
 	nc := s.Connect()
 	r := openOn(t, nc)
 	for name, bad := range map[string]kvregistry.Service{
-		"no name":           {URL: "http://h"},
-		"neither":           {Name: "web"},
-		"URL":               {Name: "web", URL: "http://[::1"},
-		"relative URL":      {Name: "web", URL: "/path"},
-		"long id":           {Name: "web", ID: strings.Repeat("x", 256), Address: "h:1"},
-		"status":            {Name: "web", Address: "h:1", Status: "odd"},
-		"weight":            {Name: "web", Address: "h:1", Weight: -1},
-		"metadata":          {Name: "web", Address: "h:1", Metadata: map[string]string{"k": strings.Repeat("x", 70<<10)}},
-		"metadata no UTF-8": {Name: "web", Address: "h:1", Metadata: map[string]string{"k": "\xff"}},
+		"no name":      {URL: "http://h"},
+		"neither":      {Name: "web"},
+		"URL":          {Name: "web", URL: "http://[::1"},
+		"relative URL": {Name: "web", URL: "/path"},
+		"long id":      {Name: "web", ID: strings.Repeat("x", 256), Address: "h:1"},
+		"status":       {Name: "web", Address: "h:1", Status: "odd"},
+		"weight":       {Name: "web", Address: "h:1", Weight: -1},
+		"metadata": {Name: "web", Address: "h:1",
+			Metadata: map[string]string{"k": strings.Repeat("x", 70<<10)}},
+		"metadata no UTF-8": {Name: "web", Address: "h:1",
+			Metadata: map[string]string{"k": "\xff"}},
 	} {
 		un, err := r.Register(bad)
 		if !isErr(err, kvregistry.ErrInvalidService) || un != nil {
@@ -139,8 +150,10 @@ func TestBadInputIsRefused(t *testing.T) {
 		t.Errorf("a closed registry gave %v", err)
 	}
 	for name, err := range map[string]error{
-		"Unregister": r.Unregister("web"), "Update": r.Update(web("a")), "SetStatus": r.SetStatus("web", kvregistry.Passing), "Observe": r.Observe("web"),
-		"GetServices": second(r.GetServices(t.Context(), "web")), "GetService": second(r.GetService("web")), "Snapshot": second(r.Snapshot("web")),
+		"Unregister": r.Unregister("web"), "Update": r.Update(web("a")),
+		"SetStatus": r.SetStatus("web", kvregistry.Passing), "Observe": r.Observe("web"),
+		"GetServices": second(r.GetServices(t.Context(), "web")),
+		"GetService":  second(r.GetService("web")), "Snapshot": second(r.Snapshot("web")),
 		"ServiceNames": second(r.ServiceNames()), "Watch": second(r.Watch(t.Context(), "web")),
 	} {
 		if !isErr(err, kvregistry.ErrClosed) {
@@ -160,13 +173,15 @@ func TestManyCallersAtOnce(t *testing.T) {
 			for k := range 30 {
 				id := fmt.Sprint(i % 4)
 				un, err := r.Register(web(id))
-				if err != nil && !isErr(err, kvregistry.ErrFenced) && !isErr(err, kvregistry.ErrNotRegistered) {
+				if err != nil && !isErr(err, kvregistry.ErrFenced) &&
+					!isErr(err, kvregistry.ErrNotRegistered) {
 					t.Error(err) // those two are what another caller did to it
 					return
 				}
 				switch _ = r.RegisteredServices(); k % 4 {
 				case 0:
-					_ = r.Update(kvregistry.Service{Name: "web", ID: id, Address: fmt.Sprint("h:1", k)})
+					_ = r.Update(kvregistry.Service{Name: "web", ID: id,
+						Address: fmt.Sprint("h:1", k)})
 				case 1:
 					_ = r.SetStatus("web", kvregistry.Warning)
 				case 2:
@@ -186,11 +201,13 @@ func TestManyCallersAtOnce(t *testing.T) {
 	sees(t, observer, natstest.Soon, "web")
 }
 
-// What is wrong with the server is said by the constructor, each with an error of its own and the remedy.
+// What is wrong with the server is said by the constructor, each with an error of its own and the
+// remedy.
 func TestConstructorSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	refused := func(t *testing.T, nc *nats.Conn, want error, remedy string, opts ...kvregistry.Option) {
+	refused := func(t *testing.T, nc *nats.Conn, want error, remedy string,
+		opts ...kvregistry.Option) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(ctx, natstest.Soon)
 		defer cancel()
@@ -205,9 +222,10 @@ func TestConstructorSaysWhatIsWrong(t *testing.T) {
 	})
 	t.Run("no permission", func(t *testing.T) {
 		s := natstest.Start(t, func(o *server.Options) {
-			o.Users = []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{
-				Publish: &server.SubjectPermission{Deny: []string{"$JS.API.>"}},
-			}}}
+			o.Users = []*server.User{{Username: "u", Password: "p",
+				Permissions: &server.Permissions{
+					Publish: &server.SubjectPermission{Deny: []string{"$JS.API.>"}},
+				}}}
 		})
 		refused(t, s.Connect(nats.UserInfo("u", "p")), kvregistry.ErrPermission, "allow")
 	})
@@ -226,7 +244,8 @@ func TestConstructorSaysWhatIsWrong(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "registry_default", History: 5, Storage: jetstream.MemoryStorage}); err != nil {
+		if _, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "registry_default",
+			History: 5, Storage: jetstream.MemoryStorage}); err != nil {
 			t.Fatal(err)
 		}
 		refused(t, nc, kvregistry.ErrBucketMismatch, "history is 5")
@@ -251,7 +270,8 @@ func TestConcurrentFirstUse(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if _, err := registerSoon(t.Context(), r, kvregistry.Service{Name: "web", Address: "h:1"}); err != nil {
+			if _, err := registerSoon(t.Context(), r, kvregistry.Service{Name: "web",
+				Address: "h:1"}); err != nil {
 				t.Error(err)
 			}
 			if err := r.Close(); err != nil {
@@ -289,7 +309,8 @@ func TestDial(t *testing.T) {
 	sees(t, r, natstest.Soon, "web", "a")
 	l.blackhole(up, down)
 	if o := nc.Opts; o.PingInterval*time.Duration(o.MaxPingsOut+1) > 10*time.Second {
-		t.Errorf("a dead peer is noticed after %d pings, one every %s", o.MaxPingsOut+1, o.PingInterval)
+		t.Errorf("a dead peer is noticed after %d pings, one every %s", o.MaxPingsOut+1,
+			o.PingInterval)
 	}
 	began := time.Now()
 	select {

@@ -24,7 +24,9 @@ func (v violation) String() string {
 	}
 	began := v.stretch[0].At
 	for _, e := range v.stretch {
-		fmt.Fprintf(&b, "\n    %9.3f s  %-10s %-20s %s %s rev %d by %s value %d %s", float64(e.At-began)/1e9, e.Who, e.What, e.Service, e.ID, e.Revision, e.By, e.Value, e.Err)
+		fmt.Fprintf(&b, "\n    %9.3f s  %-10s %-20s %s %s rev %d by %s value %d %s",
+			float64(e.At-began)/1e9, e.Who, e.What, e.Service, e.ID, e.Revision, e.By, e.Value,
+			e.Err)
 	}
 	return b.String()
 }
@@ -33,18 +35,21 @@ func (v violation) String() string {
 type checker struct {
 	ttl      time.Duration
 	entries  []entry
-	tenantOf map[string]string           // of each worker
-	shown    map[string]map[string]entry // by observer and instance: the last event, of those that are there
-	highest  map[string]map[string]entry // by observer and instance: the event of the highest revision
-	resets   []int64                     // when the bucket was deleted, and when that was over
-	answered map[string]bool             // workers whose look-ups answered once
-	killed   map[string]int64            // when
-	stopped  map[string]int64            // when it was told to close
-	ending   map[string]int64            // instances whose owner began to take them back, and when
-	hurt     map[string][]stretch        // by worker, "" being everybody: when faults were that may cost it its lease
-	bucket   []stretch                   // when the bucket or single keys were meddled with
-	writes   map[string][]entry          // what was begun and acknowledged of each shared instance
-	found    []violation
+	tenantOf map[string]string // of each worker
+	// by observer and instance: the last event, of those that are there
+	shown map[string]map[string]entry
+	// by observer and instance: the event of the highest revision
+	highest  map[string]map[string]entry
+	resets   []int64          // when the bucket was deleted, and when that was over
+	answered map[string]bool  // workers whose look-ups answered once
+	killed   map[string]int64 // when
+	stopped  map[string]int64 // when it was told to close
+	ending   map[string]int64 // instances whose owner began to take them back, and when
+	// by worker, "" being everybody: when faults were that may cost it its lease
+	hurt   map[string][]stretch
+	bucket []stretch          // when the bucket or single keys were meddled with
+	writes map[string][]entry // what was begun and acknowledged of each shared instance
+	found  []violation
 }
 
 func (c *checker) fault(_ int, e entry) {
@@ -111,9 +116,11 @@ func (c *checker) event(i int, e entry) {
 	case "fenced", "lease-lost":
 	case "registered", "updated":
 		if there == (kind == "registered") {
-			c.fail(6, i, key, "%s was told %q of an instance that it knew as there: %v", e.Who, kind, there)
+			c.fail(6, i, key, "%s was told %q of an instance that it knew as there: %v", e.Who,
+				kind, there)
 		}
-		if high := c.highest[e.Who][key]; e.Revision <= high.Revision && !c.otherLife(high.At, e.At) && !during(c.bucket, e.At, e.At, 10*time.Second) {
+		if high := c.highest[e.Who][key]; e.Revision <= high.Revision &&
+			!c.otherLife(high.At, e.At) && !during(c.bucket, e.At, e.At, 10*time.Second) {
 			c.fail(6, i, key, "%s saw revision %d after %d", e.Who, e.Revision, high.Revision)
 		}
 		c.shown[e.Who][key] = e
@@ -129,13 +136,16 @@ func (c *checker) event(i int, e entry) {
 	}
 }
 
-// otherLife reports whether of two events of an instance the earlier may be of the bucket before, and the later of the one that was made
-// anew. What was written before the deletion may be seen for a while after it.
+// otherLife reports whether of two events of an instance the earlier may be of the bucket before,
+// and the later of the one that was made anew. What was written before the deletion may be seen for
+// a while after it.
 func (c *checker) otherLife(earlier, later int64) bool {
-	return slices.ContainsFunc(c.resets, func(at int64) bool { return earlier <= at+int64(10*time.Second) && at <= later })
+	return slices.ContainsFunc(c.resets,
+		func(at int64) bool { return earlier <= at+int64(10*time.Second) && at <= later })
 }
 
-// gone: invariant 2. An instance goes when its owner takes it back or dies, or may have lost its lease.
+// gone: invariant 2. An instance goes when its owner takes it back or dies, or may have lost its
+// lease.
 func (c *checker) gone(i int, key, kind string, was, e entry) {
 	if strings.HasPrefix(e.ID, "shared") || during(c.bucket, e.At, e.At, 10*time.Second) {
 		return
@@ -146,18 +156,21 @@ func (c *checker) gone(i int, key, kind string, was, e entry) {
 	switch killed, dead := c.killed[owner]; {
 	case ending && begun <= e.At, stopping && stopped <= e.At:
 	case dead && killed <= e.At:
-		early := killed + int64(c.ttl)/2 // its last heartbeat was a third of a TTL before at the most
+		// its last heartbeat was a third of a TTL before at the most
+		early := killed + int64(c.ttl)/2
 		if kind == "expired" && e.At < early && !c.troubled(killed-int64(2*c.ttl), e.At) {
-			c.fail(2, i, key, "it expired %s after its owner was killed: its lease can't have run out", time.Duration(e.At-killed))
+			c.fail(2, i, key, "it expired %s after its owner was killed: its lease can't have "+
+				"run out", time.Duration(e.At-killed))
 		}
 	case during(c.hurt[owner], c.blindSince(e.Who, e.At)-int64(c.ttl), e.At, 2*c.ttl):
 	default:
-		c.fail(2, i, key, "%s saw %q of an instance whose owner lives and is connected", e.Who, kind)
+		c.fail(2, i, key, "%s saw %q of an instance whose owner lives and is connected", e.Who,
+			kind)
 	}
 }
 
-// blindSince is from when on an observer that was told of something at a time may have been unable to see it: what hurt it or
-// the servers, one upon the other, until then.
+// blindSince is from when on an observer that was told of something at a time may have been unable
+// to see it: what hurt it or the servers, one upon the other, until then.
 func (c *checker) blindSince(who string, at int64) int64 {
 	faults := slices.Concat(c.hurt[who], c.hurt["servers"])
 	slices.SortFunc(faults, func(a, b stretch) int { return cmp.Compare(b.from, a.from) })
@@ -177,7 +190,8 @@ func (c *checker) wrote(e entry) {
 	}
 }
 
-// overwrite: invariant 3. An owner whose write was acknowledged before another's began writes nothing over it.
+// overwrite: invariant 3. An owner whose write was acknowledged before another's began writes
+// nothing over it.
 func (c *checker) overwrite(i int, key string, was, e entry) {
 	if was.By == "" || was.By == e.By || during(c.bucket, e.At, e.At, 10*time.Second) {
 		return
@@ -185,19 +199,22 @@ func (c *checker) overwrite(i int, key string, was, e entry) {
 	var ack, begun int64
 	for _, w := range c.writes[key] {
 		switch {
-		case w.By == e.By && w.Value == e.Value && strings.HasPrefix(w.What, saidAck) && w.Err == "":
+		case w.By == e.By && w.Value == e.Value && strings.HasPrefix(w.What, saidAck) &&
+			w.Err == "":
 			ack = w.At
 		case w.By == was.By && w.Value == was.Value && w.What == saidCall+"register":
 			begun = w.At
 		}
 	}
 	if ack != 0 && begun != 0 && ack < begun && !c.vacated(key, begun, e.At) {
-		c.fail(3, i, key, "%s's value %d was written over %s's %d, which came later", e.By, e.Value, was.By, was.Value)
+		c.fail(3, i, key, "%s's value %d was written over %s's %d, which came later", e.By, e.Value,
+			was.By, was.Value)
 	}
 }
 
-// vacated reports whether an owner that came no earlier than a time took an instance back, or lost its lease, before another. An older one that
-// did not see any of this finds its key gone, and writes it again.
+// vacated reports whether an owner that came no earlier than a time took an instance back, or lost
+// its lease, before another. An older one that did not see any of this finds its key gone, and
+// writes it again.
 func (c *checker) vacated(key string, from, to int64) bool {
 	newer := map[string]bool{}
 	for _, w := range c.writes[key] {
@@ -223,13 +240,14 @@ func (c *checker) vacated(key string, from, to int64) bool {
 	return false
 }
 
-// fold: invariants 4 and 6. What a worker sees is what its events add up to. Events are told behind the cache, so a
-// difference counts where no event of the instance comes within the next second.
+// fold: invariants 4 and 6. What a worker sees is what its events add up to. Events are told behind
+// the cache, so a difference counts where no event of the instance comes within the next second.
 func (c *checker) fold(i int, e entry) {
 	for key := range mergedKeys(c.shown[e.Who], e.State.Seen) {
 		event, told := c.shown[e.Who][key]
 		seen, there := e.State.Seen[key]
-		if told == there && event.By == seen.By && event.Value == seen.Value || c.eventSoon(i, e.Who, key) {
+		if told == there && event.By == seen.By && event.Value == seen.Value ||
+			c.eventSoon(i, e.Who, key) {
 			continue
 		}
 		c.fail(6, i, key, "%s sees %v of an instance, and its events said %v", e.Who, seen, event)
@@ -252,7 +270,8 @@ func (c *checker) eventSoon(i int, who, key string) bool {
 	return false
 }
 
-// crashes: invariant 2. Where nothing else went wrong, a killed process's instances are gone a second after its TTL.
+// crashes: invariant 2. Where nothing else went wrong, a killed process's instances are gone a
+// second after its TTL.
 func (c *checker) crashes() {
 	for _, who := range slices.Sorted(maps.Keys(c.killed)) {
 		at := c.killed[who]
@@ -262,13 +281,15 @@ func (c *checker) crashes() {
 		}
 		for i, e := range c.entries {
 			if strings.HasPrefix(e.What, saidEvent+"expired") && e.By == who && e.At > due {
-				c.fail(2, i, e.Service+"/"+e.ID, "%s saw it expire %s after its owner was killed", e.Who, time.Duration(e.At-at))
+				c.fail(2, i, e.Service+"/"+e.ID, "%s saw it expire %s after its owner was killed",
+					e.Who, time.Duration(e.At-at))
 			}
 		}
 	}
 }
 
-// troubled reports whether any fault was about in a time, or so lately that reapers may still be in doubt.
+// troubled reports whether any fault was about in a time, or so lately that reapers may still be in
+// doubt.
 func (c *checker) troubled(from, to int64) bool {
 	for _, list := range c.hurt {
 		if during(list, from, to, 2*max(c.ttl, 3*time.Second)) {
@@ -280,25 +301,33 @@ func (c *checker) troubled(from, to int64) bool {
 
 // fail notes a violation at an entry, and what came before it of the same instance, and of faults.
 func (c *checker) fail(invariant, i int, key, format string, args ...any) {
-	c.found = append(c.found, violation{invariant, fmt.Sprintf(format, args...), before(c.entries[:i+1], key, c.entries[i].Who)})
+	c.found = append(c.found, violation{invariant, fmt.Sprintf(format, args...),
+		before(c.entries[:i+1], key, c.entries[i].Who)})
 }
 
 // stretch is a time with a fault; to is 0 while it lasts.
 type stretch struct{ from, to int64 }
 
-// during reports whether one of the stretches, prolonged by d at its end, touches the time from..to.
+// during reports whether one of the stretches, prolonged by d at its end, touches the time
+// from..to.
 func during(list []stretch, from, to int64, d time.Duration) bool {
-	return slices.ContainsFunc(list, func(s stretch) bool { return s.from <= to && (s.to == 0 || s.to+int64(d) >= from) })
+	return slices.ContainsFunc(list, func(s stretch) bool {
+		return s.from <= to &&
+			(s.to == 0 || s.to+int64(d) >= from)
+	})
 }
 
 // check finds every broken invariant that a history shows by itself.
 func check(ttl time.Duration, tenantOf map[string]string, entries []entry) []violation {
 	c := &checker{
-		ttl: ttl, entries: entries, tenantOf: tenantOf, shown: map[string]map[string]entry{}, highest: map[string]map[string]entry{},
-		answered: map[string]bool{}, killed: map[string]int64{}, stopped: map[string]int64{}, ending: map[string]int64{},
-		hurt: map[string][]stretch{}, writes: map[string][]entry{},
+		ttl: ttl, entries: entries, tenantOf: tenantOf, shown: map[string]map[string]entry{},
+		highest:  map[string]map[string]entry{},
+		answered: map[string]bool{}, killed: map[string]int64{}, stopped: map[string]int64{},
+		ending: map[string]int64{},
+		hurt:   map[string][]stretch{}, writes: map[string][]entry{},
 	}
-	for i, e := range entries { // faults first: an event may be older than the entry that ends its fault
+	// faults first: an event may be older than the entry that ends its fault
+	for i, e := range entries {
 		c.fault(i, e)
 	}
 	for i, e := range entries {
@@ -319,14 +348,17 @@ func mergedKeys[A, B any](a map[string]A, b map[string]B) map[string]bool {
 	return keys
 }
 
-// before is the last entry of a history and what came before it of an instance, and of faults; of what observers were told, what
-// one of them was told, or where who is empty, all.
+// before is the last entry of a history and what came before it of an instance, and of faults; of
+// what observers were told, what one of them was told, or where who is empty, all.
 func before(entries []entry, key, who string) (stretch []entry) {
 	const most = 16
 	for j := len(entries) - 1; j >= 0 && len(stretch) < most; j-- {
 		e := entries[j]
-		about := key != "" && e.Service+"/"+e.ID == key && (who == "" || e.Who == who || !strings.HasPrefix(e.What, saidEvent))
-		if j == len(entries)-1 || about || slices.Contains([]string{saidFault, saidHealed, saidKilled, saidStopped, saidReset, saidMeddled}, e.What) {
+		about := key != "" && e.Service+"/"+e.ID == key && (who == "" || e.Who == who ||
+			!strings.HasPrefix(e.What, saidEvent))
+		if j == len(entries)-1 || about ||
+			slices.Contains([]string{saidFault, saidHealed, saidKilled, saidStopped, saidReset,
+				saidMeddled}, e.What) {
 			stretch = append(stretch, e)
 		}
 	}

@@ -19,7 +19,8 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// node is a nats-server in a process of its own, with its store and its ports for as long as the test.
+// node is a nats-server in a process of its own, with its store and its ports for as long as the
+// test.
 type node struct {
 	t     testing.TB
 	plan  nodePlan
@@ -96,13 +97,15 @@ func serverProcess(text string) int {
 		return 1
 	}
 	opts := &server.Options{
-		ServerName: p.Name, Host: "127.0.0.1", Port: p.Port, JetStream: true, StoreDir: p.Store, NoLog: true, NoSigs: true,
+		ServerName: p.Name, Host: "127.0.0.1", Port: p.Port, JetStream: true, StoreDir: p.Store,
+		NoLog: true, NoSigs: true,
 		LameDuckDuration: time.Second, LameDuckGracePeriod: 100 * time.Millisecond,
 	}
 	if p.ClusterPort != 0 {
 		opts.Cluster = server.ClusterOpts{
 			Name: "test", Host: "127.0.0.1", Port: p.ClusterPort, NoAdvertise: true,
-			Advertise: "127.0.0.1:1", // nobody: the others reach it by their links to it, and not past them
+			// nobody: the others reach it by their links to it, and not past them
+			Advertise: "127.0.0.1:1",
 		}
 		opts.Routes = server.RoutesFromStr(p.Routes)
 	}
@@ -113,7 +116,8 @@ func serverProcess(text string) int {
 	})
 }
 
-// runServer runs a nats-server in this process for as long as serve does, which reads what the process is told.
+// runServer runs a nats-server in this process for as long as serve does, which reads what the
+// process is told.
 func runServer(opts *server.Options, serve func(srv *server.Server, told *bufio.Scanner)) int {
 	srv, err := server.NewServer(opts)
 	if err != nil {
@@ -145,7 +149,8 @@ func (f *fleet) connect() *nats.Conn {
 	for _, n := range f.nodes {
 		urls = append(urls, "nats://"+n.address())
 	}
-	return natstest.Connect(f.t, strings.Join(urls, ","), nats.Timeout(time.Second), nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2))
+	return natstest.Connect(f.t, strings.Join(urls, ","), nats.Timeout(time.Second),
+		nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2))
 }
 
 // awaitJetStream waits until JetStream answers, through a leader where there is a cluster.
@@ -163,7 +168,9 @@ func (f *fleet) awaitJetStream() {
 		if _, err := js.AccountInfo(ctx); err != nil || len(f.nodes) == 1 {
 			return err
 		}
-		if _, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "probe", Replicas: len(f.nodes)}); err != nil { // who is up may not know the others yet
+		// who is up may not know the others yet
+		if _, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "probe",
+			Replicas: len(f.nodes)}); err != nil {
 			return err
 		}
 		return js.DeleteStream(ctx, "probe")
@@ -214,7 +221,8 @@ func (f *fleet) awaitLeader(stream string) {
 	nc := f.connect()
 	defer nc.Close()
 	for range 600 {
-		if msg, err := nc.Request("$JS.API.STREAM.INFO."+stream, nil, 50*time.Millisecond); err == nil && !strings.Contains(string(msg.Data), `"error"`) {
+		if msg, err := nc.Request("$JS.API.STREAM.INFO."+stream, nil,
+			50*time.Millisecond); err == nil && !strings.Contains(string(msg.Data), `"error"`) {
 			return
 		}
 	}
@@ -236,7 +244,8 @@ func newFleet(t testing.TB, size int) *fleet {
 	t.Helper()
 	f := &fleet{t: t}
 	for i := range size {
-		n := &node{t: t, plan: nodePlan{Name: fmt.Sprintf("n%d", i), Port: natstest.FreePort(t), Store: t.TempDir() + "/store"}}
+		n := &node{t: t, plan: nodePlan{Name: fmt.Sprintf("n%d", i), Port: natstest.FreePort(t),
+			Store: t.TempDir() + "/store"}}
 		if size > 1 {
 			n.plan.ClusterPort = natstest.FreePort(t)
 		}
@@ -247,7 +256,8 @@ func newFleet(t testing.TB, size int) *fleet {
 		for _, to := range f.nodes {
 			if from != to {
 				l := newLink(t, fmt.Sprintf("127.0.0.1:%d", to.plan.ClusterPort))
-				from.links, to.links, routes = append(from.links, l), append(to.links, l), append(routes, l.URL())
+				from.links, to.links, routes = append(from.links, l), append(to.links, l),
+					append(routes, l.URL())
 			}
 		}
 		from.plan.Routes = strings.Join(routes, ",")

@@ -9,7 +9,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// fault is one way to hurt an arena. Its begin does it and returns what ends it, nil where it is over at once.
+// fault is one way to hurt an arena. Its begin does it and returns what ends it, nil where it is
+// over at once.
 type fault struct {
 	name    string
 	servers int  // 1 or 3: where it applies; 0 on both
@@ -20,7 +21,8 @@ type fault struct {
 	begin   func(a *arena, m *member) (heal func())
 }
 
-// inject does faults, one upon the other and no two to the same worker, holds them for a time, and ends them.
+// inject does faults, one upon the other and no two to the same worker, holds them for a time, and
+// ends them.
 func (a *arena) inject(hold time.Duration, fs ...fault) {
 	a.t.Helper()
 	var begun []entry
@@ -47,7 +49,8 @@ func (a *arena) inject(hold time.Duration, fs ...fault) {
 	if slices.ContainsFunc(fs, func(f fault) bool { return f.asked }) {
 		time.Sleep(a.ttl + 2*time.Second)
 	}
-	if len(a.fleet.nodes) > 1 { // it is hurt until it can make consumers and its nodes have caught up
+	// it is hurt until it can make consumers and its nodes have caught up
+	if len(a.fleet.nodes) > 1 {
 		a.fleet.awaitJetStream()
 		for name := range a.bucketsOf() {
 			a.fleet.awaitReplicas("KV_registry_" + name)
@@ -59,10 +62,12 @@ func (a *arena) inject(hold time.Duration, fs ...fault) {
 	}
 }
 
-// begin does a fault, to a worker where it is one of a worker, and returns what is said of it and what ends it.
+// begin does a fault, to a worker where it is one of a worker, and returns what is said of it and
+// what ends it.
 func (a *arena) begin(f fault, m *member, hold time.Duration) (said entry, heal func()) {
 	a.faults++
-	said = entry{What: saidFault, ID: fmt.Sprintf("%s, %s", f.name, hold.Round(time.Millisecond)), By: "servers"}
+	said = entry{What: saidFault, ID: fmt.Sprintf("%s, %s", f.name, hold.Round(time.Millisecond)),
+		By: "servers"}
 	if f.whom {
 		said.By = m.plan.Name
 	}

@@ -23,7 +23,8 @@ func (l *link) URL() string { return "nats://" + l.proxy.Listen }
 // cut closes every connection and refuses new ones.
 func (l *link) cut() { l.proxy.Stop() }
 
-// blackhole drops what is sent in the given directions, and leaves connections open. New ones are taken, and are as dead.
+// blackhole drops what is sent in the given directions, and leaves connections open. New ones are
+// taken, and are as dead.
 func (l *link) blackhole(ways ...direction) {
 	for _, way := range ways {
 		l.toxic("hole-"+string(way), "timeout", way, `"timeout": 0`)
@@ -33,12 +34,16 @@ func (l *link) blackhole(ways ...direction) {
 // delay holds back what is sent, either way.
 func (l *link) delay(ms int) {
 	for _, way := range []direction{up, down} {
-		l.toxic("delay-"+string(way), "latency", way, fmt.Sprintf(`"latency": %d, "jitter": %d`, ms, ms/4))
+		l.toxic("delay-"+string(way), "latency", way, fmt.Sprintf(`"latency": %d, "jitter": %d`, ms,
+			ms/4))
 	}
 }
 
 // narrow lets so many KB a second through to the server.
-func (l *link) narrow(rate int) { l.toxic("narrow", "bandwidth", up, fmt.Sprintf(`"rate": %d`, rate)) }
+func (l *link) narrow(rate int) {
+	l.toxic("narrow", "bandwidth", up,
+		fmt.Sprintf(`"rate": %d`, rate))
+}
 
 // slowClose has connections closed late.
 func (l *link) slowClose(ms int) {
@@ -46,13 +51,15 @@ func (l *link) slowClose(ms int) {
 }
 
 func (l *link) toxic(name, kind string, way direction, attributes string) {
-	text := fmt.Sprintf(`{"name": %q, "type": %q, "stream": %q, "toxicity": 1, "attributes": {%s}}`, name, kind, way, attributes)
+	text := fmt.Sprintf(`{"name": %q, "type": %q, "stream": %q, "toxicity": 1, "attributes": {%s}}`,
+		name, kind, way, attributes)
 	if _, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(text)); err != nil {
 		l.t.Errorf("link: %v", err)
 	}
 }
 
-// heal ends every fault. Connections that lost something are closed: what TCP has acknowledged is never sent again.
+// heal ends every fault. Connections that lost something are closed: what TCP has acknowledged is
+// never sent again.
 func (l *link) heal() {
 	l.proxy.Toxics.ResetToxics(context.Background())
 	if err := l.proxy.Start(); err != nil && err != toxiproxy.ErrProxyAlreadyStarted {
@@ -78,7 +85,8 @@ const (
 func newLink(t testing.TB, address string) *link {
 	t.Helper()
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	l := &link{t: t, proxy: toxiproxy.NewProxy(server, address, fmt.Sprintf("127.0.0.1:%d", natstest.FreePort(t)), address)}
+	l := &link{t: t, proxy: toxiproxy.NewProxy(server, address,
+		fmt.Sprintf("127.0.0.1:%d", natstest.FreePort(t)), address)}
 	if err := l.proxy.Start(); err != nil {
 		t.Fatal(err)
 	}

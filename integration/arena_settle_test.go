@@ -16,8 +16,8 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// settle has the workers pause, and waits until the bucket holds what they declared and each cache equals it. Then they
-// go on.
+// settle has the workers pause, and waits until the bucket holds what they declared and each cache
+// equals it. Then they go on.
 func (a *arena) settle() {
 	a.t.Helper()
 	began := time.Now().UnixNano()
@@ -35,8 +35,9 @@ func (a *arena) settle() {
 	}
 }
 
-// converge waits for two things: caches equal the bucket, within 2 s of the last fault's end and of the connections'
-// return; and the bucket equals what the living declared, within the time that reapers take after an outage.
+// converge waits for two things: caches equal the bucket, within 2 s of the last fault's end and of
+// the connections' return; and the bucket equals what the living declared, within the time that
+// reapers take after an outage.
 func (a *arena) converge() {
 	began := time.Now()
 	var wrong error
@@ -66,9 +67,11 @@ func (a *arena) converge() {
 			}
 		}
 		if caches != nil && asked.Sub(began) > 2*time.Second {
-			if since := a.lastChange(began.UnixNano()); asked.Sub(time.Unix(0, since)) > 2*time.Second {
+			if since := a.lastChange(began.UnixNano()); asked.Sub(time.Unix(0,
+				since)) > 2*time.Second {
 				if !late {
-					a.broke(4, "a cache does not equal the bucket after %s: %v", time.Since(began), caches)
+					a.broke(4, "a cache does not equal the bucket after %s: %v", time.Since(began),
+						caches)
 				}
 				late = true
 			}
@@ -79,7 +82,8 @@ func (a *arena) converge() {
 }
 
 // deeds are how lines begin of what workers do, whatever else happens.
-var deeds = []string{"a newer registration", "registered:", "unregistered:", "status changed:", "draining:"}
+var deeds = []string{"a newer registration", "registered:", "unregistered:", "status changed:",
+	"draining:"}
 
 func (a *arena) bounded(states map[string]*state) {
 	for who, s := range states {
@@ -91,12 +95,16 @@ func (a *arena) bounded(states map[string]*state) {
 		}
 		lines := 0
 		for message, n := range s.Log {
-			if !slices.ContainsFunc(deeds, func(deed string) bool { return strings.HasPrefix(message, deed) }) {
+			if !slices.ContainsFunc(deeds,
+				func(deed string) bool { return strings.HasPrefix(message, deed) }) {
 				lines += n
 			}
-			if strings.HasPrefix(message, "a registration was found to be missing") && len(a.fleet.nodes) == 1 && !a.missing[who] { // a replica may be behind for so long
+			// a replica may be behind for so long
+			if strings.HasPrefix(message, "a registration was found to be missing") &&
+				len(a.fleet.nodes) == 1 && !a.missing[who] {
 				a.missing[who] = true
-				a.broke(4, "%s missed what became of a registration, and found it by looking; its health: %s, its log: %v", who, s.Health, s.Log)
+				a.broke(4, "%s missed what became of a registration, and found it by looking; "+
+					"its health: %s, its log: %v", who, s.Health, s.Log)
 			}
 		}
 		if lines > 20+10*a.faults {
@@ -105,7 +113,8 @@ func (a *arena) bounded(states map[string]*state) {
 	}
 }
 
-// lastChange is when the bucket last changed, as far as any worker saw, or a connection came back: caches follow it.
+// lastChange is when the bucket last changed, as far as any worker saw, or a connection came back:
+// caches follow it.
 func (a *arena) lastChange(at int64) int64 {
 	for _, e := range a.history.sorted() {
 		if strings.HasPrefix(e.What, saidEvent) || e.What == saidConnected {
@@ -130,7 +139,8 @@ func (a *arena) states() map[string]*state {
 	return states
 }
 
-// stands says where a bucket holds something else than before: a registration may be written again, by itself, while workers are asked.
+// stands says where a bucket holds something else than before: a registration may be written again,
+// by itself, while workers are asked.
 func (a *arena) stands(before map[string]map[string]seenInstance) error {
 	now, err := a.readAll()
 	if err == nil && !maps.EqualFunc(before, now, maps.Equal) {
@@ -139,9 +149,10 @@ func (a *arena) stands(before map[string]map[string]seenInstance) error {
 	return err
 }
 
-// compare says where a cache differs from its tenant's bucket, and where the bucket differs from what was declared; err is
-// why it can't tell.
-func (a *arena) compare(states map[string]*state, buckets map[string]map[string]seenInstance) (caches, declared, err error) {
+// compare says where a cache differs from its tenant's bucket, and where the bucket differs from
+// what was declared; err is why it can't tell.
+func (a *arena) compare(states map[string]*state,
+	buckets map[string]map[string]seenInstance) (caches, declared, err error) {
 	for _, name := range slices.Sorted(maps.Keys(buckets)) {
 		held := buckets[name]
 		want := map[string][]string{} // who declares each key, with the value
@@ -154,15 +165,18 @@ func (a *arena) compare(states map[string]*state, buckets map[string]map[string]
 				return nil, nil, fmt.Errorf("%s does not answer", m.plan.Name)
 			}
 			if caches == nil && !maps.Equal(s.Seen, held) {
-				caches = fmt.Errorf("%s: %s; its health: %s", m.plan.Name, difference(s.Seen, held), s.Health)
+				caches = fmt.Errorf("%s: %s; its health: %s", m.plan.Name, difference(s.Seen, held),
+					s.Health)
 			}
 			for key, value := range s.Declared {
 				want[key] = append(want[key], fmt.Sprintf("%s %d", m.plan.Name, value))
 			}
 		}
 		for key := range mergedKeys(want, held) {
-			if i, ok := held[key]; len(want[key]) != 1 || !ok || want[key][0] != fmt.Sprintf("%s %d", i.By, i.Value) {
-				declared = fmt.Errorf("%s: the bucket has %v (%v), declared by %v%s", key, i, ok, want[key], a.owners(key, states))
+			if i, ok := held[key]; len(want[key]) != 1 || !ok ||
+				want[key][0] != fmt.Sprintf("%s %d", i.By, i.Value) {
+				declared = fmt.Errorf("%s: the bucket has %v (%v), declared by %v%s", key, i, ok,
+					want[key], a.owners(key, states))
 			}
 		}
 	}
@@ -174,7 +188,8 @@ func (a *arena) owners(key string, states map[string]*state) string {
 	var b strings.Builder
 	for _, m := range a.members {
 		if s := states[m.plan.Name]; s != nil && mergedKeys(s.Declared, s.Held)[key] {
-			fmt.Fprintf(&b, "; %s holds it at revision %d, its health: %s, its log: %v", m.plan.Name, s.Held[key], s.Health, s.Log)
+			fmt.Fprintf(&b, "; %s holds it at revision %d, its health: %s, its log: %v",
+				m.plan.Name, s.Held[key], s.Health, s.Log)
 		}
 	}
 	return b.String()
@@ -184,7 +199,8 @@ func difference(seen, held map[string]seenInstance) string {
 	for key := range mergedKeys(seen, held) {
 		s, in := seen[key]
 		if h, there := held[key]; s != h {
-			return fmt.Sprintf("%s is %v (%v) in the cache, and %v (%v) in the bucket", key, s, in, h, there)
+			return fmt.Sprintf("%s is %v (%v) in the cache, and %v (%v) in the bucket", key, s, in,
+				h, there)
 		}
 	}
 	return ""

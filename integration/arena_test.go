@@ -46,7 +46,9 @@ type member struct {
 func newArena(t testing.TB, size int, ttl time.Duration, seed uint64) *arena {
 	t.Helper()
 	return &arena{
-		t: t, fleet: newFleet(t, size), ttl: ttl, history: newHistory(), rnd: rand.New(rand.NewPCG(seed, 1)), tenants: map[string]string{}, idle: map[string]int{}, missing: map[string]bool{},
+		t: t, fleet: newFleet(t, size), ttl: ttl, history: newHistory(),
+		rnd: rand.New(rand.NewPCG(seed, 1)), tenants: map[string]string{}, idle: map[string]int{},
+		missing: map[string]bool{},
 	}
 }
 
@@ -55,7 +57,8 @@ func (a *arena) join(tenant string, own, shared int) *member {
 	a.t.Helper()
 	a.born++
 	m := &member{plan: workerPlan{
-		Name: fmt.Sprintf("w%d", a.born), Tenant: tenant, TTL: a.ttl, Seed: a.rnd.Uint64(), Own: own, Shared: shared, Pace: 100 * time.Millisecond,
+		Name: fmt.Sprintf("w%d", a.born), Tenant: tenant, TTL: a.ttl, Seed: a.rnd.Uint64(),
+		Own: own, Shared: shared, Pace: 100 * time.Millisecond,
 	}}
 	var urls []string
 	for _, n := range a.fleet.nodes {
@@ -114,8 +117,8 @@ func (a *arena) one() *member {
 	return list[a.rnd.IntN(len(list))]
 }
 
-// bounded: invariant 7. What a worker holds and logs does not grow with the faults that it lived through; a line or two for
-// each change of state.
+// bounded: invariant 7. What a worker holds and logs does not grow with the faults that it lived
+// through; a line or two for each change of state.
 
 // instanceKey finds the service and the id that a text is about.
 var instanceKey = regexp.MustCompile(`s\d/[\w-]+`)
@@ -138,10 +141,12 @@ func (a *arena) end() {
 		a.stop(a.members[0])
 	}
 	nc := a.fleet.connect()
-	natstest.Eventually(a.t, 90*time.Second, func() error { // where a cluster's server asks for a consumer's end in vain, it asks again after 30 s
+	// where a cluster's server asks for a consumer's end in vain, it asks again after 30 s
+	natstest.Eventually(a.t, 90*time.Second, func() error {
 		for name := range maps.Values(a.tenants) {
 			if left := views(natstest.Consumers(a.t, nc, "KV_registry_"+name)); len(left) > 0 {
-				return fmt.Errorf("consumers left behind: %s", a.describe(nc, "KV_registry_"+name, left))
+				return fmt.Errorf("consumers left behind: %s",
+					a.describe(nc, "KV_registry_"+name, left))
 			}
 		}
 		return nil
@@ -154,7 +159,8 @@ func (a *arena) end() {
 		}
 		a.t.Error(v.String())
 	}
-	a.t.Logf("%d entries, %d workers, %d violations; caches equalled the bucket at most %s after a fault and the last change",
+	a.t.Logf("%d entries, %d workers, %d violations; caches equalled the bucket at most %s after "+
+		"a fault and the last change",
 		len(a.history.sorted()), a.born, len(list), a.slowest.Round(time.Millisecond))
 }
 
@@ -188,7 +194,8 @@ func (a *arena) describe(nc *nats.Conn, stream string, names []string) string {
 	return b.String()
 }
 
-// populate is what each run begins with: two tenants, the first with three workers that register and one that looks on.
+// populate is what each run begins with: two tenants, the first with three workers that register
+// and one that looks on.
 func (a *arena) populate() {
 	a.t.Helper()
 	for range 3 {

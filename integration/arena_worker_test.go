@@ -21,7 +21,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// entry is one line of a history: something that a process did or saw, or a fault. Times are of this machine's one clock.
+// entry is one line of a history: something that a process did or saw, or a fault. Times are of
+// this machine's one clock.
 type entry struct {
 	At   int64  `json:"at"` // nanoseconds
 	Who  string `json:"who"`
@@ -49,19 +50,22 @@ const (
 	saidFail      = "fail "  // it was refused
 	saidEvent     = "event " // and its kind
 	saidLook      = "look-up"
-	saidFault     = "fault"   // a fault began; ID names it, and By whom it hurts, where that is one worker
-	saidHealed    = "healed"  // it ended
-	saidKilled    = "killed"  // a worker was
-	saidStopped   = "stopped" // a worker was told to close
-	saidReset     = "reset"   // the bucket was deleted, and revisions start over
-	saidSettled   = "settled" // the test found every cache equal to the bucket, and the bucket right
-	saidMeddled   = "meddled" // the test wrote or removed keys by hand
+	// a fault began; ID names it, and By whom it hurts, where that is one worker
+	saidFault   = "fault"
+	saidHealed  = "healed"  // it ended
+	saidKilled  = "killed"  // a worker was
+	saidStopped = "stopped" // a worker was told to close
+	saidReset   = "reset"   // the bucket was deleted, and revisions start over
+	saidSettled = "settled" // the test found every cache equal to the bucket, and the bucket right
+	saidMeddled = "meddled" // the test wrote or removed keys by hand
 )
 
 // state is what a worker holds and sees at one moment.
 type state struct {
-	Declared   map[string]int          `json:"declared"` // what it registered, by service and id, and the value
-	Held       map[string]uint64       `json:"held"`     // the revisions of what its registry says that it registered
+	// what it registered, by service and id, and the value
+	Declared map[string]int `json:"declared"`
+	// the revisions of what its registry says that it registered
+	Held       map[string]uint64       `json:"held"`
 	Seen       map[string]seenInstance `json:"seen"`
 	Goroutines int                     `json:"goroutines"`
 	Log        map[string]int          `json:"log"` // lines logged so far, by message
@@ -84,7 +88,8 @@ type workerPlan struct {
 	Pace              time.Duration // between two changes
 }
 
-// worker registers, changes and unregisters at random, and tells what it does and what it sees of the whole tenant.
+// worker registers, changes and unregisters at random, and tells what it does and what it sees of
+// the whole tenant.
 type worker struct {
 	plan  workerPlan
 	idle  int // goroutines before there was anything
@@ -101,8 +106,10 @@ type worker struct {
 
 func (w *worker) open() error {
 	var err error
-	w.nc, err = nats.Connect(w.plan.URL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(time.Second),
-		nats.ReconnectJitter(10*time.Millisecond, 10*time.Millisecond), nats.IgnoreDiscoveredServers(), nats.RetryOnFailedConnect(true),
+	w.nc, err = nats.Connect(w.plan.URL, nats.MaxReconnects(-1),
+		nats.ReconnectWait(50*time.Millisecond), nats.Timeout(time.Second),
+		nats.ReconnectJitter(10*time.Millisecond, 10*time.Millisecond),
+		nats.IgnoreDiscoveredServers(), nats.RetryOnFailedConnect(true),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
 		nats.ReconnectHandler(func(*nats.Conn) { w.say(entry{What: saidConnected}) }))
 	if err != nil {
@@ -112,7 +119,8 @@ func (w *worker) open() error {
 		kvregistry.Tenant(w.plan.Tenant), kvregistry.TTL(w.plan.TTL), kvregistry.OnEvent(w.event),
 		kvregistry.Logger(slog.New(slog.NewTextHandler(w, nil))),
 	}
-	if w.plan.Seed%2 == 0 || strings.Contains(w.plan.URL, ",") { // in a cluster, a node that is cut off is to be left
+	// in a cluster, a node that is cut off is to be left
+	if w.plan.Seed%2 == 0 || strings.Contains(w.plan.URL, ",") {
 		opts = append(opts, kvregistry.ForceReconnect())
 	}
 	w.reg, err = kvregistry.New(context.Background(), w.nc, opts...)
@@ -144,7 +152,8 @@ func (w *worker) say(e entry) {
 }
 
 func (w *worker) event(e kvregistry.Event) {
-	said := entry{What: saidEvent + string(e.Kind), Service: e.Service.Name, ID: e.Service.ID, Revision: e.Service.Revision}
+	said := entry{What: saidEvent + string(e.Kind), Service: e.Service.Name, ID: e.Service.ID,
+		Revision: e.Service.Revision}
 	said.By, said.Value = e.Service.Metadata["by"], number(e.Service.Metadata["value"])
 	w.say(said)
 }
@@ -175,7 +184,8 @@ func (w *worker) serve() {
 				working = true
 				pace.Reset(0)
 			case command == "state":
-				w.say(entry{At: time.Now().UnixNano(), What: saidState, State: w.state()}) // as of when it is taken
+				// as of when it is taken
+				w.say(entry{At: time.Now().UnixNano(), What: saidState, State: w.state()})
 			case command == "close":
 				err := w.reg.Close()
 				w.say(entry{What: saidClosed, Err: text(err), Left: w.left()})
@@ -192,7 +202,8 @@ func (w *worker) serve() {
 	}
 }
 
-// left are the goroutines that are still there a while after everything was closed, but for the one that serve started.
+// left are the goroutines that are still there a while after everything was closed, but for the one
+// that serve started.
 func (w *worker) left() string {
 	w.nc.Close()
 	for range 2000 {
@@ -231,7 +242,8 @@ func (w *worker) work() {
 	}
 	w.value++
 	s := kvregistry.Service{
-		Name: name, ID: id, Address: "127.0.0.1:1", Metadata: map[string]string{"by": w.plan.Name, "value": strconv.Itoa(w.value)},
+		Name: name, ID: id, Address: "127.0.0.1:1", Metadata: map[string]string{"by": w.plan.Name,
+			"value": strconv.Itoa(w.value)},
 	}
 	switch _, held := w.held()[name+"/"+id]; {
 	case !held:
@@ -258,8 +270,8 @@ func (w *worker) held() map[string]int {
 	return held
 }
 
-// do makes a change, and tells of it before and after. What was taken and could not be written in time counts as done: the
-// registry owes it.
+// do makes a change, and tells of it before and after. What was taken and could not be written in
+// time counts as done: the registry owes it.
 func (w *worker) do(op string, s kvregistry.Service, change func(context.Context) error) {
 	said := entry{What: saidCall + op, Service: s.Name, ID: s.ID, By: w.plan.Name, Value: w.value}
 	w.say(said)
@@ -285,7 +297,8 @@ func (w *worker) logged() map[string]int {
 }
 
 func (w *worker) state() *state {
-	s := &state{Declared: map[string]int{}, Held: map[string]uint64{}, Seen: map[string]seenInstance{}, Goroutines: runtime.NumGoroutine(), Log: w.logged()}
+	s := &state{Declared: map[string]int{}, Held: map[string]uint64{},
+		Seen: map[string]seenInstance{}, Goroutines: runtime.NumGoroutine(), Log: w.logged()}
 	for key, value := range w.declared {
 		if !strings.Contains(key, "shared") {
 			s.Declared[key] = value
@@ -305,7 +318,8 @@ func (w *worker) state() *state {
 			continue
 		}
 		for i := range snap.All() {
-			s.Seen[name+"/"+i.ID] = seenInstance{i.Revision, i.Metadata["by"], number(i.Metadata["value"])}
+			s.Seen[name+"/"+i.ID] = seenInstance{i.Revision, i.Metadata["by"],
+				number(i.Metadata["value"])}
 		}
 	}
 	s.Health = fmt.Sprintf("%+v", w.reg.Health())
@@ -314,7 +328,8 @@ func (w *worker) state() *state {
 
 // workerProcess is a worker until its standard input ends.
 func workerProcess(text string) int {
-	w := &worker{idle: runtime.NumGoroutine(), declared: map[string]int{}, takeBack: map[string]func() error{}, logs: map[string]int{}}
+	w := &worker{idle: runtime.NumGoroutine(), declared: map[string]int{},
+		takeBack: map[string]func() error{}, logs: map[string]int{}}
 	if err := json.Unmarshal([]byte(text), &w.plan); err != nil {
 		fmt.Println("failed", err)
 		return 1

@@ -11,7 +11,7 @@
 //	invariant02_crash        a killed, stopped or frozen process, and a newcomer among the dead
 //	invariant02_reapers      reapers that die or are frozen
 //	invariant03_ownership    the newest registration wins; what a fenced owner may do
-//	invariant04_convergence  caches equal the bucket again after a restart or a storm of reconnects
+//	invariant04_convergence  each cache equals the bucket after a restart or a reconnect storm
 //	invariant05_calm         look-ups during an outage, and what they say of their age
 //	invariant06_order        events and the cache's history; slow readers
 //	invariant07_bounded      consumers, goroutines, tombstones and instances

@@ -7,7 +7,8 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// lock is one step of a lock with tokens: it is taken with a token higher than all before, while nobody has it, or given back.
+// lock is one step of a lock with tokens: it is taken with a token higher than all before, while
+// nobody has it, or given back.
 type lock struct {
 	token uint64
 	take  bool
@@ -27,13 +28,15 @@ var lockModel = porcupine.Model{
 	DescribeOperation: func(input, _ any) string { return fmt.Sprintf("%+v", input) },
 }
 
-// lockHistory is when the name was held: it is taken between the call of Exclusive and its return, and given back at some time after the holder last believed that it holds it.
+// lockHistory is when the name was held: it is taken between the call of Exclusive and its return,
+// and given back at some time after the holder last believed that it holds it.
 func lockHistory(deeds []deed) (ops []porcupine.Operation) {
 	believed, over := map[uint64]int64{}, map[uint64]int64{}
 	for _, d := range deeds {
 		switch d.What {
 		case saidHeld:
-			ops = append(ops, porcupine.Operation{Input: lock{d.Token, true}, Call: d.Call, Return: d.At})
+			ops = append(ops, porcupine.Operation{Input: lock{d.Token, true}, Call: d.Call,
+				Return: d.At})
 			believed[d.Token] = max(believed[d.Token], d.Call)
 		case saidBelieve:
 			believed[d.Token] = max(believed[d.Token], d.At)
@@ -53,12 +56,16 @@ func lockHistory(deeds []deed) (ops []porcupine.Operation) {
 
 // counterModel is a counter: each addition finds what the one before has left.
 var counterModel = porcupine.Model{
-	Init:              func() any { return 0 },
-	Step:              func(state, input, _ any) (bool, any) { return state == input, state.(int) + 1 },
+	Init: func() any { return 0 },
+	Step: func(state, input, _ any) (bool, any) {
+		return state == input, state.(int) +
+			1
+	},
 	DescribeOperation: func(input, _ any) string { return fmt.Sprintf("%d++", input) },
 }
 
-// counterHistory are the additions that were made. Whether one was whose locker was killed, the counter knows.
+// counterHistory are the additions that were made. Whether one was whose locker was killed, the
+// counter knows.
 func counterHistory(deeds []deed, written map[string]bool) (ops []porcupine.Operation) {
 	done := map[string]bool{}
 	for _, d := range deeds {
@@ -69,7 +76,8 @@ func counterHistory(deeds []deed, written map[string]bool) (ops []porcupine.Oper
 	}
 	for _, d := range deeds {
 		if d.What == saidAdding && written[d.ID] && !done[d.ID] {
-			ops = append(ops, porcupine.Operation{Input: d.Read, Call: d.Call, Return: math.MaxInt64})
+			ops = append(ops, porcupine.Operation{Input: d.Read, Call: d.Call,
+				Return: math.MaxInt64})
 		}
 	}
 	return ops

@@ -39,9 +39,13 @@ func TestHoldEnds(t *testing.T) {
 		"released": {func(_ *kvregistry.Registry, h *kvregistry.Hold) error {
 			return errors.Join(h.Release(t.Context()), h.Release(t.Context()), h.Close())
 		}, kvregistry.ErrNotHeld},
-		"registry-closed": {func(r *kvregistry.Registry, _ *kvregistry.Hold) error { return r.Close() }, kvregistry.ErrClosed},
+		"registry-closed": {func(r *kvregistry.Registry,
+			_ *kvregistry.Hold) error {
+			return r.Close()
+		}, kvregistry.ErrClosed},
 		"lease-sealed": {func(r *kvregistry.Registry, _ *kvregistry.Hold) error {
-			return bucket(t, nc, kvregistry.DefaultTenant).Purge(t.Context(), "lease."+inside.Lease(r).ID)
+			return bucket(t, nc, kvregistry.DefaultTenant).Purge(t.Context(),
+				"lease."+inside.Lease(r).ID)
 		}, kvregistry.ErrNotHeld}, // its lease is lost, or a reaper purged its key first
 		"key-removed": {func(*kvregistry.Registry, *kvregistry.Hold) error {
 			kv := bucket(t, nc, kvregistry.DefaultTenant)
@@ -72,7 +76,8 @@ func TestHoldEnds(t *testing.T) {
 	}
 }
 
-// A killed process's hold ends within its TTL and a second, be it in front or in the line. Seen to fail with reapers that look at registrations only.
+// A killed process's hold ends within its TTL and a second, be it in front or in the line. Seen to
+// fail with reapers that look at registrations only.
 func TestHoldOfAKilledProcess(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -92,11 +97,14 @@ func TestHoldOfAKilledProcess(t *testing.T) {
 	})
 	n := <-got
 	must(t, n.err)
-	t.Logf("held by the next one %s after the kill, TTL %s", n.at.Sub(killed).Round(time.Millisecond), ttl)
+	t.Logf("held by the next one %s after the kill, TTL %s",
+		n.at.Sub(killed).Round(time.Millisecond), ttl)
 }
 
-// A holder that is cut off stops before the server ends its lease, and the next one begins after that; when the holder is back it does not hold the name again by itself. Seen to
-// fail with a hold that ends when the keeper says that its lease is lost, and with one that is certain of a TTL and a quarter.
+// A holder that is cut off stops before the server ends its lease, and the next one begins after
+// that; when the holder is back it does not hold the name again by itself. Seen to fail with a hold
+// that ends when the keeper says that its lease is lost, and with one that is certain of a TTL and
+// a quarter.
 func TestHolderThatIsCutOff(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -128,7 +136,8 @@ func TestHolderThatIsCutOff(t *testing.T) {
 			over := time.Now()
 			isOver(t, h, natstest.Soon, kvregistry.ErrLeaseLost)
 			n := within(t, got, natstest.Soon)
-			t.Logf("over %s after the cut, held by the next one %s after that", over.Sub(cut).Round(time.Millisecond), n.at.Sub(over).Round(time.Millisecond))
+			t.Logf("over %s after the cut, held by the next one %s after that",
+				over.Sub(cut).Round(time.Millisecond), n.at.Sub(over).Round(time.Millisecond))
 			l.heal()
 			again := make(chan granted, 1)
 			go func() { // ends with the test's context
@@ -149,8 +158,9 @@ func TestHolderThatIsCutOff(t *testing.T) {
 	}
 }
 
-// A lease's time is counted from when a heartbeat was begun, which is before the server counts, however slow the connection: what is believed ends before the server's time does. Seen to fail with a
-// heartbeat that counts from its answer.
+// A lease's time is counted from when a heartbeat was begun, which is before the server counts,
+// however slow the connection: what is believed ends before the server's time does. Seen to fail
+// with a heartbeat that counts from its answer.
 func TestHoldCountsFromTheHeartbeatsBeginning(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -171,14 +181,15 @@ func TestHoldCountsFromTheHeartbeatsBeginning(t *testing.T) {
 	}
 	e, err := bucket(t, s.Connect(), kvregistry.DefaultTenant).Get(t.Context(), "lease."+own.ID)
 	must(t, err)
-	if late := own.Until().Sub(e.Created().Add(ttl - ttl/8)); late > 0 { // the server's clock is this machine's
+	// the server's clock is this machine's
+	if late := own.Until().Sub(e.Created().Add(ttl - ttl/8)); late > 0 {
 		t.Errorf("it is counted from %s after the server has begun", late)
 	}
 	l.heal()
 }
 
-// A bucket that is deleted and made anew ends every hold. Those who waited then wait for a TTL, in which a holder that is cut off finds out. Seen to fail
-// without that wait.
+// A bucket that is deleted and made anew ends every hold. Those who waited then wait for a TTL, in
+// which a holder that is cut off finds out. Seen to fail without that wait.
 func TestHoldEndsWithTheBucket(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -207,7 +218,8 @@ func TestHoldEndsWithTheBucket(t *testing.T) {
 	}
 }
 
-// A process that knew the bucket before, and was in no line of it, waits too. Seen to fail with lines whose own view alone tells them.
+// A process that knew the bucket before, and was in no line of it, waits too. Seen to fail with
+// lines whose own view alone tells them.
 func TestHoldEndsWithTheBucketForOthers(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

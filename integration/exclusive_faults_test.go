@@ -17,7 +17,8 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-var exclusiveDuration = flag.Duration("exclusive.duration", inTier(3*time.Second, 6*time.Second), "how long each run of ExclusiveUnderFaults hurts its arena")
+var exclusiveDuration = flag.Duration("exclusive.duration", inTier(3*time.Second, 6*time.Second),
+	"how long each run of ExclusiveUnderFaults hurts its arena")
 
 // lockers are processes that hold one name in turn, and what they said.
 type lockers struct {
@@ -41,7 +42,8 @@ func (ls *lockers) join() *member {
 		l := newLink(a.t, n.address())
 		m.links, urls = append(m.links, l), append(urls, l.URL())
 	}
-	m.proc = spawn(a.t, "LOCKER", lockerPlan{Name: m.plan.Name, URL: strings.Join(urls, ","), Counter: ls.address, TTL: a.ttl, Seed: a.rnd.Uint64()})
+	m.proc = spawn(a.t, "LOCKER", lockerPlan{Name: m.plan.Name, URL: strings.Join(urls, ","),
+		Counter: ls.address, TTL: a.ttl, Seed: a.rnd.Uint64()})
 	ls.wg.Go(func() { // ends with the process
 		for line := range m.proc.lines {
 			var d deed
@@ -102,7 +104,8 @@ func (ls *lockers) end() []deed {
 	return ls.said()
 }
 
-// hurt does a fault for longer than a TTL, or for as long as one takes to be noticed, to the one who holds the name where it is a fault of one.
+// hurt does a fault for longer than a TTL, or for as long as one takes to be noticed, to the one
+// who holds the name where it is a fault of one.
 func (ls *lockers) hurt(name string) string {
 	a, m := ls.arena, ls.holder()
 	if name == killed {
@@ -121,14 +124,18 @@ func (ls *lockers) hurt(name string) string {
 	return fmt.Sprintf("%s, %s", name, hold.Round(time.Millisecond))
 }
 
-// holder is who holds the name for more than a moment, as far as is heard within 5 s, or one of them.
+// holder is who holds the name for more than a moment, as far as is heard within 5 s, or one of
+// them.
 func (ls *lockers) holder() *member {
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) { // between two looks
+	// between two looks
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(
+		10 * time.Millisecond) {
 		said := ls.said()
 		i := len(said) - 1
 		for ; i >= 0 && said[i].What != saidHeld && said[i].What != saidOver; i-- {
 		}
-		if i < 0 || said[i].What == saidOver || time.Now().UnixNano()-said[i].At < int64(150*time.Millisecond) {
+		if i < 0 || said[i].What == saidOver ||
+			time.Now().UnixNano()-said[i].At < int64(150*time.Millisecond) {
 			continue
 		}
 		for _, m := range ls.arena.members {
@@ -179,7 +186,8 @@ func (ls *lockers) goesOn() {
 		}
 		time.Sleep(10 * time.Millisecond) // between two looks
 	}
-	ls.arena.t.Fatalf("nobody has held the name for %s since a fault ended; in line: %q", time.Since(now).Round(time.Millisecond), ls.line())
+	ls.arena.t.Fatalf("nobody has held the name for %s since a fault ended; in line: %q",
+		time.Since(now).Round(time.Millisecond), ls.line())
 }
 
 // judge has the checker look at the history.
@@ -196,22 +204,30 @@ func (ls *lockers) judge(t *testing.T, deeds []deed) {
 		ops   []porcupine.Operation
 	}{"the lock": {lockModel, holds}, "the counter": {counterModel, additions}} {
 		began := time.Now()
-		if got := porcupine.CheckOperationsTimeout(h.model, h.ops, time.Minute); got != porcupine.Ok {
+		if got := porcupine.CheckOperationsTimeout(h.model, h.ops,
+			time.Minute); got != porcupine.Ok {
 			t.Errorf("%s is not linearizable: %s", what, got)
 		}
-		t.Logf("%s: %d operations judged in %s", what, len(h.ops), time.Since(began).Round(time.Millisecond))
+		t.Logf("%s: %d operations judged in %s", what, len(h.ops),
+			time.Since(began).Round(time.Millisecond))
 	}
 	if len(holds) == 0 || len(additions) == 0 {
-		t.Errorf("%d operations of the lock and %d of the counter say little", len(holds), len(additions))
+		t.Errorf("%d operations of the lock and %d of the counter say little", len(holds),
+			len(additions))
 	}
 }
 
-// At most one process at a time believes that it holds a name, tokens grow, and what is written under a name's tokens to a resource that looks at them is written by one after the
-// other: while servers are killed, frozen and cut off, connections fail, and holders are killed and frozen. Histories are judged by porcupine, a checker of linearizability.
+// At most one process at a time believes that it holds a name, tokens grow, and what is written
+// under a name's tokens to a resource that looks at them is written by one after the other: while
+// servers are killed, frozen and cut off, connections fail, and holders are killed and frozen.
+// Histories are judged by porcupine, a checker of linearizability.
 //
-// Seen to fail, by the first fault on one server, with a hold that ends only when the keeper says that its lease is lost, and with one that is certain of its lease for a TTL and a quarter (both have two at a time,
-// and a believer who is refused); with seed 2, with a counter that looks at no token: what a frozen holder writes undoes what others wrote; and, on three servers within 80 to 200 s of "quorum lost", "stream leader
-// moved" and "worker killed" in turn, with reapers that purge at the revision that they read alone: the line stood still behind the dead.
+// Seen to fail, by the first fault on one server, with a hold that ends only when the keeper says
+// that its lease is lost, and with one that is certain of its lease for a TTL and a quarter (both
+// have two at a time, and a believer who is refused); with seed 2, with a counter that looks at no
+// token: what a frozen holder writes undoes what others wrote; and, on three servers within 80 to
+// 200 s of "quorum lost", "stream leader moved" and "worker killed" in turn, with reapers that
+// purge at the revision that they read alone: the line stood still behind the dead.
 func TestExclusiveUnderFaults(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 3} {
@@ -227,7 +243,8 @@ func TestExclusiveUnderFaults(t *testing.T) {
 			var done []string
 			defer func() { t.Logf("seed %d: %q", *chaosSeed, done) }()
 			list := electionFaults[size]
-			for i, end := int(*chaosSeed)-1, time.Now().Add(*exclusiveDuration); time.Now().Before(end); i++ {
+			for i, end := int(*chaosSeed)-1, time.Now().Add(*exclusiveDuration); time.Now().Before(
+				end); i++ {
 				done = append(done, ls.hurt(list[i%len(list)]))
 				ls.goesOn()
 			}
@@ -237,12 +254,18 @@ func TestExclusiveUnderFaults(t *testing.T) {
 	}
 }
 
-// electionFaults are those that may end a hold, or make two, by their names in faults. A run goes through them from where its seed says.
+// electionFaults are those that may end a hold, or make two, by their names in faults. A run goes
+// through them from where its seed says.
 var electionFaults = map[int][]string{
-	1: {"connection black-holed", "worker frozen", "server killed", killed, "server frozen", "connection dead from the server", "connection cut",
-		"server shut down", "views' consumers deleted", "connection dead towards the server", "reapers' consumer deleted", "connection slow", "connection made anew ten times"},
-	3: {"stream leader frozen", "worker frozen", "connection black-holed", "stream leader killed", killed, "stream leader cut off from the other nodes",
-		"stream leader moved", "quorum lost", "node back with an empty store", "follower cut off from the other nodes", "whole cluster restarted", "views' consumers deleted",
+	1: {"connection black-holed", "worker frozen", "server killed", killed, "server frozen",
+		"connection dead from the server", "connection cut",
+		"server shut down", "views' consumers deleted", "connection dead towards the server",
+		"reapers' consumer deleted", "connection slow", "connection made anew ten times"},
+	3: {"stream leader frozen", "worker frozen", "connection black-holed", "stream leader killed",
+		killed, "stream leader cut off from the other nodes",
+		"stream leader moved", "quorum lost", "node back with an empty store",
+		"follower cut off from the other nodes", "whole cluster restarted",
+		"views' consumers deleted",
 		"stream leader black-holed from the other nodes", "nodes slow to each other"},
 }
 

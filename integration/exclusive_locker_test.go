@@ -47,7 +47,8 @@ type deed struct {
 	Text  string
 }
 
-// counter is a resource that the holder of a name writes to. It refuses a token lower than the highest it has seen.
+// counter is a resource that the holder of a name writes to. It refuses a token lower than the
+// highest it has seen.
 type counter struct {
 	mu      sync.Mutex // guards what follows
 	fence   uint64
@@ -113,14 +114,17 @@ type locker struct {
 
 func (l *locker) open() error {
 	l.rnd = rand.New(rand.NewPCG(l.plan.Seed, 0))
-	nc, err := nats.Connect(l.plan.URL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(time.Second),
-		nats.ReconnectJitter(10*time.Millisecond, 10*time.Millisecond), nats.IgnoreDiscoveredServers(), nats.RetryOnFailedConnect(true),
+	nc, err := nats.Connect(l.plan.URL, nats.MaxReconnects(-1),
+		nats.ReconnectWait(50*time.Millisecond), nats.Timeout(time.Second),
+		nats.ReconnectJitter(10*time.Millisecond, 10*time.Millisecond),
+		nats.IgnoreDiscoveredServers(), nats.RetryOnFailedConnect(true),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err == nil {
 		l.counter, err = rpc.Dial("tcp", l.plan.Counter)
 	}
 	if err == nil {
-		l.reg, err = kvregistry.New(context.Background(), nc, kvregistry.Tenant("red"), kvregistry.TTL(l.plan.TTL), quiet())
+		l.reg, err = kvregistry.New(context.Background(), nc, kvregistry.Tenant("red"),
+			kvregistry.TTL(l.plan.TTL), quiet())
 	}
 	return err
 }
@@ -133,9 +137,11 @@ func (l *locker) say(d deed) {
 	_ = json.NewEncoder(os.Stdout).Encode(d)
 }
 
-// hold holds the name once, for a time by chance, some of them longer than a fault takes to be noticed.
+// hold holds the name once, for a time by chance, some of them longer than a fault takes to be
+// noticed.
 func (l *locker) hold(ctx context.Context) {
-	wait, cancel := context.WithTimeout(ctx, 200*time.Millisecond+time.Duration(l.rnd.Int64N(int64(3*l.plan.TTL))))
+	wait, cancel := context.WithTimeout(ctx, 200*time.Millisecond+
+		time.Duration(l.rnd.Int64N(int64(3*l.plan.TTL))))
 	defer cancel()
 	call := time.Now().UnixNano()
 	h, err := l.reg.Exclusive(wait, "job")
@@ -143,7 +149,8 @@ func (l *locker) hold(ctx context.Context) {
 		return
 	}
 	l.say(deed{What: saidHeld, Call: call, Token: h.Token()})
-	for end := time.Now().Add(l.length()); time.Now().Before(end) && ctx.Err() == nil && l.believes(h); {
+	for end := time.Now().Add(l.length()); time.Now().Before(end) && ctx.Err() == nil &&
+		l.believes(h); {
 		l.add(h)
 	}
 	l.believes(h)
@@ -170,22 +177,27 @@ func (l *locker) believes(h *kvregistry.Hold) bool {
 	return true
 }
 
-// add adds one to the counter, by a read and a write. Whoever is refused must know by then that the name is not held any more.
+// add adds one to the counter, by a read and a write. Whoever is refused must know by then that the
+// name is not held any more.
 func (l *locker) add(h *kvregistry.Hold) {
 	l.adds++
-	d := deed{What: saidAdding, Call: time.Now().UnixNano(), Token: h.Token(), ID: fmt.Sprintf("%s-%d", l.plan.Name, l.adds)}
+	d := deed{What: saidAdding, Call: time.Now().UnixNano(), Token: h.Token(),
+		ID: fmt.Sprintf("%s-%d", l.plan.Name, l.adds)}
 	err := l.counter.Call("Counter.Use", Usage{Token: d.Token}, &d.Read)
 	if err == nil {
 		l.say(d)
 		d.What, d.At = saidAdded, 0
-		time.Sleep(time.Duration(l.rnd.Int64N(int64(5 * time.Millisecond)))) // what it does with what it has read
-		err = l.counter.Call("Counter.Use", Usage{Token: d.Token, Value: d.Read + 1, ID: d.ID}, new(int))
+		// what it does with what it has read
+		time.Sleep(time.Duration(l.rnd.Int64N(int64(5 * time.Millisecond))))
+		err = l.counter.Call("Counter.Use", Usage{Token: d.Token, Value: d.Read + 1, ID: d.ID},
+			new(int))
 	}
 	switch held := h.Err() == nil; {
 	case err == nil:
 		l.say(d)
 	case held:
-		l.say(deed{What: saidWrong, Token: h.Token(), Text: "it was refused while it believed that it holds the name: " + err.Error()})
+		l.say(deed{What: saidWrong, Token: h.Token(), Text: "it was refused while it believed " +
+			"that it holds the name: " + err.Error()})
 	}
 }
 

@@ -18,7 +18,8 @@ import (
 )
 
 // exclusive holds a name, within a time.
-func exclusive(t testing.TB, r *kvregistry.Registry, name string, within time.Duration) *kvregistry.Hold {
+func exclusive(t testing.TB, r *kvregistry.Registry, name string,
+	within time.Duration) *kvregistry.Hold {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
@@ -38,7 +39,8 @@ type granted struct {
 }
 
 // lineUp has somebody wait for a name, and returns when the place is taken.
-func lineUp(t *testing.T, nc *nats.Conn, r *kvregistry.Registry, name string, who int, to chan<- granted) {
+func lineUp(t *testing.T, nc *nats.Conn, r *kvregistry.Registry, name string, who int,
+	to chan<- granted) {
 	t.Helper()
 	before := len(keys(t, nc, kvregistry.DefaultTenant, "lock."+name+"."))
 	go func() { // ends with the test's context
@@ -66,13 +68,14 @@ func within(t *testing.T, got <-chan granted, d time.Duration) granted {
 	return granted{}
 }
 
-// Who waits gets the name in the order of coming, whatever process it waits in, and each with a higher token. Seen to fail with tickets that hold the name as
-// soon as they are seen.
+// Who waits gets the name in the order of coming, whatever process it waits in, and each with a
+// higher token. Seen to fail with tickets that hold the name as soon as they are seen.
 func TestExclusiveGoesInOrder(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	nc := s.Connect()
-	regs := []*kvregistry.Registry{open(t, s, patient()), open(t, s, patient()), open(t, s, patient())}
+	regs := []*kvregistry.Registry{open(t, s, patient()), open(t, s, patient()),
+		open(t, s, patient())}
 	last := exclusive(t, regs[0], "job", natstest.Soon)
 	got := make(chan granted, 12)
 	for i := range cap(got) {
@@ -85,7 +88,8 @@ func TestExclusiveGoesInOrder(t *testing.T) {
 		must(t, last.Release(t.Context()))
 		next := within(t, got, natstest.Soon)
 		if next.who != i || next.Token() <= last.Token() {
-			t.Fatalf("turn %d: %d has it, with token %d after %d", i, next.who, next.Token(), last.Token())
+			t.Fatalf("turn %d: %d has it, with token %d after %d", i, next.who, next.Token(),
+				last.Token())
 		}
 		last = next.Hold
 	}
@@ -93,7 +97,8 @@ func TestExclusiveGoesInOrder(t *testing.T) {
 	must(t, noneLeft(keys(t, nc, kvregistry.DefaultTenant, "lock.")))
 }
 
-// A release hands the name over at once: no time-out and no poll is waited for. Seen to fail with a line that is looked at every 200 ms.
+// A release hands the name over at once: no time-out and no poll is waited for. Seen to fail with a
+// line that is looked at every 200 ms.
 func TestReleaseHandsOverAtOnce(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -112,17 +117,20 @@ func TestReleaseHandsOverAtOnce(t *testing.T) {
 	}
 	slices.Sort(took)
 	slices.Sort(line)
-	t.Logf("handed over within %s at the median, %s at the most; a place in line took %s", took[50], took[99], line[50])
+	t.Logf("handed over within %s at the median, %s at the most; a place in line took %s", took[50],
+		took[99], line[50])
 	if took[50] > line[50]+50*time.Millisecond { // to take a place is several requests
 		t.Error("that is not at once")
 	}
 }
 
-// At most one of many goroutines in several processes' registries holds a name. Seen to fail with tickets that hold the name as soon as they are seen.
+// At most one of many goroutines in several processes' registries holds a name. Seen to fail with
+// tickets that hold the name as soon as they are seen.
 func TestExclusiveIsExclusive(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	regs := []*kvregistry.Registry{open(t, s, patient()), open(t, s, patient()), open(t, s, patient())}
+	regs := []*kvregistry.Registry{open(t, s, patient()), open(t, s, patient()),
+		open(t, s, patient())}
 	var holders, last uint64 // on purpose without a lock of its own: the race detector watches, too
 	var wg sync.WaitGroup
 	for i := range 9 {
@@ -131,7 +139,8 @@ func TestExclusiveIsExclusive(t *testing.T) {
 				h := exclusive(t, regs[i%len(regs)], "job", natstest.Soon)
 				holders++
 				if holders != 1 || h.Token() <= last || h.Err() != nil {
-					t.Errorf("%d hold it, with token %d after %d: %v", holders, h.Token(), last, h.Err())
+					t.Errorf("%d hold it, with token %d after %d: %v", holders, h.Token(), last,
+						h.Err())
 				}
 				last = h.Token()
 				holders--
@@ -167,7 +176,8 @@ func TestExclusiveNames(t *testing.T) {
 	}
 }
 
-// Health tells what is held, and what is waited for: since when, and with which token. Seen to fail with tickets that are listed until their key is gone.
+// Health tells what is held, and what is waited for: since when, and with which token. Seen to fail
+// with tickets that are listed until their key is gone.
 func TestHoldsInHealth(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -179,7 +189,8 @@ func TestHoldsInHealth(t *testing.T) {
 	got := make(chan granted, 1)
 	lineUp(t, nc, r, "a", 0, got)
 	list := r.Health().Holds
-	if len(list) != 2 || list[0].Name != "a" || list[0].Token != 0 || list[1].Name != "b" || list[1].Token != holds.Token() {
+	if len(list) != 2 || list[0].Name != "a" || list[0].Token != 0 || list[1].Name != "b" ||
+		list[1].Token != holds.Token() {
 		t.Errorf("%+v, want that a is waited for and b is held with token %d", list, holds.Token())
 	}
 	for _, h := range list {
@@ -208,7 +219,8 @@ func TestHoldsInHealth(t *testing.T) {
 	}
 }
 
-// Who gives up waiting leaves no place behind, be it before the key is written, while its write has no answer, or in the line. Seen to fail with a ticket that is not taken back.
+// Who gives up waiting leaves no place behind, be it before the key is written, while its write has
+// no answer, or in the line. Seen to fail with a ticket that is not taken back.
 func TestWaitThatIsGivenUp(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -238,7 +250,8 @@ func TestWaitThatIsGivenUp(t *testing.T) {
 	must(t, exclusive(t, waits, "job", natstest.Soon).Close())
 }
 
-// What was held leaves no key, no consumer and no tombstone for long. Seen to fail with a tombstone as registrations have it.
+// What was held leaves no key, no consumer and no tombstone for long. Seen to fail with a tombstone
+// as registrations have it.
 func TestHoldsLeaveNothing(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -247,7 +260,8 @@ func TestHoldsLeaveNothing(t *testing.T) {
 	for i := range 50 {
 		must(t, exclusive(t, r, fmt.Sprintf("job-%d", i%5), natstest.Soon).Close())
 	}
-	natstest.Eventually(t, natstest.Soon, func() error { // a second one reads a new name, for a moment
+	// a second one reads a new name, for a moment
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if n := len(views(natstest.Consumers(t, nc, "KV_registry_default"))); n != 1 {
 			return fmt.Errorf("%d consumers for 5 names, want 1", n)
 		}
@@ -274,7 +288,8 @@ func TestHoldsLeaveNothing(t *testing.T) {
 	must(t, h.Close())
 	must(t, other.Close())
 	must(t, noneLeft(keys(t, nc, kvregistry.DefaultTenant, "lock.")))
-	natstest.Eventually(t, natstest.Soon, func() error { return noneLeft(views(natstest.Consumers(t, nc, "KV_registry_default"))) })
+	natstest.Eventually(t, natstest.Soon,
+		func() error { return noneLeft(views(natstest.Consumers(t, nc, "KV_registry_default"))) })
 	if _, err := r.Exclusive(t.Context(), "job"); !errors.Is(err, kvregistry.ErrClosed) {
 		t.Errorf("a closed registry: %v", err)
 	}

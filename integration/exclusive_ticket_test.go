@@ -28,13 +28,15 @@ func ticketOf(t *testing.T, nc *nats.Conn, name string) (first string) {
 	return first
 }
 
-// Bytes that are no ticket are in nobody's way, and a ticket whose lease never was is only until it is swept. Seen to fail with lines in which every key has a place.
+// Bytes that are no ticket are in nobody's way, and a ticket whose lease never was is only until it
+// is swept. Seen to fail with lines in which every key has a place.
 func TestLineOfOddKeys(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	r := open(t, s)
 	kv := bucket(t, s.Connect(), kvregistry.DefaultTenant)
-	for i, value := range []string{"", "\xff", "{}", "null", `{"format":1}`, `{"format":1,"lease":"a.b"}`, `{"format":2}`, strings.Repeat("x", 10_000)} {
+	for i, value := range []string{"", "\xff", "{}", "null", `{"format":1}`,
+		`{"format":1,"lease":"a.b"}`, `{"format":2}`, strings.Repeat("x", 10_000)} {
 		_, err := kv.PutString(t.Context(), fmt.Sprintf("lock.job.%d", i), value)
 		must(t, err)
 	}
@@ -74,7 +76,8 @@ func TestNewerFormatEndsWithItsLease(t *testing.T) {
 	}
 }
 
-// A ticket that its process has taken back and that stands in line again, as a killed server can have it, is removed again. Seen to fail with lines that do not look for strays: the process's
+// A ticket that its process has taken back and that stands in line again, as a killed server can
+// have it, is removed again. Seen to fail with lines that do not look for strays: the process's
 // living lease kept it there for ever.
 func TestTicketThatComesBack(t *testing.T) {
 	t.Parallel()
@@ -92,12 +95,14 @@ func TestTicketThatComesBack(t *testing.T) {
 	must(t, exclusive(t, other, "job", natstest.Soon).Close())
 }
 
-// Whose permission to remove its ticket is taken away is told, and its ticket goes as soon as that is given back: its process's lease lives, so nobody else would end it. Seen to fail with a refusal that
-// is the end of it: the line stood still for as long as that process lived.
+// Whose permission to remove its ticket is taken away is told, and its ticket goes as soon as that
+// is given back: its process's lease lives, so nobody else would end it. Seen to fail with a
+// refusal that is the end of it: the line stood still for as long as that process lived.
 func TestTicketThatMayNotBeRemoved(t *testing.T) {
 	t.Parallel()
 	users := func(perms string) string {
-		return fmt.Sprintf("authorization { users: [ { user: u, password: p, permissions: { %s } }, { user: admin, password: p } ] }\n", perms)
+		return fmt.Sprintf("authorization { users: [ { user: u, password: p, permissions: { %s } "+
+			"}, { user: admin, password: p } ] }\n", perms)
 	}
 	const all = `publish: ">", subscribe: ">"`
 	s := startReloading(t, users(all))

@@ -118,7 +118,8 @@ func TestFirstWriteThatIsNotAnswered(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"answer lost", "request lost", "request late", "answer late"} {
 		for _, other := range []string{
-			"nobody", "an older one", "an older one of before the lease", "a newer one", "a newer one beside an older one",
+			"nobody", "an older one", "an older one of before the lease", "a newer one",
+			"a newer one beside an older one",
 		} {
 			t.Run(how+", "+other, func(t *testing.T) {
 				t.Parallel()
@@ -130,7 +131,8 @@ func TestFirstWriteThatIsNotAnswered(t *testing.T) {
 
 func notAnswered(t *testing.T, how, other string) {
 	s := natstest.Start(t)
-	f := &faulty{subject: "$KV.registry_default.svc.web.one", how: how, release: make(chan struct{})}
+	f := &faulty{subject: "$KV.registry_default.svc.web.one", how: how,
+		release: make(chan struct{})}
 	const patient = 20 * time.Second // the lease is not to end meanwhile
 	r := openOn(t, natstest.Connect(t, s.URL(), nats.SetCustomDialer(f)), kvregistry.TTL(patient))
 	release := sync.OnceFunc(func() { close(f.release) })
@@ -161,9 +163,11 @@ func notAnswered(t *testing.T, how, other string) {
 		if strings.HasSuffix(how, "late") { // an answer that comes in time is none that is missing
 			f.await(t, 2)
 		}
-		if strings.HasPrefix(how, "answer") { // before it has come, the other one would be the older
+		// before it has come, the other one would be the older
+		if strings.HasPrefix(how, "answer") {
 			observer := open(t, s)
-			natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "first:1") })
+			natstest.Eventually(t, natstest.Soon,
+				func() error { return wantAddress(observer, "first:1") })
 		}
 		takes("newer:1")
 	}

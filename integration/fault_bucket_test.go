@@ -21,8 +21,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 4: a bucket that was deleted is made anew, and filled again by the living; caches follow. Seen to fail
-// without the view's check that the stream is the same one.
+// Invariant 4: a bucket that was deleted is made anew, and filled again by the living; caches
+// follow. Seen to fail without the view's check that the stream is the same one.
 func TestDeletedBucketIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	for _, byHand := range []bool{false, true} {
@@ -52,18 +52,21 @@ func TestDeletedBucketIsMadeAnew(t *testing.T) {
 			}
 			if byHand {
 				_, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{
-					Bucket: "registry_default", History: 1, LimitMarkerTTL: time.Minute, Storage: jetstream.FileStorage,
+					Bucket: "registry_default", History: 1, LimitMarkerTTL: time.Minute,
+					Storage: jetstream.FileStorage,
 				})
 				if err != nil && !isErr(err, jetstream.ErrBucketExists) {
 					t.Fatal(err)
 				}
 			}
 			sees(t, observer, natstest.Soon, "web", "a")
-			// Revisions started over: a change with one that was used before is a change all the same.
+			// Revisions started over: a change with one that was used before is a change all the
+			// same.
 			if err := owner.Update(kvService{Name: "web", ID: "a", Address: "anew:1"}); err != nil {
 				t.Fatal(err)
 			}
-			natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "anew:1") })
+			natstest.Eventually(t, natstest.Soon,
+				func() error { return wantAddress(observer, "anew:1") })
 			register(t, owner, web("b"))
 			sees(t, observer, natstest.Soon, "web", "a", "b")
 			gone.thaw()
@@ -74,9 +77,10 @@ func TestDeletedBucketIsMadeAnew(t *testing.T) {
 	}
 }
 
-// Invariants 3 and 4: several registries fight for the same ids while the bucket is deleted under them. When they pause,
-// each key is of the one that believes to have it, and there is no other. What was seen of a bucket before must not be
-// compared with what was written in the next: revisions have started over.
+// Invariants 3 and 4: several registries fight for the same ids while the bucket is deleted under
+// them. When they pause, each key is of the one that believes to have it, and there is no other.
+// What was seen of a bucket before must not be compared with what was written in the next:
+// revisions have started over.
 func TestFightOverADeletedBucket(t *testing.T) {
 	natstest.Long(t)
 	t.Parallel()
@@ -91,8 +95,13 @@ func TestFightOverADeletedBucket(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			var wg sync.WaitGroup
 			for n, r := range fighters {
-				for i := range 8 { // one for each id, as a program has one place where it registers one
-					wg.Go(func() { fight(ctx, r, web(fmt.Sprintf("id-%d", i)), fmt.Sprintf("by-%d:1", n)) }) // ends with ctx
+				// one for each id, as a program has one place where it registers one
+				for i := range 8 {
+					// ends with ctx
+					wg.Go(func() {
+						fight(ctx, r, web(fmt.Sprintf("id-%d", i)),
+							fmt.Sprintf("by-%d:1", n))
+					})
 				}
 			}
 			js, err := jetstream.New(s.Connect())
@@ -108,7 +117,8 @@ func TestFightOverADeletedBucket(t *testing.T) {
 			}
 			stop()
 			wg.Wait()
-			natstest.Eventually(t, natstest.Soon, func() error { return eachKeyHasItsOwner(t, s, fighters) })
+			natstest.Eventually(t, natstest.Soon,
+				func() error { return eachKeyHasItsOwner(t, s, fighters) })
 		})
 	}
 }
@@ -118,7 +128,8 @@ func fight(ctx context.Context, r *kvregistry.Registry, one kvregistry.Service, 
 	one.URL, one.Address = "", address
 	var takeBack func() error
 	for ctx.Err() == nil {
-		held := slices.ContainsFunc(r.RegisteredServices(), func(s kvregistry.Service) bool { return s.ID == one.ID })
+		held := slices.ContainsFunc(r.RegisteredServices(),
+			func(s kvregistry.Service) bool { return s.ID == one.ID })
 		call, cancel := context.WithTimeout(context.Background(), time.Second)
 		switch {
 		case !held:
@@ -163,9 +174,9 @@ func eachKeyHasItsOwner(t *testing.T, s *natstest.Server, fighters []*kvregistry
 	return nil
 }
 
-// Invariant 4: what an operator removes from the stream without a message is noticed within a TTL, and what is not there
-// any more leaves the caches; the living are written again, and do not leave them. Seen to fail without the view's check of the
-// stream's first revision.
+// Invariant 4: what an operator removes from the stream without a message is noticed within a TTL,
+// and what is not there any more leaves the caches; the living are written again, and do not leave
+// them. Seen to fail without the view's check of the stream's first revision.
 func TestPurgedStreamConverges(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -203,9 +214,8 @@ func TestPurgedStreamConverges(t *testing.T) {
 	})
 }
 
-// Invariant 4: in a bucket that was made anew, a registration stands under a lease
-// that is there long before the next heartbeat is due: a newcomer finds it. Seen to fail without
-// Keeper.Check.
+// Invariant 4: in a bucket that was made anew, a registration stands under a lease that is there
+// long before the next heartbeat is due: a newcomer finds it. Seen to fail without Keeper.Check.
 func TestNewcomerInABucketMadeAnew(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -219,7 +229,8 @@ func TestNewcomerInABucketMadeAnew(t *testing.T) {
 	if err := js.DeleteKeyValue(t.Context(), "registry_default"); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 15*time.Second+natstest.Soon, func() error { // in which the loss is noticed
+	// in which the loss is noticed
+	natstest.Eventually(t, 15*time.Second+natstest.Soon, func() error {
 		_, err := js.KeyValue(t.Context(), "registry_default")
 		return err
 	})

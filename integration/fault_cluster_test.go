@@ -13,14 +13,16 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// The invariants that replicas put at risk, on a cluster of three on loopback. One cluster serves all of them, in
-// order, for making one takes seconds.
+// The invariants that replicas put at risk, on a cluster of three on loopback. One cluster serves
+// all of them, in order, for making one takes seconds.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	servers := natstest.Cluster(t)
 	all := natstest.URLs(servers)
 	connect := func(t *testing.T, opts ...kvregistry.Option) *kvregistry.Registry {
-		return openOn(t, natstest.Connect(t, all), append([]kvregistry.Option{kvregistry.TTL(4 * time.Second), kvregistry.Timeout(natstest.Soon)}, opts...)...)
+		return openOn(t, natstest.Connect(t, all),
+			append([]kvregistry.Option{kvregistry.TTL(4 * time.Second),
+				kvregistry.Timeout(natstest.Soon)}, opts...)...)
 	}
 	t.Run("three replicas unless set", func(t *testing.T) {
 		connect(t)
@@ -41,8 +43,9 @@ func TestCluster(t *testing.T) {
 			})
 		}
 	})
-	// A first look-up shows what was acknowledged before it, whichever replica it reads from. On loopback the replicas
-	// follow so closely that this was not seen to fail; the watcher's own tests play a replica that lags.
+	// A first look-up shows what was acknowledged before it, whichever replica it reads from. On
+	// loopback the replicas follow so closely that this was not seen to fail; the watcher's own
+	// tests play a replica that lags.
 	t.Run("first look-up after an acknowledged Register", func(t *testing.T) {
 		owner := connect(t)
 		for i := range 60 {
@@ -72,12 +75,14 @@ func TestCluster(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// Invariants 2, 4 and 5: the leader of the bucket is lost and comes back. No living process leaves a cache, a dead
-	// one does, and registrations go on.
+	// Invariants 2, 4 and 5: the leader of the bucket is lost and comes back. No living process
+	// leaves a cache, a dead one does, and registrations go on.
 	t.Run("the stream's leader is lost", func(t *testing.T) {
 		observer := connect(t)
-		p := start(t, plan{URL: all, TTL: 4 * time.Second, Services: []kvService{{ID: "live", Name: "app", Address: "h:1"}}})
-		dies := start(t, plan{URL: all, TTL: 4 * time.Second, Services: []kvService{{ID: "dies", Name: "app", Address: "h:1"}}})
+		p := start(t, plan{URL: all, TTL: 4 * time.Second,
+			Services: []kvService{{ID: "live", Name: "app", Address: "h:1"}}})
+		dies := start(t, plan{URL: all, TTL: 4 * time.Second,
+			Services: []kvService{{ID: "dies", Name: "app", Address: "h:1"}}})
 		sees(t, observer, natstest.Soon, "app", "dies", "live")
 		leader := natstest.StreamLeader(t, servers, "KV_registry_default")
 		leader.Down()
@@ -88,7 +93,8 @@ func TestCluster(t *testing.T) {
 		t.Logf("registered %s after the leader was lost", time.Since(lost).Round(time.Millisecond))
 		for time.Since(lost) < 6*time.Second || len(ids(t, observer, "app")) != 2 {
 			got := ids(t, observer, "app")
-			if len(got) == 0 || got[len(got)-1] != "new" && got[len(got)-1] != "live" || !contains(got, "live") {
+			if len(got) == 0 || got[len(got)-1] != "new" && got[len(got)-1] != "live" ||
+				!contains(got, "live") {
 				t.Fatalf("the living one is gone: %v", got)
 			}
 			if time.Since(lost) > 2*natstest.Soon {
@@ -125,8 +131,9 @@ func TestCluster(t *testing.T) {
 	})
 }
 
-// Invariant 2: a process whose server is cut off from its cluster gets no heartbeat acknowledged there, though the connection
-// is well. If its user lets it, it moves to another server in time, and its instances leave no cache. Seen to fail without Keeper.move.
+// Invariant 2: a process whose server is cut off from its cluster gets no heartbeat acknowledged
+// there, though the connection is well. If its user lets it, it moves to another server in time,
+// and its instances leave no cache. Seen to fail without Keeper.move.
 func TestServerCutOffFromItsCluster(t *testing.T) {
 	t.Parallel()
 	const ttl = 6 * time.Second // long enough to move in, also on a slow machine
@@ -145,18 +152,21 @@ func TestServerCutOffFromItsCluster(t *testing.T) {
 		}
 	}
 	observer := openOn(t, natstest.Connect(t, leader.address()), kvregistry.TTL(ttl))
-	nc := natstest.Connect(t, others[0].address()+","+leader.address()+","+others[1].address(), nats.DontRandomize(), nats.IgnoreDiscoveredServers())
+	nc := natstest.Connect(t, others[0].address()+","+leader.address()+","+others[1].address(),
+		nats.DontRandomize(), nats.IgnoreDiscoveredServers())
 	owner := openOn(t, nc, kvregistry.TTL(ttl), kvregistry.ForceReconnect())
 	register(t, owner, web("a"))
 	sees(t, observer, natstest.Soon, "web", "a")
 	heal := hurtLinks(others[0].links, (*link).cut)
-	for end := time.Now().Add(2 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) { // what is lived through
+	// what is lived through
+	for end := time.Now().Add(2 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if got := ids(t, observer, "web"); !contains(got, "a") {
 			t.Fatalf("it is gone: %v", got)
 		}
 	}
 	if h := owner.Health(); h.Lease != kvregistry.LeaseHeld || nc.Stats().Reconnects != 1 {
-		t.Errorf("connected to %s, made again %d times; %+v", nc.ConnectedAddr(), nc.Stats().Reconnects, h)
+		t.Errorf("connected to %s, made again %d times; %+v", nc.ConnectedAddr(),
+			nc.Stats().Reconnects, h)
 	}
 	heal()
 }

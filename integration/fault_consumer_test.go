@@ -13,12 +13,13 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 4: a view whose consumer was deleted notices, and misses nothing. Seen to fail without the check for
-// silence.
+// Invariant 4: a view whose consumer was deleted notices, and misses nothing. Seen to fail without
+// the check for silence.
 func TestDeletedConsumerIsMended(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	owner, observer := open(t, s, kvregistry.WithoutReaping()), open(t, s, kvregistry.WithoutReaping())
+	owner, observer := open(t, s, kvregistry.WithoutReaping()),
+		open(t, s, kvregistry.WithoutReaping())
 	sees(t, observer, natstest.Soon, "web")
 	nc := s.Connect()
 	js, err := jetstream.New(nc)
@@ -61,8 +62,8 @@ func TestDeletedReaperConsumers(t *testing.T) {
 	sees(t, observer, removal, "web")
 }
 
-// Invariants 4, 5 and 7: where a bucket allows no further consumer, a look-up says that it can't know, and finds out when it can;
-// it is tried again a few times a second at most.
+// Invariants 4, 5 and 7: where a bucket allows no further consumer, a look-up says that it can't
+// know, and finds out when it can; it is tried again a few times a second at most.
 func TestMaxConsumersReached(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -85,23 +86,27 @@ func TestMaxConsumersReached(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.MaxConsumers = 2
-	natstest.Eventually(t, natstest.Soon, func() error { // see TestTenantIsMadeAnewAtOnce of package tenant
+	// see TestTenantIsMadeAnewAtOnce of package tenant
+	natstest.Eventually(t, natstest.Soon, func() error {
 		stream, err = js.CreateStream(t.Context(), cfg)
 		return err
 	})
 	began := time.Now()
 	observer := open(t, s, kvregistry.WithoutReaping(), kvregistry.Timeout(300*time.Millisecond))
 	for _, name := range []string{"one", "two"} {
-		natstest.Eventually(t, natstest.Soon, func() error { // the observer's look for the dead, as it comes, has a consumer for a moment
+		// the observer's look for the dead, as it comes, has a consumer for a moment
+		natstest.Eventually(t, natstest.Soon, func() error {
 			_, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: name})
 			return err
 		})
 	}
-	if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrUnavailable) || !strings.Contains(err.Error(), "consumers limit") {
+	if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrUnavailable) ||
+		!strings.Contains(err.Error(), "consumers limit") {
 		t.Errorf("got %v, want ErrUnavailable and why", err)
 	}
 	time.Sleep(ttl) // in which it may try again, but not over and over
-	if h, most := observer.Health(), 12+2*uint64(time.Since(began)/time.Second); h.OK() || h.Resyncs > most {
+	if h, most := observer.Health(), 12+2*uint64(time.Since(began)/time.Second); h.OK() ||
+		h.Resyncs > most {
 		t.Errorf("without a consumer, after %s: %+v", time.Since(began), h)
 	}
 	if err := stream.DeleteConsumer(t.Context(), "one"); err != nil {

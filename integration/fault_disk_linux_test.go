@@ -17,9 +17,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariants 1, 2, 4 and 5: on a file system that is full nats-server answers no write any more, until it is started again with
-// room; it goes on serving reads. Nobody who lives leaves a cache meanwhile or afterwards, Register says that it owes what it
-// can't write, and once the server is back who died goes, and what was owed is written.
+// Invariants 1, 2, 4 and 5: on a file system that is full nats-server answers no write any more,
+// until it is started again with room; it goes on serving reads. Nobody who lives leaves a cache
+// meanwhile or afterwards, Register says that it owes what it can't write, and once the server is
+// back who died goes, and what was owed is written.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := smallDisk(t)
@@ -37,13 +38,15 @@ func TestDiskFull(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon, func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		if _, err := js.Publish(ctx, "$KV.registry_default.junk", make([]byte, 3000)); !isErr(err, context.DeadlineExceeded) {
+		if _, err := js.Publish(ctx, "$KV.registry_default.junk",
+			make([]byte, 3000)); !isErr(err, context.DeadlineExceeded) {
 			return fmt.Errorf("a write gave %v", err)
 		}
 		return nil
 	})
 	dies.kill()
-	for end := time.Now().Add(2 * ttl); time.Now().Before(end); time.Sleep(time.Millisecond) { // what is lived through
+	// what is lived through
+	for end := time.Now().Add(2 * ttl); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if got := ids(t, observer, "web"); !contains(got, "live") {
 			t.Fatalf("while the disk is full, look-ups give %v", got)
 		}
@@ -51,7 +54,8 @@ func TestDiskFull(t *testing.T) {
 	_, err = observer.Register(web("owed"))
 	h := observer.Health()
 	t.Logf("lease %s, %d unwritten; Register gave: %v", h.Lease, h.Unwritten, err)
-	if !isErr(err, kvregistry.ErrPending) || h.OK() || h.Lease != kvregistry.LeaseGone || h.Unwritten != 1 {
+	if !isErr(err, kvregistry.ErrPending) || h.OK() || h.Lease != kvregistry.LeaseGone ||
+		h.Unwritten != 1 {
 		t.Errorf("Register gave %v, want ErrPending; health is %+v", err, h)
 	}
 	if err := os.Remove(junk); err != nil {
@@ -71,8 +75,8 @@ func TestDiskFull(t *testing.T) {
 	t.Logf("right %s after the server's return", time.Since(back).Round(time.Millisecond))
 }
 
-// smallDisk is a file system of 16 MiB that ends with the test, or with this process: it is reached by an open directory alone. Only
-// root can have one.
+// smallDisk is a file system of 16 MiB that ends with the test, or with this process: it is reached
+// by an open directory alone. Only root can have one.
 func smallDisk(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

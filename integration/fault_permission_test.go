@@ -11,10 +11,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariants 4 and 5: a user whose permissions are taken away while connected goes on answering from memory, does not load
-// the server with what is refused, and is right again when they are given back. That it may not subscribe to its answers
-// any more it can't mend but by another connection, every 10 s at most; seen to fail with a Revive that knows of dead
-// connections alone.
+// Invariants 4 and 5: a user whose permissions are taken away while connected goes on answering
+// from memory, does not load the server with what is refused, and is right again when they are
+// given back. That it may not subscribe to its answers any more it can't mend but by another
+// connection, every 10 s at most; seen to fail with a Revive that knows of dead connections alone.
 func TestPermissionRevoked(t *testing.T) {
 	t.Parallel()
 	for name, perms := range map[string]string{
@@ -30,7 +30,8 @@ func TestPermissionRevoked(t *testing.T) {
 
 func revoked(t *testing.T, perms string) {
 	users := func(perms string) string {
-		return fmt.Sprintf("authorization { users: [ { user: u, password: p, permissions: { %s } }, { user: admin, password: p } ] }\n", perms)
+		return fmt.Sprintf("authorization { users: [ { user: u, password: p, permissions: { %s } "+
+			"}, { user: admin, password: p } ] }\n", perms)
 	}
 	const all = `publish: ">", subscribe: ">"`
 	s := startReloading(t, users(all))

@@ -14,9 +14,11 @@ import (
 )
 
 var (
-	quorumTimes = flag.Int("quorum.times", 1, "how many times LostQuorum loses it; beyond one, for up to 20 s, and with a TTL of 15 s too")
-	quorumBusy  = flag.Int("quorum.busy", 0, "how many `processes` keep a core busy meanwhile")
-	quorumSeed  = flag.Uint64("quorum.seed", 1, "what the outages of LostQuorum follow from")
+	quorumTimes = flag.Int("quorum.times", 1,
+		"how many times LostQuorum loses the quorum; if more than once, for up to 20 s, "+
+			"and with a TTL of 15 s too")
+	quorumBusy = flag.Int("quorum.busy", 0, "how many `processes` keep a core busy meanwhile")
+	quorumSeed = flag.Uint64("quorum.seed", 1, "what the outages of LostQuorum follow from")
 )
 
 // Invariants 2 and 5: no living instance expires after a cluster lost its quorum, however long for,
@@ -65,11 +67,13 @@ func TestLostQuorum(t *testing.T) {
 			h.recovers(t)
 		}
 		took := time.Since(began)
-		time.Sleep(max(3*time.Second, ttls[len(ttls)-1]) + time.Second) // in which what is thought dead is purged
+		// in which what is thought dead is purged
+		time.Sleep(max(3*time.Second, ttls[len(ttls)-1]) + time.Second)
 		for _, h := range all {
 			h.recovers(t)
 			if expired := h.expired.Load(); expired > 0 {
-				t.Fatalf("outage %d of %s, TTL %s: %d living instances expired", n, outage, h.ttl, expired)
+				t.Fatalf("outage %d of %s, TTL %s: %d living instances expired", n, outage, h.ttl,
+					expired)
 			}
 		}
 		t.Logf("outage %d of %s, all right %s after the servers' return", n,
@@ -110,7 +114,8 @@ func newHousehold(t *testing.T, f *fleet, ttl time.Duration) *household {
 		}
 	}
 	for i := range 4 {
-		r := openOn(t, f.connect(), kvregistry.Tenant(fmt.Sprintf("ttl-%d", ttl/time.Second)), kvregistry.TTL(ttl),
+		r := openOn(t, f.connect(), kvregistry.Tenant(fmt.Sprintf("ttl-%d", ttl/time.Second)),
+			kvregistry.TTL(ttl),
 			kvregistry.OnEvent(gone))
 		register(t, r, web(fmt.Sprintf("m%d", i)))
 		must(t, r.Observe("web"))

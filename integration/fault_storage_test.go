@@ -37,8 +37,9 @@ func TestFullBucket(t *testing.T) {
 	}
 }
 
-// Invariants 2 and 5: in a bucket that is full, and kept so, heartbeats still replace each other and ends are smaller than what
-// they end: the living stay, the dead go, and what is new is refused with the reason.
+// Invariants 2 and 5: in a bucket that is full, and kept so, heartbeats still replace each other
+// and ends are smaller than what they end: the living stay, the dead go, and what is new is refused
+// with the reason.
 func TestFullBucketKeepsTheLiving(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -55,10 +56,13 @@ func TestFullBucketKeepsTheLiving(t *testing.T) {
 	defer stop()
 	var refused atomic.Int64
 	var wg sync.WaitGroup
-	wg.Go(func() { // ends with flood; takes what room there is, also what a lease leaves that runs out
+	// ends with flood; takes what room there is, also what a lease leaves that runs out
+	wg.Go(func() {
 		for i := 0; flood.Err() == nil; i++ {
 			for _, size := range []int{8 << 10, 256, 1} {
-				ack, err := js.PublishMsgAsync(&nats.Msg{Subject: fmt.Sprintf("$KV.registry_default.junk.%d.%d", size, i), Data: make([]byte, size)})
+				ack, err := js.PublishMsgAsync(
+					&nats.Msg{Subject: fmt.Sprintf("$KV.registry_default.junk.%d.%d", size, i),
+						Data: make([]byte, size)})
 				if err != nil {
 					continue
 				}
@@ -80,7 +84,8 @@ func TestFullBucketKeepsTheLiving(t *testing.T) {
 	})
 	dies.kill()
 	look := func(d time.Duration, until func([]string) bool) bool {
-		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) { // between two looks
+		// between two looks
+		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			got := ids(t, observer, "web")
 			if !contains(got, "live") {
 				t.Fatal("the living one is gone")
@@ -106,7 +111,8 @@ func TestFullBucketKeepsTheLiving(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject("$KV.registry_default.junk.>")); err != nil {
+	if err := stream.Purge(t.Context(),
+		jetstream.WithPurgeSubject("$KV.registry_default.junk.>")); err != nil {
 		t.Fatal(err)
 	}
 	register(t, observer, web("new"))

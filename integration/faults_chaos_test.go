@@ -9,14 +9,18 @@ import (
 )
 
 var (
-	chaosDuration = flag.Duration("chaos.duration", inTier(5*time.Second, 20*time.Second), "how long each run of Chaos hurts its arena")
-	chaosFaults   = flag.String("chaos.faults", "", "only the faults whose name matches this `regexp`")
-	chaosHistory  = flag.String("chaos.history", "", "the `folder` that a failed run's whole history is written to, one JSON object a line")
-	chaosSeed     = flag.Uint64("chaos.seed", 1, "what the faults of a run of Chaos follow from")
+	chaosDuration = flag.Duration("chaos.duration", inTier(5*time.Second, 20*time.Second),
+		"how long each run of Chaos hurts its arena")
+	chaosFaults = flag.String("chaos.faults", "",
+		"only the faults whose name matches this `regexp`")
+	chaosHistory = flag.String("chaos.history", "",
+		"the `folder` that a failed run's whole history is written to, one JSON object a line")
+	chaosSeed = flag.Uint64("chaos.seed", 1, "what the faults of a run of Chaos follow from")
 )
 
-// Faults at random, one after the other or two at once, in an order and with durations that the seed decides; checked
-// like each fault alone. What the processes do meanwhile has seeds of its own, and is not the same twice: time is not.
+// Faults at random, one after the other or two at once, in an order and with durations that the
+// seed decides; checked like each fault alone. What the processes do meanwhile has seeds of its
+// own, and is not the same twice: time is not.
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 3} {
@@ -36,7 +40,8 @@ func TestChaos(t *testing.T) {
 			for end := chaosEnd(t); time.Now().Before(end) && len(a.broken) == 0; {
 				hold := time.Duration(a.rnd.Int64N(int64(3 * a.ttl)))
 				fs := []fault{a.pick(func(f fault) bool { return wanted.MatchString(f.name) })}
-				if *chaosFaults == "" && a.rnd.IntN(3) == 0 { // and a worker has its own trouble at the same time
+				// and a worker has its own trouble at the same time
+				if *chaosFaults == "" && a.rnd.IntN(3) == 0 {
 					fs = append(fs, a.pick(func(f fault) bool { return f.whom }))
 				}
 				for _, f := range fs {
@@ -44,7 +49,8 @@ func TestChaos(t *testing.T) {
 				}
 				a.inject(hold, fs...)
 				if a.rnd.IntN(3) > 0 {
-					time.Sleep(time.Duration(a.rnd.Int64N(int64(a.ttl)))) // changes go on for a while
+					// changes go on for a while
+					time.Sleep(time.Duration(a.rnd.Int64N(int64(a.ttl))))
 					a.settle()
 				}
 			}
@@ -53,12 +59,14 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// chaosEnd is when chaos is to end: in time for what comes after it, where go test's own -timeout is not long enough.
+// chaosEnd is when chaos is to end: in time for what comes after it, where go test's own -timeout
+// is not long enough.
 func chaosEnd(t *testing.T) time.Time {
 	const after = 3 * time.Minute // the last fault, and the close of everything
 	end := time.Now().Add(*chaosDuration)
 	if last, ok := t.Deadline(); ok && last.Add(-after).Before(end) {
-		t.Logf("cut short by -timeout; for %s of chaos pass -timeout=%s or more", *chaosDuration, *chaosDuration+after)
+		t.Logf("cut short by -timeout; for %s of chaos pass -timeout=%s or more", *chaosDuration,
+			*chaosDuration+after)
 		return last.Add(-after)
 	}
 	return end
@@ -67,7 +75,8 @@ func chaosEnd(t *testing.T) time.Time {
 // pick is a fault by chance, of those that apply and are wanted.
 func (a *arena) pick(wanted func(fault) bool) fault {
 	for {
-		if f := faults[a.rnd.IntN(len(faults))]; (f.servers == 0 || f.servers == len(a.fleet.nodes)) && wanted(f) {
+		if f := faults[a.rnd.IntN(len(faults))]; (f.servers == 0 ||
+			f.servers == len(a.fleet.nodes)) && wanted(f) {
 			return f
 		}
 	}

@@ -57,23 +57,26 @@ var faults = []fault{
 		n.wipe()
 		return up
 	}},
-	{name: "stream leader cut off from the other nodes", servers: 3, long: true, begin: func(a *arena, _ *member) func() {
-		n := a.fleet.leader(bucketStream)
-		if n == nil {
-			return nil
-		}
-		return hurtLinks(n.links, (*link).cut)
-	}},
-	{name: "stream leader black-holed from the other nodes", servers: 3, long: true, begin: func(a *arena, _ *member) func() {
-		n := a.fleet.leader(bucketStream)
-		if n == nil {
-			return nil
-		}
-		return hurtLinks(n.links, func(l *link) { l.blackhole(up, down) })
-	}},
-	{name: "follower cut off from the other nodes", servers: 3, long: true, begin: func(a *arena, _ *member) func() {
-		return hurtLinks(a.follower().links, (*link).cut)
-	}},
+	{name: "stream leader cut off from the other nodes", servers: 3, long: true,
+		begin: func(a *arena, _ *member) func() {
+			n := a.fleet.leader(bucketStream)
+			if n == nil {
+				return nil
+			}
+			return hurtLinks(n.links, (*link).cut)
+		}},
+	{name: "stream leader black-holed from the other nodes", servers: 3, long: true,
+		begin: func(a *arena, _ *member) func() {
+			n := a.fleet.leader(bucketStream)
+			if n == nil {
+				return nil
+			}
+			return hurtLinks(n.links, func(l *link) { l.blackhole(up, down) })
+		}},
+	{name: "follower cut off from the other nodes", servers: 3, long: true,
+		begin: func(a *arena, _ *member) func() {
+			return hurtLinks(a.follower().links, (*link).cut)
+		}},
 	{name: "nodes slow to each other", servers: 3, begin: func(a *arena, _ *member) func() {
 		return hurtLinks(a.fleet.nodes[0].links, func(l *link) { l.delay(100) })
 	}},
@@ -98,15 +101,18 @@ var faults = []fault{
 	{name: "connection cut", whom: true, long: true, begin: func(a *arena, m *member) func() {
 		return m.each((*link).cut)
 	}},
-	{name: "connection black-holed", whom: true, long: true, begin: func(a *arena, m *member) func() {
-		return m.each(func(l *link) { l.blackhole(up, down) })
-	}},
-	{name: "connection dead towards the server", whom: true, long: true, begin: func(a *arena, m *member) func() {
-		return m.each(func(l *link) { l.blackhole(up) })
-	}},
-	{name: "connection dead from the server", whom: true, long: true, begin: func(a *arena, m *member) func() {
-		return m.each(func(l *link) { l.blackhole(down) })
-	}},
+	{name: "connection black-holed", whom: true, long: true,
+		begin: func(a *arena, m *member) func() {
+			return m.each(func(l *link) { l.blackhole(up, down) })
+		}},
+	{name: "connection dead towards the server", whom: true, long: true,
+		begin: func(a *arena, m *member) func() {
+			return m.each(func(l *link) { l.blackhole(up) })
+		}},
+	{name: "connection dead from the server", whom: true, long: true,
+		begin: func(a *arena, m *member) func() {
+			return m.each(func(l *link) { l.blackhole(down) })
+		}},
 	{name: "connection slow", whom: true, begin: func(a *arena, m *member) func() {
 		return m.each(func(l *link) { l.delay(100) })
 	}},
@@ -148,7 +154,10 @@ var faults = []fault{
 		return nil
 	}},
 	{name: "bucket deleted", hand: true, begin: func(a *arena, _ *member) func() {
-		a.byHand(func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteKeyValue(ctx, "registry_red") })
+		a.byHand(func(ctx context.Context,
+			js jetstream.JetStream) error {
+			return js.DeleteKeyValue(ctx, "registry_red")
+		})
 		return nil
 	}},
 	{name: "bucket purged", hand: true, asked: true, begin: func(a *arena, _ *member) func() {
@@ -162,11 +171,17 @@ var faults = []fault{
 		return nil
 	}},
 	{name: "registrations deleted", hand: true, begin: func(a *arena, _ *member) func() {
-		a.eachKey(func(ctx context.Context, kv jetstream.KeyValue, key string) error { return kv.Delete(ctx, key) })
+		a.eachKey(func(ctx context.Context, kv jetstream.KeyValue,
+			key string) error {
+			return kv.Delete(ctx, key)
+		})
 		return nil
 	}},
 	{name: "registrations purged", hand: true, begin: func(a *arena, _ *member) func() {
-		a.eachKey(func(ctx context.Context, kv jetstream.KeyValue, key string) error { return kv.Purge(ctx, key) })
+		a.eachKey(func(ctx context.Context, kv jetstream.KeyValue,
+			key string) error {
+			return kv.Purge(ctx, key)
+		})
 		return nil
 	}},
 	{name: "registrations overwritten", hand: true, begin: func(a *arena, _ *member) func() {
@@ -242,7 +257,8 @@ func eachFault(t *testing.T, size int, list []fault) {
 	a.end()
 }
 
-// arenaTTL is the shortest lease with which the living are to be safe: a cluster takes a moment to find a new leader.
+// arenaTTL is the shortest lease with which the living are to be safe: a cluster takes a moment to
+// find a new leader.
 func arenaTTL(size int) time.Duration {
 	if size > 1 {
 		return 4 * time.Second

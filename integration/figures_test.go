@@ -19,11 +19,14 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-var figureTrials = flag.Int("figures.trials", 0, "how many trials each figure of docs/reliability.md is measured over; 0 measures none")
+var figureTrials = flag.Int("figures.trials", 0,
+	"how many trials each figure of docs/reliability.md is measured over; 0 measures none")
 
-var leaderAlone = flag.Bool("figures.leader", false, "measure from when the stream has a leader again, where its leader was killed")
+var leaderAlone = flag.Bool("figures.leader", false,
+	"measure from when the stream has a leader again, where its leader was killed")
 
-// TestFigures measures what docs/reliability.md says of faults. It judges none of it: the machine's load is in the figures.
+// TestFigures measures what docs/reliability.md says of faults. It judges none of it: the machine's
+// load is in the figures.
 //
 //	go test ./integration -run TestFigures -figures.trials=30 -timeout=1h -v
 func TestFigures(t *testing.T) {
@@ -35,8 +38,10 @@ func TestFigures(t *testing.T) {
 		want string
 		do   func(t *testing.T, trial int) []time.Duration
 	}{
-		{"crash: out of all caches, after the TTL of the last heartbeat", "0 to 600ms", crashFigure},
-		{"restart of 0.1 to 30 s: cache equals bucket, after the connection's return", "1s", restartFigure},
+		{"crash: out of all caches, after the TTL of the last heartbeat", "0 to 600ms",
+			crashFigure},
+		{"restart of 0.1 to 30 s: cache equals bucket, after the connection's return", "1s",
+			restartFigure},
 		{"stream leader of three killed: next Register acknowledged", "5s", leaderFigure},
 		{"connection black-holed, TTL 2 s: connected again", "2s", blackholeFigure},
 		{"view's consumer deleted: next registration seen", "2s", consumerFigure},
@@ -46,7 +51,8 @@ func TestFigures(t *testing.T) {
 		t.Run(f.what, func(t *testing.T) {
 			var all []time.Duration
 			for trial := range *figureTrials {
-				t.Run(fmt.Sprint(trial), func(t *testing.T) { all = append(all, f.do(t, trial)...) })
+				t.Run(fmt.Sprint(trial),
+					func(t *testing.T) { all = append(all, f.do(t, trial)...) })
 			}
 			slices.Sort(all)
 			if len(all) == 0 {
@@ -55,7 +61,8 @@ func TestFigures(t *testing.T) {
 			at := func(q float64) time.Duration {
 				return all[int(math.Ceil(q*float64(len(all))))-1].Round(time.Millisecond)
 			}
-			t.Logf("FIGURE | %s | %d | %s | %s | %s | %s |", f.what, len(all), f.want, at(0.5), at(0.99), at(1))
+			t.Logf("FIGURE | %s | %d | %s | %s | %s | %s |", f.what, len(all), f.want, at(0.5),
+				at(0.99), at(1))
 		})
 	}
 	t.Run("200 reconnects", reconnectsFigure)
@@ -104,7 +111,8 @@ func crashFigure(t *testing.T, trial int) []time.Duration {
 	for _, o := range observers {
 		sees(t, o, natstest.Soon, "web", "a")
 	}
-	time.Sleep(ttl + time.Duration(trial)*37*time.Millisecond%ttl) // a kill at another point of the heartbeat each time
+	// a kill at another point of the heartbeat each time
+	time.Sleep(ttl + time.Duration(trial)*37*time.Millisecond%ttl)
 	p.kill()
 	var list []time.Duration
 	for _, o := range observers {
@@ -115,7 +123,8 @@ func crashFigure(t *testing.T, trial int) []time.Duration {
 }
 
 func restartFigure(t *testing.T, trial int) []time.Duration {
-	downs := []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second}
+	downs := []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second,
+		3 * time.Second, 10 * time.Second, 30 * time.Second}
 	s := natstest.Start(t)
 	back := make(chan time.Time, 100)
 	observer := openOn(t, s.Connect(nats.ReconnectHandler(func(*nats.Conn) { back <- time.Now() })))
@@ -133,7 +142,9 @@ func leaderFigure(t *testing.T, _ int) []time.Duration {
 	f := newFleet(t, 3)
 	nc := f.connect()
 	observer := openOn(t, nc, kvregistry.TTL(arenaTTL(3)))
-	live := start(t, plan{URL: "nats://" + f.nodes[0].address() + ",nats://" + f.nodes[1].address() + ",nats://" + f.nodes[2].address(), TTL: arenaTTL(3), Services: []kvService{web("live")}})
+	live := start(t, plan{URL: "nats://" + f.nodes[0].address() + ",nats://" +
+		f.nodes[1].address() + ",nats://" + f.nodes[2].address(), TTL: arenaTTL(3),
+		Services: []kvService{web("live")}})
 	sees(t, observer, natstest.Soon, "web", "live")
 	f.awaitReplicas("KV_registry_default")
 	var leader *node
@@ -175,7 +186,8 @@ func blackholeFigure(t *testing.T, trial int) []time.Duration {
 	address := strings.TrimPrefix(s.URL(), "nats://")
 	first, second := newLink(t, address), newLink(t, address)
 	back := make(chan time.Time, 100)
-	nc := natstest.Connect(t, first.URL()+","+second.URL(), nats.DontRandomize(), nats.Timeout(time.Second), nats.IgnoreDiscoveredServers(),
+	nc := natstest.Connect(t, first.URL()+","+second.URL(), nats.DontRandomize(),
+		nats.Timeout(time.Second), nats.IgnoreDiscoveredServers(),
 		nats.ReconnectHandler(func(*nats.Conn) { back <- time.Now() }))
 	r := openOn(t, nc, kvregistry.ForceReconnect())
 	register(t, r, web("a"))
@@ -195,7 +207,8 @@ func blackholeFigure(t *testing.T, trial int) []time.Duration {
 
 func consumerFigure(t *testing.T, trial int) []time.Duration {
 	s := natstest.Start(t)
-	owner, observer := open(t, s, kvregistry.WithoutReaping()), open(t, s, kvregistry.WithoutReaping())
+	owner, observer := open(t, s, kvregistry.WithoutReaping()),
+		open(t, s, kvregistry.WithoutReaping())
 	sees(t, observer, natstest.Soon, "web")
 	time.Sleep(time.Duration(trial) * 29 * time.Millisecond)
 	deleteViews(t, s.Connect())
@@ -250,7 +263,9 @@ func reconnectsFigure(t *testing.T) {
 		var m runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&m)
-		return fmt.Sprintf("%d consumers, %d goroutines, heap of %d KiB, the server's included", len(natstest.Consumers(t, plain, "KV_registry_default")), len(goroutines()), m.HeapAlloc>>10)
+		return fmt.Sprintf("%d consumers, %d goroutines, heap of %d KiB, the server's included",
+			len(natstest.Consumers(t, plain, "KV_registry_default")), len(goroutines()),
+			m.HeapAlloc>>10)
 	}
 	reconnect := func(times int) {
 		for range times {

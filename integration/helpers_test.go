@@ -54,7 +54,8 @@ func register(t testing.TB, r *kvregistry.Registry, s kvregistry.Service) func()
 }
 
 // registerSoon is Register for a machine that may take longer than Register waits.
-func registerSoon(ctx context.Context, r *kvregistry.Registry, s kvregistry.Service) (func() error, error) {
+func registerSoon(ctx context.Context, r *kvregistry.Registry, s kvregistry.Service) (func() error,
+	error) {
 	ctx, cancel := context.WithTimeout(ctx, natstest.Soon)
 	defer cancel()
 	return r.RegisterContext(ctx, s)
@@ -80,7 +81,8 @@ func idsOf(snap *kvregistry.Snapshot) []string {
 
 // sees waits until a registry shows just the given instances, and returns how long that took. The
 // first look-up may take as long.
-func sees(t testing.TB, r *kvregistry.Registry, within time.Duration, name string, want ...string) time.Duration {
+func sees(t testing.TB, r *kvregistry.Registry, within time.Duration, name string,
+	want ...string) time.Duration {
 	t.Helper()
 	return natstest.Eventually(t, within, func() error {
 		snap, err := r.Snapshot(name)
@@ -157,7 +159,8 @@ func must(t *testing.T, err error) {
 }
 
 func views(consumers []string) []string {
-	return slices.DeleteFunc(consumers, func(name string) bool { return !strings.HasPrefix(name, "view-") })
+	return slices.DeleteFunc(consumers,
+		func(name string) bool { return !strings.HasPrefix(name, "view-") })
 }
 
 // messages is how many keys acme's bucket has, those that ended included.
@@ -211,7 +214,8 @@ const removal = ttl + 2*3*time.Second + 2*time.Second
 
 // recordOf makes a record of service "web" that is right but for what is inside its instance.
 func recordOf(id, lease, rest string) string {
-	return fmt.Sprintf(`{"format":1,"lease":%q,"owner":"evil","instance":{"id":%q,"name":"web","address":"evil:1"%s}}`, lease, id, rest)
+	return fmt.Sprintf(`{"format":1,"lease":%q,"owner":"evil",`+
+		`"instance":{"id":%q,"name":"web","address":"evil:1"%s}}`, lease, id, rest)
 }
 
 func leaseOf(r *kvregistry.Registry) string {

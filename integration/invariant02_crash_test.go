@@ -13,15 +13,16 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 2, crash: a killed process is out of every observer's cache within TTL + 1 s, and no live process
-// ever is. Seen to fail with a reaper that purges nothing, and with a heartbeat
+// Invariant 2, crash: a killed process is out of every observer's cache within TTL + 1 s, and no
+// live process ever is. Seen to fail with a reaper that purges nothing, and with a heartbeat
 // interval of two TTLs.
 func TestKilledProcessIsOut(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	observers := []*kvregistry.Registry{open(t, s), open(t, s)}
 	live := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("live")}})
-	dead := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("dead"), {ID: "dead", Name: "other", Address: "127.0.0.1:1"}}})
+	dead := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{web("dead"),
+		{ID: "dead", Name: "other", Address: "127.0.0.1:1"}}})
 	for _, o := range observers {
 		sees(t, o, natstest.Soon, "web", "dead", "live")
 		sees(t, o, natstest.Soon, "other", "dead")
@@ -36,20 +37,23 @@ func TestKilledProcessIsOut(t *testing.T) {
 	killed := time.Now()
 	inTime(t, s, 0, ttl+time.Second, func() error {
 		for _, o := range observers {
-			if web, other := ids(t, o, "web"), ids(t, o, "other"); !slices.Equal(web, []string{"live"}) || len(other) > 0 {
+			if web, other := ids(t, o, "web"), ids(t, o, "other"); !slices.Equal(web,
+				[]string{"live"}) || len(other) > 0 {
 				return fmt.Errorf("the services have %v and %v", web, other)
 			}
 		}
 		return nil
 	})
-	t.Logf("out of both caches %s after the kill, TTL %s", time.Since(killed).Round(time.Millisecond), ttl)
+	t.Logf("out of both caches %s after the kill, TTL %s",
+		time.Since(killed).Round(time.Millisecond), ttl)
 	for end := time.Now().Add(2 * ttl); time.Now().Before(end); {
 		for _, o := range observers {
 			if got := ids(t, o, "web"); len(got) != 1 {
 				t.Fatalf("the live process is gone: %v", got)
 			}
 		}
-		time.Sleep(time.Millisecond) // between two looks; the loop watches for something that must not happen
+		// between two looks; the loop watches for something that must not happen
+		time.Sleep(time.Millisecond)
 	}
 	_ = live
 	if told := toldOf(events, "live"); len(told) > 0 { // it may have been gone between two looks
@@ -63,7 +67,8 @@ func TestGracefulStopIsSeenAtOnce(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	observer := open(t, s)
-	p := start(t, plan{URL: s.URL(), TTL: time.Minute, Services: []kvregistry.Service{web("a"), web("b"), web("c")}})
+	p := start(t, plan{URL: s.URL(), TTL: time.Minute, Services: []kvregistry.Service{web("a"),
+		web("b"), web("c")}})
 	sees(t, observer, natstest.Soon, "web", "a", "b", "c")
 	events, err := observer.Watch(t.Context(), "web")
 	if err != nil {
@@ -87,11 +92,13 @@ func TestGracefulStopIsSeenAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("seen %s after Close returned", seen.Sub(time.Unix(0, ns)))
-	natstest.Eventually(t, natstest.Soon, func() error { return noneLeft(keys(t, nc, "default", "lease.")) })
+	natstest.Eventually(t, natstest.Soon,
+		func() error { return noneLeft(keys(t, nc, "default", "lease.")) })
 }
 
-// Invariant 2: a process that was frozen for longer than a TTL is out, and back when it goes on. Seen to fail with
-// the keeper never giving up a lease that it could not renew, and registrations not written again after a loss.
+// Invariant 2: a process that was frozen for longer than a TTL is out, and back when it goes on.
+// Seen to fail with the keeper never giving up a lease that it could not renew, and registrations
+// not written again after a loss.
 func TestFrozenProcessComesBack(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -106,8 +113,8 @@ func TestFrozenProcessComesBack(t *testing.T) {
 	p.await("lost", natstest.Soon)
 }
 
-// The dead of a tenant without a living process are not shown to the first one that comes. Seen to fail with Dead
-// returning nil.
+// The dead of a tenant without a living process are not shown to the first one that comes. Seen to
+// fail with Dead returning nil.
 func TestNewcomerFindsNoneOfTheDead(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -116,8 +123,10 @@ func TestNewcomerFindsNoneOfTheDead(t *testing.T) {
 	a.kill()
 	b.kill()
 	nc := s.Connect()
-	natstest.Eventually(t, natstest.Soon, func() error { // the TTL itself, with nobody there to see it
-		return noneLeft(append(keys(t, nc, "default", "lease."), keys(t, nc, "default", "reaper.")...))
+	// the TTL itself, with nobody there to see it
+	natstest.Eventually(t, natstest.Soon, func() error {
+		return noneLeft(append(keys(t, nc, "default", "lease."),
+			keys(t, nc, "default", "reaper.")...))
 	})
 	if left := keys(t, nc, "default", "svc."); len(left) != 2 {
 		t.Fatalf("the test is to begin with two dead registrations, there are %v", left)
@@ -137,7 +146,8 @@ func TestNewcomerFindsNoneOfTheDead(t *testing.T) {
 			t.Errorf("a later newcomer's first look-up gave %v, want ErrNotFound", err)
 		}
 	}
-	natstest.Eventually(t, natstest.Soon, func() error { return noneLeft(keys(t, nc, "default", "svc.")) })
+	natstest.Eventually(t, natstest.Soon,
+		func() error { return noneLeft(keys(t, nc, "default", "svc.")) })
 	register(t, observer, web("c"))
 	sees(t, observer, natstest.Soon, "web", "c")
 }

@@ -16,11 +16,12 @@ import (
 // dying is how many processes die together with those that reap.
 const dying = 1000
 
-// Invariant 2: everything leaves that died with the process that holds the first slot, with those that
-// hold both, or with every reaper. The first is within a TTL and 1.5 s, unless the machine is so busy
-// that the other holder doubts. If both slots are lost, one of those that stand by has to find a slot free
-// first. If nobody is left, the next to come shows none of the dead, and purges them after its wait. Seen
-// to fail with one slot, with a stand-by that never looks again, and with newcomers that hide nothing.
+// Invariant 2: everything leaves that died with the process that holds the first slot, with those
+// that hold both, or with every reaper. The first is within a TTL and 1.5 s, unless the machine is
+// so busy that the other holder doubts. If both slots are lost, one of those that stand by has to
+// find a slot free first. If nobody is left, the next to come shows none of the dead, and purges
+// them after its wait. Seen to fail with one slot, with a stand-by that never looks again, and with
+// newcomers that hide nothing.
 func TestReapersDieWithACrowd(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -42,7 +43,8 @@ func TestReapersDieWithACrowd(t *testing.T) {
 			var holders []*process
 			for i := range tenant.Slots {
 				id := fmt.Sprintf("holder-%d", i)
-				holders = append(holders, start(t, plan{URL: s.URL(), Services: []kvService{web(id)}}))
+				holders = append(holders,
+					start(t, plan{URL: s.URL(), Services: []kvService{web(id)}}))
 				inSlot(t, s, i)
 			}
 			alive := []string{}
@@ -77,7 +79,8 @@ func TestReapersDieWithACrowd(t *testing.T) {
 				inTime(t, s, 1, ttl+1500*time.Millisecond, left)
 			}
 			natstest.Eventually(t, natstest.Soon, left)
-			sees(t, observer, natstest.Soon, "web", alive...) // those killed with them, whose leases may end last
+			// those killed with them, whose leases may end last
+			sees(t, observer, natstest.Soon, "web", alive...)
 			t.Logf("all gone %s after the kill", time.Since(killed).Round(time.Millisecond))
 		})
 	}
@@ -110,7 +113,8 @@ func newcomersFindNone(t *testing.T, s *natstest.Server, killed time.Time) {
 	natstest.Eventually(t, natstest.Soon, func() error {
 		return noneLeft(keys(t, s.Connect(), "default", "svc."))
 	})
-	t.Logf("purged %s after the newcomer came, %s after the kill", time.Since(began).Round(time.Millisecond),
+	t.Logf("purged %s after the newcomer came, %s after the kill",
+		time.Since(began).Round(time.Millisecond),
 		time.Since(killed).Round(time.Millisecond))
 }
 
@@ -124,8 +128,11 @@ func dieTogether(t *testing.T, s *natstest.Server) {
 		id := fmt.Sprintf("DEAD%d", i)
 		key, err := tenant.ServiceKey("crowd", id)
 		must(t, err)
-		value := fmt.Appendf(nil, `{"format":1,"lease":%q,"owner":"x","instance":{"id":%q,"name":"crowd","address":"a:1"}}`, id, id)
-		leases = append(leases, tenant.Write{Key: tenant.LeaseKey(id), Value: []byte("{}"), TTL: ttl})
+		value := fmt.Appendf(nil,
+			`{"format":1,"lease":%q,"owner":"x"`+
+				`,"instance":{"id":%q,"name":"crowd","address":"a:1"}}`, id, id)
+		leases = append(leases, tenant.Write{Key: tenant.LeaseKey(id), Value: []byte("{}"),
+			TTL: ttl})
 		registrations = append(registrations, tenant.Write{Key: key, Value: value})
 	}
 	for _, ws := range [][]tenant.Write{leases, registrations} {
@@ -159,7 +166,8 @@ func TestFrozenReaper(t *testing.T) {
 	})
 	t.Logf("out %s after the kill", time.Since(killed).Round(time.Millisecond))
 	holder.thaw()
-	for end := time.Now().Add(2 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) { // what is lived through
+	// what is lived through
+	for end := time.Now().Add(2 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if got := ids(t, observer, "web"); len(got) != 1 {
 			t.Fatalf("seen are %v", got)
 		}
@@ -176,15 +184,16 @@ func inSlot(t *testing.T, s *natstest.Server, slot int) {
 	})
 }
 
-// inTime waits until a check holds, and fails the test unless that is within a time from now. If the
-// holder of a slot is in doubt meanwhile, as on a busy machine, it may take longer.
+// inTime waits until a check holds, and fails the test unless that is within a time from now. If
+// the holder of a slot is in doubt meanwhile, as on a busy machine, it may take longer.
 func inTime(t *testing.T, s *natstest.Server, slot int, within time.Duration, check func() error) {
 	t.Helper()
 	began, late, doubted := time.Now(), natstest.Late(), false
 	natstest.Eventually(t, within+natstest.Soon, func() error {
 		doubted = doubted || !ready(t, s, slot)
 		err := check()
-		if took := time.Since(began) - (natstest.Late() - late); err != nil && !doubted && took > within {
+		if took := time.Since(began) - (natstest.Late() - late); err != nil && !doubted &&
+			took > within {
 			t.Fatalf("after %s, and no reaper doubts: %v", took, err)
 		}
 		return err
@@ -208,7 +217,8 @@ func ready(t *testing.T, s *natstest.Server, slot int) bool {
 	b, err := tenant.New(s.Connect(), "default", tenant.Config{})
 	must(t, err)
 	defer b.Conn().Close()
-	e, found, err := b.Get(t.Context(), tenant.SlotKey(slot)) // a slow server may not answer in time
+	// a slow server may not answer in time
+	e, found, err := b.Get(t.Context(), tenant.SlotKey(slot))
 	var v struct{ Ready int }
 	return err == nil && found && json.Unmarshal(e.Value, &v) == nil && v.Ready == 1
 }

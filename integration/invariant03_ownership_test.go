@@ -15,7 +15,8 @@ import (
 )
 
 // Invariant 3, ownership: the newest registration of an id wins; the earlier owner is told, and
-// changes nothing any more. Seen to fail with judge never fencing, and with later writes not being compare-and-swap.
+// changes nothing any more. Seen to fail with judge never fencing, and with later writes not being
+// compare-and-swap.
 func TestNewestRegistrationWins(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -25,7 +26,8 @@ func TestNewestRegistrationWins(t *testing.T) {
 	un := register(t, first, web("one"))
 	sees(t, observer, natstest.Soon, "web", "one")
 
-	second := start(t, plan{URL: s.URL(), Services: []kvregistry.Service{{ID: "one", Name: "web", Address: "second:1"}}})
+	second := start(t, plan{URL: s.URL(),
+		Services: []kvregistry.Service{{ID: "one", Name: "web", Address: "second:1"}}})
 	select {
 	case s := <-fenced:
 		if s.ID != "one" {
@@ -40,7 +42,8 @@ func TestNewestRegistrationWins(t *testing.T) {
 	if err := un(); !isErr(err, kvregistry.ErrFenced) {
 		t.Errorf("its unregister gave %v, want ErrFenced", err)
 	}
-	if err := first.SetStatus("web", kvregistry.Draining); !isErr(err, kvregistry.ErrNotRegistered) {
+	if err := first.SetStatus("web",
+		kvregistry.Draining); !isErr(err, kvregistry.ErrNotRegistered) {
 		t.Errorf("its SetStatus gave %v, want ErrNotRegistered", err)
 	}
 	if err := first.Close(); err != nil {
@@ -50,21 +53,23 @@ func TestNewestRegistrationWins(t *testing.T) {
 	for time.Now().Before(end) {
 		one, err := observer.GetService("web")
 		if err != nil || one.Address != "second:1" {
-			natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "second:1") })
+			natstest.Eventually(t, natstest.Soon,
+				func() error { return wantAddress(observer, "second:1") })
 		}
 		time.Sleep(10 * time.Millisecond) // watches for something that must not happen
 	}
 	_ = second
 }
 
-// Invariant 3, of an owner with more registrations than one consumer has filters, whose next ones it sees by the consumer that is there. Seen to fail with such keys not
-// being wanted.
+// Invariant 3, of an owner with more registrations than one consumer has filters, whose next ones
+// it sees by the consumer that is there. Seen to fail with such keys not being wanted.
 func TestOwnerOfManyIsTold(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	fenced := make(chan kvregistry.Service, 1)
 	// Once a TTL an owner compares what it wrote with what it sees: too late to help here.
-	first := open(t, s, kvregistry.TTL(time.Minute), kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
+	first := open(t, s, kvregistry.TTL(time.Minute),
+		kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
 	var many []kvregistry.Service
 	for i := range 300 {
 		many = append(many, web(fmt.Sprint(i)))
@@ -87,7 +92,8 @@ func TestOwnerOfManyIsTold(t *testing.T) {
 	}
 }
 
-// Invariant 3: a fenced owner that was not told, because it was frozen, changes nothing either when it goes on.
+// Invariant 3: a fenced owner that was not told, because it was frozen, changes nothing either when
+// it goes on.
 func TestFrozenOwnerIsFenced(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -104,8 +110,9 @@ func TestFrozenOwnerIsFenced(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "second:1") })
 }
 
-// Invariant 3: an earlier owner changes nothing either in the moment before its view shows it the newer one. Seen to fail
-// with later writes, or deletes, not being compare-and-swap, and with refused ones done again on top of what refused them.
+// Invariant 3: an earlier owner changes nothing either in the moment before its view shows it the
+// newer one. Seen to fail with later writes, or deletes, not being compare-and-swap, and with
+// refused ones done again on top of what refused them.
 func TestEarlierOwnerChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -116,20 +123,23 @@ func TestEarlierOwnerChangesNothing(t *testing.T) {
 		unregister := register(t, first, web(id))
 		register(t, second, kvService{ID: id, Name: "web", Address: "second:1"})
 		if i%2 == 0 {
-			if err := first.Update(kvService{ID: id, Name: "web", Address: "first:2"}); !isErr(err, kvregistry.ErrFenced) && !isErr(err, kvregistry.ErrNotRegistered) {
+			if err := first.Update(kvService{ID: id, Name: "web",
+				Address: "first:2"}); !isErr(err, kvregistry.ErrFenced) &&
+				!isErr(err, kvregistry.ErrNotRegistered) {
 				t.Errorf("%s: the earlier owner's Update gave %v", id, err)
 			}
 		} else if err := unregister(); !isErr(err, kvregistry.ErrFenced) {
 			t.Errorf("%s: the earlier owner's unregister gave %v", id, err)
 		}
-		if e, err := kv.Get(t.Context(), "svc.web."+id); err != nil || !strings.Contains(string(e.Value()), "second:1") {
+		if e, err := kv.Get(t.Context(), "svc.web."+id); err != nil ||
+			!strings.Contains(string(e.Value()), "second:1") {
 			t.Fatalf("%s: the newer registration is gone: %v", id, err)
 		}
 	}
 }
 
-// Invariant 3: what is deleted or overwritten by hand is written again by its owner, and no look-up misses it for
-// longer than that takes. Seen to fail with judge leaving a vanished key alone.
+// Invariant 3: what is deleted or overwritten by hand is written again by its owner, and no look-up
+// misses it for longer than that takes. Seen to fail with judge leaving a vanished key alone.
 func TestOwnerMendsItsKey(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -139,9 +149,13 @@ func TestOwnerMendsItsKey(t *testing.T) {
 	sees(t, observer, natstest.Soon, "web", "one")
 	kv := bucket(t, s.Connect(), "default")
 	mend := map[string]func() error{
-		"delete":  func() error { return kv.Delete(t.Context(), "svc.web.one") },
-		"purge":   func() error { return kv.Purge(t.Context(), "svc.web.one") },
-		"garbage": func() error { _, err := kv.Put(t.Context(), "svc.web.one", []byte("no registration")); return err },
+		"delete": func() error { return kv.Delete(t.Context(), "svc.web.one") },
+		"purge":  func() error { return kv.Purge(t.Context(), "svc.web.one") },
+		"garbage": func() error {
+			_, err := kv.Put(t.Context(), "svc.web.one",
+				[]byte("no registration"))
+			return err
+		},
 	}
 	for name, harm := range mend {
 		if err := harm(); err != nil {
@@ -165,7 +179,8 @@ func TestOwnerMendsItsKey(t *testing.T) {
 	sees(t, observer, natstest.Soon, "web")
 }
 
-// A registration of the same id in the same process takes over as one elsewhere would, without a gap.
+// A registration of the same id in the same process takes over as one elsewhere would, without a
+// gap.
 func TestRegisterAgainInOneProcess(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -186,16 +201,19 @@ func TestRegisterAgainInOneProcess(t *testing.T) {
 	sees(t, r, natstest.Soon, "web")
 }
 
-// Invariant 3 among processes that read records of different lengths, as while MaxRecord is being changed: the newest registration wins though the earlier owner would not show
-// it. Seen to fail with a long value that is always taken for damage: the earlier owner wrote over it.
+// Invariant 3 among processes that read records of different lengths, as while MaxRecord is being
+// changed: the newest registration wins though the earlier owner would not show it. Seen to fail
+// with a long value that is always taken for damage: the earlier owner wrote over it.
 func TestNewestRegistrationWinsBeItLong(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	fenced := make(chan kvregistry.Service, 2)
 	first := open(t, s, kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
-	second := open(t, s, kvregistry.MaxRecord(1<<20), kvregistry.OnFenced(func(kvregistry.Service) { t.Error("the newest was fenced") }))
+	second := open(t, s, kvregistry.MaxRecord(1<<20),
+		kvregistry.OnFenced(func(kvregistry.Service) { t.Error("the newest was fenced") }))
 	register(t, first, web("one"))
-	long := kvregistry.Service{ID: "one", Name: "web", Address: "second:1", Metadata: map[string]string{"k": strings.Repeat("x", 100<<10)}}
+	long := kvregistry.Service{ID: "one", Name: "web", Address: "second:1",
+		Metadata: map[string]string{"k": strings.Repeat("x", 100<<10)}}
 	register(t, second, long)
 	select {
 	case <-fenced:
@@ -206,7 +224,9 @@ func TestNewestRegistrationWinsBeItLong(t *testing.T) {
 		t.Error(err)
 	}
 	kv := bucket(t, s.Connect(), "default")
-	if _, err := kv.Put(t.Context(), "svc.web.one", []byte(strings.Repeat("x", 900<<10))); err != nil { // damage that is long
+	// damage that is long
+	if _, err := kv.Put(t.Context(), "svc.web.one",
+		[]byte(strings.Repeat("x", 900<<10))); err != nil {
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
@@ -239,7 +259,8 @@ func TestNewerOwnerThatWritesOtherJSON(t *testing.T) {
 		"a lease in capitals":         {`"owner"`, `"Lease":"OTHER.x","LEASE":7,"owner"`},
 		"an instance in capitals":     {`"owner"`, `"INSTANCE":[],"owner"`},
 		"a member twice":              {`"format"`, `"instance":7,"lease":7,"format"`},
-		"null":                        {`"name"`, `"zone":null,"tags":[null],"metadata":{"a":null},"name"`},
+		"null": {`"name"`,
+			`"zone":null,"tags":[null],"metadata":{"a":null},"name"`},
 	} {
 		id := strings.ReplaceAll(what, " ", "-")
 		register(t, owner, web(id))
@@ -266,8 +287,8 @@ func TestNewerOwnerThatWritesOtherJSON(t *testing.T) {
 	}
 }
 
-// A change that is refused takes no other with it that is made at the same time. Seen to fail with changes that are made before their turn: SetStatus
-// said that it was done, and it was not.
+// A change that is refused takes no other with it that is made at the same time. Seen to fail with
+// changes that are made before their turn: SetStatus said that it was done, and it was not.
 func TestRefusedChangeTakesNoOtherWithIt(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -287,7 +308,8 @@ func TestRefusedChangeTakesNoOtherWithIt(t *testing.T) {
 			t.Fatalf("too large: %v, set: %v", tooLarge, set)
 		}
 		natstest.Eventually(t, natstest.Soon, func() error {
-			if snap, err := observer.Snapshot("web"); err != nil || snap.Len() != 1 || slices.Collect(snap.All())[0].Status != status {
+			if snap, err := observer.Snapshot("web"); err != nil || snap.Len() != 1 ||
+				slices.Collect(snap.All())[0].Status != status {
 				return fmt.Errorf("round %d: the bucket does not say %s: %v", i, status, err)
 			}
 			return nil
@@ -295,7 +317,8 @@ func TestRefusedChangeTakesNoOtherWithIt(t *testing.T) {
 	}
 }
 
-// A status that makes a record too large is refused, and nothing changes. Seen to fail with a status that is not checked: SetStatus said that it was done.
+// A status that makes a record too large is refused, and nothing changes. Seen to fail with a
+// status that is not checked: SetStatus said that it was done.
 func TestStatusThatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	r := open(t, natstest.Start(t))
@@ -311,7 +334,8 @@ func TestStatusThatDoesNotFit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := r.SetStatus("web", kvregistry.Critical); !isErr(err, kvregistry.ErrInvalidService) { // one letter more than passing
+	// one letter more than passing
+	if err := r.SetStatus("web", kvregistry.Critical); !isErr(err, kvregistry.ErrInvalidService) {
 		t.Errorf("SetStatus gave %v, want ErrInvalidService", err)
 	}
 	if got := r.RegisteredServices(); len(got) != 1 || got[0].Status != kvregistry.Passing {

@@ -12,9 +12,9 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 4, convergence: after a restart of the server an observer sees the next registration when
-// its connection is back. It does not wait until it notices silence. Seen to fail with a view that is
-// not made anew when the connection comes back.
+// Invariant 4, convergence: after a restart of the server an observer sees the next registration
+// when its connection is back. It does not wait until it notices silence. Seen to fail with a view
+// that is not made anew when the connection comes back.
 func TestRestartIsOverAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, down := range []time.Duration{100 * time.Millisecond, time.Second, 6 * time.Second} {
@@ -23,40 +23,45 @@ func TestRestartIsOverAtOnce(t *testing.T) {
 			s := natstest.Start(t)
 			long := kvregistry.TTL(time.Minute) // with which 11 s are silence
 			back := make(chan time.Time, 1)
-			observer := openOn(t, s.Connect(nats.ReconnectHandler(func(*nats.Conn) { back <- time.Now() })), long)
+			observer := openOn(t,
+				s.Connect(nats.ReconnectHandler(func(*nats.Conn) { back <- time.Now() })), long)
 			owner := open(t, s, long)
 			register(t, owner, web("a"))
 			sees(t, observer, natstest.Soon, "web", "a")
 			s.Outage(down)
 			returned := <-back
 			register(t, owner, web("b"))
-			sees(t, observer, 4*time.Second, "web", "a", "b") // silence would be noticed 5 s later at the earliest
-			t.Logf("down %s: the next registration was seen %s after the connection's return", down, time.Since(returned).Round(time.Millisecond))
+			// silence would be noticed 5 s later at the earliest
+			sees(t, observer, 4*time.Second, "web", "a", "b")
+			t.Logf("down %s: the next registration was seen %s after the connection's return", down,
+				time.Since(returned).Round(time.Millisecond))
 		})
 	}
 }
 
-// Invariants 4 and 7: a hundred clients that lose one server together come back with at most three sessions each, of which
-// each makes one consumer at most; none is left behind, and every cache is right. Seen to fail with views that
-// take a tenth of a heartbeat for silence.
+// Invariants 4 and 7: a hundred clients that lose one server together come back with at most three
+// sessions each, of which each makes one consumer at most; none is left behind, and every cache is
+// right. Seen to fail with views that take a tenth of a heartbeat for silence.
 func TestReconnectStorm(t *testing.T) {
 	t.Parallel()
 	took, most := storm(t, 100)
-	t.Logf("100 caches were right after %s, with %d sessions of one view at most", took.Round(time.Millisecond), most)
+	t.Logf("100 caches were right after %s, with %d sessions of one view at most",
+		took.Round(time.Millisecond), most)
 	// A session that can't begin within a second is given up: on a slow machine there are more.
 	if most > 3+uint64(took/time.Second) && !raced {
 		t.Errorf("a view was made anew %d times", most)
 	}
 }
 
-// storm has many clients lose their server together. It returns how long after the server's return each cache was right,
-// and how many sessions a view needed at most.
+// storm has many clients lose their server together. It returns how long after the server's return
+// each cache was right, and how many sessions a view needed at most.
 func storm(t *testing.T, clients int) (took time.Duration, most uint64) {
 	t.Helper()
 	s := natstest.Start(t)
 	var observers []*kvregistry.Registry
 	for range clients {
-		observers = append(observers, open(t, s, kvregistry.WithoutReaping(), kvregistry.Timeout(time.Minute)))
+		observers = append(observers, open(t, s, kvregistry.WithoutReaping(),
+			kvregistry.Timeout(time.Minute)))
 	}
 	owner := open(t, s)
 	register(t, owner, web("a"))
@@ -74,7 +79,8 @@ func storm(t *testing.T, clients int) (took time.Duration, most uint64) {
 	took = time.Since(back)
 	time.Sleep(2 * time.Second) // in which a storm that is only late would come
 	natstest.Eventually(t, natstest.Soon, func() error {
-		if list := views(natstest.Consumers(t, s.Connect(), "KV_registry_default")); len(list) != clients+1 {
+		if list := views(natstest.Consumers(t, s.Connect(),
+			"KV_registry_default")); len(list) != clients+1 {
 			return fmt.Errorf("%d consumers of %d views", len(list), clients+1)
 		}
 		return nil
@@ -85,8 +91,9 @@ func storm(t *testing.T, clients int) (took time.Duration, most uint64) {
 	return took, most
 }
 
-// Invariant 4: an owner that was fenced, and looks its service up for the first time afterwards, does not see what it
-// knew of it before. Seen to fail with keys that are no longer watched staying in the cache.
+// Invariant 4: an owner that was fenced, and looks its service up for the first time afterwards,
+// does not see what it knew of it before. Seen to fail with keys that are no longer watched staying
+// in the cache.
 func TestFencedOwnerKeepsNoGhost(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -114,8 +121,9 @@ func countViews(t *testing.T, s *natstest.Server, want int) error {
 	return nil
 }
 
-// Invariant 4: a registration whose write was still under way when it was taken back does not come into the bucket behind that. Seen to
-// fail with a removal that believes a read: it left 90 ghosts of 330.
+// Invariant 4: a registration whose write was still under way when it was taken back does not come
+// into the bucket behind that. Seen to fail with a removal that believes a read: it left 90 ghosts
+// of 330.
 func TestWriteUnderWayIsTakenBack(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -124,7 +132,8 @@ func TestWriteUnderWayIsTakenBack(t *testing.T) {
 	pending := 0
 	for i := range 600 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i/2)*time.Microsecond)
-		un, err := r.RegisterContext(ctx, kvregistry.Service{Name: "ghost", ID: fmt.Sprint(i), Address: "a:1"})
+		un, err := r.RegisterContext(ctx, kvregistry.Service{Name: "ghost", ID: fmt.Sprint(i),
+			Address: "a:1"})
 		cancel()
 		if isErr(err, kvregistry.ErrPending) {
 			pending++

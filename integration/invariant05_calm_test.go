@@ -13,15 +13,16 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 5, calm: through an outage longer than the TTL no observer's list of the living is ever short of one, the
-// view says how old it is, and who died meanwhile is gone afterwards. Seen to fail with a reaper that does not
-// wait after a reconnect.
+// Invariant 5, calm: through an outage longer than the TTL no observer's list of the living is ever
+// short of one, the view says how old it is, and who died meanwhile is gone afterwards. Seen to
+// fail with a reaper that does not wait after a reconnect.
 func TestOutageLongerThanTheTTL(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	observers := []*kvregistry.Registry{open(t, s), open(t, s)}
 	start(t, plan{URL: s.URL(), Services: []kvService{web("a")}})
-	start(t, plan{URL: s.URL(), Services: []kvService{web("b")}, Slow: true}) // it is back later than the reapers
+	// it is back later than the reapers
+	start(t, plan{URL: s.URL(), Services: []kvService{web("b")}, Slow: true})
 	dies := start(t, plan{URL: s.URL(), Services: []kvService{web("dies")}})
 	for _, o := range observers {
 		sees(t, o, natstest.Soon, "web", "a", "b", "dies")
@@ -64,9 +65,11 @@ func TestOutageLongerThanTheTTL(t *testing.T) {
 	for _, o := range observers {
 		sees(t, o, natstest.Soon, "web", "a", "b")
 	}
-	t.Logf("the dead one was gone %s after the server's return", time.Since(back).Round(time.Millisecond))
+	t.Logf("the dead one was gone %s after the server's return",
+		time.Since(back).Round(time.Millisecond))
 	end := time.Now().Add(ttl)
-	for time.Now().Before(end) { // the leases of before the outage are long over; nobody may take the living for dead
+	// the leases of before the outage are long over; nobody may take the living for dead
+	for time.Now().Before(end) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	close(stop)
@@ -86,19 +89,22 @@ func TestOutageLongerThanTheTTL(t *testing.T) {
 	})
 }
 
-// Health says what is the matter while a server is away, and nothing when it is back; and a caller that wants no old answers
-// gets none. Seen to fail without the check of the age, and with a lease that counts as held for ever.
+// Health says what is the matter while a server is away, and nothing when it is back; and a caller
+// that wants no old answers gets none. Seen to fail without the check of the age, and with a lease
+// that counts as held for ever.
 func TestHealthThroughAnOutage(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	r := open(t, s, kvregistry.MaxStale(2*time.Second), kvregistry.Timeout(300*time.Millisecond))
-	if h := r.Health(); !h.OK() || h.Lease != kvregistry.LeaseNone || h.Age != -1 || !h.Renewed.IsZero() {
+	if h := r.Health(); !h.OK() || h.Lease != kvregistry.LeaseNone || h.Age != -1 ||
+		!h.Renewed.IsZero() {
 		t.Errorf("at the start: %+v", h)
 	}
 	register(t, r, web("a"))
 	sees(t, r, natstest.Soon, "web", "a")
 	natstest.Eventually(t, natstest.Soon, func() error {
-		if h := r.Health(); !h.OK() || h.Lease != kvregistry.LeaseHeld || h.Age < 0 || h.Age > time.Second || len(h.Observed) != 1 {
+		if h := r.Health(); !h.OK() || h.Lease != kvregistry.LeaseHeld || h.Age < 0 ||
+			h.Age > time.Second || len(h.Observed) != 1 {
 			return fmt.Errorf("in quiet times: %+v", h)
 		}
 		return nil
@@ -113,7 +119,8 @@ func TestHealthThroughAnOutage(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon, func() error {
 		h := r.Health()
 		_, err := r.GetServices(t.Context(), "web")
-		if h.OK() || h.Connected || h.Lease != kvregistry.LeaseGone || h.Unwritten != 2 || len(h.Unread) != 1 || !isErr(err, kvregistry.ErrStale) {
+		if h.OK() || h.Connected || h.Lease != kvregistry.LeaseGone || h.Unwritten != 2 ||
+			len(h.Unread) != 1 || !isErr(err, kvregistry.ErrStale) {
 			return errors.Join(errors.New("it does not say so"), err)
 		}
 		return nil
@@ -134,7 +141,8 @@ func TestHealthThroughAnOutage(t *testing.T) {
 	})
 }
 
-// Invariant 5: what is not known is not called "not found". Seen to fail with firstLook returning an empty snapshot.
+// Invariant 5: what is not known is not called "not found". Seen to fail with firstLook returning
+// an empty snapshot.
 func TestUnknownIsNotNotFound(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -168,7 +176,8 @@ func TestNewNamesFarAway(t *testing.T) {
 	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
 	l.toxic("away-up", "latency", up, fmt.Sprintf(`"latency": %d`, away))
 	l.toxic("away-down", "latency", down, fmt.Sprintf(`"latency": %d`, away))
-	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.TTL(kvregistry.DefaultTTL), kvregistry.Timeout(20*time.Second))
+	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.TTL(kvregistry.DefaultTTL),
+		kvregistry.Timeout(20*time.Second))
 	sees(t, r, natstest.Soon, "web", "a")
 	before := r.Health().Resyncs
 	var looks sync.WaitGroup

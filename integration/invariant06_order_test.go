@@ -10,10 +10,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 6, order: per instance the revisions seen never go back, and each change of the cache makes one event: a
-// reader that applies the events to an empty list ends with the cache's. Connections are cut all the while. Seen to
-// fail with a view that passes on everything a new snapshot holds, and with one that drops the purges of what is
-// gone.
+// Invariant 6, order: per instance the revisions seen never go back, and each change of the cache
+// makes one event: a reader that applies the events to an empty list ends with the cache's.
+// Connections are cut all the while. Seen to fail with a view that passes on everything a new
+// snapshot holds, and with one that drops the purges of what is gone.
 func TestEventsAreTheCachesHistory(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -37,10 +37,14 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 			id := e.Service.ID
 			_, there := list[id]
 			switch {
-			case e.Kind == kvregistry.Registered && there, e.Kind != kvregistry.Registered && !there:
-				wrong = append(wrong, fmt.Sprintf("event %d: %s of %s, which is there: %v", n, e.Kind, id, there))
-			case e.Service.Revision < last[id], there && e.Kind == kvregistry.Updated && e.Service.Revision == last[id]:
-				wrong = append(wrong, fmt.Sprintf("event %d: %s went from revision %d to %d", n, id, last[id], e.Service.Revision))
+			case e.Kind == kvregistry.Registered && there, e.Kind != kvregistry.Registered &&
+				!there:
+				wrong = append(wrong, fmt.Sprintf("event %d: %s of %s, which is there: %v", n,
+					e.Kind, id, there))
+			case e.Service.Revision < last[id], there && e.Kind == kvregistry.Updated &&
+				e.Service.Revision == last[id]:
+				wrong = append(wrong, fmt.Sprintf("event %d: %s went from revision %d to %d", n, id,
+					last[id], e.Service.Revision))
 			}
 			last[id] = e.Service.Revision
 			if e.Kind == kvregistry.Registered || e.Kind == kvregistry.Updated {
@@ -59,7 +63,8 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 		case un[k] == nil:
 			un[k] = register(t, owner, web(fmt.Sprint(k)))
 		case i%3 == 0:
-			if err := owner.Update(kvregistry.Service{Name: "web", ID: fmt.Sprint(k), Address: fmt.Sprintf("h:1%d", i)}); err != nil {
+			if err := owner.Update(kvregistry.Service{Name: "web", ID: fmt.Sprint(k),
+				Address: fmt.Sprintf("h:1%d", i)}); err != nil {
 				t.Fatal(err)
 			}
 		default:
@@ -117,8 +122,8 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 	}
 }
 
-// Invariant 6: a reader that reads nothing holds up neither the cache nor other readers, and finds each instance's
-// changes made one. Seen to fail with an unbuffered hand-over in the cache.
+// Invariant 6: a reader that reads nothing holds up neither the cache nor other readers, and finds
+// each instance's changes made one. Seen to fail with an unbuffered hand-over in the cache.
 func TestSlowReaderHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -131,7 +136,8 @@ func TestSlowReaderHoldsUpNobody(t *testing.T) {
 	owner := open(t, s)
 	register(t, owner, web("a"))
 	for i := range 1000 {
-		if err := owner.Update(kvregistry.Service{Name: "web", ID: "a", Address: fmt.Sprintf("h:1%d", i)}); err != nil {
+		if err := owner.Update(kvregistry.Service{Name: "web", ID: "a",
+			Address: fmt.Sprintf("h:1%d", i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -148,8 +154,8 @@ func TestSlowReaderHoldsUpNobody(t *testing.T) {
 	}
 }
 
-// Invariants 4, 6 and 7: a function given to OnEvent that blocks while 10,000 changes come holds up no look-up, and sees each
-// instance's last state in the end, changes coalesced.
+// Invariants 4, 6 and 7: a function given to OnEvent that blocks while 10,000 changes come holds up
+// no look-up, and sees each instance's last state in the end, changes coalesced.
 func TestSlowConsumer(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -13,13 +13,15 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 7, bounded: many reconnects leave no consumer and no goroutine behind, and neither does Close. It does
-// not run in parallel, for it counts the process's goroutines. Seen to fail with a view that does not delete the
-// consumers that it leaves, with one whose session is not waited for, and with Close not ending the view.
+// Invariant 7, bounded: many reconnects leave no consumer and no goroutine behind, and neither does
+// Close. It does not run in parallel, for it counts the process's goroutines. Seen to fail with a
+// view that does not delete the consumers that it leaves, with one whose session is not waited for,
+// and with Close not ending the view.
 func TestNothingIsLeftBehind(t *testing.T) {
 	s := natstest.Start(t)
 	plain := s.Connect()
-	_, _ = plain.Request("nobody", nil, time.Second) // a connection's first request starts a goroutine of its own
+	// a connection's first request starts a goroutine of its own
+	_, _ = plain.Request("nobody", nil, time.Second)
 	idle := len(goroutines())
 	nc := s.Connect()
 	r := openOn(t, nc)
@@ -58,7 +60,11 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The server itself ends a consumer 5 s after its subscription.
-	natstest.Eventually(t, 4*time.Second, func() error { return noneLeft(views(natstest.Consumers(t, plain, "KV_registry_default"))) })
+	natstest.Eventually(t, 4*time.Second,
+		func() error {
+			return noneLeft(views(natstest.Consumers(t, plain,
+				"KV_registry_default")))
+		})
 	nc.Close()
 	natstest.Eventually(t, natstest.Soon, func() error { return atMost(idle) })
 }
@@ -81,8 +87,8 @@ func atMost(most int) error {
 	return nil
 }
 
-// Invariant 7: churn does not make the bucket grow: what a registration leaves behind has an end of its own. Seen to
-// fail with deletes without a TTL.
+// Invariant 7: churn does not make the bucket grow: what a registration leaves behind has an end of
+// its own. Seen to fail with deletes without a TTL.
 func TestTombstonesEnd(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -124,7 +130,8 @@ func TestOneConsumerPerRegistry(t *testing.T) {
 	s := natstest.Start(t)
 	owner := open(t, s)
 	for i := range 300 {
-		register(t, owner, kvregistry.Service{Name: fmt.Sprintf("s%03d", i), ID: "1", Address: "127.0.0.1:1"})
+		register(t, owner, kvregistry.Service{Name: fmt.Sprintf("s%03d", i), ID: "1",
+			Address: "127.0.0.1:1"})
 	}
 	observer := open(t, s, kvregistry.Timeout(20*time.Second))
 	for i := range 300 { // more than one consumer may have filters
@@ -133,7 +140,8 @@ func TestOneConsumerPerRegistry(t *testing.T) {
 		}
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
-		if list := views(natstest.Consumers(t, s.Connect(), "KV_registry_default")); len(list) != 2 {
+		if list := views(natstest.Consumers(t, s.Connect(),
+			"KV_registry_default")); len(list) != 2 {
 			return fmt.Errorf("%d consumers of two registries", len(list))
 		}
 		return nil
@@ -145,8 +153,9 @@ func TestOneConsumerPerRegistry(t *testing.T) {
 	}
 }
 
-// An observer that has as many instances as it keeps finds the others with its next snapshot, when there is room; and of a service that did not fit it
-// does not say that there is none. Seen to fail with a view that tells of each revision once.
+// An observer that has as many instances as it keeps finds the others with its next snapshot, when
+// there is room; and of a service that did not fit it does not say that there is none. Seen to fail
+// with a view that tells of each revision once.
 func TestWhatDidNotFit(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -34,11 +34,13 @@ func TestMemoryOfAView(t *testing.T) {
 	})
 	large := func(i int) (string, string) {
 		id := fmt.Sprintf("r-%d", i)
-		return "svc.web." + id, recordOf(id, lease, fmt.Sprintf(`,"metadata":{"k":%q}`, strings.Repeat("x", size)))
+		return "svc.web." + id,
+			recordOf(id, lease, fmt.Sprintf(`,"metadata":{"k":%q}`, strings.Repeat("x", size)))
 	}
 	publish(t, nc, records, large)
 	var lines natstest.Log
-	observer := openOn(t, f.connect(), kvregistry.WithoutReaping(), kvregistry.MaxMemory(most), kvregistry.Timeout(time.Minute),
+	observer := openOn(t, f.connect(), kvregistry.WithoutReaping(), kvregistry.MaxMemory(most),
+		kvregistry.Timeout(time.Minute),
 		kvregistry.Logger(lines.Logger()))
 	skipped := func(want uint64) {
 		t.Helper()
@@ -54,7 +56,8 @@ func TestMemoryOfAView(t *testing.T) {
 		must(t, observer.ObserveContext(t.Context(), kvregistry.Everything))
 		skipped(junk + records - records/3)
 	})
-	if peak > most+48<<20 && !raced { // up to 32 MB were sent and not read yet; with the race detector, more
+	// up to 32 MB were sent and not read yet; with the race detector, more
+	if peak > most+48<<20 && !raced {
 		t.Errorf("the process took %d MB", peak>>20)
 	}
 	publish(t, nc, records, large) // and once more, as they come
@@ -94,8 +97,10 @@ func TestMemoryOfAView(t *testing.T) {
 	})
 }
 
-// Values of a megabyte do not add up in a newcomer's memory: nothing of them is kept until the snapshot's end. The server is a process of its own, so
-// that its memory is none of this one's. Seen to fail with a session that keeps what it received, 200 MB of them; without, it takes some 6 MB.
+// Values of a megabyte do not add up in a newcomer's memory: nothing of them is kept until the
+// snapshot's end. The server is a process of its own, so that its memory is none of this one's.
+// Seen to fail with a session that keeps what it received, 200 MB of them; without, it takes some 6
+// MB.
 func TestNewcomerToLargeValues(t *testing.T) {
 	f := newFleet(t, 1)
 	const mega = 1 << 20
@@ -104,11 +109,13 @@ func TestNewcomerToLargeValues(t *testing.T) {
 		many = 60
 	}
 	nc := f.connect()
-	owner := openOn(t, nc, kvregistry.TTL(time.Minute), kvregistry.WithoutReaping()) // so that the newcomer looks for the dead
+	// so that the newcomer looks for the dead
+	owner := openOn(t, nc, kvregistry.TTL(time.Minute), kvregistry.WithoutReaping())
 	register(t, owner, web("a"))
 	kv := bucket(t, nc, "default")
 	for i := range many {
-		_, err := kv.PutString(t.Context(), fmt.Sprintf("svc.web.f-%d", i), strings.Repeat("x", mega-100))
+		_, err := kv.PutString(t.Context(), fmt.Sprintf("svc.web.f-%d", i),
+			strings.Repeat("x", mega-100))
 		must(t, err)
 	}
 	most := int64(many * mega / 4)
@@ -215,7 +222,8 @@ func publishAll(t *testing.T, nc *nats.Conn, many int, msg func(i int) *nats.Msg
 	}
 }
 
-// peakOf is by how much the process's memory grows at the most while f runs. What is garbage is collected early.
+// peakOf is by how much the process's memory grows at the most while f runs. What is garbage is
+// collected early.
 func peakOf(f func()) int64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(10))
 	before, done, peak := heap(), make(chan struct{}), make(chan int64)

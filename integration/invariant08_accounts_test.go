@@ -23,7 +23,8 @@ func accounts(t *testing.T, maxBytes int64, tenants ...string) *natstest.Server 
 	t.Helper()
 	text := "accounts: {\n"
 	for _, name := range tenants {
-		account, err := operator.AccountConfig(name, operator.AccountLimits{MaxBytes: maxBytes, Replicas: 1, Connections: 8}, fmt.Sprintf("user: %s, password: p", name))
+		account, err := operator.AccountConfig(name, operator.AccountLimits{MaxBytes: maxBytes,
+			Replicas: 1, Connections: 8}, fmt.Sprintf("user: %s, password: p", name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +32,8 @@ func accounts(t *testing.T, maxBytes int64, tenants ...string) *natstest.Server 
 	}
 	opts := natstest.Configured(t, text+"}\n")
 	return natstest.Start(t, func(o *server.Options) {
-		o.Accounts, o.Users, o.JetStreamRequestQueueLimit = opts.Accounts, opts.Users, 1000 // of 10,000: for a flood that a small machine can bear
+		// of 10,000: for a flood that a small machine can bear
+		o.Accounts, o.Users, o.JetStreamRequestQueueLimit = opts.Accounts, opts.Users, 1000
 	})
 }
 
@@ -51,7 +53,8 @@ func crowd(t *testing.T, s *natstest.Server, hostile *nats.Conn) {
 	js, err := jetstream.New(hostile)
 	must(t, err)
 	for n := 0; ; n++ {
-		if _, err := js.CreateConsumer(t.Context(), "KV_registry_acme", jetstream.ConsumerConfig{InactiveThreshold: time.Minute}); err != nil {
+		if _, err := js.CreateConsumer(t.Context(), "KV_registry_acme",
+			jetstream.ConsumerConfig{InactiveThreshold: time.Minute}); err != nil {
 			break
 		}
 		if n > 40 {
@@ -60,8 +63,10 @@ func crowd(t *testing.T, s *natstest.Server, hostile *nats.Conn) {
 	}
 }
 
-// besieged has one account ask the server for more at once than it queues, so that it drops requests, of all accounts, for two TTLs. The other account's owner
-// registers meanwhile and keeps its lease, and its observer shows what it showed; one whose first look-up comes just then shows it when the flood is over.
+// besieged has one account ask the server for more at once than it queues, so that it drops
+// requests, of all accounts, for two TTLs. The other account's owner registers meanwhile and keeps
+// its lease, and its observer shows what it showed; one whose first look-up comes just then shows
+// it when the flood is over.
 func besieged(t *testing.T, hostile, victim *nats.Conn, owner, observer *kvregistry.Registry) {
 	t.Helper()
 	lease := inside.Lease(owner)
@@ -97,15 +102,18 @@ func besieged(t *testing.T, hostile, victim *nats.Conn, owner, observer *kvregis
 	if told := toldOf(events, "a"); len(told) > 0 {
 		t.Errorf("the living one was %v", told)
 	}
-	t.Logf("to register took %s at the median and %s at the most, and during the flood %s and %s", calm[len(calm)/2], calm[len(calm)-1], hurt[len(hurt)/2], hurt[len(hurt)-1])
+	t.Logf("to register took %s at the median and %s at the most, and during the flood %s and %s",
+		calm[len(calm)/2], calm[len(calm)-1], hurt[len(hurt)/2], hurt[len(hurt)-1])
 }
 
-// registers registers and takes back, one time after the other, and returns how long each registration took, in order.
+// registers registers and takes back, one time after the other, and returns how long each
+// registration took, in order.
 func registers(t *testing.T, owner *kvregistry.Registry, until time.Time) (took []time.Duration) {
 	t.Helper()
 	for n := 0; n == 0 || time.Now().Before(until); n++ {
 		began := time.Now()
-		unregister := register(t, owner, kvregistry.Service{Name: "measured", ID: fmt.Sprint(n), Address: "a:1"})
+		unregister := register(t, owner, kvregistry.Service{Name: "measured", ID: fmt.Sprint(n),
+			Address: "a:1"})
 		took = append(took, time.Since(began))
 		must(t, unregister())
 		time.Sleep(10 * time.Millisecond) // between two of them
@@ -114,14 +122,17 @@ func registers(t *testing.T, owner *kvregistry.Registry, until time.Time) (took 
 	return took
 }
 
-// Invariant 8: tenants with an account each do not exist for each other, be their code as hostile as it likes. Each request that the test of one account
-// shows to go through does nothing here, and neither the names nor the storage of the other is in reach. What they share is the server's time: leases outlast a flood of
-// requests. Seen to fail, on a machine that was busy besides, with heartbeats that ask the JetStream API first.
+// Invariant 8: tenants with an account each do not exist for each other, be their code as hostile
+// as it likes. Each request that the test of one account shows to go through does nothing here, and
+// neither the names nor the storage of the other is in reach. What they share is the server's time:
+// leases outlast a flood of requests. Seen to fail, on a machine that was busy besides, with
+// heartbeats that ask the JetStream API first.
 func TestAccountPerTenant(t *testing.T) {
 	t.Parallel()
 	s := accounts(t, 4<<20, "acme", "other")
 	hostile, victim := s.Connect(nats.UserInfo("acme", "p")), s.Connect(nats.UserInfo("other", "p"))
-	owner := openOn(t, victim, kvregistry.Tenant("other"), kvregistry.MaxBytes(2<<20), kvregistry.TTL(2*ttl))
+	owner := openOn(t, victim, kvregistry.Tenant("other"), kvregistry.MaxBytes(2<<20),
+		kvregistry.TTL(2*ttl))
 	register(t, owner, web("a"))
 	observer := openOn(t, victim, kvregistry.Tenant("other"))
 	sees(t, observer, natstest.Soon, "web", "a")
@@ -136,10 +147,14 @@ func TestAccountPerTenant(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, reply := range []string{
-		"$KV.registry_other.svc.web.a", "$KV.registry_other.sweep", "$KV.registry_other.svc.web.new",
+		"$KV.registry_other.svc.web.a", "$KV.registry_other.sweep",
+		"$KV.registry_other.svc.web.new",
 		"$JS.API.STREAM.DELETE.KV_registry_other", "$JS.API.STREAM.PURGE.KV_registry_other",
 	} {
-		for _, subject := range []string{"$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.empty", "$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web.b", "$JS.API.STREAM.INFO.KV_registry_acme"} {
+		const get = "$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme."
+		for _, subject := range []string{
+			get + "empty", get + "svc.web.b", "$JS.API.STREAM.INFO.KV_registry_acme",
+		} {
 			if err := hostile.PublishRequest(subject, reply, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -149,7 +164,8 @@ func TestAccountPerTenant(t *testing.T) {
 		if strings.Contains(subject, "acme") {
 			continue // its own
 		}
-		if err := hostile.PublishRequest(subject, "$KV.registry_other.svc.web.a", []byte("{}")); err != nil {
+		if err := hostile.PublishRequest(subject, "$KV.registry_other.svc.web.a",
+			[]byte("{}")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -167,7 +183,8 @@ func TestAccountPerTenant(t *testing.T) {
 			t.Errorf("bucket %s of another account was found", name)
 		}
 	}
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "more", Subjects: []string{"more"}}); err == nil {
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "more",
+		Subjects: []string{"more"}}); err == nil {
 		t.Error("a second stream was made, beyond the account's limit")
 	}
 	kv, err := js.KeyValue(t.Context(), "registry_acme")
@@ -180,7 +197,8 @@ func TestAccountPerTenant(t *testing.T) {
 	crowd(t, s, hostile)
 	register(t, owner, web("c"))
 	sees(t, observer, natstest.Soon, "web", "a", "c")
-	if got := keys(t, victim, "other", "svc."); !slices.Equal(got, []string{"svc.web.a", "svc.web.c"}) {
+	if got := keys(t, victim, "other", "svc."); !slices.Equal(got,
+		[]string{"svc.web.a", "svc.web.c"}) {
 		t.Errorf("the other bucket has %v", got)
 	}
 	for {

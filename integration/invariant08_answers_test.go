@@ -21,20 +21,24 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// Invariant 8, and its limit. Permissions say nothing of where a server sends its answers: within one account, a hostile user of tenant acme who may ask by direct
-// gets, which no role of ours may, has the server write what stands in its own bucket to a key of tenant other. A reader tells such an answer from a
-// registration and skips it, and the owner writes its key again; what it can't undo is that the other bucket can be emptied, after which the
-// living come back. What consumers send there is no key of the bucket. Seen to fail with answers that are taken for what they say: the forged instance was shown;
-// and with keys that go by what follows the bucket's name.
+// Invariant 8, and its limit. Permissions say nothing of where a server sends its answers: within
+// one account, a hostile user of tenant acme who may ask by direct gets, which no role of ours may,
+// has the server write what stands in its own bucket to a key of tenant other. A reader tells such
+// an answer from a registration and skips it, and the owner writes its key again; what it can't
+// undo is that the other bucket can be emptied, after which the living come back. What consumers
+// send there is no key of the bucket. Seen to fail with answers that are taken for what they say:
+// the forged instance was shown; and with keys that go by what follows the bucket's name.
 func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	t.Parallel()
 	access := roles(t)
 	service := access[string(operator.RoleService)]
-	service.Publish = append(service.Publish, "$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.>")
+	service.Publish = append(service.Publish,
+		"$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.>")
 	access[string(operator.RoleService)] = service
 	g := passwords(t, access)
 	root := g.as(t, "root")
-	openOn(t, root, kvregistry.Tenant("acme"), kvregistry.WithoutReaping()) // who would remove what is forged before it is sent on
+	// who would remove what is forged before it is sent on
+	openOn(t, root, kvregistry.Tenant("acme"), kvregistry.WithoutReaping())
 	other := openOn(t, root, kvregistry.Tenant("other"))
 	register(t, other, web("a"))
 	observer := openOn(t, root, kvregistry.Tenant("other"))
@@ -42,11 +46,16 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 
 	nc := g.as(t, string(operator.RoleService))
 	forged := func(key string) []byte {
-		return fmt.Appendf(nil, `{"format":1,"lease":%q,"owner":"evil","instance":{"id":%q,"name":"web","address":"evil:1"}}`, inside.Lease(other).ID, key)
+		return fmt.Appendf(nil,
+			`{"format":1,"lease":%q,"owner":"evil"`+
+				`,"instance":{"id":%q,"name":"web","address":"evil:1"}}`, inside.Lease(other).ID,
+			key)
 	}
 	answer := func(id, to string) {
 		t.Helper()
-		if err := nc.PublishRequest("$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web."+id, "$KV.registry_other."+to, nil); err != nil {
+		if err := nc.PublishRequest(
+			"$JS.API.DIRECT.GET.KV_registry_acme.$KV.registry_acme.svc.web."+id,
+			"$KV.registry_other."+to, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := nc.Flush(); err != nil {
@@ -66,10 +75,12 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	must(t, err)
 	acme, err := streams.Stream(t.Context(), "KV_registry_acme")
 	must(t, err)
-	raw := func(id, to string) { // nobody acknowledges it, and an answer that comes before it is stored is empty
+	// nobody acknowledges it, and an answer that comes before it is stored is empty
+	raw := func(id, to string) {
 		t.Helper()
 		subject := "$KV.registry_acme.svc.web." + id
-		sendRaw(t, g, "NATS/1.0\r\nno colon here\r\n\r\n", subject, forged(strings.TrimPrefix(to, "svc.web.")))
+		sendRaw(t, g, "NATS/1.0\r\nno colon here\r\n\r\n", subject,
+			forged(strings.TrimPrefix(to, "svc.web.")))
 		natstest.Eventually(t, natstest.Soon, func() error {
 			info, err := acme.Info(t.Context(), jetstream.WithSubjectFilter(subject))
 			if err == nil && info.State.Subjects[subject] == 0 {
@@ -100,17 +111,22 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 		}
 		return err
 	}
-	send(nats.Header{}, "a", "svc.web.a")                                              // over what is there
-	send(nats.Header{}, "b", "svc.web.b")                                              // a new instance
-	send(nats.Header{"KV-Operation": []string{"PURGE"}}, "c", "svc.web.a")             // its end
-	send(nats.Header{"Nats-Marker-Reason": []string{"MaxAge"}}, "d", "svc.web.a")      // its expiry
-	natstest.Eventually(t, natstest.Soon, func() error { return stands("svc.web.b") }) // it did come into the other bucket
-	send(nats.Header{"Nats-Stream": []string{""}}, "f", "svc.web.a")                   // with an empty header in front of the server's
+	// over what is there
+	send(nats.Header{}, "a", "svc.web.a")
+	// a new instance
+	send(nats.Header{}, "b", "svc.web.b")
+	send(nats.Header{"KV-Operation": []string{"PURGE"}}, "c", "svc.web.a")        // its end
+	send(nats.Header{"Nats-Marker-Reason": []string{"MaxAge"}}, "d", "svc.web.a") // its expiry
+	// it did come into the other bucket
+	natstest.Eventually(t, natstest.Soon, func() error { return stands("svc.web.b") })
+	// with an empty header in front of the server's
+	send(nats.Header{"Nats-Stream": []string{""}}, "f", "svc.web.a")
 	send(nats.Header{"Nats-Stream": []string{"KV_registry_other"}}, "g", "svc.web.g")
 	raw("h", "svc.web.h")
 	raw("i", "svc.web.a")
 	natstest.Eventually(t, natstest.Soon, func() error {
-		if err := stands("svc.web.h"); err != nil && !strings.Contains(err.Error(), "headers") { // which can't be read
+		// which can't be read
+		if err := stands("svc.web.h"); err != nil && !strings.Contains(err.Error(), "headers") {
 			return err
 		}
 		return nil
@@ -148,32 +164,41 @@ func sentByConsumers(t *testing.T, g *guarded, forged func(string) []byte) {
 			_, err := other.GetLastMsgForSubject(t.Context(), "$KV.registry_acme.svc.web."+id)
 			return err
 		})
-		if e, err := keys.Get(t.Context(), "svc.web."+id); !errors.Is(err, jetstream.ErrKeyNotFound) {
+		if e, err := keys.Get(t.Context(), "svc.web."+id); !errors.Is(err,
+			jetstream.ErrKeyNotFound) {
 			t.Errorf("what a consumer sent is key %s: %v, %v", id, e, err)
 		}
 	}
 	push := func(id string) *jetstream.ConsumerInfo {
 		t.Helper()
-		_, err := service.RequestWithContext(t.Context(), "$KV.registry_acme.svc.web."+id, forged(id)) // until it is stored
+		// until it is stored
+		_, err := service.RequestWithContext(t.Context(), "$KV.registry_acme.svc.web."+id,
+			forged(id))
 		must(t, err)
-		c, err := observer.CreatePushConsumer(t.Context(), "KV_registry_acme", jetstream.ConsumerConfig{
-			FilterSubject: "$KV.registry_acme.svc.web." + id, DeliverSubject: "$KV.registry_other.svc.web." + id, AckPolicy: jetstream.AckNonePolicy,
-		})
+		c, err := observer.CreatePushConsumer(t.Context(), "KV_registry_acme",
+			jetstream.ConsumerConfig{
+				FilterSubject:  "$KV.registry_acme.svc.web." + id,
+				DeliverSubject: "$KV.registry_other.svc.web." + id,
+				AckPolicy:      jetstream.AckNonePolicy,
+			})
 		must(t, err)
 		return c.CachedInfo()
 	}
-	if push("unheard").PushBound { // a bucket's subscription has a wildcard, and the server sends to one of the very subject only
+	// a bucket's subscription has a wildcard, and the server sends to one of the very subject only
+	if push("unheard").PushBound {
 		t.Error("a consumer is bound to a key that nobody subscribed to")
 	}
 	_, err = root.SubscribeSync("$KV.registry_other.svc.web.heard")
 	must(t, err)
 	must(t, root.Flush())
 	if !push("heard").PushBound {
-		t.Error("an observer can't learn any more who subscribes to a subject: docs/security.md says that he can")
+		t.Error("an observer can't learn any more who subscribes to a subject: docs/security.md " +
+			"says that he can")
 	}
 	arrived("heard")
 
-	if _, err := other.GetLastMsgForSubject(t.Context(), "$KV.registry_acme.svc.web.unheard"); !errors.Is(err, jetstream.ErrMsgNotFound) {
+	if _, err := other.GetLastMsgForSubject(t.Context(),
+		"$KV.registry_acme.svc.web.unheard"); !errors.Is(err, jetstream.ErrMsgNotFound) {
 		t.Errorf("what nobody subscribed to was sent: %v", err)
 	}
 }
@@ -187,7 +212,9 @@ func sendRaw(t *testing.T, g *guarded, headers, subject string, data []byte) {
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(natstest.Soon))
-	fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"headers\":true,\"user\":\"service\",\"pass\":\"secret\"}\r\nHPUB %s %d %d\r\n%s%s\r\nPING\r\n",
+	fmt.Fprintf(conn, "CONNECT "+
+		`{"verbose":false,"headers":true,"user":"service","pass":"secret"}`+
+		"\r\nHPUB %s %d %d\r\n%s%s\r\nPING\r\n",
 		subject, len(headers), len(headers)+len(data), headers, data)
 	for lines := bufio.NewScanner(conn); lines.Scan(); {
 		if lines.Text() == "PONG" {
@@ -230,7 +257,8 @@ func TestAnswersThatReachAnotherTenant(t *testing.T) {
 					t.Errorf("an answer is no JSON, or has a header: %s", line)
 				}
 			}
-			if len(after) != len(v.before)+n || !slices.Equal(after[2:len(v.before)], v.before[2:]) {
+			if len(after) != len(v.before)+n || !slices.Equal(after[2:len(v.before)],
+				v.before[2:]) {
 				t.Errorf("after %d answers, the bucket is %q, and was %q", n, after, v.before)
 			}
 			natstest.Eventually(t, natstest.Soon, func() error {
@@ -259,7 +287,8 @@ func TestWhatOneAccountCannotKeepApart(t *testing.T) {
 	mine, err := jetstream.New(g.as(t, string(operator.RoleObserver)))
 	must(t, err)
 	if info, err := mine.AccountInfo(t.Context()); err != nil || info.Streams != 2 {
-		t.Errorf("the account's totals are no longer told to a user of one tenant: %+v, %v", info, err)
+		t.Errorf("the account's totals are no longer told to a user of one tenant: %+v, %v", info,
+			err)
 	}
 	for _, role := range readers {
 		nc := g.as(t, string(role))
@@ -267,13 +296,17 @@ func TestWhatOneAccountCannotKeepApart(t *testing.T) {
 			if !slices.Contains(may, role) || !strings.HasPrefix(subject, "$JS.API.") {
 				continue
 			}
-			for _, ask := range []string{"", "{}", `{"seq":1}`, `{"last_by_subj":"$KV.registry_acme.>"}`} {
-				must(t, nc.PublishRequest(subject, "$JS.API.STREAM.DELETE.KV_registry_other", []byte(ask)))
-				must(t, nc.PublishRequest(subject, "$JS.API.STREAM.PURGE.KV_registry_other", []byte(ask)))
+			for _, ask := range []string{"", "{}", `{"seq":1}`,
+				`{"last_by_subj":"$KV.registry_acme.>"}`} {
+				must(t, nc.PublishRequest(subject, "$JS.API.STREAM.DELETE.KV_registry_other",
+					[]byte(ask)))
+				must(t, nc.PublishRequest(subject, "$JS.API.STREAM.PURGE.KV_registry_other",
+					[]byte(ask)))
 			}
 		}
 		must(t, nc.Flush())
-		_, err := nc.RequestWithContext(t.Context(), "$JS.API.STREAM.INFO.KV_registry_acme", nil) // when those before it are dealt with
+		// when those before it are dealt with
+		_, err := nc.RequestWithContext(t.Context(), "$JS.API.STREAM.INFO.KV_registry_acme", nil)
 		must(t, err)
 	}
 	time.Sleep(500 * time.Millisecond) // in which the server may do what it should not

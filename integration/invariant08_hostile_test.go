@@ -98,7 +98,8 @@ func standing(t *testing.T, js jetstream.JetStream, stream string) []string {
 			return []string{err.Error()}
 		}
 		// The server adds these to what it answers.
-		for _, added := range []string{"Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp"} {
+		for _, added := range []string{"Nats-Stream", "Nats-Subject", "Nats-Sequence",
+			"Nats-Time-Stamp"} {
 			m.Header.Del(added)
 		}
 		list = append(list, fmt.Sprintf("%d %s %v %q", seq, m.Subject, m.Header, m.Data))
@@ -173,7 +174,8 @@ func (h *hostile) requests() {
 		for _, target := range targets {
 			for _, body := range []string{
 				"", "{}", `{"seq":1}`, `{"last_by_subj":"$KV.registry_acme.>"}`,
-				`{"next_by_subj":"$KV.registry_acme.>"}`, `{"batch":1,"no_wait":true}`, "+ACK", "+NXT",
+				`{"next_by_subj":"$KV.registry_acme.>"}`, `{"batch":1,"no_wait":true}`, "+ACK",
+				"+NXT",
 			} {
 				h.send(subject, target, body)
 			}
@@ -212,14 +214,16 @@ func (h *hostile) settings() {
 				continue
 			}
 			for _, settings := range []string{
-				`"subjects":["$KV.registry_acme.>"],"republish":{"src":">","dest":"$KV.registry_other.>"}`,
+				`"subjects":["$KV.registry_acme.>"],` +
+					`"republish":{"src":">","dest":"$KV.registry_other.>"}`,
 				`"subjects":["$KV.registry_acme.>","$KV.registry_other.>"]`,
 				`"sources":[{"name":"KV_registry_acme"}]`,
 				`"mirror":{"name":"KV_registry_other"}`,
 			} {
 				body := fmt.Sprintf(`{"name":%q,"max_msgs_per_subject":1,%s}`, stream, settings)
 				if answer := h.ask("$JS.API.STREAM."+op+"."+stream, body); answer != nil {
-					h.t.Errorf("%s may ask for the settings of stream %s: %s", h.role, stream, answer.Data)
+					h.t.Errorf("%s may ask for the settings of stream %s: %s", h.role, stream,
+						answer.Data)
 				}
 			}
 		}
@@ -264,7 +268,8 @@ func (h *hostile) pushes() {
 	} {
 		for _, group := range []string{"", "x"} {
 			config := jetstream.ConsumerConfig{
-				Name: fmt.Sprint("view-push-", i, group), DeliverSubject: target, DeliverGroup: group,
+				Name: fmt.Sprint("view-push-", i, group), DeliverSubject: target,
+				DeliverGroup:  group,
 				IdleHeartbeat: 100 * time.Millisecond, FlowControl: true,
 			}
 			request := strings.HasPrefix(target, "$JS.")
@@ -273,7 +278,8 @@ func (h *hostile) pushes() {
 			}
 		}
 	}
-	cycle := jetstream.ConsumerConfig{Name: "view-cycle", DeliverSubject: "$KV.registry_acme.svc.x.y"}
+	cycle := jetstream.ConsumerConfig{Name: "view-cycle",
+		DeliverSubject: "$KV.registry_acme.svc.x.y"}
 	if h.creates(cycle) {
 		h.t.Error("a consumer was granted that delivers to its own stream")
 	}
@@ -299,7 +305,8 @@ func (h *hostile) pushes() {
 	list := s.ListConsumers(h.t.Context())
 	for c := range list.Info() {
 		if c.Name != own.Name && (c.PushBound || c.Delivered.Consumer > 0) {
-			h.t.Errorf("%s delivered %d to %s", c.Name, c.Delivered.Consumer, c.Config.DeliverSubject)
+			h.t.Errorf("%s delivered %d to %s", c.Name, c.Delivered.Consumer,
+				c.Config.DeliverSubject)
 		}
 	}
 	must(h.t, list.Err())
@@ -329,7 +336,8 @@ func (h *hostile) pulls(target string) {
 		for seq := range 10 { // of whatever was delivered
 			for _, answer := range []string{"+NXT", "+ACK"} {
 				for _, stream := range []string{"KV_registry_acme", "KV_registry_other"} {
-					h.send(fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.1.0", stream, name, seq, seq), target, answer)
+					h.send(fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.1.0", stream, name, seq, seq), target,
+						answer)
 				}
 				h.send(fmt.Sprintf("$JS.FC.KV_registry_acme.%s.%d", name, seq), target, answer)
 			}
@@ -361,12 +369,14 @@ func (h *hostile) redirects(done func() bool) {
 		must(h.t, err)
 	}
 	config := jetstream.ConsumerConfig{
-		Name: "view-x", ReplayPolicy: jetstream.ReplayOriginalPolicy, IdleHeartbeat: 100 * time.Millisecond,
+		Name: "view-x", ReplayPolicy: jetstream.ReplayOriginalPolicy,
+		IdleHeartbeat: 100 * time.Millisecond,
 	}
 	create := func(deliver string) {
 		h.t.Helper()
 		config.DeliverSubject = deliver
-		body, err := json.Marshal(map[string]any{"stream_name": "KV_registry_acme", "config": config})
+		body, err := json.Marshal(map[string]any{"stream_name": "KV_registry_acme",
+			"config": config})
 		must(h.t, err)
 		answer := h.ask("$JS.API.CONSUMER.CREATE.KV_registry_acme.view-x", string(body))
 		if answer == nil || strings.Contains(string(answer.Data), `"error"`) {

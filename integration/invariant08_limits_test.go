@@ -18,25 +18,42 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// A tenant that has as much as it may is told so, and what it has goes on: heartbeats keep their room, also in a cluster, which refuses them in a
-// bucket that is full, and in an account that is, where any server does. Those that come and are refused leave nothing; who is there already may come again, and say that it drains. Seen to fail without
-// the look at the room, with room that is not counted down between two looks, of keys and of bytes, without the account's limit, and with a lease for who is refused.
+// A tenant that has as much as it may is told so, and what it has goes on: heartbeats keep their
+// room, also in a cluster, which refuses them in a bucket that is full, and in an account that is,
+// where any server does. Those that come and are refused leave nothing; who is there already may
+// come again, and say that it drains. Seen to fail without the look at the room, with room that is
+// not counted down between two looks, of keys and of bytes, without the account's limit, and with a
+// lease for who is refused.
 func TestTenantAtItsLimit(t *testing.T) {
 	t.Parallel()
 	const limit, size = 40, 2 << 20
 	provision := func(t *testing.T, nc *nats.Conn, cfg tenant.Config) *nats.Conn {
-		natstest.Eventually(t, natstest.Soon, func() error { return operator.Provision(t.Context(), nc, "acme", cfg) })
+		natstest.Eventually(t, natstest.Soon,
+			func() error { return operator.Provision(t.Context(), nc, "acme", cfg) })
 		return nc
 	}
 	one := func(t *testing.T) *nats.Conn { return natstest.Start(t).Connect() }
 	three := func(t *testing.T) *nats.Conn { return natstest.Cluster(t)[0].Connect() }
 	for name, connect := range map[string]func(t *testing.T) *nats.Conn{
-		"keys, one server":  func(t *testing.T) *nats.Conn { return provision(t, one(t), tenant.Config{MaxKeys: limit}) },
-		"keys, cluster":     func(t *testing.T) *nats.Conn { return provision(t, three(t), tenant.Config{MaxKeys: limit}) },
-		"bytes, one server": func(t *testing.T) *nats.Conn { return provision(t, one(t), tenant.Config{MaxBytes: size}) },
-		"bytes, cluster":    func(t *testing.T) *nats.Conn { return provision(t, three(t), tenant.Config{MaxBytes: size}) },
+		"keys, one server": func(t *testing.T) *nats.Conn {
+			return provision(t, one(t),
+				tenant.Config{MaxKeys: limit})
+		},
+		"keys, cluster": func(t *testing.T) *nats.Conn {
+			return provision(t, three(t),
+				tenant.Config{MaxKeys: limit})
+		},
+		"bytes, one server": func(t *testing.T) *nats.Conn {
+			return provision(t, one(t),
+				tenant.Config{MaxBytes: size})
+		},
+		"bytes, cluster": func(t *testing.T) *nats.Conn {
+			return provision(t, three(t),
+				tenant.Config{MaxBytes: size})
+		},
 		"account's bytes": func(t *testing.T) *nats.Conn {
-			return provision(t, accounts(t, size, "acme").Connect(nats.UserInfo("acme", "p")), tenant.Config{})
+			return provision(t, accounts(t, size, "acme").Connect(nats.UserInfo("acme", "p")),
+				tenant.Config{})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -46,15 +63,18 @@ func TestTenantAtItsLimit(t *testing.T) {
 			t.Parallel()
 			nc := connect(t)
 			lost := make(chan error, 10)
-			r := openOn(t, nc, kvregistry.Tenant("acme"), kvregistry.OnLeaseLost(func(err error) { lost <- err }))
+			r := openOn(t, nc, kvregistry.Tenant("acme"),
+				kvregistry.OnLeaseLost(func(err error) { lost <- err }))
 			pad := 16 << 10
 			if strings.HasPrefix(name, "keys") {
 				pad = 0
 			}
 			n := fillUp(t, r, pad)
-			natstest.Eventually(t, natstest.Soon, func() error { // what was counted for longer than it took is measured again
+			// what was counted for longer than it took is measured again
+			natstest.Eventually(t, natstest.Soon, func() error {
 				time.Sleep(300 * time.Millisecond)
-				if _, err := r.Register(padded(fmt.Sprint("last-", n), pad)); !isErr(err, kvregistry.ErrStorageFull) {
+				if _, err := r.Register(padded(fmt.Sprint("last-", n),
+					pad)); !isErr(err, kvregistry.ErrStorageFull) {
 					n++
 					return fmt.Errorf("one more: %v", err)
 				}
@@ -64,7 +84,8 @@ func TestTenantAtItsLimit(t *testing.T) {
 			if err := r.SetStatus("web", kvregistry.Draining); err != nil {
 				t.Errorf("what is there can't change: %v", err)
 			}
-			again := openOn(t, nc, kvregistry.Tenant("acme"), kvregistry.OnLeaseLost(func(err error) { lost <- err }))
+			again := openOn(t, nc, kvregistry.Tenant("acme"),
+				kvregistry.OnLeaseLost(func(err error) { lost <- err }))
 			if _, err := again.Register(padded("0-0", pad)); err != nil {
 				t.Errorf("what is there can't be taken over: %v", err)
 			}
@@ -73,7 +94,8 @@ func TestTenantAtItsLimit(t *testing.T) {
 				t.Errorf("%d registrations of %d are left", got, n)
 			}
 			list, err := operator.List(t.Context(), nc)
-			if err != nil || len(list) != 1 || list[0].MaxKeys == limit && list[0].Keys > limit+14 { // ten that were being written as it was measured
+			// ten that were being written as it was measured
+			if err != nil || len(list) != 1 || list[0].MaxKeys == limit && list[0].Keys > limit+14 {
 				t.Errorf("%+v, %v", list, err)
 			}
 		})
@@ -87,7 +109,8 @@ func padded(id string, bytes int) kvregistry.Service {
 	return s
 }
 
-// fillUp registers, ten at a time, until that is refused, and grows what there is until that is, too. It returns how many are registered.
+// fillUp registers, ten at a time, until that is refused, and grows what there is until that is,
+// too. It returns how many are registered.
 func fillUp(t *testing.T, r *kvregistry.Registry, pad int) (n int) {
 	t.Helper()
 	var mu sync.Mutex
@@ -123,12 +146,14 @@ func fillUp(t *testing.T, r *kvregistry.Registry, pad int) (n int) {
 	return n
 }
 
-// refusedNewcomers are processes that come, are refused and go, and leave nothing behind that takes the room.
+// refusedNewcomers are processes that come, are refused and go, and leave nothing behind that takes
+// the room.
 func refusedNewcomers(t *testing.T, nc *nats.Conn, pad int) {
 	t.Helper()
 	before := messages(t, nc)
 	for range 20 {
-		r, err := kvregistry.New(t.Context(), nc, kvregistry.Tenant("acme"), kvregistry.TTL(ttl), quiet(), kvregistry.WithoutReaping())
+		r, err := kvregistry.New(t.Context(), nc, kvregistry.Tenant("acme"), kvregistry.TTL(ttl),
+			quiet(), kvregistry.WithoutReaping())
 		must(t, err)
 		if _, err := r.Register(padded("", pad)); !isErr(err, kvregistry.ErrStorageFull) {
 			t.Fatalf("one more than there may be: %v", err)
@@ -150,8 +175,9 @@ func lives(t *testing.T, d time.Duration, lost <-chan error) {
 	}
 }
 
-// A limit that is set while processes are registered is theirs within a TTL; one that is below what is there is refused, and one that is raised or taken away lets more in. Seen to
-// fail with a bucket whose limits are looked at once.
+// A limit that is set while processes are registered is theirs within a TTL; one that is below what
+// is there is refused, and one that is raised or taken away lets more in. Seen to fail with a
+// bucket whose limits are looked at once.
 func TestLimitsAreChanged(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -161,7 +187,8 @@ func TestLimitsAreChanged(t *testing.T) {
 		register(t, r, web(fmt.Sprint(i)))
 	}
 	change := func(cfg tenant.Config) error { return operator.Change(t.Context(), nc, "acme", cfg) }
-	for _, cfg := range []tenant.Config{{MaxKeys: 5}, {MaxBytes: 1000}, {Replicas: 2}, {MaxKeys: 1 << 62}} {
+	for _, cfg := range []tenant.Config{{MaxKeys: 5}, {MaxBytes: 1000}, {Replicas: 2},
+		{MaxKeys: 1 << 62}} {
 		if err := change(cfg); !isErr(err, tenant.ErrInvalidConfig) {
 			t.Errorf("%+v gave %v", cfg, err)
 		}
@@ -169,26 +196,29 @@ func TestLimitsAreChanged(t *testing.T) {
 	must(t, change(tenant.Config{MaxKeys: 20, MaxBytes: 1 << 20}))
 	n := 0
 	natstest.Eventually(t, natstest.Soon, func() error {
-		if _, err := r.Register(web(fmt.Sprint("more-", n/20))); isErr(err, kvregistry.ErrStorageFull) {
+		if _, err := r.Register(web(fmt.Sprint("more-", n/20))); isErr(err,
+			kvregistry.ErrStorageFull) {
 			return nil
 		}
 		n++
 		return errors.New("nothing is refused")
 	})
 	must(t, change(tenant.Config{MaxKeys: 100}))
-	natstest.Eventually(t, natstest.Soon, func() error { _, err := r.Register(web("raised")); return err })
+	natstest.Eventually(t, natstest.Soon,
+		func() error { _, err := r.Register(web("raised")); return err })
 	must(t, change(tenant.Config{MaxKeys: operator.Unlimited, MaxBytes: operator.Unlimited}))
 	list, err := operator.List(t.Context(), nc)
 	if err != nil || list[0].MaxKeys != 0 || list[0].MaxBytes != 0 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if err := operator.Change(t.Context(), nc, "other", tenant.Config{MaxKeys: 5}); !isErr(err, tenant.ErrBucketNotFound) {
+	if err := operator.Change(t.Context(), nc, "other",
+		tenant.Config{MaxKeys: 5}); !isErr(err, tenant.ErrBucketNotFound) {
 		t.Errorf("of a bucket that is not there: %v", err)
 	}
 }
 
-// A limit of a stream that was set by hand is one too: a tenth of it is kept, and a larger one is never less. Seen to fail with a constant
-// that is taken off limits above it.
+// A limit of a stream that was set by hand is one too: a tenth of it is kept, and a larger one is
+// never less. Seen to fail with a constant that is taken off limits above it.
 func TestLimitSetByHand(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -205,15 +235,16 @@ func TestLimitSetByHand(t *testing.T) {
 		_, err = js.UpdateStream(t.Context(), cfg)
 		must(t, err)
 		list, err := operator.List(t.Context(), nc)
-		if err != nil || list[0].MaxKeys < last || list[0].MaxKeys > min(most-most/10, 1500) || list[0].MaxKeys == 0 {
+		if err != nil || list[0].MaxKeys < last || list[0].MaxKeys > min(most-most/10, 1500) ||
+			list[0].MaxKeys == 0 {
 			t.Fatalf("at most %d messages: %+v, %v", most, list, err)
 		}
 		last = list[0].MaxKeys
 	}
 }
 
-// Who asks for room of a server that does not answer waits no longer than the caller lets it, be others asking before it. Seen to fail with a lock that
-// is held while the server is asked.
+// Who asks for room of a server that does not answer waits no longer than the caller lets it, be
+// others asking before it. Seen to fail with a lock that is held while the server is asked.
 func TestRoomOfASilentServer(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -233,7 +264,9 @@ func TestRoomOfASilentServer(t *testing.T) {
 	short, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer stop()
 	began := time.Now()
-	if _, err := r.RegisterContext(short, web("short")); !isErr(err, kvregistry.ErrPending) || time.Since(began) > 10*time.Second { // 20 that wait take 30 s
+	// 20 that wait take 30 s
+	if _, err := r.RegisterContext(short, web("short")); !isErr(err, kvregistry.ErrPending) ||
+		time.Since(began) > 10*time.Second {
 		t.Errorf("after %s: %v", time.Since(began), err)
 	}
 	cancel()

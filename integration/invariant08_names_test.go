@@ -16,18 +16,20 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// Invariant 8, isolation: whatever a service is called, it is found under that name alone, in its own tenant alone.
-// Seen to fail with names that are not escaped.
+// Invariant 8, isolation: whatever a service is called, it is found under that name alone, in its
+// own tenant alone. Seen to fail with names that are not escaped.
 func TestNoNameReachesAnother(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	a, b := open(t, s, kvregistry.Tenant("a")), open(t, s, kvregistry.Tenant("b"))
 	names := []string{
-		"b", "web", "web.1", "web.*", "web.>", ">", "web=2E1", "web/1", "web 1", "wéb", "网", "$KV", "svc", "lease", "-_", "WEB",
+		"b", "web", "web.1", "web.*", "web.>", ">", "web=2E1", "web/1", "web 1", "wéb", "网", "$KV",
+		"svc", "lease", "-_", "WEB",
 		"a\x00b", "\n", strings.Repeat("n", 255), strings.Repeat("é", 127),
 	}
 	for _, name := range names {
-		if _, err := a.Register(kvregistry.Service{Name: name, ID: name, Address: "127.0.0.1:1"}); err != nil {
+		if _, err := a.Register(kvregistry.Service{Name: name, ID: name,
+			Address: "127.0.0.1:1"}); err != nil {
 			t.Fatalf("%q: %v", name, err)
 		}
 	}
@@ -49,23 +51,29 @@ func TestNoNameReachesAnother(t *testing.T) {
 		t.Errorf("the other tenant's names are %q, %v", got, err)
 	}
 	for _, bad := range []string{"", "*", strings.Repeat("n", 256), "\xff"} {
-		if _, err := a.Register(kvregistry.Service{Name: bad, Address: "127.0.0.1:1"}); !isErr(err, kvregistry.ErrInvalidService) {
+		if _, err := a.Register(kvregistry.Service{Name: bad,
+			Address: "127.0.0.1:1"}); !isErr(err, kvregistry.ErrInvalidService) {
 			t.Errorf("%.10q: registering it gave %v", bad, err)
 		}
 	}
 	for _, bad := range []string{"", "a.b", "a>", "*", "a b", "é", strings.Repeat("n", 65)} {
-		if _, err := kvregistry.New(t.Context(), s.Connect(), kvregistry.Tenant(bad)); !isErr(err, kvregistry.ErrInvalidOption) {
+		if _, err := kvregistry.New(t.Context(), s.Connect(),
+			kvregistry.Tenant(bad)); !isErr(err, kvregistry.ErrInvalidOption) {
 			t.Errorf("tenant %.10q gave %v", bad, err)
 		}
 	}
 }
 
-// escapes are names of services that are chosen to reach beyond their own keys, and pairs that look alike.
+// escapes are names of services that are chosen to reach beyond their own keys, and pairs that look
+// alike.
 var escapes = []string{
-	"web", "Web", "b", ".", "..", "...", "_", "-", ">", "b.>", "*.b", "b.*", "**", "svc", "lease", "sweep", "svc.web", "lease.a", "../lease", "/", `\`,
-	"%2E", "%2e", "=2E", "=2e", "=3D2E", "=", "==", "\uff0e", "\u2024", "\u00e9", "e\u0301", "a", "\u0430", "\u202eb", "\u200bb", "\ufeffb", "$KV.registry_other.svc.web", "$JS.API.>", "$SYS",
+	"web", "Web", "b", ".", "..", "...", "_", "-", ">", "b.>", "*.b", "b.*", "**", "svc", "lease",
+	"sweep", "svc.web", "lease.a", "../lease", "/", `\`,
+	"%2E", "%2e", "=2E", "=2e", "=3D2E", "=", "==", "\uff0e", "\u2024", "\u00e9", "e\u0301", "a",
+	"\u0430", "\u202eb", "\u200bb", "\ufeffb", "$KV.registry_other.svc.web", "$JS.API.>", "$SYS",
 	"a b", " ", "a ", "a,b", `a"b`, "a\x00b", "\x00", "\n", "\r\n", "\t", "\x1b[2J", "\x7f",
-	strings.Repeat("n", 254), strings.Repeat("n", 255), strings.Repeat(".", 255), strings.Repeat("\u00e9", 127),
+	strings.Repeat("n", 254), strings.Repeat("n", 255), strings.Repeat(".", 255),
+	strings.Repeat("\u00e9", 127),
 }
 
 func tokenOf(t *testing.T, name string) string {
@@ -91,9 +99,10 @@ func (r *refusals) refusedAll(t *testing.T, who string, subjects []string) {
 	})
 }
 
-// Invariant 8: a registrar may register the service that it was given, whatever that is called, and the server refuses it each of the others, those that look the
-// same too. Nothing comes to stand anywhere but below the service's own token. Seen to fail with '=' that is not
-// escaped itself, with permissions for a name in lower case, and with those that end in '>'.
+// Invariant 8: a registrar may register the service that it was given, whatever that is called, and
+// the server refuses it each of the others, those that look the same too. Nothing comes to stand
+// anywhere but below the service's own token. Seen to fail with '=' that is not escaped itself,
+// with permissions for a name in lower case, and with those that end in '>'.
 func TestNoRegistrarReachesAnotherName(t *testing.T) {
 	t.Parallel()
 	access := map[string]operator.Access{}
@@ -114,9 +123,11 @@ func TestNoRegistrarReachesAnotherName(t *testing.T) {
 				t.Parallel()
 				refused := &refusals{}
 				nc := g.as(t, user(i), refused.handler())
-				r := openOn(whole, nc, kvregistry.Tenant("acme"), kvregistry.TTL(time.Minute), kvregistry.WithoutReaping())
+				r := openOn(whole, nc, kvregistry.Tenant("acme"), kvregistry.TTL(time.Minute),
+					kvregistry.WithoutReaping())
 				registersThatAlone(t, r, name, escapes[(i+1)%len(escapes)])
-				refused.refusedAll(t, fmt.Sprintf("the registrar of %q", name), triesOthers(t, nc, name))
+				refused.refusedAll(t, fmt.Sprintf("the registrar of %q", name),
+					triesOthers(t, nc, name))
 			})
 		}
 	})
@@ -125,7 +136,8 @@ func TestNoRegistrarReachesAnotherName(t *testing.T) {
 		want = append(want, "svc."+tokenOf(t, name)+"."+tokenOf(t, name))
 	}
 	slices.Sort(want)
-	got := slices.DeleteFunc(keys(t, root, "acme", ""), func(key string) bool { return strings.HasPrefix(key, "lease.") })
+	got := slices.DeleteFunc(keys(t, root, "acme", ""),
+		func(key string) bool { return strings.HasPrefix(key, "lease.") })
 	if !slices.Equal(got, want) {
 		t.Errorf("the bucket has\n%q, want\n%q", got, want)
 	}
@@ -140,24 +152,30 @@ func user(i int) string { return fmt.Sprint("u", i) }
 func registersThatAlone(t *testing.T, r *kvregistry.Registry, name, other string) {
 	t.Helper()
 	register(t, r, kvregistry.Service{Name: name, ID: name, Address: "a:1"})
-	if list, err := r.GetServices(t.Context(), name); err != nil || len(list) != 1 || list[0].Name != name || list[0].ID != name {
+	if list, err := r.GetServices(t.Context(), name); err != nil || len(list) != 1 ||
+		list[0].Name != name || list[0].ID != name {
 		t.Errorf("it is shown as %+v, %v", list, err)
 	}
-	if _, err := r.Register(kvregistry.Service{Name: other, ID: name, Address: "a:1"}); !isErr(err, kvregistry.ErrPermission) {
+	if _, err := r.Register(kvregistry.Service{Name: other, ID: name,
+		Address: "a:1"}); !isErr(err, kvregistry.ErrPermission) {
 		t.Errorf("registering %q gave %v", other, err)
 	}
 }
 
-// triesOthers publishes what the registrar of a name may not: to each of the other names' keys, with their tokens and as they stand, and near its own.
+// triesOthers publishes what the registrar of a name may not: to each of the other names' keys,
+// with their tokens and as they stand, and near its own.
 func triesOthers(t *testing.T, nc *nats.Conn, name string) (subjects []string) {
 	t.Helper()
 	own := tokenOf(t, name)
 	subjects = []string{
-		"$KV.registry_acme.svc." + own, "$KV.registry_acme.svc." + own + ".a.b", "$KV.registry_acme." + own, "$KV.registry_acme.SVC." + own + ".x", "$KV.registry_other.svc." + own + ".x",
+		"$KV.registry_acme.svc." + own, "$KV.registry_acme.svc." + own + ".a.b",
+		"$KV.registry_acme." + own, "$KV.registry_acme.SVC." + own + ".x",
+		"$KV.registry_other.svc." + own + ".x",
 	}
 	for _, other := range escapes {
 		for _, written := range []string{tokenOf(t, other), other} {
-			if written != own && !strings.ContainsAny(written, " \t\r\n\x00") { // which no subject has
+			// which no subject has
+			if written != own && !strings.ContainsAny(written, " \t\r\n\x00") {
 				subjects = append(subjects, "$KV.registry_acme.svc."+written+".x")
 			}
 		}
@@ -169,31 +187,39 @@ func triesOthers(t *testing.T, nc *nats.Conn, name string) (subjects []string) {
 	return subjects
 }
 
-// Invariant 8: a tenant's name that could be read as more than one token, or as another's, is no tenant's name, and every way in says so. Seen to fail
-// with dots that are let through.
+// Invariant 8: a tenant's name that could be read as more than one token, or as another's, is no
+// tenant's name, and every way in says so. Seen to fail with dots that are let through.
 func TestTenantNamesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Start(t).Connect()
 	for _, name := range []string{
-		"", ".", "..", "b.>", "*", ">", "a.b", "a*", "a b", " a", "a\x00", "\n", "a\r\nb", "\x1b[2J", "%2E", "=2E", "a/b", "../a", `a\b`, "$G", "$KV", "a,b", `"`, "a:b", "é", "e\u0301",
-		"\u0430", "\uff41\uff43\uff4d\uff45", "\uff0e", "a\u200b", "\u202ea", "\ufeffa", "\xff", strings.Repeat("n", 65), strings.Repeat("n", 1<<20), strings.Repeat("é", 40),
+		"", ".", "..", "b.>", "*", ">", "a.b", "a*", "a b", " a", "a\x00", "\n", "a\r\nb",
+		"\x1b[2J", "%2E", "=2E", "a/b", "../a", `a\b`, "$G", "$KV", "a,b", `"`, "a:b", "é",
+		"e\u0301",
+		"\u0430", "\uff41\uff43\uff4d\uff45", "\uff0e", "a\u200b", "\u202ea", "\ufeffa", "\xff",
+		strings.Repeat("n", 65), strings.Repeat("n", 1<<20), strings.Repeat("é", 40),
 	} {
 		_, open := kvregistry.New(t.Context(), nc, kvregistry.Tenant(name))
 		_, permissions := operator.Permissions(name, operator.RoleService)
-		_, account := operator.AccountConfig(name, operator.AccountLimits{MaxBytes: 1, Replicas: 1, Connections: 1}, "user: u")
+		_, account := operator.AccountConfig(name, operator.AccountLimits{MaxBytes: 1, Replicas: 1,
+			Connections: 1}, "user: u")
 		for what, err := range map[string]error{
 			"New": open, "Permissions": permissions, "AccountConfig": account,
-			"Provision": operator.Provision(t.Context(), nc, name, tenant.Config{}), "Remove": operator.Remove(t.Context(), nc, name),
+			"Provision": operator.Provision(t.Context(), nc, name, tenant.Config{}),
+			"Remove":    operator.Remove(t.Context(), nc, name),
 		} {
 			want := tenant.ErrInvalidTenant
 			if what == "New" {
 				want = kvregistry.ErrInvalidOption
 			}
-			if !isErr(err, want) || !strings.Contains(err.Error(), "; use ") || len(err.Error()) > 500 {
+			if !isErr(err, want) || !strings.Contains(err.Error(), "; use ") ||
+				len(err.Error()) > 500 {
 				t.Errorf("%s of %.80q gave %.200v", what, name, err)
 			}
-			if err != nil && strings.ContainsFunc(err.Error(), func(r rune) bool { return !strconv.IsPrint(r) }) {
-				t.Errorf("%s of %.80q: the error holds control characters: %q", what, name, err.Error())
+			if err != nil && strings.ContainsFunc(err.Error(),
+				func(r rune) bool { return !strconv.IsPrint(r) }) {
+				t.Errorf("%s of %.80q: the error holds control characters: %q", what, name,
+					err.Error())
 			}
 		}
 	}
@@ -202,12 +228,14 @@ func TestTenantNamesThatAreRefused(t *testing.T) {
 	}
 }
 
-// Invariant 8: tenants whose names look alike are others for the server too: each has its own bucket, and the role that may do most in it reaches none of the
-// others. Seen to fail with a bucket's name in lower case, and with a role that gets $KV.*.svc.>.
+// Invariant 8: tenants whose names look alike are others for the server too: each has its own
+// bucket, and the role that may do most in it reaches none of the others. Seen to fail with a
+// bucket's name in lower case, and with a role that gets $KV.*.svc.>.
 func TestTenantsThatLookAlike(t *testing.T) {
 	t.Parallel()
 	tenants := []string{
-		"a", "A", "acme", "Acme", "ACME", "acme_", "acme-", "_acme", "-acme", "acme2", "acme_svc", "_", "-", "__", "registry_acme", "KV_registry_acme", "reaper", "0", "00",
+		"a", "A", "acme", "Acme", "ACME", "acme_", "acme-", "_acme", "-acme", "acme2", "acme_svc",
+		"_", "-", "__", "registry_acme", "KV_registry_acme", "reaper", "0", "00",
 		strings.Repeat("n", 63), strings.Repeat("n", 64),
 	}
 	access := map[string]operator.Access{}
@@ -242,7 +270,8 @@ func TestTenantsThatLookAlike(t *testing.T) {
 				must(t, nc.Flush())
 				refused.refusedAll(t, name, subjects)
 				for _, other := range tenants[:3] {
-					if _, err := kvregistry.New(t.Context(), nc, kvregistry.Tenant(other), quiet()); other != name && !isErr(err, kvregistry.ErrPermission) {
+					if _, err := kvregistry.New(t.Context(), nc, kvregistry.Tenant(other),
+						quiet()); other != name && !isErr(err, kvregistry.ErrPermission) {
 						t.Errorf("tenant %s opened %s: %v", name, other, err)
 					}
 				}
@@ -250,20 +279,24 @@ func TestTenantsThatLookAlike(t *testing.T) {
 		}
 	})
 	for _, name := range tenants {
-		if got, want := keys(t, root, name, "svc."), []string{"svc.web." + name}; !slices.Equal(got, want) {
+		if got, want := keys(t, root, name, "svc."), []string{"svc.web." + name}; !slices.Equal(got,
+			want) {
 			t.Errorf("tenant %s has %q", name, got)
 		}
 	}
 }
 
-// foreignTo are the subjects by which a bucket is written and read, as a user of another tenant would try them.
+// foreignTo are the subjects by which a bucket is written and read, as a user of another tenant
+// would try them.
 func foreignTo(bucket, user string) (subjects []string) {
 	for _, key := range []string{"svc.web." + user, "svc.web.x", "lease.x", "sweep"} {
 		subjects = append(subjects, "$KV."+bucket+"."+key)
 	}
 	for _, op := range []string{
-		"STREAM.INFO.KV_" + bucket, "STREAM.DELETE.KV_" + bucket, "STREAM.MSG.GET.KV_" + bucket, "DIRECT.GET.KV_" + bucket + ".$KV." + bucket + ".svc.web.x",
-		"CONSUMER.CREATE.KV_" + bucket + ".view-x", "CONSUMER.DELETE.KV_" + bucket + ".reaper", "CONSUMER.MSG.NEXT.KV_" + bucket + ".reaper",
+		"STREAM.INFO.KV_" + bucket, "STREAM.DELETE.KV_" + bucket, "STREAM.MSG.GET.KV_" + bucket,
+		"DIRECT.GET.KV_" + bucket + ".$KV." + bucket + ".svc.web.x",
+		"CONSUMER.CREATE.KV_" + bucket + ".view-x", "CONSUMER.DELETE.KV_" + bucket + ".reaper",
+		"CONSUMER.MSG.NEXT.KV_" + bucket + ".reaper",
 	} {
 		subjects = append(subjects, "$JS.API."+op)
 	}

@@ -62,7 +62,8 @@ func TestConsumerDeliversToNoRequest(t *testing.T) {
 			g := passwords(t, roles(t))
 			v := newVictim(t, g)
 			h := newHostile(t, g, role)
-			config := jetstream.ConsumerConfig{Name: "view-x", IdleHeartbeat: 100 * time.Millisecond}
+			config := jetstream.ConsumerConfig{Name: "view-x",
+				IdleHeartbeat: 100 * time.Millisecond}
 			for _, target := range []string{
 				otherPurge, otherDelete, "$JS.ACK.KV_registry_other.x.1.1.1.1.1",
 				"$JS.FC.KV_registry_other.x.y", "$JS.hub.API.STREAM.PURGE.KV_registry_other",

@@ -38,30 +38,36 @@ func roles(t *testing.T) map[string]operator.Access {
 }
 
 var (
-	readers = []operator.Role{operator.RoleService, operator.RoleRegistrar, operator.RoleObserver, operator.RoleReaper}
+	readers = []operator.Role{operator.RoleService, operator.RoleRegistrar, operator.RoleObserver,
+		operator.RoleReaper}
 	writers = []operator.Role{operator.RoleService, operator.RoleRegistrar, operator.RoleReaper}
 	anyOnes = []operator.Role{operator.RoleService, operator.RoleReaper}
 )
 
-// operations are those of the API, each with the roles that may do it. What others do has to be refused by the server.
+// operations are those of the API, each with the roles that may do it. What others do has to be
+// refused by the server.
 var operations = []struct {
 	name string
 	may  []operator.Role
 	do   func(ctx context.Context, r *kvregistry.Registry, nc *nats.Conn, user string) error
 }{
-	{"look up", readers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn, _ string) error {
+	{"look up", readers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn,
+		_ string) error {
 		_, err := r.GetServices(ctx, "there")
 		return err
 	}},
-	{"look one up", readers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn, _ string) error {
+	{"look one up", readers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn,
+		_ string) error {
 		_, err := r.GetServiceContext(ctx, "there", kvregistry.WithStatus(kvregistry.Passing))
 		return err
 	}},
-	{"take a snapshot", readers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn, _ string) error {
+	{"take a snapshot", readers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn,
+		_ string) error {
 		_, err := r.SnapshotContext(ctx, "there")
 		return err
 	}},
-	{"watch", readers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn, _ string) error {
+	{"watch", readers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn,
+		_ string) error {
 		events, err := r.Watch(ctx, "there")
 		if err != nil {
 			return err
@@ -79,67 +85,83 @@ var operations = []struct {
 			}
 		}
 	}},
-	{"observe everything", readers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn, _ string) error {
+	{"observe everything", readers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn,
+		_ string) error {
 		return r.ObserveContext(ctx, kvregistry.Everything)
 	}},
-	{"list the names", readers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn, _ string) error {
+	{"list the names", readers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn,
+		_ string) error {
 		_, err := r.ServiceNamesContext(ctx)
 		return err
 	}},
-	{"register a service that is named", writers, func(_ context.Context, r *kvregistry.Registry, _ *nats.Conn, user string) error {
+	{"register a service that is named", writers, func(_ context.Context, r *kvregistry.Registry,
+		_ *nats.Conn, user string) error {
 		_, err := r.Register(web(user))
 		return err
 	}},
-	{"register one whose name is escaped", writers, func(_ context.Context, r *kvregistry.Registry, _ *nats.Conn, user string) error {
+	{"register one whose name is escaped", writers, func(_ context.Context, r *kvregistry.Registry,
+		_ *nats.Conn, user string) error {
 		_, err := r.Register(kvregistry.Service{Name: "a.b", ID: user, Address: "a:1"})
 		return err
 	}},
-	{"register another", anyOnes, func(_ context.Context, r *kvregistry.Registry, _ *nats.Conn, user string) error {
+	{"register another", anyOnes, func(_ context.Context, r *kvregistry.Registry, _ *nats.Conn,
+		user string) error {
 		_, err := r.Register(kvregistry.Service{Name: "other", ID: user, Address: "a:1"})
 		return err
 	}},
-	{"change and take back what it registered", writers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn, user string) error {
+	{"change and take back what it registered", writers, func(ctx context.Context,
+		r *kvregistry.Registry, _ *nats.Conn, user string) error {
 		one := web(user + "-changes")
 		if _, err := r.RegisterContext(ctx, one); err != nil {
 			return err
 		}
 		one.Version = "2"
-		return errors.Join(r.UpdateContext(ctx, one), r.SetStatusContext(ctx, "web", kvregistry.Warning), r.UnregisterContext(ctx, "web"))
+		return errors.Join(r.UpdateContext(ctx, one), r.SetStatusContext(ctx, "web",
+			kvregistry.Warning), r.UnregisterContext(ctx, "web"))
 	}},
-	{"hold the name of a service that is named", writers, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn, _ string) error {
+	{"hold the name of a service that is named", writers, func(ctx context.Context,
+		r *kvregistry.Registry, _ *nats.Conn, _ string) error {
 		return holds(ctx, r, "web")
 	}},
-	{"hold another name", anyOnes, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn, _ string) error {
+	{"hold another name", anyOnes, func(ctx context.Context, r *kvregistry.Registry, _ *nats.Conn,
+		_ string) error {
 		return holds(ctx, r, "other")
 	}},
-	{"end its lease", writers, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn, user string) error {
-		r, err := kvregistry.New(ctx, nc, kvregistry.Tenant("acme"), kvregistry.TTL(ttl), quiet(), kvregistry.WithoutReaping())
+	{"end its lease", writers, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn,
+		user string) error {
+		r, err := kvregistry.New(ctx, nc, kvregistry.Tenant("acme"), kvregistry.TTL(ttl), quiet(),
+			kvregistry.WithoutReaping())
 		if err != nil {
 			return err
 		}
 		_, err = r.RegisterContext(ctx, web(user+"-closes"))
 		return errors.Join(err, r.CloseContext(ctx))
 	}},
-	{"delete the tenant", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn, user string) error {
+	{"delete the tenant", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn,
+		user string) error {
 		if user == string(operator.RoleAdmin) { // who does it when the others are done
 			return fmt.Errorf("%w: not now", kvregistry.ErrPermission)
 		}
 		return operator.Remove(ctx, nc, "acme")
 	}},
-	{"list the tenants", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn, _ string) error {
+	{"list the tenants", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn,
+		_ string) error {
 		_, err := operator.List(ctx, nc)
 		return err
 	}},
-	{"make another tenant", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn, _ string) error {
+	{"make another tenant", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn,
+		_ string) error {
 		return operator.Provision(ctx, nc, "other", tenant.Config{})
 	}},
-	{"delete another tenant", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn, _ string) error {
+	{"delete another tenant", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn,
+		_ string) error {
 		return operator.Remove(ctx, nc, "victim")
 	}},
 }
 
-// Invariant 8: each role can do what it is for, and the server refuses the rest, however users are known to it. Seen to fail with an observer that gets a
-// service's subjects, and with a registrar that gets svc.>.
+// Invariant 8: each role can do what it is for, and the server refuses the rest, however users are
+// known to it. Seen to fail with an observer that gets a service's subjects, and with a registrar
+// that gets svc.>.
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	for how, guard := range authentications {
@@ -163,8 +185,10 @@ func TestRoles(t *testing.T) {
 			must(t, root.Close())
 			nc := g.as(t, string(operator.RoleAdmin))
 			must(t, operator.Remove(t.Context(), nc, "acme"))
-			must(t, operator.Provision(t.Context(), nc, "acme", tenant.Config{MaxKeys: 100, MaxBytes: 1 << 20}))
-			if list, err := operator.List(t.Context(), g.as(t, "root")); err != nil || len(list) != 2 || list[0].MaxKeys != 100 || list[1].Tenant != "victim" {
+			must(t, operator.Provision(t.Context(), nc, "acme",
+				tenant.Config{MaxKeys: 100, MaxBytes: 1 << 20}))
+			if list, err := operator.List(t.Context(), g.as(t, "root")); err != nil ||
+				len(list) != 2 || list[0].MaxKeys != 100 || list[1].Tenant != "victim" {
 				t.Errorf("%+v, %v", list, err)
 			}
 		})
@@ -183,7 +207,8 @@ func holds(ctx context.Context, r *kvregistry.Registry, name string) error {
 // longUnlessCommon skips a way to log in that differs from the common ones in the server alone.
 func longUnlessCommon(t *testing.T, how string) {
 	t.Helper()
-	if !strings.HasPrefix(how, "passwords") && !strings.HasPrefix(how, "JWTs") || strings.Contains(how, ", ") {
+	if !strings.HasPrefix(how, "passwords") && !strings.HasPrefix(how, "JWTs") ||
+		strings.Contains(how, ", ") {
 		natstest.Long(t)
 	}
 }
@@ -213,35 +238,40 @@ func adminMakesTheBucket(t *testing.T, g *guarded) {
 		if role == operator.RoleAdmin {
 			continue
 		}
-		_, err := kvregistry.New(t.Context(), g.as(t, string(role)), kvregistry.Tenant("acme"), quiet())
+		_, err := kvregistry.New(t.Context(), g.as(t, string(role)), kvregistry.Tenant("acme"),
+			quiet())
 		if !isErr(err, kvregistry.ErrPermission) {
 			t.Errorf("without a bucket, New of the %s gave %v", role, err)
 		}
 	}
-	must(t, operator.Provision(t.Context(), g.as(t, string(operator.RoleAdmin)), "acme", tenant.Config{MaxKeys: 1000}))
+	must(t, operator.Provision(t.Context(), g.as(t, string(operator.RoleAdmin)), "acme",
+		tenant.Config{MaxKeys: 1000}))
 }
 
 // requests are those that JetStream takes of a stream, by what comes after its name.
 var requests = map[string][]string{
-	"":                                  natstest.StreamRequests,
-	".reaper":                           natstest.ConsumerRequests,
-	".view-x":                           {"CONSUMER.CREATE", "CONSUMER.DELETE", "CONSUMER.INFO", "CONSUMER.MSG.NEXT", "CONSUMER.DURABLE.CREATE", "CONSUMER.PAUSE"},
+	"":        natstest.StreamRequests,
+	".reaper": natstest.ConsumerRequests,
+	".view-x": {"CONSUMER.CREATE", "CONSUMER.DELETE", "CONSUMER.INFO",
+		"CONSUMER.MSG.NEXT", "CONSUMER.DURABLE.CREATE", "CONSUMER.PAUSE"},
 	".view-x.$KV.registry_other.svc.>":  {"CONSUMER.CREATE"},
 	".$KV.registry_other.svc.web.a":     {"DIRECT.GET"},
 	".$KV.registry_acme.svc.web.a":      {"DIRECT.GET"},
 	".reaper.$KV.registry_acme.lease.>": {"CONSUMER.CREATE"},
 }
 
-// mayRaw are the requests beside the API that a role may make of its own tenant. An admin makes and deletes the bucket; what others may send says what it is for.
+// mayRaw are the requests beside the API that a role may make of its own tenant. An admin makes and
+// deletes the bucket; what others may send says what it is for.
 var mayRaw = map[string][]operator.Role{
-	"$JS.API.INFO":                                                              operator.Roles(),
-	"$JS.API.STREAM.INFO.KV_registry_acme":                                      operator.Roles(),
-	"$JS.API.STREAM.CREATE.KV_registry_acme":                                    {operator.RoleAdmin},
-	"$JS.API.STREAM.UPDATE.KV_registry_acme":                                    {operator.RoleAdmin},
-	"$JS.API.STREAM.DELETE.KV_registry_acme":                                    {operator.RoleAdmin},
-	"$JS.API.STREAM.MSG.GET.KV_registry_acme":                                   readers,
-	"$JS.API.CONSUMER.CREATE.KV_registry_acme.view-x":                           readers,
-	"$JS.API.CONSUMER.CREATE.KV_registry_acme.view-x.$KV.registry_other.svc.>":  readers, // which the stream does not have
+	"$JS.API.INFO":                                    operator.Roles(),
+	"$JS.API.STREAM.INFO.KV_registry_acme":            operator.Roles(),
+	"$JS.API.STREAM.CREATE.KV_registry_acme":          {operator.RoleAdmin},
+	"$JS.API.STREAM.UPDATE.KV_registry_acme":          {operator.RoleAdmin},
+	"$JS.API.STREAM.DELETE.KV_registry_acme":          {operator.RoleAdmin},
+	"$JS.API.STREAM.MSG.GET.KV_registry_acme":         readers,
+	"$JS.API.CONSUMER.CREATE.KV_registry_acme.view-x": readers,
+	// which the stream does not have
+	"$JS.API.CONSUMER.CREATE.KV_registry_acme.view-x.$KV.registry_other.svc.>":  readers,
 	"$JS.API.CONSUMER.DELETE.KV_registry_acme.view-x":                           readers,
 	"$JS.FC.KV_registry_acme.view-x.y":                                          readers,
 	"$JS.FC.hub.HASH.KV_registry_acme.view-x.y":                                 readers,
@@ -251,18 +281,21 @@ var mayRaw = map[string][]operator.Role{
 	"$KV.registry_acme.svc.web.x":                                               writers,
 	"$KV.registry_acme.svc.a=2Eb.x":                                             writers,
 	"$KV.registry_acme.svc.other.x":                                             anyOnes,
-	"$KV.registry_acme.lock.web.x":                                              writers, // which is no ticket, and has no place in the line
-	"$KV.registry_acme.lock.other.x":                                            anyOnes,
-	"$KV.registry_acme.reaper.0":                                                anyOnes,
-	"$KV.registry_acme.reaper.1":                                                anyOnes,
-	"$KV.registry_acme.lease.x":                                                 writers,
+	// which is no ticket, and has no place in the line
+	"$KV.registry_acme.lock.web.x":   writers,
+	"$KV.registry_acme.lock.other.x": anyOnes,
+	"$KV.registry_acme.reaper.0":     anyOnes,
+	"$KV.registry_acme.reaper.1":     anyOnes,
+	"$KV.registry_acme.lease.x":      writers,
 }
 
-// raw are requests beside the API, and the roles that may make them: those that JetStream takes of the tenant's stream and of others, those that
-// reach everything, and some that look like the ones that are allowed.
+// raw are requests beside the API, and the roles that may make them: those that JetStream takes of
+// the tenant's stream and of others, those that reach everything, and some that look like the ones
+// that are allowed.
 func raw() map[string][]operator.Role {
 	all := map[string][]operator.Role{}
-	for _, stream := range []string{"KV_registry_acme", "KV_registry_other", "KV_registry_acme2", "mine"} {
+	for _, stream := range []string{"KV_registry_acme", "KV_registry_other", "KV_registry_acme2",
+		"mine"} {
 		for after, ops := range requests {
 			for _, op := range ops {
 				all["$JS.API."+op+"."+stream+after] = nil
@@ -271,16 +304,27 @@ func raw() map[string][]operator.Role {
 		}
 	}
 	for _, subject := range []string{
-		"$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.ACCOUNT.PURGE.$G", "$JS.API.META.LEADER.STEPDOWN", "$JS.API.SERVER.REMOVE", "$JS.hub.API.INFO",
+		"$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.ACCOUNT.PURGE.$G",
+		"$JS.API.META.LEADER.STEPDOWN", "$JS.API.SERVER.REMOVE", "$JS.hub.API.INFO",
 		"$JS.API.ACCOUNT.STREAM.MOVE.$G.KV_registry_other",
-		"$JS.ACK.KV_registry_other.reaper.1.1.1.1.1", "$JS.ACK.KV_registry_other.reaper.KV_registry_acme.reaper.1.1.1", "$JS.ACK.hub.HASH.KV_registry_other.reaper.1.1.1.1.1",
-		"$JS.ACK.KV_registry_acme.reaper", "$JS.ACK.KV_registry_acme.reaper.9.9.9.9.9", "$JS.ACK.hub.HASH.KV_registry_acme.reaper.9.9.9.9.9", "$JS.ACK.KV_registry_acme.view-x.1.1.1.1.1",
-		"$JS.FC.KV_registry_other.x.y", "$JS.FC.hub.HASH.KV_registry_other.x.y", "$JS.FC.KV_registry_other.KV_registry_acme.y",
+		"$JS.ACK.KV_registry_other.reaper.1.1.1.1.1",
+		"$JS.ACK.KV_registry_other.reaper.KV_registry_acme.reaper.1.1.1",
+		"$JS.ACK.hub.HASH.KV_registry_other.reaper.1.1.1.1.1",
+		"$JS.ACK.KV_registry_acme.reaper", "$JS.ACK.KV_registry_acme.reaper.9.9.9.9.9",
+		"$JS.ACK.hub.HASH.KV_registry_acme.reaper.9.9.9.9.9",
+		"$JS.ACK.KV_registry_acme.view-x.1.1.1.1.1",
+		"$JS.FC.KV_registry_other.x.y", "$JS.FC.hub.HASH.KV_registry_other.x.y",
+		"$JS.FC.KV_registry_other.KV_registry_acme.y",
 		"$JS.SNAPSHOT.RESTORE.KV_registry_other.x", "$JS.SNAPSHOT.ACK.KV_registry_other.x",
-		"$KV.registry_other.svc.web.a", "$KV.registry_other.lease.a", "$KV.registry_other.reaper.0", "$KV.registry_acme.sweep", "$KV.registry_acme.reaper.2", "$KV.registry_acme.anything", "$KV.registry_acme.lease.a.b",
-		"$KV.registry_acme.lock.web", "$KV.registry_acme.lock.web.a.b", "$KV.registry_other.lock.web.a",
-		"$KV.registry_acme.svc", "$KV.registry_acme", "$KV.registry_acme2.svc.web.a", "$KV.Registry_acme.svc.web.a", "$KV.registry_acme.SVC.web.a",
-		"$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.$G.CONNZ", "_INBOX.somebody.1", "_INBOX_acme.somebody.1", "_INBOX_other.somebody.1", "anything",
+		"$KV.registry_other.svc.web.a", "$KV.registry_other.lease.a", "$KV.registry_other.reaper.0",
+		"$KV.registry_acme.sweep", "$KV.registry_acme.reaper.2", "$KV.registry_acme.anything",
+		"$KV.registry_acme.lease.a.b",
+		"$KV.registry_acme.lock.web", "$KV.registry_acme.lock.web.a.b",
+		"$KV.registry_other.lock.web.a",
+		"$KV.registry_acme.svc", "$KV.registry_acme", "$KV.registry_acme2.svc.web.a",
+		"$KV.Registry_acme.svc.web.a", "$KV.registry_acme.SVC.web.a",
+		"$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.$G.CONNZ", "_INBOX.somebody.1",
+		"_INBOX_acme.somebody.1", "_INBOX_other.somebody.1", "anything",
 	} {
 		all[subject] = nil
 	}
@@ -311,7 +355,8 @@ func (r *refusals) all() []string {
 }
 
 func (r *refusals) has(subject string) bool {
-	return slices.ContainsFunc(r.all(), func(v string) bool { return strings.Contains(v, `"`+subject+`"`) })
+	return slices.ContainsFunc(r.all(),
+		func(v string) bool { return strings.Contains(v, `"`+subject+`"`) })
 }
 
 // refusesRaw shows that a role is refused what is not its own, by the server, and nothing else.
@@ -325,7 +370,9 @@ func refusesRaw(t *testing.T, g *guarded, role operator.Role) {
 			others = append(others, a.Inbox+".>")
 		}
 	}
-	for _, subject := range append(others, ">", "_INBOX.>", "_INBOX_acme.>", "_INBOX_acme.*.>", "$KV.>", "$KV.registry_acme.>", "$KV.registry_other.>", "$JS.API.>", "$JS.EVENT.>", "$JS.ACK.>", "$SYS.>", "*") {
+	for _, subject := range append(others, ">", "_INBOX.>", "_INBOX_acme.>", "_INBOX_acme.*.>",
+		"$KV.>", "$KV.registry_acme.>", "$KV.registry_other.>", "$JS.API.>", "$JS.EVENT.>",
+		"$JS.ACK.>", "$SYS.>", "*") {
 		if _, err := nc.SubscribeSync(subject); err != nil {
 			t.Fatal(err)
 		}
@@ -340,7 +387,8 @@ func refusesRaw(t *testing.T, g *guarded, role operator.Role) {
 	publish := func(allowed bool) {
 		for subject, may := range all {
 			if slices.Contains(may, role) == allowed {
-				must(t, nc.Publish(subject, []byte("no JSON"))) // which does nothing where it is allowed
+				// which does nothing where it is allowed
+				must(t, nc.Publish(subject, []byte("no JSON")))
 			}
 		}
 	}
@@ -362,8 +410,8 @@ func refusesRaw(t *testing.T, g *guarded, role operator.Role) {
 	}
 }
 
-// A look-up by who may not read says so at once, and does not wait for its time-out; and again when it is asked again. Seen to fail with a wait that does
-// not look at why there is no snapshot.
+// A look-up by who may not read says so at once, and does not wait for its time-out; and again when
+// it is asked again. Seen to fail with a wait that does not look at why there is no snapshot.
 func TestLookUpThatIsNotAllowed(t *testing.T) {
 	t.Parallel()
 	g := passwords(t, roles(t))
@@ -371,7 +419,8 @@ func TestLookUpThatIsNotAllowed(t *testing.T) {
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		_, err := r.GetServices(ctx, "web")
-		if !isErr(err, kvregistry.ErrUnavailable) || !isErr(err, kvregistry.ErrPermission) || ctx.Err() != nil {
+		if !isErr(err, kvregistry.ErrUnavailable) || !isErr(err, kvregistry.ErrPermission) ||
+			ctx.Err() != nil {
 			t.Errorf("%v", err)
 		}
 		cancel()
@@ -399,15 +448,19 @@ func TestReapingByRole(t *testing.T) {
 
 func reapsByRole(t *testing.T, g *guarded, role operator.Role) {
 	t.Helper()
-	must(t, operator.Provision(t.Context(), g.as(t, string(operator.RoleAdmin)), "acme", tenant.Config{}))
+	must(t, operator.Provision(t.Context(), g.as(t, string(operator.RoleAdmin)), "acme",
+		tenant.Config{}))
 	log, refused := &natstest.Log{}, &refusals{}
-	r := openOn(t, g.as(t, string(role), refused.handler()), kvregistry.Tenant("acme"), kvregistry.Logger(log.Logger()))
+	r := openOn(t, g.as(t, string(role), refused.handler()), kvregistry.Tenant("acme"),
+		kvregistry.Logger(log.Logger()))
 	sees(t, r, natstest.Soon, "web")
 	root := g.as(t, "root")
 	kv := bucket(t, root, "acme")
 	_, err := kv.Create(t.Context(), "lease.DEAD", nil, jetstream.KeyTTL(ttl))
 	must(t, err)
-	_, err = kv.Put(t.Context(), "svc.web.a", []byte(`{"format":1,"instance":{"id":"a","name":"web","address":"a:1"},"lease":"DEAD","owner":"x"}`))
+	_, err = kv.Put(t.Context(), "svc.web.a",
+		[]byte(`{"format":1,"instance":{"id":"a"`+
+			`,"name":"web","address":"a:1"},"lease":"DEAD","owner":"x"}`))
 	must(t, err)
 	sees(t, r, natstest.Soon, "web", "a")
 	if slices.Contains(anyOnes, role) {

@@ -16,9 +16,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Within a tenant, a process can't pose as a service whose signers it is none of: observers that know them do not show what it
-// writes, and an owner is not fenced by it, whatever it does with bytes that were signed. Seen to fail with signatures that are not looked at, with
-// a signature of the instance alone, and with an instance that is read from a document which has it twice.
+// Within a tenant, a process can't pose as a service whose signers it is none of: observers that
+// know them do not show what it writes, and an owner is not fenced by it, whatever it does with
+// bytes that were signed. Seen to fail with signatures that are not looked at, with a signature of
+// the instance alone, and with an instance that is read from a document which has it twice.
 func TestSignedRegistrations(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -26,7 +27,8 @@ func TestSignedRegistrations(t *testing.T) {
 	other, _, otherPublic := userKey(t)
 	trust := kvregistry.TrustSigners("web", minePublic)
 	fenced := make(chan kvregistry.Service, 10)
-	owner := open(t, s, kvregistry.SignWith(mine), trust, kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
+	owner := open(t, s, kvregistry.SignWith(mine), trust,
+		kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
 	var mu sync.Mutex
 	var shown []kvregistry.Service // by the observer, though nobody whom it trusts says so
 	observer := open(t, s, trust, kvregistry.OnEvent(func(e kvregistry.Event) {
@@ -55,19 +57,25 @@ func TestSignedRegistrations(t *testing.T) {
 		return strings.Replace(original, from, to, 1)
 	}
 	lease := inside.Lease(owner).ID
-	holds := map[string]bool{"an instance before": true, "an instance in capitals": true} // the one that is read was signed
+	// the one that is read was signed
+	holds := map[string]bool{"an instance before": true, "an instance in capitals": true}
 	for what, write := range map[string]struct{ key, value string }{
-		"another key":             {"svc.web.b", edit(`"id":"a"`, `"id":"b"`)},
-		"a key of its own":        {"svc.web.c", fmt.Sprintf(`{"format":1,"lease":%q,"owner":"x","instance":{"id":"c","name":"web","address":"evil:1"}}`, lease)},
-		"another address":         {"svc.web.a", edit(`http://127.0.0.1:8083`, `http://evil`)},
-		"another owner":           {"svc.web.a", edit(`"owner":"`, `"owner":"x`)},
-		"another lease":           {"svc.web.a", edit(`"lease":"`, `"lease":"X`)},
-		"another signer":          {"svc.web.a", edit(minePublic, otherPublic)},
-		"no signature":            {"svc.web.a", edit(`"signature"`, `"unsigned"`)},
-		"a newer format":          {"svc.web.a", edit(`"format":1`, `"format":2`)},
-		"an instance before":      {"svc.web.a", edit(`"instance":`, `"instance":{"address":"evil:1"},"instance":`)},
-		"an instance in capitals": {"svc.web.a", edit(`"instance":`, `"INSTANCE":{"address":"evil:1"},"instance":`)},
-		"an instance behind":      {"svc.web.a", edit(`"signer"`, `"instance":{"address":"evil:1"},"signer"`)},
+		"another key": {"svc.web.b", edit(`"id":"a"`, `"id":"b"`)},
+		"a key of its own": {"svc.web.c",
+			fmt.Sprintf(`{"format":1,"lease":%q,"owner":"x"`+
+				`,"instance":{"id":"c","name":"web","address":"evil:1"}}`, lease)},
+		"another address": {"svc.web.a", edit(`http://127.0.0.1:8083`, `http://evil`)},
+		"another owner":   {"svc.web.a", edit(`"owner":"`, `"owner":"x`)},
+		"another lease":   {"svc.web.a", edit(`"lease":"`, `"lease":"X`)},
+		"another signer":  {"svc.web.a", edit(minePublic, otherPublic)},
+		"no signature":    {"svc.web.a", edit(`"signature"`, `"unsigned"`)},
+		"a newer format":  {"svc.web.a", edit(`"format":1`, `"format":2`)},
+		"an instance before": {"svc.web.a", edit(`"instance":`,
+			`"instance":{"address":"evil:1"},"instance":`)},
+		"an instance in capitals": {"svc.web.a", edit(`"instance":`,
+			`"INSTANCE":{"address":"evil:1"},"instance":`)},
+		"an instance behind": {"svc.web.a", edit(`"signer"`,
+			`"instance":{"address":"evil:1"},"signer"`)},
 	} {
 		rev, err := kv.PutString(t.Context(), write.key, write.value)
 		if err != nil {
@@ -81,12 +89,15 @@ func TestSignedRegistrations(t *testing.T) {
 				}
 				return err
 			}
-			if e, err := kv.Get(t.Context(), write.key); write.key == "svc.web.a" && (err != nil || !strings.Contains(string(e.Value()), web("a").URL) || string(e.Value()) == write.value) {
+			if e, err := kv.Get(t.Context(), write.key); write.key == "svc.web.a" &&
+				(err != nil || !strings.Contains(string(e.Value()), web("a").URL) ||
+					string(e.Value()) == write.value) {
 				return fmt.Errorf("%s: stands: %v", what, err)
 			}
 			return nil
 		})
-		list, err := observer.GetServices(t.Context(), "web", kvregistry.WithStatus(kvregistry.Warning, kvregistry.Passing))
+		list, err := observer.GetServices(t.Context(), "web",
+			kvregistry.WithStatus(kvregistry.Warning, kvregistry.Passing))
 		mu.Lock()
 		if err != nil || len(list) != 1 || len(shown) > 0 {
 			t.Errorf("%s: shows %+v, %v, and showed %+v", what, list, err, shown)
@@ -121,7 +132,8 @@ func TestSignedRegistrations(t *testing.T) {
 }
 
 // takesOver shows that a newer registration by a trusted signer fences as ever.
-func takesOver(t *testing.T, s *natstest.Server, by nkeys.KeyPair, trust kvregistry.Option, fenced <-chan kvregistry.Service) {
+func takesOver(t *testing.T, s *natstest.Server, by nkeys.KeyPair, trust kvregistry.Option,
+	fenced <-chan kvregistry.Service) {
 	t.Helper()
 	register(t, open(t, s, kvregistry.SignWith(by), trust), web("a"))
 	ctx, cancel := context.WithTimeout(t.Context(), natstest.Soon)
@@ -142,7 +154,8 @@ func TestSignersAreChecked(t *testing.T) {
 		last = "B"
 	}
 	for _, opt := range []kvregistry.Option{
-		kvregistry.TrustSigners("web"), kvregistry.TrustSigners("", public), kvregistry.TrustSigners("web", string(seed)), kvregistry.TrustSigners("web", "U"),
+		kvregistry.TrustSigners("web"), kvregistry.TrustSigners("", public),
+		kvregistry.TrustSigners("web", string(seed)), kvregistry.TrustSigners("web", "U"),
 		kvregistry.TrustSigners("web", public[:55]+last), kvregistry.SignWith(nil),
 	} {
 		_, err := kvregistry.New(t.Context(), nc, opt, quiet())

@@ -15,9 +15,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 9 at the size that a server lets through: values of a megabyte and more, documents that are deep, wide or contradict themselves, written to new keys and
-// to a living one's. Look-ups go on, what is registered next is seen at once, and nothing of the flood stays in memory. Seen to fail
-// with an instance that goes at once where its key is overwritten.
+// Invariant 9 at the size that a server lets through: values of a megabyte and more, documents that
+// are deep, wide or contradict themselves, written to new keys and to a living one's. Look-ups go
+// on, what is registered next is seen at once, and nothing of the flood stays in memory. Seen to
+// fail with an instance that goes at once where its key is overwritten.
 func TestFloodOfHostileValues(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.MaxPayload, o.MaxPending = 8<<20, 64<<20 })
 	owner, observer := open(t, s), open(t, s)
@@ -30,13 +31,17 @@ func TestFloodOfHostileValues(t *testing.T) {
 	lease := leaseOf(owner)
 	const mega = 1 << 20
 	values := []string{
-		strings.Repeat("[", mega), strings.Repeat(`{"a":`, mega/5), strings.Repeat("\x00", mega), strings.Repeat("\xff", mega), strings.Repeat(`"`, mega),
+		strings.Repeat("[", mega), strings.Repeat(`{"a":`, mega/5), strings.Repeat("\x00", mega),
+		strings.Repeat("\xff", mega), strings.Repeat(`"`, mega),
 		recordOf("x", lease, `,"tags":[`+strings.Repeat(`"t",`, mega)+`"t"]`),
 		recordOf("x", lease, `,"metadata":{"k":"`+strings.Repeat("x", mega)+`"}`),
 		recordOf("x", lease, `,"unknown":`+strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000)),
-		recordOf("x", lease, `,"weight":1e400`), recordOf("x", lease, `,"weight":`+strings.Repeat("9", 10_000)),
-		recordOf("x", lease, strings.Repeat(`,"id":"y"`, 1000)), recordOf("x", lease, strings.Repeat(`,"name":"api"`, 1000)),
-		strings.Repeat(" ", 60<<10) + recordOf("x", "", ""), "{" + strings.Repeat(`"lease":"L",`, 4000) + `"format":1}`,
+		recordOf("x", lease, `,"weight":1e400`), recordOf("x", lease,
+			`,"weight":`+strings.Repeat("9", 10_000)),
+		recordOf("x", lease, strings.Repeat(`,"id":"y"`, 1000)),
+		recordOf("x", lease, strings.Repeat(`,"name":"api"`, 1000)),
+		strings.Repeat(" ", 60<<10) + recordOf("x", "", ""),
+		"{" + strings.Repeat(`"lease":"L",`, 4000) + `"format":1}`,
 	}
 	before := heap()
 	stop := answering(t, observer)
@@ -45,11 +50,13 @@ func TestFloodOfHostileValues(t *testing.T) {
 		must(t, err)
 		natstest.Eventually(t, natstest.Soon, func() error {
 			if own := owner.RegisteredServices(); own[0].Revision < rev {
-				return fmt.Errorf("the owner has not written again: it is at %d, and %d was written over it", own[0].Revision, rev)
+				return fmt.Errorf("the owner has not written again: it is at %d, and %d was "+
+					"written over it", own[0].Revision, rev)
 			}
 			return nil
 		})
-		for _, key := range []string{fmt.Sprintf("svc.web.f-%d", i), fmt.Sprintf("svc.f-%d.x", i), "lease." + fmt.Sprint(i)} {
+		for _, key := range []string{fmt.Sprintf("svc.web.f-%d", i), fmt.Sprintf("svc.f-%d.x", i),
+			"lease." + fmt.Sprint(i)} {
 			_, err := kv.PutString(t.Context(), key, value)
 			must(t, err)
 		}
@@ -70,9 +77,10 @@ func TestFloodOfHostileValues(t *testing.T) {
 	s.Up() // for who closes
 }
 
-// A service with 100,000 keys (20,000 with the race detector), of which an observer keeps 1,000: the one that was there before stays, look-ups go on while they come and go, a newcomer reads
-// them, and when they are gone what did not fit is found. Seen to fail with an observer without a bound, and with one that does not ask to be told again
-// of what did not fit.
+// A service with 100,000 keys (20,000 with the race detector), of which an observer keeps 1,000:
+// the one that was there before stays, look-ups go on while they come and go, a newcomer reads
+// them, and when they are gone what did not fit is found. Seen to fail with an observer without a
+// bound, and with one that does not ask to be told again of what did not fit.
 func TestHundredThousandKeys(t *testing.T) {
 	t.Parallel()
 	const kept = 1_000
@@ -95,7 +103,10 @@ func TestHundredThousandKeys(t *testing.T) {
 	go func() { // ends with the test's context
 		defer close(looks)
 		for t.Context().Err() == nil {
-			if list, err := observer.GetServices(t.Context(), "web"); t.Context().Err() == nil && (err != nil || !slices.ContainsFunc(list, func(s kvregistry.Service) bool { return s.ID == "a" })) {
+			if list, err := observer.GetServices(t.Context(), "web"); t.Context().Err() == nil &&
+				(err != nil ||
+					!slices.ContainsFunc(list,
+						func(s kvregistry.Service) bool { return s.ID == "a" })) {
 				t.Errorf("%d instances, without a: %v", len(list), err)
 				return
 			}
@@ -115,7 +126,8 @@ func TestHundredThousandKeys(t *testing.T) {
 	}
 	natstest.Eventually(t, 30*time.Second, func() error { return holds(observer, kept) })
 	newcomer := openOn(t, nc)
-	natstest.Eventually(t, time.Minute, func() error { return holds(newcomer, min(many+1, kvregistry.DefaultMaxInstances)) })
+	natstest.Eventually(t, time.Minute,
+		func() error { return holds(newcomer, min(many+1, kvregistry.DefaultMaxInstances)) })
 	natstest.Eventually(t, 30*time.Second, func() error {
 		if n := observer.Health().Skipped; n < uint64(many-kept) {
 			return fmt.Errorf("%d skipped", n)
@@ -140,7 +152,8 @@ func TestHundredThousandKeys(t *testing.T) {
 	natstest.Eventually(t, 30*time.Second, func() error { return holds(observer, kept) })
 }
 
-// answering looks "web" up over and over until stop is called, and reports what is not the one instance that lives.
+// answering looks "web" up over and over until stop is called, and reports what is not the one
+// instance that lives.
 func answering(t *testing.T, r *kvregistry.Registry) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -13,8 +13,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 9, tolerance: bytes in the bucket that are no registration change no look-up and stop nothing. Seen to fail
-// with a cache that drops an instance as soon as its key can't be read.
+// Invariant 9, tolerance: bytes in the bucket that are no registration change no look-up and stop
+// nothing. Seen to fail with a cache that drops an instance as soon as its key can't be read.
 func TestWhateverStandsInTheBucket(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -48,28 +48,32 @@ func TestWhateverStandsInTheBucket(t *testing.T) {
 	kv := bucket(t, s.Connect(), "default")
 	good := `{"format":1,"lease":"L","instance":{"id":"x","name":"web","address":"h:1"}}`
 	for key, value := range map[string]string{
-		"svc.web.garbage":          "\x00\xff no json",
-		"svc.web.empty":            "",
-		"svc.web.list":             "[]",
-		"svc.web.other-id":         good,
-		"svc.web.no-lease":         `{"format":1,"instance":{"id":"no-lease","name":"web","address":"h:1"}}`,
-		"svc.web.newer":            `{"format":2,"lease":"L","instance":"something else"}`,
-		"svc.web.status":           `{"format":1,"lease":"L","instance":{"id":"status","name":"web","status":"odd"}}`,
-		"svc.web.deep":             strings.Repeat("[", 20000),
-		"svc.web":                  good,
-		"svc.web.too.long":         good,
-		"svc.web.=61":              good, // an escape that is not needed
-		"svc.=ZZ.x":                good,
-		"something":                "else",
-		"lease":                    "x",
-		"lease.odd.one":            "x",
-		"svc.=2A.x":                `{"format":1,"lease":"` + leaseOf(owner) + `","instance":{"id":"x","name":"*","address":"h:1"}}`,
+		"svc.web.garbage":  "\x00\xff no json",
+		"svc.web.empty":    "",
+		"svc.web.list":     "[]",
+		"svc.web.other-id": good,
+		"svc.web.no-lease": `{"format":1` +
+			`,"instance":{"id":"no-lease","name":"web","address":"h:1"}}`,
+		"svc.web.newer": `{"format":2,"lease":"L","instance":"something else"}`,
+		"svc.web.status": `{"format":1,"lease":"L"` +
+			`,"instance":{"id":"status","name":"web","status":"odd"}}`,
+		"svc.web.deep":     strings.Repeat("[", 20000),
+		"svc.web":          good,
+		"svc.web.too.long": good,
+		"svc.web.=61":      good, // an escape that is not needed
+		"svc.=ZZ.x":        good,
+		"something":        "else",
+		"lease":            "x",
+		"lease.odd.one":    "x",
+		"svc.=2A.x": `{"format":1,"lease":"` + leaseOf(owner) +
+			`","instance":{"id":"x","name":"*","address":"h:1"}}`,
 		"svc.web.a":                "over a living one's registration",
 		"svc.not-observed.x":       "x",
 		"svc.web." + longToken():   good,
 		"svc." + longToken() + ".": "",
 	} {
-		if _, err := kv.Put(t.Context(), key, []byte(value)); err != nil && !strings.HasSuffix(key, ".") {
+		if _, err := kv.Put(t.Context(), key, []byte(value)); err != nil &&
+			!strings.HasSuffix(key, ".") {
 			t.Fatalf("%q: %v", key, err)
 		}
 	}
@@ -78,7 +82,8 @@ func TestWhateverStandsInTheBucket(t *testing.T) {
 	newcomer := open(t, s)
 	sees(t, newcomer, natstest.Soon, "web", "a")
 	for _, r := range []*kvregistry.Registry{observer, newcomer} {
-		if names, err := r.ServiceNames(); err != nil || !slices.Equal(names, []string{"next", "web"}) {
+		if names, err := r.ServiceNames(); err != nil || !slices.Equal(names,
+			[]string{"next", "web"}) {
 			t.Errorf("names are %q, %v", names, err)
 		}
 	}
@@ -89,8 +94,9 @@ func TestWhateverStandsInTheBucket(t *testing.T) {
 	}
 }
 
-// Invariant 9: an entry whose headers say that it is a word of the server's is one that can't be read, and no more. It stops no view, no newcomer and no reaper. Seen to fail
-// with a view that goes by the headers: it was made anew for as long as the key stood, and showed nothing new.
+// Invariant 9: an entry whose headers say that it is a word of the server's is one that can't be
+// read, and no more. It stops no view, no newcomer and no reaper. Seen to fail with a view that
+// goes by the headers: it was made anew for as long as the key stood, and showed nothing new.
 func TestWhatLooksLikeTheServersWords(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -101,13 +107,15 @@ func TestWhatLooksLikeTheServersWords(t *testing.T) {
 	write := func(key, status, description string) {
 		t.Helper()
 		msg := nats.NewMsg("$KV.registry_default." + key)
-		msg.Header = nats.Header{"Status": {status}, "Description": {description}, "Nats-Last-Consumer": {"7"}}
+		msg.Header = nats.Header{"Status": {status}, "Description": {description},
+			"Nats-Last-Consumer": {"7"}}
 		_, err := nc.RequestMsgWithContext(t.Context(), msg)
 		must(t, err)
 	}
 	n := 0
 	for _, status := range []string{"100", "404", "408", "409", "503"} {
-		for _, description := range []string{"", "Idle Heartbeat", "FlowControl Request", "Consumer Deleted"} {
+		for _, description := range []string{"", "Idle Heartbeat", "FlowControl Request",
+			"Consumer Deleted"} {
 			n++
 			write(fmt.Sprint("svc.web.odd", n), status, description)
 		}
@@ -119,7 +127,8 @@ func TestWhatLooksLikeTheServersWords(t *testing.T) {
 	if names, err := newcomer.ServiceNames(); err != nil || !slices.Equal(names, []string{"web"}) {
 		t.Errorf("names are %q, %v", names, err)
 	}
-	write("svc.web.b", "100", "Idle Heartbeat") // over a living one's registration, whose owner writes it again
+	// over a living one's registration, whose owner writes it again
+	write("svc.web.b", "100", "Idle Heartbeat")
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if _, err := bucket(t, nc, "default").Get(t.Context(), "svc.web.b"); err != nil {
 			return err
@@ -141,13 +150,15 @@ func TestJunkThatGoesOn(t *testing.T) {
 	other, observer := open(t, s), open(t, s)
 	register(t, other, web("a"))
 	kv := bucket(t, s.Connect(), kvregistry.DefaultTenant)
-	_, err := kv.PutString(t.Context(), "svc.web.dead", recordOf("dead", leaseOf(other), "")) // nobody writes it again
+	// nobody writes it again
+	_, err := kv.PutString(t.Context(), "svc.web.dead", recordOf("dead", leaseOf(other), ""))
 	must(t, err)
 	sees(t, observer, natstest.Soon, "web", "a", "dead")
 	events, err := observer.Watch(t.Context(), "web")
 	must(t, err)
 	awaitEvent(t, events, "dead", kvregistry.Registered)
-	junk := []string{"x", "", "[]", `{"format":2}`, `{"format":1,"lease":"L"}`, strings.Repeat("x", 70_000)}
+	junk := []string{"x", "", "[]", `{"format":2}`, `{"format":1,"lease":"L"}`,
+		strings.Repeat("x", 70_000)}
 	deadline := time.Now().Add(20 * time.Second)
 	for i := 0; slices.Contains(ids(t, observer, "web"), "dead"); i++ {
 		if time.Now().After(deadline) {
@@ -173,8 +184,10 @@ func TestLeaseThatCanBeNoKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	kv := bucket(t, s.Connect(), kvregistry.DefaultTenant)
-	for id, lease := range map[string]string{"space": "a b", "dot": "x.", "wild": ">", "dead": "NEVERWAS"} {
-		doc := `{"format":1,"owner":"O","lease":"` + lease + `","instance":{"id":"` + id + `","name":"web","address":"127.0.0.1:1"}}`
+	for id, lease := range map[string]string{"space": "a b", "dot": "x.", "wild": ">",
+		"dead": "NEVERWAS"} {
+		doc := `{"format":1,"owner":"O","lease":"` + lease + `","instance":{"id":"` + id +
+			`","name":"web","address":"127.0.0.1:1"}}`
 		if _, err := kv.PutString(t.Context(), "svc.web."+id, doc); err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +204,8 @@ func TestLeaseThatCanBeNoKey(t *testing.T) {
 	})
 }
 
-// What is readable and odd is shown as it is, but for what is no UTF-8: control characters, members twice, a name in other letters.
+// What is readable and odd is shown as it is, but for what is no UTF-8: control characters, members
+// twice, a name in other letters.
 func TestOddRecords(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -206,16 +220,19 @@ func TestOddRecords(t *testing.T) {
 		"null":    `,"zone":null,"tags":null,"metadata":null,"weight":null,"status":null`,
 		"tags":    `,"tags":[` + strings.Repeat(`"",`, 20_000) + `""]`,
 	} {
-		if _, err := kv.PutString(t.Context(), "svc.web."+id, recordOf(id, leaseOf(owner), rest)); err != nil {
+		if _, err := kv.PutString(t.Context(), "svc.web."+id,
+			recordOf(id, leaseOf(owner), rest)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	sees(t, observer, natstest.Soon, "web", "a", "bytes", "control", "half", "null", "tags", "twice")
+	sees(t, observer, natstest.Soon, "web", "a", "bytes", "control", "half", "null", "tags",
+		"twice")
 	list, err := observer.GetServices(t.Context(), "web")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"twice": "last", "control": "\x1b[2J\x00", "bytes": "\ufffd\ufffd", "half": "\ufffd", "null": ""}
+	want := map[string]string{"twice": "last", "control": "\x1b[2J\x00", "bytes": "\ufffd\ufffd",
+		"half": "\ufffd", "null": ""}
 	for _, one := range list {
 		if zone, ok := want[one.ID]; ok && one.Zone != zone {
 			t.Errorf("%s: zone %q, want %q", one.ID, one.Zone, zone)
@@ -230,7 +247,9 @@ func TestUnknownFieldsSurviveARead(t *testing.T) {
 	observer := open(t, s)
 	sees(t, observer, natstest.Soon, "web")
 	kv := bucket(t, s.Connect(), "default")
-	_, err := kv.PutString(t.Context(), "svc.web.x", `{"format":1,"lease":"L","new":{"a":[1]},"instance":{"id":"x","name":"web","address":"h:1","colour":"red"}}`)
+	_, err := kv.PutString(t.Context(), "svc.web.x",
+		`{"format":1,"lease":"L","new":{"a":[1]}`+
+			`,"instance":{"id":"x","name":"web","address":"h:1","colour":"red"}}`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,17 +18,19 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 10, honest clocks: the library reads no time that another machine wrote. A message's or an entry's
-// timestamp is the server's clock: nothing may compare it with this machine's. The stream's creation time tells one
-// stream from the next and is compared for equality with itself alone. Seen to fail with an age taken from a
-// message's timestamp, and with the age of the stream.
+// Invariant 10, honest clocks: the library reads no time that another machine wrote. A message's or
+// an entry's timestamp is the server's clock: nothing may compare it with this machine's. The
+// stream's creation time tells one stream from the next and is compared for equality with itself
+// alone. Seen to fail with an age taken from a message's timestamp, and with the age of the stream.
 func TestNoForeignClockIsRead(t *testing.T) {
-	allowed := map[string]bool{"info.Created": true, "state.Created": true} // a stream's, which is its origin
+	// a stream's, which is its origin
+	allowed := map[string]bool{"info.Created": true, "state.Created": true}
 	eachFile(t, func(pkg string, file *ast.File) {
 		equal := map[ast.Expr]bool{} // what is compared for equality alone
 		ast.Inspect(file, func(n ast.Node) bool {
 			if call, ok := n.(*ast.CallExpr); ok {
-				if f, ok := call.Fun.(*ast.SelectorExpr); ok && (f.Sel.Name == "Equal" || f.Sel.Name == "IsZero") {
+				if f, ok := call.Fun.(*ast.SelectorExpr); ok &&
+					(f.Sel.Name == "Equal" || f.Sel.Name == "IsZero") {
 					equal[f.X] = true
 					for _, arg := range call.Args {
 						equal[arg] = true
@@ -40,21 +42,25 @@ func TestNoForeignClockIsRead(t *testing.T) {
 				return true
 			}
 			x, _ := sel.X.(*ast.Ident)
-			if (sel.Sel.Name == "Timestamp" || sel.Sel.Name == "Created" || sel.Sel.Name == "TimeStamp" || sel.Sel.Name == "LastTime" || sel.Sel.Name == "FirstTime") &&
+			if (sel.Sel.Name == "Timestamp" || sel.Sel.Name == "Created" ||
+				sel.Sel.Name == "TimeStamp" || sel.Sel.Name == "LastTime" ||
+				sel.Sel.Name == "FirstTime") &&
 				!equal[sel] && (x == nil || !allowed[x.Name+"."+sel.Sel.Name]) {
 				t.Errorf("%s reads a time of the server's: %s", pkg, sel.Sel.Name)
 			}
 			if sel.Sel.Name == "created" && !equal[sel] {
-				t.Errorf("%s does more with a stream's creation time than to compare it for equality", pkg)
+				t.Errorf("%s does more with a stream's creation time than to compare it for "+
+					"equality", pkg)
 			}
 			return true
 		})
 	})
 }
 
-// Invariant 10: a process whose wall clock jumps by hours, forward and back, more than once in each interval of a
-// heartbeat, keeps its lease, is never missing in another's cache, and sees what others do as it would otherwise: who lives stays,
-// who dies goes in time. Seen to fail with a view that tells by the wall clock for how long the server was silent.
+// Invariant 10: a process whose wall clock jumps by hours, forward and back, more than once in each
+// interval of a heartbeat, keeps its lease, is never missing in another's cache, and sees what
+// others do as it would otherwise: who lives stays, who dies goes in time. Seen to fail with a view
+// that tells by the wall clock for how long the server was silent.
 func TestClockThatJumps(t *testing.T) {
 	natstest.Long(t)
 	t.Parallel()
@@ -65,7 +71,8 @@ func TestClockThatJumps(t *testing.T) {
 	jumpy := begin(t, exec.Command(program, s.URL(), "jumpy"))
 	jumpy.await("ready", natstest.Soon)
 	sees(t, observer, natstest.Soon, "web", "jumpy", "steady")
-	for end := time.Now().Add(4 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) { // what is lived through
+	// what is lived through
+	for end := time.Now().Add(4 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if got := ids(t, observer, "web"); len(got) != 2 {
 			t.Fatalf("another sees %v", got)
 		}
@@ -85,7 +92,8 @@ func TestClockThatJumps(t *testing.T) {
 	other.kill()
 	killed := time.Now()
 	jumpy.await("event expired steady", removal)
-	t.Logf("the other one went %s after its kill; %d jumps before", time.Since(killed).Round(time.Millisecond), jumps)
+	t.Logf("the other one went %s after its kill; %d jumps before",
+		time.Since(killed).Round(time.Millisecond), jumps)
 	sees(t, observer, natstest.Soon, "web", "jumpy")
 	_ = jumpy.stdin.Close()
 	if healthy := jumpy.await("health", natstest.Soon); healthy != "true 0" {
@@ -102,7 +110,8 @@ func TestClockThatJumps(t *testing.T) {
 func TestServerClockThatJumps(t *testing.T) {
 	natstest.Long(t)
 	t.Parallel()
-	program := buildWithClock(t, "./testdata/clockserver", "\tsec += Jump\n", "\n// Jump is by how much the clock is off.\nvar Jump int64\n")
+	program := buildWithClock(t, "./testdata/clockserver", "\tsec += Jump\n",
+		"\n// Jump is by how much the clock is off.\nvar Jump int64\n")
 	srv := begin(t, exec.Command(program, t.TempDir()))
 	url := srv.await("ready", 30*time.Second)
 	var gone atomic.Int64
@@ -125,7 +134,8 @@ func TestServerClockThatJumps(t *testing.T) {
 	}
 	for _, d := range []time.Duration{time.Minute, time.Hour} {
 		jump(d)
-		for end := time.Now().Add(4 * ttl); time.Now().Before(end); time.Sleep(time.Millisecond) { // what is lived through
+		// what is lived through
+		for end := time.Now().Add(4 * ttl); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			if got := ids(t, observer, "web"); len(got) != len(all) {
 				t.Fatalf("after a jump by %s there are %v", d, got)
 			}
@@ -135,7 +145,8 @@ func TestServerClockThatJumps(t *testing.T) {
 	jump(-time.Hour)
 	began := time.Now()
 	sees(t, observer, natstest.Soon, "web", "a", "b", "c", "late")
-	t.Logf("after a jump back, the dead one is gone in %s", time.Since(began).Round(time.Millisecond))
+	t.Logf("after a jump back, the dead one is gone in %s",
+		time.Since(began).Round(time.Millisecond))
 	time.Sleep(2 * ttl)
 	late.kill()
 	sees(t, observer, removal, "web", "a", "b", "c")
@@ -147,10 +158,12 @@ func TestServerClockThatJumps(t *testing.T) {
 	})
 }
 
-// buildJumpy builds the program with a package time whose wall clock jumps, and everything else as it is.
+// buildJumpy builds the program with a package time whose wall clock jumps, and everything else as
+// it is.
 func buildJumpy(t *testing.T) string {
 	t.Helper()
-	return buildWithClock(t, "./jumpy", "\tsec += [...]int64{0, 3600, -86400, 7200}[mono/310_000_000%4]\n", "")
+	return buildWithClock(t, "./jumpy",
+		"\tsec += [...]int64{0, 3600, -86400, 7200}[mono/310_000_000%4]\n", "")
 }
 
 // buildWithClock builds a program with a package time that has some text after each reading of the
@@ -177,11 +190,13 @@ func buildWithClock(t *testing.T, program, after, end string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.WriteFile(changed, []byte(jumping), 0o600), os.WriteFile(overlay, mapping, 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(changed, []byte(jumping), 0o600),
+		os.WriteFile(overlay, mapping, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	built := filepath.Join(dir, filepath.Base(program))
-	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", built, program).CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", built,
+		program).CombinedOutput(); err != nil {
 		t.Fatal(fmt.Errorf("build: %w\n%s", err, out))
 	}
 	return built

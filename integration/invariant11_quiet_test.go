@@ -13,15 +13,16 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 11, quiet: however many registrations a process has and however many observers there are, a heartbeat
-// is one message on its lease's key and reaches no observer. Seen to fail with heartbeats that write a
-// registration's key too, and with views that take leases as well.
+// Invariant 11, quiet: however many registrations a process has and however many observers there
+// are, a heartbeat is one message on its lease's key and reaches no observer. Seen to fail with
+// heartbeats that write a registration's key too, and with views that take leases as well.
 func TestHeartbeatsReachNoObserver(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	owner := open(t, s)
 	for i := range 50 {
-		register(t, owner, kvregistry.Service{ID: fmt.Sprint(i), Name: fmt.Sprintf("s%d", i%7), Address: "127.0.0.1:1"})
+		register(t, owner, kvregistry.Service{ID: fmt.Sprint(i), Name: fmt.Sprintf("s%d", i%7),
+			Address: "127.0.0.1:1"})
 	}
 	for range 3 {
 		o := open(t, s)
@@ -78,7 +79,8 @@ func settled(t *testing.T, nc *nats.Conn) (n map[string]uint64) {
 	t.Helper()
 	natstest.Eventually(t, natstest.Soon, func() error {
 		n = delivered(t, nc)
-		time.Sleep(ttl / 4) // longer than a view waits for one filter more, shorter than a heartbeat's interval
+		// longer than a view waits for one filter more, shorter than a heartbeat's interval
+		time.Sleep(ttl / 4)
 		if now := delivered(t, nc); !maps.Equal(now, n) {
 			return fmt.Errorf("the views' consumers have sent %v, now %v", n, now)
 		}
@@ -97,7 +99,8 @@ func delivered(t *testing.T, nc *nats.Conn) map[string]uint64 {
 	n := map[string]uint64{}
 	for _, name := range views(natstest.Consumers(t, nc, "KV_registry_default")) {
 		c, err := js.PushConsumer(t.Context(), "KV_registry_default", name)
-		if isErr(err, jetstream.ErrConsumerNotFound) { // a view's last one, whose deletion is under way
+		// a view's last one, whose deletion is under way
+		if isErr(err, jetstream.ErrConsumerNotFound) {
 			continue
 		}
 		if err != nil {

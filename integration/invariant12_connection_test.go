@@ -22,7 +22,8 @@ func TestBusyConnection(t *testing.T) {
 	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
 	nc := natstest.Connect(t, l.URL())
 	lost := make(chan error, 1)
-	r := openOn(t, nc, kvregistry.TTL(kvregistry.DefaultTTL), kvregistry.OnLeaseLost(func(err error) { lost <- err }))
+	r := openOn(t, nc, kvregistry.TTL(kvregistry.DefaultTTL),
+		kvregistry.OnLeaseLost(func(err error) { lost <- err }))
 	register(t, r, web("a"))
 	sees(t, r, natstest.Soon, "web", "a")
 	sub, err := nc.SubscribeSync("data")
@@ -46,19 +47,22 @@ func TestBusyConnection(t *testing.T) {
 	if took < 6*time.Second {
 		t.Errorf("the link was not busy")
 	}
-	natstest.Eventually(t, natstest.Soon, func() error { // a heartbeat that was sent meanwhile, and one after it
+	// a heartbeat that was sent meanwhile, and one after it
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if renewed := r.Health().Renewed; !renewed.After(began.Add(took)) {
 			return fmt.Errorf("the last heartbeat was %s after the beginning", renewed.Sub(began))
 		}
 		return nil
 	})
-	if h := r.Health(); !h.OK() || h.Resyncs != before || nc.Stats().Reconnects != 0 || len(lost) > 0 {
+	if h := r.Health(); !h.OK() || h.Resyncs != before || nc.Stats().Reconnects != 0 ||
+		len(lost) > 0 {
 		t.Errorf("%d reconnects, %d leases lost: %+v", nc.Stats().Reconnects, len(lost), h)
 	}
 }
 
 // Invariant 4: a connection that is dead without a word is made again, in whichever direction it is
-// dead, where NATS's own pings take minutes; if the user wants that, and left alone otherwise. Seen to fail without Revive.
+// dead, where NATS's own pings take minutes; if the user wants that, and left alone otherwise. Seen
+// to fail without Revive.
 func TestDeadConnectionIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	for trial, name := range []string{"both ways", "towards the server", "from the server"} {

@@ -31,14 +31,35 @@ var reads = map[string]func(r *kvregistry.Registry){
 
 // calls are the other methods, but for those that end the registry.
 var calls = map[string]func(ctx context.Context, r *kvregistry.Registry){
-	"SnapshotContext":     func(ctx context.Context, r *kvregistry.Registry) { _, _ = r.SnapshotContext(ctx, "web") },
-	"GetServiceContext":   func(ctx context.Context, r *kvregistry.Registry) { _, _ = r.GetServiceContext(ctx, "new") },
-	"GetServices":         func(ctx context.Context, r *kvregistry.Registry) { _, _ = r.GetServices(ctx, "web") },
-	"ServiceNames":        func(_ context.Context, r *kvregistry.Registry) { _, _ = r.ServiceNames() },
-	"ServiceNamesContext": func(ctx context.Context, r *kvregistry.Registry) { _, _ = r.ServiceNamesContext(ctx) },
-	"ObserveContext":      func(ctx context.Context, r *kvregistry.Registry) { _ = r.ObserveContext(ctx, "newer") },
-	"WaitFor":             func(ctx context.Context, r *kvregistry.Registry) { _, _ = r.WaitFor(ctx, "web", 1) },
-	"Watch":               func(ctx context.Context, r *kvregistry.Registry) { _, _ = r.Watch(ctx, "web") },
+	"SnapshotContext": func(ctx context.Context,
+		r *kvregistry.Registry) {
+		_, _ = r.SnapshotContext(ctx, "web")
+	},
+	"GetServiceContext": func(ctx context.Context,
+		r *kvregistry.Registry) {
+		_, _ = r.GetServiceContext(ctx, "new")
+	},
+	"GetServices": func(ctx context.Context,
+		r *kvregistry.Registry) {
+		_, _ = r.GetServices(ctx, "web")
+	},
+	"ServiceNames": func(_ context.Context,
+		r *kvregistry.Registry) {
+		_, _ = r.ServiceNames()
+	},
+	"ServiceNamesContext": func(ctx context.Context,
+		r *kvregistry.Registry) {
+		_, _ = r.ServiceNamesContext(ctx)
+	},
+	"ObserveContext": func(ctx context.Context, r *kvregistry.Registry) {
+		_ = r.ObserveContext(ctx,
+			"newer")
+	},
+	"WaitFor": func(ctx context.Context, r *kvregistry.Registry) {
+		_, _ = r.WaitFor(ctx, "web",
+			1)
+	},
+	"Watch": func(ctx context.Context, r *kvregistry.Registry) { _, _ = r.Watch(ctx, "web") },
 	"Events": func(ctx context.Context, r *kvregistry.Registry) {
 		for range r.Events(ctx, "web") {
 			break
@@ -49,20 +70,38 @@ var calls = map[string]func(ctx context.Context, r *kvregistry.Registry){
 			break
 		}
 	},
-	"Register":        func(_ context.Context, r *kvregistry.Registry) { _, _ = r.Register(extra) },
-	"RegisterContext": func(ctx context.Context, r *kvregistry.Registry) { _, _ = r.RegisterContext(ctx, extra) },
-	"RegisterAll":     func(ctx context.Context, r *kvregistry.Registry) { _, _ = r.RegisterAll(ctx, extra) },
-	"Update":          func(_ context.Context, r *kvregistry.Registry) { _ = r.Update(extra) },
-	"UpdateContext":   func(ctx context.Context, r *kvregistry.Registry) { _ = r.UpdateContext(ctx, web("a")) },
-	"SetStatus":       func(_ context.Context, r *kvregistry.Registry) { _ = r.SetStatus("extra", kvregistry.Warning) },
+	"Register": func(_ context.Context, r *kvregistry.Registry) { _, _ = r.Register(extra) },
+	"RegisterContext": func(ctx context.Context,
+		r *kvregistry.Registry) {
+		_, _ = r.RegisterContext(ctx, extra)
+	},
+	"RegisterAll": func(ctx context.Context, r *kvregistry.Registry) {
+		_, _ = r.RegisterAll(ctx,
+			extra)
+	},
+	"Update": func(_ context.Context, r *kvregistry.Registry) { _ = r.Update(extra) },
+	"UpdateContext": func(ctx context.Context, r *kvregistry.Registry) {
+		_ = r.UpdateContext(ctx,
+			web("a"))
+	},
+	"SetStatus": func(_ context.Context, r *kvregistry.Registry) {
+		_ = r.SetStatus("extra",
+			kvregistry.Warning)
+	},
 	"SetStatusContext": func(ctx context.Context, r *kvregistry.Registry) {
 		_ = r.SetStatusContext(ctx, "web", kvregistry.Passing)
 	},
 	"UpdateFunc": func(ctx context.Context, r *kvregistry.Registry) {
 		_ = r.UpdateFunc(ctx, "web", "a", func(*kvregistry.Service) {})
 	},
-	"Unregister":        func(_ context.Context, r *kvregistry.Registry) { _ = r.Unregister("extra") },
-	"UnregisterContext": func(ctx context.Context, r *kvregistry.Registry) { _ = r.UnregisterContext(ctx, "extra") },
+	"Unregister": func(_ context.Context,
+		r *kvregistry.Registry) {
+		_ = r.Unregister("extra")
+	},
+	"UnregisterContext": func(ctx context.Context,
+		r *kvregistry.Registry) {
+		_ = r.UnregisterContext(ctx, "extra")
+	},
 	"Exclusive": func(ctx context.Context, r *kvregistry.Registry) {
 		if hold, err := r.Exclusive(ctx, "name"); err == nil {
 			_ = hold.Close()
@@ -101,7 +140,8 @@ func (u *guest) called() {
 	_, u.err = r.SnapshotContext(ctx, "new") // which needs the server's answer and the view
 	cancel()
 	for _, call := range calls {
-		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond) // some wait for what this one holds up
+		// some wait for what this one holds up
+		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 		call(ctx, r)
 		cancel()
 	}
@@ -121,7 +161,8 @@ func (u *guest) WithAttrs([]slog.Attr) slog.Handler { return u }
 func (u *guest) WithGroup(string) slog.Handler { return u }
 
 func newGuest(calls bool) *guest {
-	return &guest{calls: calls, begun: make(chan struct{}), done: make(chan struct{}), free: make(chan struct{})}
+	return &guest{calls: calls, begun: make(chan struct{}), done: make(chan struct{}),
+		free: make(chan struct{})}
 }
 
 type guestSigner struct {
@@ -141,7 +182,8 @@ func TestUsersFunctions(t *testing.T) {
 	t.Parallel()
 	known := []string{"Close", "CloseContext", "Leave", "Drain"} // they end it: see close_test.go
 	for method := range reflect.TypeFor[*kvregistry.Registry]().Methods() {
-		if reads[method.Name] == nil && calls[method.Name] == nil && !slices.Contains(known, method.Name) {
+		if reads[method.Name] == nil && calls[method.Name] == nil &&
+			!slices.Contains(known, method.Name) {
 			t.Errorf("%s is not tried", method.Name)
 		}
 	}
@@ -158,7 +200,9 @@ func TestUsersFunctions(t *testing.T) {
 		opts    func(u *guest) []kvregistry.Option
 		provoke func(t *testing.T, st state, u *guest) // has it called
 	}{
-		"log handler": {func(u *guest) []kvregistry.Option { return []kvregistry.Option{kvregistry.Logger(slog.New(u))} }, fence},
+		"log handler": {func(u *guest) []kvregistry.Option {
+			return []kvregistry.Option{kvregistry.Logger(slog.New(u))}
+		}, fence},
 		"OnEvent": {func(u *guest) []kvregistry.Option {
 			return []kvregistry.Option{kvregistry.OnEvent(func(kvregistry.Event) { u.called() })}
 		}, fence},
@@ -175,11 +219,16 @@ func TestUsersFunctions(t *testing.T) {
 		}},
 		"filter": {option(), func(t *testing.T, st state, u *guest) {
 			go func() { // ends when u does
-				_, _ = st.r.GetService("web", kvregistry.Where(func(kvregistry.Service) bool { u.called(); return true }))
+				_, _ = st.r.GetService("web",
+					kvregistry.Where(func(kvregistry.Service) bool { u.called(); return true }))
 			}()
 		}},
 		"UpdateFunc": {option(), func(t *testing.T, st state, u *guest) {
-			go func() { _ = st.r.UpdateFunc(t.Context(), "web", "a", func(*kvregistry.Service) { u.called() }) }() // likewise
+			// likewise
+			go func() {
+				_ = st.r.UpdateFunc(t.Context(), "web", "a",
+					func(*kvregistry.Service) { u.called() })
+			}()
 		}},
 		"signer": {func(u *guest) []kvregistry.Option {
 			pair, _ := nkeys.CreateUser()

@@ -16,9 +16,12 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// While the link to the hub is down, look-ups at the leaf go on, and say how old they are, and a process that starts there looks up what the mirror has. Who is at the hub is never missed. Once the link is back
-// everything is current soon, though the mirror itself takes its time; and later the mirror is read again. Seen to fail with an age that goes by the mirror's consumer, with a newcomer that wants the hub, and, at the
-// return, with a view that does not leave a mirror that does not hear of the hub.
+// While the link to the hub is down, look-ups at the leaf go on, and say how old they are, and a
+// process that starts there looks up what the mirror has. Who is at the hub is never missed. Once
+// the link is back everything is current soon, though the mirror itself takes its time; and later
+// the mirror is read again. Seen to fail with an age that goes by the mirror's consumer, with a
+// newcomer that wants the hub, and, at the return, with a view that does not leave a mirror that
+// does not hear of the hub.
 func TestLeafIsCutOffAndComesBack(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -67,8 +70,10 @@ func TestLeafIsCutOffAndComesBack(t *testing.T) {
 	fresh(t, atLeaf, natstest.Soon)
 }
 
-// A hub that is away for longer than a TTL is an outage like any other: no look-up at the leaf misses who lives at either side, then or later, though a reaper at the leaf never loses its own
-// connection, and is there before who lives at the hub. Seen to fail with a view that is empty when its mirror does not hear of the hub.
+// A hub that is away for longer than a TTL is an outage like any other: no look-up at the leaf
+// misses who lives at either side, then or later, though a reaper at the leaf never loses its own
+// connection, and is there before who lives at the hub. Seen to fail with a view that is empty when
+// its mirror does not hear of the hub.
 func TestHubRestarts(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -99,8 +104,10 @@ func TestHubRestarts(t *testing.T) {
 	})
 }
 
-// A mirror that lags far behind reaps nobody who lives, and keeps nobody who is dead: reapers and owners at the leaf ask the hub. The mirror has none of the leases and registrations of those who
-// come after it was stopped, and the leases that it has run out there. Seen to fail with scans of the reapers that read the mirror, which do not find what the dead one left.
+// A mirror that lags far behind reaps nobody who lives, and keeps nobody who is dead: reapers and
+// owners at the leaf ask the hub. The mirror has none of the leases and registrations of those who
+// come after it was stopped, and the leases that it has run out there. Seen to fail with scans of
+// the reapers that read the mirror, which do not find what the dead one left.
 func TestLaggingMirrorReapsNobody(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -109,7 +116,8 @@ func TestLaggingMirrorReapsNobody(t *testing.T) {
 	s.stopMirror()
 	late := acme(t, s.hub, kvregistry.WithoutReaping())
 	register(t, late, web("late"))
-	dies := start(t, plan{URL: s.leaf.URL(), Tenant: "acme", Services: []kvService{web("dies")}}) // and reaps until then
+	// and reaps until then
+	dies := start(t, plan{URL: s.leaf.URL(), Tenant: "acme", Services: []kvService{web("dies")}})
 	atLeaf := acme(t, s.leaf)
 	leases := []<-chan struct{}{inside.Lease(atHub).Done(), inside.Lease(late).Done()}
 	sees(t, atLeaf, 0, "web", "dies", "early", "late") // from the hub
@@ -135,8 +143,10 @@ func TestLaggingMirrorReapsNobody(t *testing.T) {
 	sees(t, atLeaf, natstest.Soon, "web", "early", "late")
 }
 
-// The hub's bucket is deleted and made anew: the mirror keeps what it had, and no view at the leaf shows that. The bucket is read in the hub, until the mirror is made anew. Nor is a mirror shown that has what was
-// purged in the hub by hand. Seen to fail without the comparison of what a mirror is of, and without what is dropped below the hub's first revision.
+// The hub's bucket is deleted and made anew: the mirror keeps what it had, and no view at the leaf
+// shows that. The bucket is read in the hub, until the mirror is made anew. Nor is a mirror shown
+// that has what was purged in the hub by hand. Seen to fail without the comparison of what a mirror
+// is of, and without what is dropped below the hub's first revision.
 func TestMirrorOfABucketThatIsNoMore(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -146,7 +156,8 @@ func TestMirrorOfABucketThatIsNoMore(t *testing.T) {
 	_, err := kv.Create(t.Context(), "lease.L", nil, jetstream.KeyTTL(time.Hour))
 	must(t, err)
 	for _, id := range []string{"1", "2", "3"} {
-		_, err := kv.Put(t.Context(), "svc.ghost."+id, fmt.Appendf(nil, `{"format":1,"lease":"L","instance":{"id":%q,"name":"ghost","url":"http://a"}}`, id))
+		_, err := kv.Put(t.Context(), "svc.ghost."+id, fmt.Appendf(nil,
+			`{"format":1,"lease":"L","instance":{"id":%q,"name":"ghost","url":"http://a"}}`, id))
 		must(t, err)
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
@@ -183,8 +194,9 @@ func TestMirrorOfABucketThatIsNoMore(t *testing.T) {
 	sees(t, atLeaf, natstest.Soon, "web", "new", "newer")
 }
 
-// Without its mirror a process at the leaf goes on with the hub, and makes no bucket in its place, also where the hub's is gone too. Seen to fail with a view that wants its
-// mirror, and with an Ensure that makes what is not there.
+// Without its mirror a process at the leaf goes on with the hub, and makes no bucket in its place,
+// also where the hub's is gone too. Seen to fail with a view that wants its mirror, and with an
+// Ensure that makes what is not there.
 func TestMirrorIsDeleted(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -214,12 +226,14 @@ func TestMirrorIsDeleted(t *testing.T) {
 	})
 	js, err := jetstream.New(lc)
 	must(t, err)
-	if _, err := js.Stream(t.Context(), "KV_registry_acme"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+	if _, err := js.Stream(t.Context(), "KV_registry_acme"); !errors.Is(err,
+		jetstream.ErrStreamNotFound) {
 		t.Errorf("the leaf's domain has a bucket of its own: %v", err)
 	}
 }
 
-// A mirror that would not hold what the bucket holds is refused, and so is one whose bucket is not known. Seen to fail without checkMirror.
+// A mirror that would not hold what the bucket holds is refused, and so is one whose bucket is not
+// known. Seen to fail without checkMirror.
 func TestMirrorThatIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -227,26 +241,32 @@ func TestMirrorThatIsRefused(t *testing.T) {
 	js, err := jetstream.New(lc)
 	must(t, err)
 	must(t, operator.Remove(t.Context(), lc, "acme"))
-	natstest.Eventually(t, natstest.Soon, func() error { // the server may be removing what was there
+	// the server may be removing what was there
+	natstest.Eventually(t, natstest.Soon, func() error {
 		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
-			Name: "KV_registry_acme", Mirror: &jetstream.StreamSource{Name: "KV_registry_acme", External: &jetstream.ExternalStream{APIPrefix: "$JS.hub.API"}},
+			Name: "KV_registry_acme", Mirror: &jetstream.StreamSource{Name: "KV_registry_acme",
+				External: &jetstream.ExternalStream{APIPrefix: "$JS.hub.API"}},
 		})
 		return err
 	})
-	if _, err := kvregistry.New(t.Context(), lc, kvregistry.Tenant("acme")); !errors.Is(err, kvregistry.ErrBucketMismatch) {
+	if _, err := kvregistry.New(t.Context(), lc, kvregistry.Tenant("acme")); !errors.Is(err,
+		kvregistry.ErrBucketMismatch) {
 		t.Errorf("a mirror made by hand gave %v", err)
 	}
-	if err := operator.Change(t.Context(), lc, "acme", tenant.Config{MaxKeys: 10}); !errors.Is(err, tenant.ErrInvalidConfig) {
+	if err := operator.Change(t.Context(), lc, "acme", tenant.Config{MaxKeys: 10}); !errors.Is(err,
+		tenant.ErrInvalidConfig) {
 		t.Errorf("limits of a mirror gave %v", err)
 	}
-	if err := operator.MakeMirror(t.Context(), lc, "none", "hub"); !errors.Is(err, tenant.ErrBucketNotFound) {
+	if err := operator.MakeMirror(t.Context(), lc, "none", "hub"); !errors.Is(err,
+		tenant.ErrBucketNotFound) {
 		t.Errorf("a mirror of nothing gave %v", err)
 	}
 	s.mirror() // in place of that one
 	sees(t, acme(t, s.leaf), 0, "web")
 }
 
-// stopMirror starts the leaf node anew, which takes nothing any more of what the hub sends to the mirror. That goes on to ask for it, and takes the answer for a word of the hub's.
+// stopMirror starts the leaf node anew, which takes nothing any more of what the hub sends to the
+// mirror. That goes on to ask for it, and takes the answer for a word of the hub's.
 func (s *site) stopMirror() {
 	s.t.Helper()
 	s.leaf.Down()

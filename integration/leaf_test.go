@@ -19,7 +19,8 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// site is a hub and a leaf node, each with a JetStream domain of its own, and what is between them. The tenant is "acme".
+// site is a hub and a leaf node, each with a JetStream domain of its own, and what is between them.
+// The tenant is "acme".
 type site struct {
 	t         *testing.T
 	hub, leaf *natstest.Server
@@ -42,7 +43,8 @@ func newSite(t *testing.T, change ...func(leaf *server.Options)) *site {
 	s.remote = &server.RemoteLeafOpts{URLs: []*url.URL{remote}}
 	s.leaf = natstest.Start(t, func(o *server.Options) {
 		o.ServerName, o.JetStreamDomain = "leaf", "leaf"
-		o.LeafNode = server.LeafNodeOpts{Remotes: []*server.RemoteLeafOpts{s.remote}, ReconnectInterval: 50 * time.Millisecond}
+		o.LeafNode = server.LeafNodeOpts{Remotes: []*server.RemoteLeafOpts{s.remote},
+			ReconnectInterval: 50 * time.Millisecond}
 		for _, f := range change {
 			f(o)
 		}
@@ -78,7 +80,8 @@ func (s *site) hears() {
 	must(s.t, err)
 	natstest.Eventually(s.t, natstest.Soon, func() error {
 		stream, err := js.Stream(s.t.Context(), "KV_registry_acme")
-		if err == nil && (stream.CachedInfo().Mirror.Active < 0 || stream.CachedInfo().Mirror.Active > time.Second) {
+		if err == nil && (stream.CachedInfo().Mirror.Active < 0 ||
+			stream.CachedInfo().Mirror.Active > time.Second) {
 			err = errors.New("the mirror has not heard of the hub")
 		}
 		return err
@@ -116,9 +119,11 @@ func fresh(t *testing.T, r *kvregistry.Registry, within time.Duration) {
 	})
 }
 
-// What is registered on either side of a leaf node is seen on the other, and so are its changes and its end, graceful or not. The look-ups at the leaf are
-// served by its mirror, also the first ones, which show what was acknowledged before. Seen to fail with writes that are published to
-// the bucket's own subject (a leaf node's connection does not take it), and with views that read the hub.
+// What is registered on either side of a leaf node is seen on the other, and so are its changes and
+// its end, graceful or not. The look-ups at the leaf are served by its mirror, also the first ones,
+// which show what was acknowledged before. Seen to fail with writes that are published to the
+// bucket's own subject (a leaf node's connection does not take it), and with views that read the
+// hub.
 func TestLeafAndHubSeeEachOther(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -132,7 +137,8 @@ func TestLeafAndHubSeeEachOther(t *testing.T) {
 	must(t, atLeaf.SetStatus("web", kvregistry.Warning))
 	natstest.Eventually(t, natstest.Soon, func() error {
 		for _, r := range []*kvregistry.Registry{atHub, atLeaf} {
-			if list, err := r.GetServices(t.Context(), "web", kvregistry.WithStatus(kvregistry.Warning)); err != nil || len(list) != 1 {
+			if list, err := r.GetServices(t.Context(), "web",
+				kvregistry.WithStatus(kvregistry.Warning)); err != nil || len(list) != 1 {
 				return fmt.Errorf("%v, %v", list, err)
 			}
 		}
@@ -149,7 +155,8 @@ func TestLeafAndHubSeeEachOther(t *testing.T) {
 	fresh(t, atLeaf, natstest.Soon)
 }
 
-// A change goes from the hub to the mirror once, and not to each observer that reads it there. Seen to fail with views that read the hub.
+// A change goes from the hub to the mirror once, and not to each observer that reads it there. Seen
+// to fail with views that read the hub.
 func TestMirrorSparesTheHub(t *testing.T) {
 	t.Parallel()
 	const observers, changes = 20, 200
@@ -162,7 +169,8 @@ func TestMirrorSparesTheHub(t *testing.T) {
 		must(t, err)
 		before := varz.OutMsgs
 		for i := range changes {
-			must(t, owner.SetStatus("web", []kvregistry.Status{kvregistry.Warning, kvregistry.Passing}[i%2]))
+			must(t, owner.SetStatus("web", []kvregistry.Status{kvregistry.Warning,
+				kvregistry.Passing}[i%2]))
 		}
 		varz, err = s.hub.Server().Varz(nil)
 		must(t, err)
@@ -177,14 +185,18 @@ func TestMirrorSparesTheHub(t *testing.T) {
 	byMirror := perChange()
 	observe(s.hub)
 	direct := perChange() - byMirror
-	t.Logf("a change is %.1f messages from the hub with %d observers at the leaf, and %.1f more with as many at the hub", byMirror, observers, direct)
-	if byMirror > observers/2 { // its answer, the owner's own view, the mirror, and what is not of the change
-		t.Errorf("%.1f messages from the hub for a change, and %.1f more for %d observers of its own", byMirror, direct, observers)
+	t.Logf("a change is %.1f messages from the hub with %d observers at the leaf, and %.1f more "+
+		"with as many at the hub", byMirror, observers, direct)
+	// its answer, the owner's own view, the mirror, and what is not of the change
+	if byMirror > observers/2 {
+		t.Errorf("%.1f messages from the hub for a change, and %.1f more for %d observers of its "+
+			"own", byMirror, direct, observers)
 	}
 }
 
-// A first look-up at the leaf shows what the hub acknowledged before, though the mirror does not have it yet, and has heard of the hub a moment ago. Seen to fail where a mirror is not
-// waited for ("lags" false for it).
+// A first look-up at the leaf shows what the hub acknowledged before, though the mirror does not
+// have it yet, and has heard of the hub a moment ago. Seen to fail where a mirror is not waited for
+// ("lags" false for it).
 func TestFirstLookUpAtALeafIsCurrent(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -204,14 +216,16 @@ func TestKilledAtALeaf(t *testing.T) {
 	s := newSite(t)
 	atHub, atLeaf := acme(t, s.hub, kvregistry.WithoutReaping()), acme(t, s.leaf)
 	register(t, atHub, web("lives"))
-	fromLeaf := start(t, plan{URL: s.leaf.URL(), Tenant: "acme", Services: []kvService{web("leaf")}})
+	fromLeaf := start(t, plan{URL: s.leaf.URL(), Tenant: "acme",
+		Services: []kvService{web("leaf")}})
 	fromHub := start(t, plan{URL: s.hub.URL(), Tenant: "acme", Services: []kvService{web("hub")}})
 	for _, r := range []*kvregistry.Registry{atHub, atLeaf} {
 		sees(t, r, natstest.Soon, "web", "hub", "leaf", "lives")
 	}
 	natstest.Eventually(t, natstest.Soon, func() error { // a newcomer waits
 		names := natstest.Consumers(t, s.hub.Connect(), "KV_registry_acme")
-		if !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "reaper-") }) {
+		if !slices.ContainsFunc(names,
+			func(name string) bool { return strings.HasPrefix(name, "reaper-") }) {
 			return errors.New("no reaper serves")
 		}
 		return nil
@@ -224,30 +238,36 @@ func TestKilledAtALeaf(t *testing.T) {
 	}
 }
 
-// A user of the leaf node may do there what its role may do in the hub, and no more: its subjects are those of both domains. Seen to fail without those of the hub.
+// A user of the leaf node may do there what its role may do in the hub, and no more: its subjects
+// are those of both domains. Seen to fail without those of the hub.
 func TestRolesAtALeaf(t *testing.T) {
 	t.Parallel()
 	access := map[string]operator.Access{}
 	s := newSite(t, func(o *server.Options) {
 		o.Users = []*server.User{{Username: "root", Password: "p"}}
 		o.NoAuthUser = "root"
-		for _, role := range []operator.Role{operator.RoleService, operator.RoleObserver, operator.RoleAdmin} {
+		for _, role := range []operator.Role{operator.RoleService, operator.RoleObserver,
+			operator.RoleAdmin} {
 			a, err := operator.Permissions("acme", role)
 			must(t, err)
 			a, err = a.AtLeaf("hub")
 			must(t, err)
 			access[string(role)] = a
-			o.Users = append(o.Users, &server.User{Username: string(role), Password: "p", Permissions: &server.Permissions{
-				Publish: &server.SubjectPermission{Allow: a.Publish}, Subscribe: &server.SubjectPermission{Allow: a.Subscribe()},
-			}})
+			o.Users = append(o.Users, &server.User{Username: string(role), Password: "p",
+				Permissions: &server.Permissions{
+					Publish:   &server.SubjectPermission{Allow: a.Publish},
+					Subscribe: &server.SubjectPermission{Allow: a.Subscribe()},
+				}})
 		}
 	})
 	as := func(role operator.Role) *nats.Conn {
-		return s.leaf.Connect(nats.UserInfo(string(role), "p"), nats.CustomInboxPrefix(access[string(role)].Inbox))
+		return s.leaf.Connect(nats.UserInfo(string(role), "p"),
+			nats.CustomInboxPrefix(access[string(role)].Inbox))
 	}
 	must(t, operator.MakeMirror(t.Context(), as(operator.RoleAdmin), "acme", "hub"))
 	service := openOn(t, as(operator.RoleService), kvregistry.Tenant("acme"))
-	observer := openOn(t, as(operator.RoleObserver), kvregistry.Tenant("acme"), kvregistry.Timeout(natstest.Soon))
+	observer := openOn(t, as(operator.RoleObserver), kvregistry.Tenant("acme"),
+		kvregistry.Timeout(natstest.Soon))
 	register(t, service, web("a"))
 	sees(t, observer, 0, "web", "a")
 	fresh(t, observer, natstest.Soon)

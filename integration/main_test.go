@@ -16,7 +16,8 @@ const ttl = 2 * time.Second
 // TestMain runs the tests, or, where a test asks for it, one process of another kind.
 func TestMain(m *testing.M) {
 	for role, run := range map[string]func(plan string) int{
-		"SERVICE": serviceProcess, "WORKER": workerProcess, "LOCKER": lockerProcess, "SERVER": serverProcess, "CONFIGURED": configuredProcess,
+		"SERVICE": serviceProcess, "WORKER": workerProcess, "LOCKER": lockerProcess,
+		"SERVER": serverProcess, "CONFIGURED": configuredProcess,
 	} {
 		if plan := os.Getenv("KVREGISTRY_TEST_" + role); plan != "" {
 			os.Exit(run(plan))
@@ -32,7 +33,8 @@ func TestMain(m *testing.M) {
 
 // short are the tests of -short: one for each invariant of docs/design.md, in its order.
 var short = []string{
-	"TestAcknowledgedRegistrationSurvivesARestart", "TestKilledProcessIsOut", "TestNewestRegistrationWins",
+	"TestAcknowledgedRegistrationSurvivesARestart", "TestKilledProcessIsOut",
+	"TestNewestRegistrationWins",
 	"TestDeletedConsumerIsMended", "TestUnknownIsNotNotFound", "TestEventsAreTheCachesHistory",
 	"TestNothingIsLeftBehind", "TestNoNameReachesAnother", "TestWhateverStandsInTheBucket",
 	"TestNoForeignClockIsRead", "TestHeartbeatsReachNoObserver", "TestBusyConnection",

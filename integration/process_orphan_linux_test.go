@@ -15,7 +15,9 @@ import (
 )
 
 // endWithParent has the kernel kill the process when this one ends, be the process frozen.
-func endWithParent(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+func endWithParent(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+}
 
 // launch starts processes from one thread that stays: for the kernel, the parent is the thread.
 func launch(cmd *exec.Cmd) error {
@@ -40,7 +42,8 @@ var (
 	launched  = make(chan error)
 )
 
-// What a test started ends with it, also where the test is killed and what it started is frozen. Seen to fail without endWithParent.
+// What a test started ends with it, also where the test is killed and what it started is frozen.
+// Seen to fail without endWithParent.
 func TestProcessesEndWithTheTest(t *testing.T) {
 	const asParent = "KVREGISTRY_TEST_STORE"
 	if store := os.Getenv(asParent); store != "" {
@@ -58,7 +61,8 @@ func TestProcessesEndWithTheTest(t *testing.T) {
 	parent.kill()
 	natstest.Eventually(t, natstest.Soon, func() error {
 		stat, err := os.ReadFile("/proc/" + child + "/stat")
-		if err == nil && !strings.Contains(string(stat), ") Z ") { // dead, and nobody's child to wait for
+		// dead, and nobody's child to wait for
+		if err == nil && !strings.Contains(string(stat), ") Z ") {
 			return errors.New("it lives on")
 		}
 		return nil

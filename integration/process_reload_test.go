@@ -16,8 +16,9 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// reloading is a nats-server with a configuration file, in a process of its own: it reads the file again beside its clients' traffic, of which the race
-// detector has a lot to say (nats-server issue 8499) that is none of this library's.
+// reloading is a nats-server with a configuration file, in a process of its own: it reads the file
+// again beside its clients' traffic, of which the race detector has a lot to say (nats-server issue
+// 8499) that is none of this library's.
 type reloading struct {
 	t    testing.TB
 	proc *process
@@ -64,10 +65,12 @@ func startReloading(t testing.TB, users string) *reloading {
 	dir := t.TempDir()
 	address := fmt.Sprintf("127.0.0.1:%d", natstest.FreePort(t))
 	s := &reloading{t: t, file: filepath.Join(dir, "nats.conf"), url: "nats://" + address,
-		base: fmt.Sprintf("listen: %q\njetstream { store_dir: %q }\n", address, filepath.Join(dir, "store"))}
+		base: fmt.Sprintf("listen: %q\njetstream { store_dir: %q }\n", address,
+			filepath.Join(dir, "store"))}
 	s.write(users)
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "KVREGISTRY_TEST_CONFIGURED="+s.file, "GORACE=exitcode=0 log_path='"+filepath.Join(dir, "races")+"'")
+	cmd.Env = append(os.Environ(), "KVREGISTRY_TEST_CONFIGURED="+s.file,
+		"GORACE=exitcode=0 log_path='"+filepath.Join(dir, "races")+"'")
 	s.proc = begin(t, cmd)
 	s.proc.await("ready", natstest.Soon)
 	return s

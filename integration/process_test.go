@@ -31,8 +31,8 @@ type plan struct {
 	Observe  string // look this one up and print how many there are, again and again
 }
 
-// serviceProcess registers what the plan says, and stays until its standard input ends. Then it closes its
-// registry, as a graceful stop does.
+// serviceProcess registers what the plan says, and stays until its standard input ends. Then it
+// closes its registry, as a graceful stop does.
 func serviceProcess(text string) int {
 	var p plan
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
@@ -43,12 +43,14 @@ func serviceProcess(text string) int {
 	if p.Slow {
 		wait = nats.DefaultReconnectWait
 	}
-	nc, err := nats.Connect(p.URL, nats.MaxReconnects(-1), nats.ReconnectWait(wait), nats.RetryOnFailedConnect(true))
+	nc, err := nats.Connect(p.URL, nats.MaxReconnects(-1), nats.ReconnectWait(wait),
+		nats.RetryOnFailedConnect(true))
 	if err != nil {
 		fmt.Println("failed", err)
 		return 1
 	}
-	reg, err := kvregistry.New(context.Background(), nc, kvregistry.Tenant(p.Tenant), kvregistry.TTL(p.TTL), quiet(),
+	reg, err := kvregistry.New(context.Background(), nc, kvregistry.Tenant(p.Tenant),
+		kvregistry.TTL(p.TTL), quiet(),
 		kvregistry.OnFenced(func(s kvregistry.Service) { fmt.Println("fenced", s.ID) }),
 		kvregistry.OnLeaseLost(func(error) { fmt.Println("lost") }))
 	if err != nil {
@@ -145,8 +147,8 @@ func start(t *testing.T, p plan) *process {
 	return pr
 }
 
-// spawn runs this test binary as another process until the test ends. It ends by itself when this one does: its standard
-// input ends then.
+// spawn runs this test binary as another process until the test ends. It ends by itself when this
+// one does: its standard input ends then.
 func spawn(t testing.TB, role string, plan any) *process {
 	t.Helper()
 	text, err := json.Marshal(plan)
@@ -189,7 +191,8 @@ func begin(t testing.TB, cmd *exec.Cmd) *process {
 	return pr
 }
 
-// complaints pass on what a process prints to its standard error: nothing, but where it panics or the race detector speaks.
+// complaints pass on what a process prints to its standard error: nothing, but where it panics or
+// the race detector speaks.
 type complaints struct{ t testing.TB }
 
 func (c *complaints) Write(text []byte) (int, error) {

@@ -34,8 +34,8 @@ var (
 func main() {
 `
 
-// The Go code of the README and the tour compiles, except that it does not use all that it declares.
-// Seen to fail with a method that does not exist.
+// The Go code of the README and the tour compiles, except that it does not use all that it
+// declares. Seen to fail with a method that does not exist.
 func TestCodeOfPagesCompiles(t *testing.T) {
 	t.Parallel()
 	blocks := regexp.MustCompile("(?s)\n```go\n(.*?)```\n")
@@ -49,7 +49,8 @@ func TestCodeOfPagesCompiles(t *testing.T) {
 		for _, block := range found {
 			file := filepath.Join(t.TempDir(), "main.go")
 			must(t, os.WriteFile(file, []byte(prelude+block[1]+"}\n"), 0o600))
-			out, _ := exec.Command("go", "build", "-gcflags=-e", "-o", os.DevNull, file).CombinedOutput()
+			out, _ := exec.Command("go", "build", "-gcflags=-e", "-o", os.DevNull,
+				file).CombinedOutput()
 			for line := range strings.Lines(string(out)) {
 				if !strings.HasPrefix(line, "#") && !strings.Contains(line, "and not used") {
 					t.Errorf("%s: %s", page, line)

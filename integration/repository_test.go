@@ -13,8 +13,9 @@ import (
 	"testing"
 )
 
-// What the documents name is there: tests, benchmarks and examples (a name may be the beginning of several, as TestLeaf…), and the files that they link to. Seen to fail with a
-// test that was renamed, and with a page that is gone.
+// What the documents name is there: tests, benchmarks and examples (a name may be the beginning of
+// several, as TestLeaf…), and the files that they link to. Seen to fail with a test that was
+// renamed, and with a page that is gone.
 func TestDocumentsNameWhatIsThere(t *testing.T) {
 	t.Parallel()
 	code, pages := "", map[string]string{}
@@ -55,17 +56,20 @@ func TestDocumentsNameWhatIsThere(t *testing.T) {
 	}
 }
 
-// The library packages import the standard library and nats.go, with what nats.go itself needs, and nothing else.
+// The library packages import the standard library and nats.go, with what nats.go itself needs, and
+// nothing else.
 func TestLibraryImports(t *testing.T) {
 	for pkg := range library {
-		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "../"+pkg).Output()
+		out, err := exec.Command("go", "list", "-deps", "-f",
+			"{{if not .Standard}}{{.ImportPath}}{{end}}", "../"+pkg).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, dep := range strings.Fields(string(out)) {
 			ok := false
 			for _, allowed := range []string{
-				"github.com/kvregistry/go/", "github.com/nats-io/nats.go", "github.com/nats-io/nkeys", "github.com/nats-io/nuid",
+				"github.com/kvregistry/go/", "github.com/nats-io/nats.go",
+				"github.com/nats-io/nkeys", "github.com/nats-io/nuid",
 				"github.com/klauspost/compress/", "golang.org/x/crypto/", "golang.org/x/sys/",
 			} {
 				ok = ok || strings.HasPrefix(dep, allowed)
@@ -79,22 +83,28 @@ func TestLibraryImports(t *testing.T) {
 	eachFile(t, func(pkg string, file *ast.File) {
 		for _, imp := range file.Imports {
 			path := strings.Trim(imp.Path.Value, `"`)
-			if strings.Contains(path, ".") && !strings.HasPrefix(path, "github.com/nats-io/nats.go") && !strings.HasPrefix(path, "github.com/kvregistry/go/") {
+			if strings.Contains(path, ".") && !strings.HasPrefix(path,
+				"github.com/nats-io/nats.go") && !strings.HasPrefix(path,
+				"github.com/kvregistry/go/") {
 				t.Errorf("%s imports %s", pkg, path)
 			}
-			if own, ok := strings.CutPrefix(path, "github.com/kvregistry/go/"); ok && library[own] >= library[pkg] {
+			if own, ok := strings.CutPrefix(path, "github.com/kvregistry/go/"); ok &&
+				library[own] >= library[pkg] {
 				t.Errorf("%s imports %s, which is not of a lower tier", pkg, own)
 			}
 		}
 	})
 }
 
-// library has the packages that a user's program is built of, and their tiers: a package imports lower
-// tiers alone. Only kvregistry/semver, which wraps a library of others, is not held to nats.go.
+// library has the packages that a user's program is built of, and their tiers: a package imports
+// lower tiers alone. Only kvregistry/semver, which wraps a library of others, is not held to
+// nats.go.
 var library = map[string]int{
 	"internal/journal":       2,
-	"tenant/internal/stream": 1, "tenant": 2, "tenant/operator": 3, "watcher": 3, "lease": 4, "lease/line": 5, "kvregistry": 7,
-	"kvregistry/bridge": 8, "kvregistry/check": 8, "kvregistry/pick": 8, "kvregistry/serve": 8, "kvregistry/transport": 8,
+	"tenant/internal/stream": 1, "tenant": 2, "tenant/operator": 3, "watcher": 3, "lease": 4,
+	"lease/line": 5, "kvregistry": 7,
+	"kvregistry/bridge": 8, "kvregistry/check": 8, "kvregistry/pick": 8, "kvregistry/serve": 8,
+	"kvregistry/transport": 8,
 }
 
 func eachFile(t *testing.T, f func(pkg string, file *ast.File)) {
@@ -113,7 +123,8 @@ func eachFile(t *testing.T, f func(pkg string, file *ast.File)) {
 	}
 }
 
-// Each line that the library logs stands in the page on operations. Seen to fail without the lines of the snapshot file, which were missing.
+// Each line that the library logs stands in the page on operations. Seen to fail without the lines
+// of the snapshot file, which were missing.
 func TestLogLinesAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../docs/operations.md")
 	if err != nil {

@@ -34,12 +34,15 @@ jetstream {
 // bounded is a server with those settings and an account of tenant acme.
 func bounded(t *testing.T) *natstest.Server {
 	t.Helper()
-	account, err := operator.AccountConfig("acme", operator.AccountLimits{MaxBytes: 4 << 20, Replicas: 1, Connections: 8}, operator.User("acme", "p"))
+	account, err := operator.AccountConfig("acme", operator.AccountLimits{MaxBytes: 4 << 20,
+		Replicas: 1, Connections: 8}, operator.User("acme", "p"))
 	must(t, err)
-	patient := strings.Replace(sharedLimits, `timeout: "1s"`, `timeout: "1m"`, 1) // for a slow machine
+	// for a slow machine
+	patient := strings.Replace(sharedLimits, `timeout: "1s"`, `timeout: "1m"`, 1)
 	opts := natstest.Configured(t, patient+"accounts: {\n"+account+"}\n")
 	return natstest.Start(t, func(o *server.Options) {
-		o.Accounts, o.Users, o.MaxPending, o.JetStreamLimits = opts.Accounts, opts.Users, opts.MaxPending, opts.JetStreamLimits
+		o.Accounts, o.Users, o.MaxPending, o.JetStreamLimits = opts.Accounts, opts.Users,
+			opts.MaxPending, opts.JetStreamLimits
 	})
 }
 
@@ -67,7 +70,9 @@ func TestAccountBoundsConsumers(t *testing.T) {
 	js, err := jetstream.New(nc)
 	must(t, err)
 	asks := func(name string, pending int) (jetstream.Consumer, error) {
-		return js.CreateConsumer(t.Context(), "KV_registry_acme", jetstream.ConsumerConfig{Name: name, AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: pending})
+		return js.CreateConsumer(t.Context(), "KV_registry_acme",
+			jetstream.ConsumerConfig{Name: name, AckPolicy: jetstream.AckExplicitPolicy,
+				MaxAckPending: pending})
 	}
 	c, err := asks("default", 0)
 	if err != nil || c.CachedInfo().Config.MaxAckPending != 100 {
@@ -77,9 +82,11 @@ func TestAccountBoundsConsumers(t *testing.T) {
 		t.Error("a consumer may leave more unacknowledged than the account allows")
 	}
 	if _, err := asks("unlimited", -1); err != nil {
-		t.Errorf("the server has learned to refuse a consumer without a limit: %v; docs/security.md says that it does not", err)
+		t.Errorf("the server has learned to refuse a consumer without a limit: %v; "+
+			"docs/security.md says that it does not", err)
 	}
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "more", Subjects: []string{"more"}}); err == nil {
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "more",
+		Subjects: []string{"more"}}); err == nil {
 		t.Error("the account may have a second stream")
 	}
 }
@@ -89,7 +96,8 @@ func TestAccountBoundsConsumers(t *testing.T) {
 // before.
 func TestAccountHasNoMemory(t *testing.T) {
 	t.Parallel()
-	account, err := operator.AccountConfig("acme", operator.AccountLimits{MaxBytes: 4 << 20, Replicas: 3, Connections: 8}, operator.User("acme", "p"))
+	account, err := operator.AccountConfig("acme", operator.AccountLimits{MaxBytes: 4 << 20,
+		Replicas: 3, Connections: 8}, operator.User("acme", "p"))
 	must(t, err)
 	list := natstest.Cluster(t, func(o *server.Options) {
 		opts := natstest.Configured(t, "accounts: {\n"+account+"}\n")
@@ -98,7 +106,8 @@ func TestAccountHasNoMemory(t *testing.T) {
 	nc := list[0].Connect(nats.UserInfo("acme", "p"))
 	js, err := jetstream.New(nc)
 	must(t, err)
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "m", Subjects: []string{"m"}, Storage: jetstream.MemoryStorage, MaxBytes: 1000}); err == nil {
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "m",
+		Subjects: []string{"m"}, Storage: jetstream.MemoryStorage, MaxBytes: 1000}); err == nil {
 		t.Error("a stream in memory was made")
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
@@ -106,7 +115,8 @@ func TestAccountHasNoMemory(t *testing.T) {
 	})
 	r := openOn(t, nc, kvregistry.Tenant("acme"), kvregistry.TTL(3*time.Second))
 	register(t, r, web("a"))
-	sees(t, openOn(t, list[1].Connect(nats.UserInfo("acme", "p")), kvregistry.Tenant("acme")), natstest.Soon, "web", "a")
+	sees(t, openOn(t, list[1].Connect(nats.UserInfo("acme", "p")), kvregistry.Tenant("acme")),
+		natstest.Soon, "web", "a")
 }
 
 // With the settings that docs/security.md lists, a server ends the connection of a client that
@@ -121,7 +131,8 @@ func TestServersLimits(t *testing.T) {
 		deaf, err := net.Dial("tcp", strings.TrimPrefix(s.URL(), "nats://"))
 		must(t, err)
 		defer func() { _ = deaf.Close() }()
-		_, err = io.WriteString(deaf, "CONNECT {\"verbose\":false,\"user\":\"acme\",\"pass\":\"p\"}\r\nSUB deaf 1\r\nPING\r\n")
+		_, err = io.WriteString(deaf,
+			"CONNECT "+`{"verbose":false,"user":"acme","pass":"p"}`+"\r\nSUB deaf 1\r\nPING\r\n")
 		must(t, err)
 		natstest.Eventually(t, natstest.Soon, func() error {
 			if s.Server().NumSubscriptions() == 0 {
@@ -152,7 +163,8 @@ func TestServersLimits(t *testing.T) {
 		adds := func(batch string, n int) string {
 			t.Helper()
 			msg := nats.NewMsg(fmt.Sprintf("$KV.registry_acme.%s.%d", batch, n))
-			msg.Header = nats.Header{"Nats-Batch-Id": {batch}, "Nats-Batch-Sequence": {fmt.Sprint(n)}}
+			msg.Header = nats.Header{"Nats-Batch-Id": {batch},
+				"Nats-Batch-Sequence": {fmt.Sprint(n)}}
 			answer, err := nc.RequestMsgWithContext(t.Context(), msg)
 			must(t, err)
 			return string(answer.Data)
@@ -194,21 +206,25 @@ func TestServersDuplicateWindow(t *testing.T) {
 	}
 }
 
-// An operator may have the server refuse what is longer than a record, as docs/operations.md says: the longest record still goes through, with the headers of a
-// change on top, and so do heartbeats. Seen to fail with a limit of the record's own length: the change was refused.
+// An operator may have the server refuse what is longer than a record, as docs/operations.md says:
+// the longest record still goes through, with the headers of a change on top, and so do heartbeats.
+// Seen to fail with a limit of the record's own length: the change was refused.
 func TestBucketThatRefusesLargeValues(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Start(t).Connect()
 	const longest = kvregistry.DefaultMaxRecord + 1<<10
 	must(t, operator.Provision(t.Context(), nc, "acme", tenant.Config{MaxValue: longest}))
-	if err := operator.Provision(t.Context(), nc, "acme", tenant.Config{MaxValue: longest + 1}); !isErr(err, tenant.ErrBucketMismatch) {
+	if err := operator.Provision(t.Context(), nc, "acme",
+		tenant.Config{MaxValue: longest + 1}); !isErr(err, tenant.ErrBucketMismatch) {
 		t.Errorf("another limit: %v", err)
 	}
 	var err error
-	if _, err := bucket(t, nc, "acme").Put(t.Context(), "svc.web.x", make([]byte, longest+1)); err == nil {
+	if _, err := bucket(t, nc, "acme").Put(t.Context(), "svc.web.x",
+		make([]byte, longest+1)); err == nil {
 		t.Error("the server took a value that is too long")
 	}
-	r := openOn(t, nc, kvregistry.Tenant("acme"), kvregistry.OnLeaseLost(func(err error) { t.Error(err) }))
+	r := openOn(t, nc, kvregistry.Tenant("acme"),
+		kvregistry.OnLeaseLost(func(err error) { t.Error(err) }))
 	s := web("a")
 	for n := kvregistry.DefaultMaxRecord; ; n-- { // to the longest that is registered
 		s.Metadata = map[string]string{"k": strings.Repeat("x", n)}

@@ -43,7 +43,8 @@ func replaceVersion(t *testing.T, from, to string) {
 	m := &mix{t: t, server: natstest.Start(t), gone: map[string]kvregistry.Kind{}}
 	defer m.conclude()
 	const slow = "-wait=2s" // as nats.DefaultReconnectWait, and later than the reapers
-	from1, from2, from3 := m.join(from, "from-1"), m.join(from, "from-2"), m.join(from, "from-3", slow)
+	from1, from2, from3 := m.join(from, "from-1"), m.join(from, "from-2"),
+		m.join(from, "from-3", slow)
 	to1, to2, to3 := m.join(to, "to-1"), m.join(to, "to-2"), m.join(to, "to-3", slow)
 	m.gather()
 	m.keep(3 * ttl)
