@@ -1,7 +1,6 @@
 package kvregistry
 
 import (
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -10,8 +9,6 @@ import (
 	"time"
 
 	"github.com/kvregistry/go/internal/backoff"
-	"github.com/kvregistry/go/internal/bell"
-	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -131,13 +128,6 @@ func (c *cache) add(names []string) []*service {
 	return list
 }
 
-// memory is how many bytes the instances take, about.
-func (c *cache) memory() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.held
-}
-
 // names are the observed ones, in order.
 func (c *cache) names() []string {
 	c.mu.Lock()
@@ -150,76 +140,6 @@ func (c *cache) bury(dead map[string]struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dead = dead
-}
-
-// subscribe gives a reader the changes of a service, beginning with what is there.
-func (c *cache) subscribe(name string, q *queue) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.readers[name] == nil {
-		c.readers[name] = map[*queue]struct{}{}
-	}
-	c.readers[name][q] = struct{}{}
-	if !q.Keeps() {
-		return
-	}
-	for _, svc := range *c.services.Load() {
-		if name != Everything && svc.name != name {
-			continue
-		}
-		if snap := svc.snap.Load(); snap != nil {
-			for s := range snap.All() {
-				add(q, Event{Kind: Registered, Service: s})
-			}
-		}
-	}
-}
-
-func (c *cache) unsubscribe(name string, q *queue) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.readers[name], q)
-	if len(c.readers[name]) == 0 {
-		delete(c.readers, name)
-	}
-}
-
-// tell gives an event to who reads its service. The caller holds c.mu.
-func (c *cache) tell(e Event) {
-	for _, name := range []string{e.Service.Name, Everything} {
-		for q := range c.readers[name] {
-			add(q, e)
-		}
-	}
-}
-
-// sighting is a change together with what its value says.
-type sighting struct {
-	watcher.Change
-	name, id string // as the key says
-	rec      record
-	signer   string // who signed it, if signers are given
-	err      error  // why a put's value can't be read
-}
-
-// Bytes is about what a sighting takes in memory.
-func (s *sighting) Bytes() int { return s.rec.Instance.bytes() }
-
-// Junk reports whether a put's value can't be read.
-func (s *sighting) Junk() bool { return s.err != nil }
-
-// sight reads a change. A value that is longer than a record may be is not even looked at.
-func sight(ch watcher.Change, most int) *sighting {
-	s := &sighting{Change: ch}
-	var ok bool
-	if s.name, s.id, ok = tenant.ParseServiceKey(ch.Key); !ok {
-		s.err = errNotKey
-	} else if ch.Op == tenant.Put && max(ch.Long, len(ch.Value)) > most {
-		s.err = errLong
-	} else if ch.Op == tenant.Put {
-		s.err = s.rec.decode(s.name, s.id, ch.Value, ch.Revision)
-	}
-	return s
 }
 
 // apply brings a batch of changes into the snapshots, one new snapshot per service that changed, and tells
@@ -276,79 +196,8 @@ func (c *cache) apply(seen []*sighting, snapshot *watcher.Snapshot) {
 	}
 }
 
-// fill notes how many instances did not fit into memory. Whether all do is known from the next
-// whole snapshot. The caller holds c.mu.
-func (c *cache) fill(over int, snapshot *watcher.Snapshot) {
-	switch {
-	case over > 0:
-		c.peak = max(c.peak, c.held)
-		if !c.full.Swap(true) {
-			c.filled()
-			c.log.Warn("kvregistry: the view is as large as it may be, instances are left out", "max", c.most.memory)
-		}
-	case snapshot != nil && !snapshot.Part:
-		c.peak = 0
-		if c.full.Swap(false) {
-			bell.Ring(c.freed)
-			c.log.Info("kvregistry: the view has room again, no instance is left out")
-		}
-	}
-	if c.full.Load() && c.held < c.peak/2 {
-		c.peak = c.held
-		bell.Ring(c.freed)
-	}
-}
-
 // readAgainCurve is the time between two readings of what does not fit into memory.
 var readAgainCurve = backoff.Curve{Least: time.Second, Most: 16 * time.Minute}
-
-// readAgain has everything read again while some of it does not fit into memory: when half of what
-// was held is gone, and now and then.
-func (r *Registry) readAgain() {
-	for n := 0; ; n++ {
-		select {
-		case <-time.After(readAgainCurve.After(n)):
-		case <-r.cache.freed:
-			n = 0
-		case <-r.ctx.Done():
-			return
-		}
-		if !r.cache.full.Load() {
-			return
-		}
-		r.view.ReadAgain()
-	}
-}
-
-// kept is how many bytes the instances that are kept may take, about, and those of a snapshot that
-// is read.
-func (b bounds) kept() int { return b.memory / 3 }
-
-// prune forgets services that nobody asked for by name and that have no instance any more, where everything is
-// observed: they come back with their next instance. The caller holds c.mu.
-func (c *cache) prune(changed map[*service]bool) {
-	if _, all := c.synced[Everything]; !all {
-		return
-	}
-	services := *c.services.Load()
-	kept := services
-	for svc := range changed {
-		if _, asked := c.observed[svc.name]; asked || svc.count > 0 {
-			continue
-		}
-		if len(kept) == len(services) {
-			kept = maps.Clone(services)
-		}
-		delete(kept, svc.name)
-	}
-	c.services.Store(&kept)
-}
-
-// shows reports whether a service's list is complete, so that it may be shown. The caller holds c.mu.
-func (c *cache) shows(svc *service) bool {
-	_, all := c.synced[Everything]
-	return all || svc.snap.Load() != nil
-}
 
 // unshown is the batch of all changes of a list that nobody was shown yet, as that of a service
 // which this process registers and does not observe.
@@ -385,28 +234,6 @@ func (c *cache) addSeen(seen []*sighting) {
 		}
 	}
 	c.add(slices.Collect(maps.Keys(names)))
-}
-
-// overflows says why an instance is not kept, nil where it is. The caller holds c.mu.
-func (c *cache) overflows(svc *service, s *sighting) error {
-	if s.Op != tenant.Put {
-		return nil
-	}
-	if svc == nil {
-		if _, all := c.observed[Everything]; all {
-			c.more = true
-			return errMore
-		}
-		return nil
-	}
-	was, now := svc.list.Find(s.id), &s.rec.Instance
-	switch {
-	case was == nil && svc.count >= c.most.instances:
-		return errMany
-	case c.most.memory > 0 && now.bytes() > was.bytes() && c.held+now.bytes()-was.bytes() > c.most.kept():
-		return errMemory
-	}
-	return nil
 }
 
 // sync publishes the first snapshot of each service that the view shows, be it empty, and says what there
@@ -469,92 +296,5 @@ func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 	return Event{}, false
 }
 
-// sign notes who signed an instance. The caller holds c.mu.
-func (c *cache) sign(s *sighting) {
-	switch of := c.signers[s.name]; {
-	case s.signer == "":
-		c.unsign(s)
-	case of == nil:
-		c.signers[s.name] = map[string]string{s.id: s.signer}
-	default:
-		of[s.id] = s.signer
-	}
-}
-
-// unsign forgets who signed an instance. The caller holds c.mu.
-func (c *cache) unsign(s *sighting) {
-	of := c.signers[s.name]
-	delete(of, s.id)
-	if len(of) == 0 {
-		delete(c.signers, s.name)
-	}
-}
-
-// signed is a service's snapshot, and who signed what is in it, by id.
-func (c *cache) signed(svc *service) (*Snapshot, map[string]string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return svc.snap.Load(), maps.Clone(c.signers[svc.name])
-}
-
-// amends is how long an instance stays whose key was overwritten by what can't be read, or is gone from a new snapshot
-// without anything that says why: its owner, where it lives, writes it again at once. A server that is killed right after it
-// came back may have lost the key, and an operator may have purged the bucket.
-const amends = time.Second
-
 // traceless reports whether a key is gone and nothing says why. Who takes a registration back, or reaps it, leaves a trace.
 func (s *sighting) traceless() bool { return s.Op == tenant.Purge && s.Revision == 0 }
-
-// doubt leaves an instance to its owner's amends, and reports whether it is one that is there. The caller holds c.mu.
-func (c *cache) doubt(svc *service, s *sighting) bool {
-	if svc.list.Find(s.id) == nil {
-		return false
-	}
-	if _, stands := c.suspect[s.Key]; stands { // more of the same gives its owner no more time
-		return true
-	}
-	c.doubts++
-	doubt := c.doubts
-	c.suspect[s.Key] = doubt
-	gone := &sighting{Change: watcher.Change{Key: s.Key, Revision: s.Revision, Op: tenant.Purge}, name: s.name, id: s.id} // what the value says is not kept until then
-	time.AfterFunc(amends, func() { c.drop(gone, doubt) })
-	return true
-}
-
-// skip counts a record that can't be read, or is not kept, and why. It changes no look-up; only where it took the place of an instance
-// whose owner does not write it again, that instance goes. The caller holds c.mu.
-func (c *cache) skip(s *sighting, why error) {
-	n := c.skipped.Add(1)
-	if n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th …: a flood of them is no flood of log lines
-		c.log.Warn("kvregistry: skipped a record that can't be read", "key", journal.Plain(s.Key), "service", journal.Plain(s.name),
-			"instance", journal.Plain(s.id), "revision", s.Revision, "cause", journal.Plain(why.Error()), "skipped", n)
-	}
-	if why == errMany || why == errMore || why == errMemory {
-		c.view.Again(s.Key)
-	}
-	if svc := c.find(s.name); svc != nil && !errors.Is(why, errNotKey) && c.doubt(svc, s) {
-		return
-	}
-	c.view.Forget(s.Key)
-}
-
-// drop ends an instance whose key still holds what can't be read: s is its end.
-func (c *cache) drop(s *sighting, doubt uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.suspect[s.Key] != doubt {
-		return
-	}
-	delete(c.suspect, s.Key)
-	svc := c.find(s.name)
-	if svc == nil {
-		return
-	}
-	c.batch++
-	event, ok := c.change(svc, s)
-	if ok && c.shows(svc) {
-		c.publish(svc)
-		c.tell(event)
-	}
-	c.prune(map[*service]bool{svc: true})
-}

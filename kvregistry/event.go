@@ -77,7 +77,7 @@ func (r *Registry) callback(q *queue) {
 		if !ok {
 			return
 		}
-		tell(r, r.opt.onEvent, e)
+		tell(&r.lifetime, r.opt.onEvent, e)
 	}
 }
 

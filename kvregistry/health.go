@@ -6,12 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
-	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -174,71 +170,12 @@ func (r *Registry) Health() Health {
 // healthTime is the time between two looks at whether all is right.
 const healthTime = 500 * time.Millisecond
 
-// tellHealth runs OnHealth's functions.
-func (r *Registry) tellHealth() {
-	t := time.NewTicker(healthTime)
-	defer t.Stop()
-	for told, was := false, false; ; {
-		if h := r.Health(); !told || h.OK() != was {
-			told, was = true, h.OK()
-			tell(r, r.opt.onHealth, h)
-		}
-		select {
-		case <-t.C:
-		case <-r.ctx.Done():
-			return
-		}
-	}
-}
-
-// tellNATS logs that NATS is away, and that it is back.
-func (r *Registry) tellNATS() {
-	nc := r.opt.nc
-	status := nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.CLOSED)
-	defer nc.RemoveStatusListener(status)
-	var since time.Time // it is away; zero while it is not
-	for lost := false; ; {
-		away := r.bucket.Disconnected()
-		if nc.IsClosed() {
-			r.journal.Say("kvregistry: the connection to NATS was closed, this registry does nothing any more", 1)
-			return
-		}
-		if since.IsZero() && (lost || away != nil) {
-			since = time.Now()
-			cause := cmp.Or(errorText(nc.LastError()), "connection "+strings.ToLower(nc.Status().String()))
-			r.journal.Say("kvregistry: NATS is away", 1, "cause", journal.Plain(cause))
-		}
-		if away == nil && !since.IsZero() {
-			r.journal.Say("kvregistry: NATS is back", 1, "away", time.Since(since).Round(time.Millisecond))
-			since = time.Time{}
-		}
-		select {
-		case now := <-status:
-			lost = now == nats.RECONNECTING // it may be back by now
-		case <-r.closing.Done():
-			return
-		}
-	}
-}
-
-// fault is why the bucket was not checked, or why the view has no session.
-func (r *Registry) fault() error {
-	r.state.Lock()
-	defer r.state.Unlock()
-	if !r.ready {
-		return r.failure
-	}
-	return r.view.Failure()
-}
-
 // refusal is why the server refuses the bucket, or a registration that was never in it.
 func (r *Registry) refusal() error {
-	r.state.Lock()
-	failure := r.failure
-	if r.ready {
+	ready, failure := r.state()
+	if ready {
 		failure = nil
 	}
-	r.state.Unlock()
 	if failure == nil && r.view.Heard().IsZero() {
 		failure = r.view.Failure()
 	}
@@ -251,13 +188,4 @@ func (r *Registry) refusal() error {
 // refuses reports whether an error is a refusal that stays until somebody changes something.
 func refuses(err error) bool {
 	return tenant.Permanent(err) && !errors.Is(err, ErrConnectionClosed)
-}
-
-// age is how old the view is; -1 before its first snapshot.
-func (r *Registry) age() time.Duration {
-	heard := r.view.Heard()
-	if heard.IsZero() {
-		return -1
-	}
-	return time.Since(heard)
 }

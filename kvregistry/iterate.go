@@ -71,14 +71,6 @@ func (r *Registry) Snapshots(ctx context.Context, name string) iter.Seq2[*Snapsh
 	}
 }
 
-// over is why an iterator ends.
-func (r *Registry) over(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("kvregistry: %w", err)
-	}
-	return fmt.Errorf("kvregistry: %w", ErrClosed)
-}
-
 // WaitFor waits until at least n instances of a service are there that the filters let through, and returns them as [Registry.GetServices] does, but for [MaxStale], which
 // is for look-ups. It waits until ctx ends: the error then wraps ctx's, and [ErrNotFound] where there are too few, or [ErrUnavailable] where that is not known. It wraps
 // [ErrInvalidService] where n is not positive or the name is none, or [ErrClosed].

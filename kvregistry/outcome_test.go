@@ -24,7 +24,7 @@ type bare struct {
 
 func newBare(t testing.TB, parts ...Part) *bare {
 	t.Helper()
-	l := &Lookup{r: &Registry{}, svc: &service{name: "web"}}
+	l := &Lookup{o: &observer{}, svc: &service{name: "web"}}
 	if err := l.join(parts); err != nil {
 		t.Fatal(err)
 	}

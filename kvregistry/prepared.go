@@ -20,7 +20,7 @@ type Part interface {
 // called by any number of goroutines. It has no end of its own: it needs no goroutine, and goes with
 // its registry.
 type Lookup struct {
-	r       *Registry
+	o       *observer
 	svc     *service
 	filters []Filter
 	picker  Picker
@@ -32,7 +32,7 @@ type Lookup struct {
 // order. Without a picker the instances are picked in turn. It starts the service's watch and does not
 // wait for it. The error wraps [ErrInvalidService], [ErrInvalidOption] or [ErrClosed].
 func (r *Registry) Lookup(name string, parts ...Part) (*Lookup, error) {
-	l := &Lookup{r: r}
+	l := &Lookup{o: &r.observer}
 	if err := l.join(parts); err != nil {
 		return nil, fmt.Errorf("kvregistry: %w: Lookup(%q): %w", ErrInvalidOption, name, err)
 	}
@@ -102,10 +102,10 @@ type lookupSource struct{ *Lookup }
 func (l lookupSource) Newest() *Snapshot { return l.svc.snap.Load() }
 
 func (l lookupSource) Current(ctx context.Context) (*Snapshot, error) {
-	if snap := l.svc.snap.Load(); snap != nil && l.r.opt.maxStale == 0 && !l.r.closed.Load() {
+	if snap := l.svc.snap.Load(); snap != nil && l.o.opt.maxStale == 0 && !l.o.closed.Load() {
 		return snap, nil
 	}
-	_, snap, err := l.r.lookFresh(ctx, l.svc.name)
+	_, snap, err := l.o.lookFresh(ctx, l.svc.name)
 	return snap, err
 }
 
@@ -127,7 +127,7 @@ func (lookupSource) Key(s *Service) string { return s.ID }
 
 func (lookupSource) SamePlace(a, b *Service) bool { return a.URL == b.URL && a.Address == b.Address }
 
-func (l lookupSource) None(snap *Snapshot) error { return l.r.notFound(snap, l.filters) }
+func (l lookupSource) None(snap *Snapshot) error { return l.o.notFound(snap, l.filters) }
 
 // Picker says which of a list of instances a call is for. The zero value picks in turn, evenly; package
 // pick has others.

@@ -7,13 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/kvregistry/go/internal/backoff"
-	"github.com/kvregistry/go/internal/bell"
 	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/internal/wire"
@@ -26,43 +22,16 @@ import (
 // Registry registers and finds the services of one tenant. All of its methods may be called by any number
 // of goroutines.
 type Registry struct {
-	opt     options
-	id      string // this registry's, in the records that it writes
-	bucket  *tenant.Bucket
-	keeper  *lease.Keeper
-	reaper  *lease.Reaper // takes no slot where others are to reap
-	view    *watcher.View
-	cache   *cache
-	own     *owner
-	archive *archive // of snapshots; nil if no file is kept
-	lines   *line.Lines
-	journal *journal.Journal
-	log     *slog.Logger  // the journal's, for goroutines that a log handler must not hold up
-	events  *queue        // of OnEvent; nil where it was not asked for
-	crowd   chan struct{} // has a token for each single request for a registration that is under way
-
-	ctx    context.Context // ends with Close, when everything is taken back
-	cancel context.CancelFunc
-
-	toldMade atomic.Int64 // when the bucket was made that the log tells of
+	observer
+	id     string // this registry's, in the records that it writes
+	keeper *lease.Keeper
+	reaper *lease.Reaper // takes no slot if others are to reap
+	own    *owner
+	lines  *line.Lines
+	events *queue        // of OnEvent; nil if it was not asked for
+	crowd  chan struct{} // has a token for each single request for a registration that is under way
 
 	refusing bool // the log says that a registration is refused; reconcile's own
-
-	closed  atomic.Bool
-	closing context.Context // ends when closed is set: see whileOpen
-	shut    context.CancelFunc
-	ended   chan struct{} // closed when Close or Leave is through but for the user's functions
-	endErr  error         // what that came to; set before ended is closed
-
-	life  sync.Mutex     // guards wg and calls against a Close at the same time
-	wg    sync.WaitGroup // the registry's own goroutines
-	calls sync.WaitGroup // those in which the user's functions run
-
-	state   sync.Mutex          // guards what follows
-	changed bell.Broadcast      // ready or failure changed
-	ready   bool                // the bucket was checked
-	failure error               // why it was not
-	needs   map[string]struct{} // the names that Health.Ready waits for; see need
 }
 
 // New makes a registry on a connection, which stays the caller's: Close does not close it.
@@ -105,16 +74,6 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) 
 	return r, nil
 }
 
-// provisionNow is provision for a caller who waits: until ctx ends, or for 10 s where it has no deadline.
-func (r *Registry) provisionNow(ctx context.Context) error {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, 2*writeTime)
-		defer cancel()
-	}
-	return r.provision(ctx, true)
-}
-
 // build makes the parts of a registry. It sends nothing.
 func build(o options) (*Registry, error) {
 	if o.nc == nil {
@@ -124,15 +83,10 @@ func build(o options) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
-	r := &Registry{
-		opt: o, id: rand.Text(), bucket: b, own: newOwner(), crowd: make(chan struct{}, crowd),
-		needs: map[string]struct{}{},
-	}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
-	r.closing, r.shut = context.WithCancel(r.ctx)
-	r.ended = make(chan struct{})
-	r.journal = journal.New(o.logger)
-	r.log = r.journal.Logger()
+	r := &Registry{id: rand.Text(), own: newOwner(), crowd: make(chan struct{}, crowd)}
+	r.opt = o
+	r.begin(o.logger)
+	r.life, r.bucket, r.start = &r.lifetime, b, r.startParts
 	if o.file != "" {
 		if r.archive, err = openArchive(&o, r.log); err != nil {
 			return nil, fmt.Errorf("kvregistry: %w", err)
@@ -164,7 +118,7 @@ func build(o options) (*Registry, error) {
 		r.goUnlessClosed(&r.wg, func() { r.archive.keep(r.ctx, r.cache) }) // ends with r.ctx; Close waits
 	}
 	if o.onHealth != nil {
-		r.goUnlessClosed(&r.calls, r.tellHealth) // likewise
+		r.goUnlessClosed(&r.calls, func() { tellHealth(r) }) // likewise
 	}
 	if o.onEvent != nil {
 		r.events = newQueue()
@@ -174,151 +128,17 @@ func build(o options) (*Registry, error) {
 	return r, nil
 }
 
-// whileOpen is ctx for a call that waits: it ends when the registry is closed, too.
-func (r *Registry) whileOpen(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(r.closing, cancel)
-	return ctx, func() { stop(); cancel() }
-}
-
-// orClosed is a call's error, or [ErrClosed] if Close got in the way of the call.
-func (r *Registry) orClosed(err error) error {
-	if r.closed.Load() && (errors.Is(err, ErrNotRegistered) || errors.Is(err, ErrPending) || errors.Is(err, context.Canceled)) {
-		return ErrClosed
-	}
-	return err
-}
-
-// goUnlessClosed starts f in a goroutine that Close waits for by wg; f ends with r.ctx. It reports whether it
-// did: not in a closed registry.
-func (r *Registry) goUnlessClosed(wg *sync.WaitGroup, f func()) bool {
-	r.life.Lock()
-	defer r.life.Unlock()
-	if r.ctx.Err() != nil {
-		return false
-	}
-	wg.Go(f)
-	return true
-}
-
-// provisionCurve is the time between two tries of provision.
-var provisionCurve = backoff.Curve{Least: 50 * time.Millisecond, Most: 2 * time.Second}
-
-// provision checks the server and the bucket, finds out who was dead before, and starts what watches and
-// reaps. It tries again until ctx ends; with once, a fault that stays is the end of it.
-func (r *Registry) provision(ctx context.Context, once bool) error {
-	told := false // that it is refused
-	for n := 0; ; n++ {
-		err := r.prepare(ctx)
-		if err == nil {
-			if told {
-				r.journal.SayLater("kvregistry: the bucket can be used now", 1)
-			}
-			for _, advice := range r.bucket.Advice() {
-				r.log.Warn("kvregistry: the server or the bucket should be changed", "advice", advice)
-			}
-			return nil
-		}
-		r.setState(false, err)
-		if once && tenant.Permanent(err) {
-			return err
-		}
-		if !once && !told && refuses(err) {
-			told = true
-			r.log.Warn("kvregistry: the bucket can't be used, trying again", "cause", journal.Plain(err.Error()))
-		}
-		switch over := backoff.SleepOr(ctx, provisionCurve.After(n), r.ctx.Done()); {
-		case r.ctx.Err() != nil:
-			return ErrClosed
-		case over != nil:
-			return err
-		}
-	}
-}
-
-func (r *Registry) prepare(ctx context.Context) error {
-	if err := r.ensure(ctx); err != nil {
-		return err
-	}
+// startParts finds out which leases are over, and starts what watches and reaps.
+func (r *Registry) startParts(ctx context.Context) error {
 	dead, err := r.reaper.Dead(ctx)
-	if err != nil && !tenant.Permanent(err) && !r.bucket.HubAway(err) { // who may not find out does without
+	if err != nil && !tenant.Permanent(err) && !r.bucket.HubAway(err) { // without the permission, it goes on
 		return err
 	}
 	r.cache.bury(dead)
-	r.life.Lock()
-	defer r.life.Unlock()
-	if r.ctx.Err() != nil {
+	if !r.unlessClosed(func() { r.reaper.Start(); r.view.Start() }) {
 		return ErrClosed
 	}
-	r.reaper.Start()
-	r.view.Start()
-	r.setState(true, nil)
 	return nil
-}
-
-// ensure is the bucket's Ensure, and tells if it made the bucket: the tenant may be another than
-// was meant.
-func (r *Registry) ensure(ctx context.Context) error {
-	err := r.bucket.Ensure(ctx)
-	if made := r.bucket.Made(); !made.IsZero() && r.toldMade.Swap(made.UnixNano()) != made.UnixNano() {
-		r.journal.SayLater("kvregistry: the tenant had no bucket, made one", 1, "bucket", r.bucket.Name())
-	}
-	return err
-}
-
-func (r *Registry) setState(ready bool, failure error) {
-	r.state.Lock()
-	defer r.state.Unlock()
-	r.ready, r.failure = ready, failure
-	r.changed.Send()
-}
-
-// awaitReady waits until the bucket was checked. A fault that stays is returned at once.
-func (r *Registry) awaitReady(ctx context.Context) error {
-	for {
-		r.state.Lock()
-		ready, failure, changed := r.ready, r.failure, r.changed.Next()
-		r.state.Unlock()
-		switch {
-		case ready:
-			return nil
-		case failure != nil && tenant.Permanent(failure):
-			return failure
-		}
-		select {
-		case <-changed:
-		case <-r.closing.Done():
-			return ErrClosed
-		case <-ctx.Done():
-			if failure != nil {
-				return fmt.Errorf("%w: %w", ctx.Err(), failure)
-			}
-			if why := r.bucket.Disconnected(); why != nil {
-				return fmt.Errorf("%w: %w", ctx.Err(), why)
-			}
-			return r.bucket.Blame(ctx.Err())
-		}
-	}
-}
-
-// read is sight of what the view saw, of which the value is not kept.
-func (r *Registry) read(ch watcher.Change) *sighting {
-	s := r.sight(ch)
-	s.Value = nil
-	return s
-}
-
-// sightings are what read made of changes.
-func (r *Registry) sightings(changes []watcher.Change) []*sighting {
-	seen := make([]*sighting, len(changes))
-	for i, ch := range changes {
-		s, ok := ch.Read.(*sighting)
-		if !ok {
-			s = r.read(ch)
-		}
-		seen[i] = s
-	}
-	return seen
 }
 
 // apply takes what the view saw.
@@ -345,7 +165,7 @@ func (r *Registry) leaseLost(err error) {
 	if r.events != nil {
 		add(r.events, Event{Kind: LeaseLost, Err: err})
 	}
-	r.goUnlessClosed(&r.calls, func() { tell(r, r.opt.onLeaseLost, err) })
+	r.goUnlessClosed(&r.calls, func() { tell(&r.lifetime, r.opt.onLeaseLost, err) })
 }
 
 func (r *Registry) tellFenced(s Service) {
@@ -356,19 +176,8 @@ func (r *Registry) tellFenced(s Service) {
 	r.goUnlessClosed(&r.calls, func() {
 		r.log.Warn("kvregistry: a newer registration of the same id took over",
 			"service", journal.Plain(s.Name), "instance", journal.Plain(s.ID))
-		tell(r, r.opt.onFenced, s)
+		tell(&r.lifetime, r.opt.onFenced, s)
 	})
-}
-
-// tell calls the user's functions, one after the other, until the registry is closed: one of them
-// may close it.
-func tell[T any](r *Registry, functions []func(T), what T) {
-	for _, f := range functions {
-		if r.ctx.Err() != nil {
-			return
-		}
-		f(what)
-	}
 }
 
 func init() {
@@ -383,52 +192,6 @@ func (r *Registry) Logger() *slog.Logger { return r.opt.logger }
 // [ErrInvalidService] or [ErrClosed].
 func (r *Registry) Observe(name string) error {
 	return r.observeFor(context.Background(), name)
-}
-
-// observeFor is Observe for a call with a context: if that has ended before the call, it starts no
-// watch.
-func (r *Registry) observeFor(ctx context.Context, name string) error {
-	if r.closed.Load() {
-		return fmt.Errorf("kvregistry: %w", ErrClosed)
-	}
-	if name != Everything {
-		if err := checkName(name); err != nil {
-			return fmt.Errorf("kvregistry: %w", err)
-		}
-	}
-	if ctx.Err() == nil {
-		r.need(name)
-		r.observe(name)
-	}
-	return nil
-}
-
-// need notes a name without which the process is not ready: one that Observe or Lookup was given,
-// or that was looked up before the bucket was checked. A name that is looked up later is not
-// needed, or one look-up of a new name during an outage would make the process not ready.
-func (r *Registry) need(name string) {
-	r.state.Lock()
-	defer r.state.Unlock()
-	r.needs[name] = struct{}{}
-}
-
-// needed are those of some names that need noted.
-func (r *Registry) needed(names []string) (list []string) {
-	r.state.Lock()
-	defer r.state.Unlock()
-	for _, name := range names {
-		if _, ok := r.needs[name]; ok {
-			list = append(list, name)
-		}
-	}
-	return list
-}
-
-// checked reports whether the bucket was checked.
-func (r *Registry) checked() bool {
-	r.state.Lock()
-	defer r.state.Unlock()
-	return r.ready
 }
 
 // ObserveContext is [Registry.Observe], and waits for the first snapshot until ctx ends. If ctx has
@@ -451,16 +214,6 @@ func (r *Registry) ObserveContext(ctx context.Context, name string) error {
 		return fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, err)
 	}
 	return nil
-}
-
-func (r *Registry) observe(name string) *service {
-	svc := r.cache.observe(name)
-	if svc == nil {
-		r.view.Watch(tenant.AllServices)
-		return nil
-	}
-	r.view.Watch(svc.filter)
-	return svc
 }
 
 // Close deregisters everything that this registry registered, ends what it holds exclusively, gives
@@ -507,31 +260,9 @@ func (r *Registry) Leave(ctx context.Context) error {
 	})
 }
 
-// finish ends the registry by f. If another call does so, it waits for that, or until ctx ends.
-func (r *Registry) finish(ctx context.Context, f func() error) error {
-	if r.closed.Swap(true) {
-		select {
-		case <-r.ended:
-			return r.endErr
-		case <-ctx.Done():
-			return fmt.Errorf("kvregistry: another call closes the registry, and has not returned: %w", ctx.Err())
-		}
-	}
-	r.shut()
-	r.endErr = f()
-	close(r.ended)
-	ctx, cancel := context.WithTimeout(context.Background(), callsTime)
-	defer cancel()
-	r.awaitCalls(ctx)
-	r.journal.Close(ctx)
-	return r.endErr
-}
-
 // stop ends what runs in a registry that is closed.
 func (r *Registry) stop() {
-	r.life.Lock()
-	r.cancel()
-	r.life.Unlock()
+	r.unlessClosed(r.cancel)
 	var parts sync.WaitGroup
 	for _, end := range []func(){r.reaper.Close, r.view.Close, r.lines.Stop} {
 		parts.Go(end)
@@ -540,22 +271,5 @@ func (r *Registry) stop() {
 	r.wg.Wait()
 	if r.archive != nil {
 		r.archive.save(r.cache)
-	}
-}
-
-// callsTime is how long Close waits for the user's functions that run.
-const callsTime = 100 * time.Millisecond
-
-// awaitCalls waits for the user's functions that run, until ctx ends: one of them may wait for
-// Close.
-func (r *Registry) awaitCalls(ctx context.Context) {
-	done := make(chan struct{})
-	go func() { // ends when the last of them returns
-		defer close(done)
-		r.calls.Wait()
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
 	}
 }

@@ -8,13 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/kvregistry/go/internal/document"
 	"github.com/kvregistry/go/internal/wire"
-	"github.com/kvregistry/go/tenant"
-	"github.com/kvregistry/go/watcher"
 )
 
 // Signer signs registrations. A key pair of github.com/nats-io/nkeys is one.
@@ -125,28 +124,6 @@ func signed(bucket, key, lease, owner string, instance []byte) []byte {
 	return slices.Concat([]byte(strings.Join([]string{"kvregistry 1", bucket, key, lease, owner, ""}, "\n")), instance)
 }
 
-// sight reads a change, and believes it if it is signed as it has to be.
-func (r *Registry) sight(ch watcher.Change) *sighting { return r.sightUpTo(ch, r.opt.bounds.record) }
-
-// sightUpTo is sight for a record of up to a length.
-func (r *Registry) sightUpTo(ch watcher.Change, most int) *sighting {
-	s := sight(ch, most)
-	if ch.Over {
-		s.err = errMemory
-	}
-	trusted := r.opt.signersOf(s.name)
-	if trusted == nil || s.err != nil && !errors.Is(s.err, errNewer) || ch.Op != tenant.Put {
-		return s
-	}
-	if s.err == nil {
-		s.signer, s.err = believe(trusted, r.bucket.Name(), s)
-	}
-	if s.err != nil {
-		s.rec = record{} // it judges nobody
-	}
-	return s
-}
-
 // signersOf are those who may sign for a service, nil where anybody is believed.
 func (o *options) signersOf(name string) []string {
 	if trusted, ok := o.trusted[name]; ok {
@@ -214,4 +191,32 @@ func crc16(data []byte) (sum uint16) {
 		}
 	}
 	return sum
+}
+
+// sign notes who signed an instance. The caller holds c.mu.
+func (c *cache) sign(s *sighting) {
+	switch of := c.signers[s.name]; {
+	case s.signer == "":
+		c.unsign(s)
+	case of == nil:
+		c.signers[s.name] = map[string]string{s.id: s.signer}
+	default:
+		of[s.id] = s.signer
+	}
+}
+
+// unsign forgets who signed an instance. The caller holds c.mu.
+func (c *cache) unsign(s *sighting) {
+	of := c.signers[s.name]
+	delete(of, s.id)
+	if len(of) == 0 {
+		delete(c.signers, s.name)
+	}
+}
+
+// signed is a service's snapshot, and who signed what is in it, by id.
+func (c *cache) signed(svc *service) (*Snapshot, map[string]string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return svc.snap.Load(), maps.Clone(c.signers[svc.name])
 }
