@@ -3,6 +3,7 @@ package kvregistry
 import (
 	"errors"
 
+	"github.com/kvregistry/go/kvregistry/internal/signing"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -41,7 +42,8 @@ func (o *observer) sightUpTo(ch watcher.Change, most int) *sighting {
 		return s
 	}
 	if s.err == nil {
-		s.signer, s.err = believe(trusted, o.bucket.Name(), s)
+		at := signing.Place{Bucket: o.bucket.Name(), Key: s.Key, Lease: s.rec.Lease, Owner: s.rec.Owner}
+		s.signer, s.err = signing.Believe(trusted, at, s.Value)
 	}
 	if s.err != nil {
 		s.rec = record{} // it judges nobody
