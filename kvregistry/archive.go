@@ -18,8 +18,9 @@ const saveTime = 5 * time.Second // between two looks at whether there is someth
 // saved is what the snapshot file has of a service.
 type saved = snapfile.Service[Service]
 
-// archive keeps what a registry observes in a snapshot file, and has what the run before left there.
-// A nil archive has nothing. Only old, knows and stale may be called by any number of goroutines.
+// archive keeps what a registry observes in a snapshot file, and has what the run before left
+// there. A nil archive has nothing. Only old, knows and stale may be called by any number of
+// goroutines.
 type archive struct {
 	path, tenant string
 	most         time.Duration
@@ -87,7 +88,8 @@ func snapshotOf(s saved, name string, trusted []string) (*Snapshot, map[string]s
 // knows reports whether the run before left anything.
 func (a *archive) knows() bool { return a != nil && len(a.past) > 0 }
 
-// old is the snapshot of a service that the run before left; nil if there is none, or it is too old.
+// old is the snapshot of a service that the run before left; nil if there is none, or it is too
+// old.
 func (a *archive) old(name string) *Snapshot {
 	if a == nil {
 		return nil
@@ -117,7 +119,8 @@ func (a *archive) keep(ctx context.Context, c *cache) {
 	}
 }
 
-// save writes the file if something changed since, or if the file says for too long that nothing did.
+// save writes the file if something changed since, or if the file says for too long that nothing
+// did.
 func (a *archive) save(c *cache) {
 	if c.view.Heard().IsZero() { // nothing was read yet
 		return
@@ -144,8 +147,8 @@ func (a *archive) save(c *cache) {
 	}
 }
 
-// current are the snapshots that the file is to have: those that this run has read, and those of the
-// run before of services that this one has not read yet. None is empty.
+// current are the snapshots that the file is to have: those that this run has read, and those of
+// the run before of services that this one has not read yet. None is empty.
 func (a *archive) current(c *cache) map[string]*Snapshot {
 	all := map[string]*Snapshot{}
 	if !c.sees(Everything) {

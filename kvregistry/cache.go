@@ -19,14 +19,16 @@ type service struct {
 	snap         atomic.Pointer[Snapshot] // nil before the first complete snapshot
 	turns        atomic.Pointer[turns]    // of GetService; nil before the first
 
-	// Of the cache's writers. The list is complete once snap is there, and then immutable: a change makes a new one.
+	// Of the cache's writers. The list is complete once snap is there, and then immutable: a change
+	// makes a new one.
 	list     instances
 	count    int // of the instances in it
 	revision uint64
 }
 
 // cache holds the observed services. Readers take no lock: they load the map and then the service's
-// snapshot, both immutable. Writers are the view's goroutine, and whoever observes one service more.
+// snapshot, both immutable. Writers are the view's goroutine, and callers that observe one service
+// more.
 type cache struct {
 	services atomic.Pointer[map[string]*service]
 	skipped  atomic.Uint64 // records that could not be read
@@ -72,7 +74,7 @@ func (c *cache) sees(name string) bool {
 	return ok
 }
 
-// none is a service of which nothing is registered; nil where that is not known.
+// none is a service of which nothing is registered; nil if that is not known.
 func (c *cache) none(name string) *service {
 	c.mu.Lock()
 	more := c.more
@@ -100,8 +102,8 @@ func (c *cache) observe(name string) *service {
 	return svc
 }
 
-// track keeps what is seen of services that this process registers, so that nothing is missing from its first
-// snapshot if one is observed later.
+// track keeps what is seen of services that this process registers, so that nothing is missing from
+// its first snapshot if one is observed later.
 func (c *cache) track(names ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,8 +144,8 @@ func (c *cache) bury(dead map[string]struct{}) {
 	c.dead = dead
 }
 
-// apply brings a batch of changes into the snapshots, one new snapshot per service that changed, and tells
-// the readers. With a whole snapshot, the services that it covers are there from now on.
+// apply brings a batch of changes into the snapshots, one new snapshot per service that changed,
+// and tells the readers. With a whole snapshot, the services that it covers are there from now on.
 func (c *cache) apply(seen []*sighting, snapshot *watcher.Snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -220,8 +222,8 @@ func (c *cache) publish(svc *service) {
 	svc.snap.Store(newSnapshot(svc.name, svc.list, svc.revision, c.view))
 }
 
-// addSeen makes the services that nobody asked for by name, where everything is observed. The caller holds
-// c.mu.
+// addSeen makes the services that nobody asked for by name, if everything is observed. The
+// caller holds c.mu.
 func (c *cache) addSeen(seen []*sighting) {
 	if _, all := c.observed[Everything]; !all {
 		return
@@ -236,8 +238,8 @@ func (c *cache) addSeen(seen []*sighting) {
 	c.add(slices.Collect(maps.Keys(names)))
 }
 
-// sync publishes the first snapshot of each service that the view shows, be it empty, and says what there
-// is to tell of it. The caller holds c.mu.
+// sync publishes the first snapshot of each service that the view shows, even if it is empty, and says what
+// there is to tell of it. The caller holds c.mu.
 func (c *cache) sync() (events []Event) {
 	for name := range c.observed {
 		filter := tenant.AllServices
@@ -266,7 +268,8 @@ func (c *cache) sync() (events []Event) {
 	return events
 }
 
-// change brings one change into a service's list, and says what there is to tell of it. The caller holds c.mu.
+// change brings one change into a service's list, and says what there is to tell of it. The caller
+// holds c.mu.
 func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 	svc.revision = max(svc.revision, s.Revision)
 	delete(c.suspect, s.Key)
@@ -296,5 +299,6 @@ func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 	return Event{}, false
 }
 
-// traceless reports whether a key is gone and nothing says why. Who takes a registration back, or reaps it, leaves a trace.
+// traceless reports whether a key is gone and nothing says why. A registration that is
+// taken back or reaped leaves a trace.
 func (s *sighting) traceless() bool { return s.Op == tenant.Purge && s.Revision == 0 }

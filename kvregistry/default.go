@@ -9,7 +9,7 @@ import (
 
 // standard is the default instance, which Connect makes.
 var standard struct {
-	sync.Mutex // held while it is made, so that all who call Connect at once get the same one
+	sync.Mutex // held while it is made, so that all callers of Connect at once get the same one
 	reg        atomic.Pointer[Registry]
 }
 
@@ -21,12 +21,13 @@ func instanceOrError() (*Registry, error) {
 	return nil, fmt.Errorf("kvregistry: %w: call Connect(Nats(nc)) first", ErrNoInstance)
 }
 
-// Connect makes the default instance, on the connection that [Nats] gives, or returns the one that is there:
-// Connect() is how the rest of a program gets at it. It may be called by many goroutines at once.
+// Connect makes the default instance, on the connection that [Nats] gives, or returns the one that
+// is there: Connect() is how the rest of a program gets at it. It may be called by many goroutines
+// at once.
 //
-// The error is one of [New]'s, or wraps [ErrNoInstance] where there is no instance and no connection was given,
-// or [ErrInvalidOption] where the instance that is there has another connection or tenant than asked for.
-// After [Close] the next Connect makes a new one.
+// The error is one of [New]'s, or wraps [ErrNoInstance] if there is no instance and no
+// connection was given, or [ErrInvalidOption] if the instance that is there has another
+// connection or tenant than asked for. After [Close] the next Connect makes a new one.
 func Connect(opts ...Option) (*Registry, error) {
 	o, err := newOptions(opts)
 	if err != nil {

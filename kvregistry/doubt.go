@@ -9,12 +9,14 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// amends is how long an instance stays whose key was overwritten by what can't be read, or is gone from a new snapshot
-// without anything that says why: its owner, where it lives, writes it again at once. A server that is killed right after it
-// came back may have lost the key, and an operator may have purged the bucket.
+// amends is how long an instance stays whose key was overwritten by what can't be read, or is gone
+// from a new snapshot without anything that says why: its owner, if it lives, writes it again at
+// once. A server that is killed right after it came back may have lost the key, and an operator may
+// have purged the bucket.
 const amends = time.Second
 
-// doubt leaves an instance to its owner's amends, and reports whether it is one that is there. The caller holds c.mu.
+// doubt leaves an instance to its owner's amends, and reports whether it is one that is there. The
+// caller holds c.mu.
 func (c *cache) doubt(svc *service, s *sighting) bool {
 	if svc.list.Find(s.id) == nil {
 		return false
@@ -30,8 +32,9 @@ func (c *cache) doubt(svc *service, s *sighting) bool {
 	return true
 }
 
-// skip counts a record that can't be read, or is not kept, and why. It changes no look-up; only where it took the place of an instance
-// whose owner does not write it again, that instance goes. The caller holds c.mu.
+// skip counts a record that can't be read, or is not kept, and why. It changes no look-up; only
+// if it took the place of an instance whose owner does not write it again, that instance goes.
+// The caller holds c.mu.
 func (c *cache) skip(s *sighting, why error) {
 	n := c.skipped.Add(1)
 	if n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th …: a flood of them is no flood of log lines

@@ -9,12 +9,13 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// Errors to test for with errors.Is. What is returned wraps one of them, names what was wrong, and says
-// what to do.
+// Errors to test for with errors.Is. What is returned wraps one of them, names what was wrong, and
+// says what to do.
 var (
 	// ErrNotFound says that the bucket was read and there is no such instance.
 	ErrNotFound = errors.New("no instance found")
-	// ErrUnavailable says that it is not known whether there is an instance: the bucket could not be read.
+	// ErrUnavailable says that it is not known whether there is an instance: the bucket could not
+	// be read.
 	ErrUnavailable = errors.New("registry could not be read")
 	// ErrStale says that what is known is older than [MaxStale] lets a look-up show.
 	ErrStale = errors.New("view is too old")
@@ -26,14 +27,16 @@ var (
 	ErrNoInstance = errors.New("no default registry")
 	// ErrClosed says that the registry was closed.
 	ErrClosed = errors.New("registry is closed")
-	// ErrPending says that a change was taken and not acknowledged in time. It is made as soon as the server
-	// answers, unless it is taken back.
+	// ErrPending says that a change was taken and not acknowledged in time. It is made as soon as
+	// the server answers, unless it is taken back.
 	ErrPending = errors.New("not acknowledged yet")
-	// ErrFenced says that a newer registration of the same id took over. This one changes nothing any more.
+	// ErrFenced says that a newer registration of the same id took over. This one changes nothing
+	// any more.
 	ErrFenced = errors.New("fenced by a newer registration of the same id")
 	// ErrNotRegistered says that this registry has no such registration of its own.
 	ErrNotRegistered = errors.New("not registered by this process")
-	// ErrNotListening says that nothing listens where a service is said to be, and [Listening] asked for that. It was not registered.
+	// ErrNotListening says that nothing listens where a service is said to be, and [Listening]
+	// asked for that. It was not registered.
 	ErrNotListening = errors.New("nothing listens there")
 
 	ErrNoAddress        = endpoint.ErrNoAddress      // this host has no such address, or no such port, to give

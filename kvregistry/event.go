@@ -25,7 +25,7 @@ const (
 // Event is one change.
 type Event struct {
 	Kind    Kind
-	Service Service // as it is after the change, or as it was last where it went; of LeaseLost empty
+	Service Service // as it is after the change, or as it was last if it went; of LeaseLost empty
 	Err     error   // why, of Fenced and LeaseLost
 }
 
@@ -39,11 +39,12 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	}{e.Kind, e.Service, errorText(e.Err)})
 }
 
-// Watch yields the changes of a service, each once, in order per instance, beginning with a [Registered]
-// for each instance that is there. Whoever reads slowly sees changes coalesced per instance, and holds
-// up nobody. The channel is closed when ctx ends or the registry is closed. Name may be [Everything].
+// Watch yields the changes of a service, each once, in order per instance, beginning with a
+// [Registered] for each instance that is there. A slow reader sees changes coalesced per
+// instance, and holds up nobody. The channel is closed when ctx ends or the registry is closed.
+// Name may be [Everything].
 //
-// It does not wait: where the service could not be read yet, events come when it can be.
+// It does not wait: if the service could not be read yet, events come when it can be.
 func (r *Registry) Watch(ctx context.Context, name string) (<-chan Event, error) {
 	if err := r.observeFor(ctx, name); err != nil {
 		return nil, err

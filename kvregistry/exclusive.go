@@ -20,8 +20,8 @@ import (
 //     [ErrPending] or [ErrPermission]. Close is Release within 5 s.
 type Hold = line.Hold
 
-// HoldHealth is a name that a process holds exclusively, or a place that it has in the line for one:
-// its Name, its Token (0 while it waits), and Since when it holds it or waits for it.
+// HoldHealth is a name that a process holds exclusively, or a place that it has in the line for
+// one: its Name, its Token (0 while it waits), and Since when it holds it or waits for it.
 type HoldHealth = line.Health
 
 // Exclusive waits in line for a name until this process holds it, or ctx ends: of all processes of
@@ -41,9 +41,9 @@ type HoldHealth = line.Health
 // hold's Token to what is written to, and have that refuse a token below the highest it has seen.
 //
 // If ctx has ended before the call, nothing is done; if it ends while this waits, the place is
-// given up. While NATS is away, Exclusive waits for it. A place is lost with the lease; the wait then
-// goes on at the end of the line. Each call takes a place of its own, also in one process. The error
-// wraps ctx's, or [ErrInvalidName], [ErrClosed], [ErrConnectionClosed], [ErrPermission] or
+// given up. While NATS is away, Exclusive waits for it. A place is lost with the lease; the wait
+// then goes on at the end of the line. Each call takes a place of its own, also in one process. The
+// error wraps ctx's, or [ErrInvalidName], [ErrClosed], [ErrConnectionClosed], [ErrPermission] or
 // [ErrStorageFull].
 func (r *Registry) Exclusive(ctx context.Context, name string) (*Hold, error) {
 	_, err := tenant.LockFilter(name)

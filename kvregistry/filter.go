@@ -11,8 +11,8 @@ type Filter struct {
 	status bool // it asks for statuses itself
 }
 
-// Where keeps the instances that f says true of, and all of them where f is nil. f must not change the Service, or keep
-// its Tags or Metadata.
+// Where keeps the instances that f says true of, and all of them where f is nil. f must not change
+// the Service, or keep its Tags or Metadata.
 func Where(f func(Service) bool) Filter {
 	if f == nil {
 		return Filter{}
@@ -20,8 +20,8 @@ func Where(f func(Service) bool) Filter {
 	return Filter{match: func(s *Service) bool { return f(*s) }}
 }
 
-// WithStatus keeps the instances that have one of the statuses. Without it a look-up gives the passing
-// ones, and where there are none, the warning ones.
+// WithStatus keeps the instances that have one of the statuses. Without it a look-up gives the
+// passing ones, and if there are none, the warning ones.
 func WithStatus(any ...Status) Filter {
 	return Filter{match: func(s *Service) bool { return slices.Contains(any, s.Status) }, status: true}
 }
@@ -61,7 +61,7 @@ func OnHost(host string) Filter {
 // OnOwnHost keeps the instances of the host that this process runs on.
 func OnOwnHost() Filter { return OnHost(hostname()) }
 
-// hostname is this machine's name, or empty where it has none.
+// hostname is this machine's name, or empty if it has none.
 func hostname() string {
 	name, _ := os.Hostname()
 	return name

@@ -29,7 +29,7 @@ type Health struct {
 	Observed  []string      // the names that are observed
 	Unread    []string      // those of them that have no first snapshot yet
 	Stale     []string      // those of these whose look-ups answer from the SnapshotFile
-	Resyncs   uint64        // how many times the view was made anew after a fault
+	Resyncs   uint64        // how many times the view was recreated after a fault
 
 	Lease     LeaseState
 	Renewed   time.Time // when the last acknowledged heartbeat was sent, by this process's clock; zero before the first
@@ -133,7 +133,7 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-// list is a list that JSON shows as one, be it empty.
+// list is a list that JSON shows as one, even if it is empty.
 func list(names []string) []string { return append([]string{}, names...) }
 
 // Health is a read of memory: it asks no server.

@@ -6,8 +6,9 @@ import (
 	"iter"
 )
 
-// Events is [Registry.Watch] as an iterator: it yields the changes of a service until the loop is left. It ends with an error, and the zero Event: ctx's, or one that wraps
-// [ErrInvalidService] or [ErrClosed]. Each loop over it begins with what is there.
+// Events is [Registry.Watch] as an iterator: it yields the changes of a service until the loop is
+// left. It ends with an error, and the zero Event: ctx's, or one that wraps [ErrInvalidService] or
+// [ErrClosed]. Each loop over it begins with what is there.
 func (r *Registry) Events(ctx context.Context, name string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if err := r.observeFor(ctx, name); err != nil {
@@ -30,8 +31,9 @@ func (r *Registry) Events(ctx context.Context, name string) iter.Seq2[Event, err
 	}
 }
 
-// Snapshots yields the snapshots of a service, the current one first, whatever ctx says, or the first one as soon as it was read, and then the newest after each
-// change: whoever reads slowly misses those in between. It ends as [Registry.Events] does. Name can't be [Everything].
+// Snapshots yields the snapshots of a service, the current one first, whatever ctx says, or the
+// first one as soon as it was read, and then the newest after each change: a slow reader
+// misses those in between. It ends as [Registry.Events] does. Name can't be [Everything].
 func (r *Registry) Snapshots(ctx context.Context, name string) iter.Seq2[*Snapshot, error] {
 	return func(yield func(*Snapshot, error) bool) {
 		if err := checkName(name); err != nil {
@@ -71,9 +73,11 @@ func (r *Registry) Snapshots(ctx context.Context, name string) iter.Seq2[*Snapsh
 	}
 }
 
-// WaitFor waits until at least n instances of a service are there that the filters let through, and returns them as [Registry.GetServices] does, but for [MaxStale], which
-// is for look-ups. It waits until ctx ends: the error then wraps ctx's, and [ErrNotFound] where there are too few, or [ErrUnavailable] where that is not known. It wraps
-// [ErrInvalidService] where n is not positive or the name is none, or [ErrClosed].
+// WaitFor waits until at least n instances of a service are there that the filters let through, and
+// returns them as [Registry.GetServices] does, except for [MaxStale], which is for look-ups. It waits
+// until ctx ends: the error then wraps ctx's, and [ErrNotFound] if there are too few, or
+// [ErrUnavailable] if that is not known. It wraps [ErrInvalidService] if n is not positive or
+// the name is none, or [ErrClosed].
 func (r *Registry) WaitFor(ctx context.Context, name string, n int, filters ...Filter) ([]Service, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("kvregistry: wait for %d instances of %q: %w: wait for one at the least", n, name, ErrInvalidService)

@@ -73,14 +73,14 @@ func (l *lifetime) unlessClosed(f func()) bool {
 	return true
 }
 
-// goUnlessClosed starts f in a goroutine that Close waits for by wg, unless the registry is closed. f
-// ends with l.ctx. It reports whether it did.
+// goUnlessClosed starts f in a goroutine that Close waits for by wg, unless the registry is closed.
+// f ends with l.ctx. It reports whether it did.
 func (l *lifetime) goUnlessClosed(wg *sync.WaitGroup, f func()) bool {
 	return l.unlessClosed(func() { wg.Go(f) })
 }
 
-// tell calls the user's functions, one after the other, until the registry is closed: one of them may
-// close it.
+// tell calls the user's functions, one after the other, until the registry is closed: one of them
+// may close it.
 func tell[T any](l *lifetime, functions []func(T), what T) {
 	for _, f := range functions {
 		if l.ctx.Err() != nil {
@@ -113,7 +113,8 @@ func (l *lifetime) finish(ctx context.Context, f func() error) error {
 // callsTime is how long Close waits for the user's functions that run.
 const callsTime = 100 * time.Millisecond
 
-// awaitCalls waits for the user's functions that run, until ctx ends: one of them may wait for Close.
+// awaitCalls waits for the user's functions that run, until ctx ends: one of them may wait for
+// Close.
 func (l *lifetime) awaitCalls(ctx context.Context) {
 	done := make(chan struct{})
 	go func() { // ends when the last of them returns

@@ -7,15 +7,15 @@ import (
 	"github.com/kvregistry/go/kvregistry/internal/plist"
 )
 
-// GetServices returns the instances of a service that the filters let through: a slice of the caller's own,
-// ordered by id. Without [WithStatus] these are the passing ones, and where there are none, the
-// warning ones.
+// GetServices returns the instances of a service that the filters let through: a slice of the
+// caller's own, ordered by id. Without [WithStatus] these are the passing ones, and if there are
+// none, the warning ones.
 //
-// The first look-up of a service starts its watch and waits, until ctx ends or for [Timeout] where it has no
-// deadline, for a first consistent snapshot; if ctx has ended before the call, it starts no watch.
-// After that it is a read of memory, whatever ctx says. The error wraps
-// [ErrNotFound] where there is no instance, [ErrUnavailable] where that is not known, [ErrStale] where what is known is
-// older than [MaxStale], [ErrInvalidService] or [ErrClosed].
+// The first look-up of a service starts its watch and waits, until ctx ends or for [Timeout] if
+// it has no deadline, for a first consistent snapshot; if ctx has ended before the call, it starts
+// no watch. After that it is a read of memory, whatever ctx says. The error wraps [ErrNotFound]
+// if there is no instance, [ErrUnavailable] if that is not known, [ErrStale] if what is
+// known is older than [MaxStale], [ErrInvalidService] or [ErrClosed].
 func (r *Registry) GetServices(ctx context.Context, name string, filters ...Filter) ([]Service, error) {
 	_, snap, err := r.lookFresh(ctx, name)
 	if err != nil {
@@ -28,7 +28,8 @@ func (r *Registry) GetServices(ctx context.Context, name string, filters ...Filt
 	return list, nil
 }
 
-// chosen are the instances that the filters let through: a slice of the caller's own, nil where there are none.
+// chosen are the instances that the filters let through: a slice of the caller's own, nil if
+// there are none.
 func (s *Snapshot) chosen(filters []Filter) []Service {
 	from := s.choice(filters)
 	n := s.list.Count(from)
@@ -47,9 +48,10 @@ func (s *Snapshot) chosen(filters []Filter) []Service {
 	return list
 }
 
-// GetService returns one of the instances that [Registry.GetServices] would return. A goroutine's successive calls without filters
-// go through them in turn, unless another one takes its turns in between; all goroutines' calls together are spread evenly, to within 32 calls.
-// With filters, each is as likely as the others.
+// GetService returns one of the instances that [Registry.GetServices] would return. A goroutine's
+// successive calls without filters go through them in turn, unless another one takes its turns in
+// between; all goroutines' calls together are spread evenly, to within 32 calls. With filters, each
+// is as likely as the others.
 func (r *Registry) GetService(name string, filters ...Filter) (Service, error) {
 	s, err := r.pick(context.Background(), name, filters)
 	if err != nil {
@@ -95,8 +97,8 @@ func (s *Snapshot) matching(from plist.Class, filters []Filter) (n int) {
 	return n
 }
 
-// Snapshot returns the immutable view of a service without copying it: every instance, of every status. It
-// waits as [Registry.GetServices] does, and may be empty.
+// Snapshot returns the immutable view of a service without copying it: every instance, of every
+// status. It waits as [Registry.GetServices] does, and may be empty.
 func (r *Registry) Snapshot(name string) (*Snapshot, error) {
 	_, snap, err := r.look(context.Background(), name)
 	return snap, err

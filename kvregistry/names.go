@@ -10,7 +10,8 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// ObservedServices are the names that this registry watches, in order; [Everything] may be one of them.
+// ObservedServices are the names that this registry watches, in order; [Everything] may be one of
+// them.
 func (r *Registry) ObservedServices() []string { return r.cache.names() }
 
 // ServiceNames are the names of all services of the tenant that have an instance, in order. See
@@ -19,9 +20,9 @@ func (r *Registry) ServiceNames() ([]string, error) {
 	return r.ServiceNamesContext(context.Background())
 }
 
-// ServiceNamesContext are the names of all services of the tenant that have an instance, in order. Where
-// [Everything] is observed, it is a read of memory. Otherwise the bucket is read, within [Timeout] where ctx
-// has no deadline. The error wraps [ErrUnavailable] or [ErrClosed].
+// ServiceNamesContext are the names of all services of the tenant that have an instance, in order.
+// If [Everything] is observed, it is a read of memory. Otherwise the bucket is read, within
+// [Timeout] if ctx has no deadline. The error wraps [ErrUnavailable] or [ErrClosed].
 func (r *Registry) ServiceNamesContext(ctx context.Context) ([]string, error) {
 	if r.closed.Load() {
 		return nil, fmt.Errorf("kvregistry: service names: %w", ErrClosed)

@@ -50,9 +50,11 @@ func (o *observer) observe(name string) *service {
 	return svc
 }
 
-// pick chooses the instance. Its callers are alike to the letter: what they would share costs a second copy of it, a quarter of a look-up's time.
+// pick chooses the instance. Its callers are alike to the letter: what they would share costs a
+// second copy of it, a quarter of a look-up's time.
 func (o *observer) pick(ctx context.Context, name string, filters []Filter) (*Service, error) {
-	// What most calls are is here once more, without the calls that look makes: they are a tenth of the time.
+	// What most calls are is here once more, without the calls that look makes: they are a tenth of
+	// the time.
 	if svc := o.cache.find(name); svc != nil && len(filters) == 0 && o.opt.maxStale == 0 && !o.closed.Load() {
 		if snap, turns := svc.snap.Load(), svc.turns.Load(); snap != nil && turns != nil && len(snap.few) > 0 {
 			return snap.few[turns.Next()%uint32(len(snap.few))], nil
@@ -78,7 +80,7 @@ func (o *observer) pick(ctx context.Context, name string, filters []Filter) (*Se
 	return snap.list.At(snap.callable, int(svc.turn()%uint32(n))), nil
 }
 
-// lookFresh is look for who must not be shown a view that is older than MaxStale.
+// lookFresh is look, and refuses a view that is older than MaxStale.
 func (o *observer) lookFresh(ctx context.Context, name string) (*service, *Snapshot, error) {
 	svc, snap, err := o.look(ctx, name)
 	if err != nil || o.opt.maxStale == 0 {

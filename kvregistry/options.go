@@ -31,7 +31,7 @@ type options struct {
 	onHealth    []func(Health)
 	standBy     bool
 	maxStale    time.Duration
-	file        string // of snapshots; empty where none is kept
+	file        string // of snapshots; empty if none is kept
 	fileAge     time.Duration
 	listening   bool // Register looks whether something listens, and waits
 	patience    time.Duration
@@ -101,8 +101,8 @@ func Nats(nc *nats.Conn) Option {
 	}
 }
 
-// Tenant is the tenant whose services this registry sees: 1 to 64 letters, digits, '-' and '_'. The default
-// is [DefaultTenant].
+// Tenant is the tenant whose services this registry sees: 1 to 64 letters, digits, '-' and '_'. The
+// default is [DefaultTenant].
 func Tenant(name string) Option {
 	return func(o *options) error {
 		if _, err := tenant.BucketName(name); err != nil {
@@ -113,8 +113,8 @@ func Tenant(name string) Option {
 	}
 }
 
-// TTL is the time after its last heartbeat at which a dead process's registrations go: whole seconds from
-// 2 s to 24 h, [DefaultTTL] by default. A heartbeat is sent every third of it.
+// TTL is the time after its last heartbeat at which a dead process's registrations go: whole
+// seconds from 2 s to 24 h, [DefaultTTL] by default. A heartbeat is sent every third of it.
 func TTL(ttl time.Duration) Option {
 	return func(o *options) error {
 		if err := lease.CheckTTL(ttl); err != nil {
@@ -125,8 +125,8 @@ func TTL(ttl time.Duration) Option {
 	}
 }
 
-// Timeout bounds a look-up that has no deadline of its own and has to wait, as the first one of a service
-// does. The default is [DefaultTimeout].
+// Timeout bounds a look-up that has no deadline of its own and has to wait, as the first one of a
+// service does. The default is [DefaultTimeout].
 func Timeout(d time.Duration) Option {
 	return func(o *options) error {
 		if d <= 0 {
@@ -137,8 +137,8 @@ func Timeout(d time.Duration) Option {
 	}
 }
 
-// Logger is told when a state changes: once when a view or a lease is lost, once when it is back. The default
-// is slog.Default.
+// Logger is told when a state changes: once when a view or a lease is lost, once when it is back.
+// The default is slog.Default.
 func Logger(l *slog.Logger) Option {
 	return func(o *options) error {
 		if l == nil {
@@ -150,8 +150,8 @@ func Logger(l *slog.Logger) Option {
 }
 
 // OnEvent has f called with every change of every observed service, and with this process's own
-// [Fenced] and [LeaseLost], one at a time. An f that is slow sees changes coalesced per instance, and
-// holds up nothing else.
+// [Fenced] and [LeaseLost], one at a time. An f that is slow sees changes coalesced per instance,
+// and holds up nothing else.
 func OnEvent(f func(Event)) Option {
 	return func(o *options) error {
 		if f == nil {
@@ -162,8 +162,8 @@ func OnEvent(f func(Event)) Option {
 	}
 }
 
-// OnLeaseLost has f called when this process's lease is lost, with an error that wraps [ErrLeaseLost]. A
-// new lease is taken, and everything registered again under it, without f's help.
+// OnLeaseLost has f called when this process's lease is lost, with an error that wraps
+// [ErrLeaseLost]. A new lease is taken, and everything registered again under it, without f's help.
 func OnLeaseLost(f func(error)) Option {
 	return func(o *options) error {
 		if f == nil {
@@ -186,8 +186,9 @@ func OnFenced(f func(Service)) Option {
 	}
 }
 
-// OnHealth has f called with the registry's [Health] when it turns from right to wrong or back, as [Health.OK] says: within a second of the turn, at first with what
-// is so then. Calls come one after the other. A metrics library's gauges read [Registry.Health] when they are asked.
+// OnHealth has f called with the registry's [Health] when it turns from right to wrong or back, as
+// [Health.OK] says: within a second of the turn, at first with what is so then. Calls come one
+// after the other. A metrics library's gauges read [Registry.Health] when they are asked.
 func OnHealth(f func(Health)) Option {
 	return func(o *options) error {
 		if f == nil {
@@ -198,8 +199,8 @@ func OnHealth(f func(Health)) Option {
 	}
 }
 
-// Replicas is how many servers keep the tenant's bucket: 1, 3 or 5. By default a new bucket has one on a
-// single server and three in a cluster, and an existing one is taken as it is.
+// Replicas is how many servers keep the tenant's bucket: 1, 3 or 5. By default a new bucket has one
+// on a single server and three in a cluster, and an existing one is taken as it is.
 func Replicas(n int) Option {
 	return func(o *options) error {
 		if n != 1 && n != 3 && n != 5 {
@@ -210,8 +211,8 @@ func Replicas(n int) Option {
 	}
 }
 
-// MaxBytes bounds a new bucket's size on disk. By default it has no bound, and an existing one is taken as
-// it is.
+// MaxBytes bounds a new bucket's size on disk. By default it has no bound, and an existing one is
+// taken as it is.
 func MaxBytes(n int64) Option {
 	return func(o *options) error {
 		if n <= 0 {
@@ -222,8 +223,9 @@ func MaxBytes(n int64) Option {
 	}
 }
 
-// MaxKeys bounds how many keys a new bucket may have: registrations, leases, and those that ended in the last 10 minutes. By default it has no bound, and an existing one
-// is taken as it is. Who registers something new beyond it is told [ErrStorageFull].
+// MaxKeys bounds how many keys a new bucket may have: registrations, leases, and those that ended
+// in the last 10 minutes. By default it has no bound, and an existing one is taken as it is. A caller
+// that registers something new beyond it is told [ErrStorageFull].
 func MaxKeys(n int64) Option {
 	return func(o *options) error {
 		if n <= 0 {
@@ -248,8 +250,9 @@ func MaxStale(d time.Duration) Option {
 	}
 }
 
-// MaxInstances bounds how many instances of one service this registry keeps in memory, [DefaultMaxInstances] by default. Those that come when it has
-// so many are skipped, counted and logged as records that can't be read are; when others go, they are found again by the next whole
+// MaxInstances bounds how many instances of one service this registry keeps in memory,
+// [DefaultMaxInstances] by default. Those that come when it has so many are skipped, counted and
+// logged as records that can't be read are; when others go, they are found again by the next whole
 // snapshot.
 func MaxInstances(n int) Option {
 	return func(o *options) error {
@@ -261,9 +264,10 @@ func MaxInstances(n int) Option {
 	}
 }
 
-// MaxServices bounds how many services this registry keeps in memory where [Everything] is observed, [DefaultMaxServices] by default; those that are
-// asked for by name before are kept beyond it. What does not fit is skipped, counted and logged; a look-up of a service that is not kept
-// gives [ErrUnavailable] from then on.
+// MaxServices bounds how many services this registry keeps in memory if [Everything] is
+// observed, [DefaultMaxServices] by default; those that are asked for by name before are kept
+// beyond it. What does not fit is skipped, counted and logged; a look-up of a service that is not
+// kept gives [ErrUnavailable] from then on.
 func MaxServices(n int) Option {
 	return func(o *options) error {
 		if n <= 0 {
@@ -290,9 +294,10 @@ func MaxMemory(bytes int) Option {
 	}
 }
 
-// MaxRecord bounds a registration's record, in bytes from 1 KiB to 1 MiB, [DefaultMaxRecord] by default: it is what one registration may cost each
-// observer. A longer one is not registered, and one that another process has written is skipped, counted and logged; so give all of
-// a tenant's processes the same. The server's max_payload is a bound of its own.
+// MaxRecord bounds a registration's record, in bytes from 1 KiB to 1 MiB, [DefaultMaxRecord] by
+// default: it is what one registration may cost each observer. A longer one is not registered, and
+// one that another process has written is skipped, counted and logged; so give all of a tenant's
+// processes the same. The server's max_payload is a bound of its own.
 func MaxRecord(bytes int) Option {
 	return func(o *options) error {
 		if bytes < 1<<10 || bytes > largestRecord {
@@ -314,8 +319,8 @@ func ForceReconnect() Option {
 	}
 }
 
-// WithoutReaping leaves the removal of dead processes' registrations to the tenant's other registries. At
-// least one of them has to do it: see Unreaped of [Health].
+// WithoutReaping leaves the removal of dead processes' registrations to the tenant's other
+// registries. At least one of them has to do it: see Unreaped of [Health].
 func WithoutReaping() Option {
 	return func(o *options) error {
 		o.standBy = true
@@ -323,22 +328,24 @@ func WithoutReaping() Option {
 	}
 }
 
-// DefaultSnapshotFileAge is how old what stands in a snapshot file may be, unless [SnapshotFileAge] says otherwise.
+// DefaultSnapshotFileAge is how old what stands in a snapshot file may be, unless [SnapshotFileAge]
+// says otherwise.
 const DefaultSnapshotFileAge = 24 * time.Hour
 
-// SnapshotFile keeps what this registry observes in a file. If NATS is away when the program runs the
-// next time, it answers its first look-ups from the file: at once if there is no connection, and when
-// the look-up has waited in vain if the bucket can't be read. Such a snapshot is [Snapshot.Stale], its
-// Age counts from when the server last confirmed it, and [Health] names its service. Instances come and
-// go by what NATS says only: events do not tell of the file, and nothing is taken from it for a service
-// that was read. For a service with signers ([TrustSigners]) the file keeps the signer of each instance,
-// and instances that none of the signers given now has signed are not shown.
+// SnapshotFile keeps what this registry observes in a file. If NATS is away when the program runs
+// the next time, it answers its first look-ups from the file: at once if there is no connection,
+// and when the look-up has waited in vain if the bucket can't be read. Such a snapshot is
+// [Snapshot.Stale], its Age counts from when the server last confirmed it, and [Health] names its
+// service. Instances come and go by what NATS says only: events do not tell of the file, and
+// nothing is taken from it for a service that was read. For a service with signers ([TrustSigners])
+// the file keeps the signer of each instance, and instances that none of the signers given now has
+// signed are not shown.
 //
-// The file is written within 5 s of a change and by Close, under another name first, so that it is whole
-// at any time. A service that stands in it for longer than [SnapshotFileAge] is not used, and neither is
-// a file that can't be read, which the log tells. Its folder has to exist. Only its owner can read it,
-// because URLs and metadata may hold passwords. Each registry needs a file of its own: of two that share
-// one, the last to write has it.
+// The file is written within 5 s of a change and by Close, under another name first, so that it is
+// whole at any time. A service that stands in it for longer than [SnapshotFileAge] is not used, and
+// neither is a file that can't be read, which the log tells. Its folder has to exist. Only its
+// owner can read it, because URLs and metadata may hold passwords. Each registry needs a file of
+// its own: of two that share one, the last to write has it.
 func SnapshotFile(path string) Option {
 	return func(o *options) error {
 		if info, err := os.Stat(filepath.Dir(path)); path == "" || err != nil || !info.IsDir() {
@@ -352,7 +359,8 @@ func SnapshotFile(path string) Option {
 	}
 }
 
-// SnapshotFileAge bounds how old what stands in the [SnapshotFile] may be, by this machine's clock: a minute or more, [DefaultSnapshotFileAge] by default.
+// SnapshotFileAge bounds how old what stands in the [SnapshotFile] may be, by this machine's clock:
+// a minute or more, [DefaultSnapshotFileAge] by default.
 func SnapshotFileAge(d time.Duration) Option {
 	return func(o *options) error {
 		if d < time.Minute {
@@ -363,14 +371,14 @@ func SnapshotFileAge(d time.Duration) Option {
 	}
 }
 
-// Listening has Register check first whether something listens where the instance is said to be, and
-// wait for it for up to patience; with 0 it checks once. Calls to a service that is registered before it
-// listens fail.
+// Listening has Register check first whether something listens where the instance is said to be,
+// and wait for it for up to patience; with 0 it checks once. Calls to a service that is registered
+// before it listens fail.
 //
-// It opens a connection to the instance's Address, or, if there is none, to the host and port of its
-// URL, and closes it again. It does not check an Address of UDP, which answers nobody. If nothing
-// answers, nothing is registered, and the error wraps [ErrNotListening]. The wait is a part of the time
-// that Register has, which is 5 s without a context.
+// It opens a connection to the instance's Address, or, if there is none, to the host and port of
+// its URL, and closes it again. It does not check an Address of UDP, which answers nobody. If
+// nothing answers, nothing is registered, and the error wraps [ErrNotListening]. The wait is a part
+// of the time that Register has, which is 5 s without a context.
 func Listening(patience time.Duration) Option {
 	return func(o *options) error {
 		if patience < 0 {

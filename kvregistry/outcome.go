@@ -8,11 +8,12 @@ import (
 	"github.com/kvregistry/go/kvregistry/internal/balance"
 )
 
-// Outcome is how a [Lookup] takes failed calls. An instance whose calls fail one after the other is set
-// aside: it is not picked for a time. When that time is over one call is made with it. If the call
-// succeeds, the instance is taken back; if it fails, the instance is set aside for twice as long. All
-// of this is local to the Lookup. Nothing is written to the bucket. An instance that the filters stop
-// letting through, and that comes back, is a new one, as is one with another URL or Address.
+// Outcome is how a [Lookup] takes failed calls. An instance whose calls fail one after the other is
+// set aside: it is not picked for a time. When that time is over one call is made with it. If the
+// call succeeds, the instance is taken back; if it fails, the instance is set aside for twice as
+// long. All of this is local to the Lookup. Nothing is written to the bucket. An instance that the
+// filters stop letting through, and that comes back, is a new one, as is one with another URL or
+// Address.
 //
 // The zero value has the defaults, and is what a Lookup without an Outcome has.
 type Outcome struct {

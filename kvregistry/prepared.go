@@ -15,10 +15,10 @@ type Part interface {
 	join(*Lookup) error
 }
 
-// Lookup is a look-up that was prepared: of one service, by filters and a picker. What these make of a
-// snapshot is kept until the next snapshot, so that a call finds it done. All of its methods may be
-// called by any number of goroutines. It has no end of its own: it needs no goroutine, and goes with
-// its registry.
+// Lookup is a look-up that was prepared: of one service, by filters and a picker. What these make
+// of a snapshot is kept until the next snapshot, so that a call finds it done. All of its methods
+// may be called by any number of goroutines. It has no end of its own: it needs no goroutine, and
+// goes with its registry.
 type Lookup struct {
 	o       *observer
 	svc     *service
@@ -29,8 +29,8 @@ type Lookup struct {
 }
 
 // Lookup prepares look-ups of a service: filters, at most one picker, at most one [Outcome], in any
-// order. Without a picker the instances are picked in turn. It starts the service's watch and does not
-// wait for it. The error wraps [ErrInvalidService], [ErrInvalidOption] or [ErrClosed].
+// order. Without a picker the instances are picked in turn. It starts the service's watch and does
+// not wait for it. The error wraps [ErrInvalidService], [ErrInvalidOption] or [ErrClosed].
 func (r *Registry) Lookup(name string, parts ...Part) (*Lookup, error) {
 	l := &Lookup{o: &r.observer}
 	if err := l.join(parts); err != nil {
@@ -72,17 +72,17 @@ func (f Filter) join(l *Lookup) error {
 	return nil
 }
 
-// Request is what a call says of itself: its Key (a string), for pickers that go by one; Not, the ids
-// that are not to be picked, as a retry's, unless there is no other; and Depth, which pickers within
-// pickers count, because each of them shares keys out anew.
+// Request is what a call says of itself: its Key (a string), for pickers that go by one; Not, the
+// ids that are not to be picked, as a retry's, unless there is no other; and Depth, which pickers
+// within pickers count, because each of them shares keys out anew.
 type Request = balance.Request
 
-// Pick picks an instance for a call. Call done once, with the call's outcome: the instance counts as
-// busy until then, and what became of its calls decides whether it is set aside, see [Outcome]. If
-// there is no error, done is not nil.
+// Pick picks an instance for a call. Call done once, with the call's outcome: the instance counts
+// as busy until then, and what became of its calls decides whether it is set aside, see [Outcome].
+// If there is no error, done is not nil.
 //
-// Errors, and the wait for a service that was not read yet, are those of [Registry.GetServices]. Pick
-// picks from the instances that GetServices would return, also by status.
+// Errors, and the wait for a service that was not read yet, are those of [Registry.GetServices].
+// Pick picks from the instances that GetServices would return, also by status.
 func (l *Lookup) Pick(ctx context.Context) (picked Service, done func(error), err error) {
 	return l.PickWith(ctx, Request{})
 }
@@ -129,13 +129,13 @@ func (lookupSource) SamePlace(a, b *Service) bool { return a.URL == b.URL && a.A
 
 func (l lookupSource) None(snap *Snapshot) error { return l.o.notFound(snap, l.filters) }
 
-// Picker says which of a list of instances a call is for. The zero value picks in turn, evenly; package
-// pick has others.
+// Picker says which of a list of instances a call is for. The zero value picks in turn, evenly;
+// package pick has others.
 type Picker struct {
-	// Prepare is called with the instances that there are to pick from, one at least, ordered by id,
-	// and again whenever these change. What it returns is called for each call, by many goroutines at
-	// once, and gives an index into the list. Prepare must neither change the list nor call the
-	// [Lookup], and may be called by several goroutines at once.
+	// Prepare is called with the instances that there are to pick from, one at least, ordered by
+	// id, and again whenever these change. What it returns is called for each call, by many
+	// goroutines at once, and gives an index into the list. Prepare must neither change the list
+	// nor call the [Lookup], and may be called by several goroutines at once.
 	Prepare func(list []*Candidate) func(Request) int
 	// Err says why there is no such picker. [Registry.Lookup] returns it.
 	Err error
@@ -155,9 +155,9 @@ func (p Picker) join(l *Lookup) error {
 	return nil
 }
 
-// Candidate is an instance that a [Lookup] may pick, with what the Lookup knows of its calls. If the
-// instance says something new it becomes another Candidate, which knows the same. An instance with
-// another URL or Address is a new one.
+// Candidate is an instance that a [Lookup] may pick, with what the Lookup knows of its calls. If
+// the instance says something new it becomes another Candidate, which knows the same. An instance
+// with another URL or Address is a new one.
 type Candidate struct {
 	Service *Service // it must not be changed
 	calls   *balance.Calls

@@ -28,7 +28,8 @@ type provisioner struct {
 	needs   map[string]struct{} // the names that Health.Ready waits for; see need
 }
 
-// provisionNow is provision for a caller that waits: until ctx ends, or for 10 s if it has no deadline.
+// provisionNow is provision for a caller that waits: until ctx ends, or for 10 s if it has no
+// deadline.
 func (p *provisioner) provisionNow(ctx context.Context) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -41,8 +42,8 @@ func (p *provisioner) provisionNow(ctx context.Context) error {
 // provisionCurve is the time between two tries of provision.
 var provisionCurve = backoff.Curve{Least: 50 * time.Millisecond, Most: 2 * time.Second}
 
-// provision makes the bucket usable and starts what watches and reaps. It tries again until ctx ends;
-// with once, it returns a fault that stays.
+// provision makes the bucket usable and starts what watches and reaps. It tries again until ctx
+// ends; with once, it returns a fault that stays.
 func (p *provisioner) provision(ctx context.Context, once bool) error {
 	told := false // that it is refused
 	for n := 0; ; n++ {
@@ -84,8 +85,8 @@ func (p *provisioner) prepare(ctx context.Context) error {
 	return err
 }
 
-// ensure is the bucket's Ensure. It logs that it made the bucket, because the tenant may be another one
-// than was meant.
+// ensure is the bucket's Ensure. It logs that it made the bucket, because the tenant may be another
+// one than was meant.
 func (p *provisioner) ensure(ctx context.Context) error {
 	err := p.bucket.Ensure(ctx)
 	if made := p.bucket.Made(); !made.IsZero() && p.toldMade.Swap(made.UnixNano()) != made.UnixNano() {
@@ -135,9 +136,9 @@ func (p *provisioner) awaitReady(ctx context.Context) error {
 	}
 }
 
-// need notes a name without which the process is not ready: one that Observe or Lookup was given, or
-// that was looked up before the bucket was checked. A name that is looked up later is not needed:
-// otherwise one look-up of a new name during an outage would make the process not ready.
+// need notes a name without which the process is not ready: one that Observe or Lookup was given,
+// or that was looked up before the bucket was checked. A name that is looked up later is not
+// needed: otherwise one look-up of a new name during an outage would make the process not ready.
 func (p *provisioner) need(name string) {
 	p.stateMu.Lock()
 	defer p.stateMu.Unlock()

@@ -32,7 +32,7 @@ func (c *cache) unsubscribe(name string, q *queue) {
 	}
 }
 
-// tell gives an event to who reads its service. The caller holds c.mu.
+// tell gives an event to the readers of its service. The caller holds c.mu.
 func (c *cache) tell(e Event) {
 	for _, name := range []string{e.Service.Name, Everything} {
 		for q := range c.readers[name] {

@@ -34,7 +34,8 @@ var (
 	errMemory  = errors.New("there is no more memory for it: MaxMemory")
 )
 
-// encode makes the value of a registration's key, of at most so many bytes. The error wraps ErrInvalidService.
+// encode makes the value of a registration's key, of at most so many bytes. The error wraps
+// ErrInvalidService.
 func encode(rec record, s Service, most int) ([]byte, error) {
 	rec.Instance = s
 	data, err := json.Marshal(rec)
@@ -49,7 +50,7 @@ func encode(rec record, s Service, most int) ([]byte, error) {
 }
 
 // decode reads the registration of a name and an id. Unknown members are passed over, and so is the
-// signature. A record that can't be read is left empty, but for a format that is a higher one: the
+// signature. A record that can't be read is left empty, except for a format that is a higher one: the
 // error is errNewer then.
 func (rec *record) decode(name, id string, value []byte, revision uint64) error {
 	p, err := wire.Split(value)

@@ -19,8 +19,8 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// Registry registers and finds the services of one tenant. All of its methods may be called by any number
-// of goroutines.
+// Registry registers and finds the services of one tenant. All of its methods may be called by any
+// number of goroutines.
 type Registry struct {
 	observer
 	id     string // this registry's, in the records that it writes
@@ -36,12 +36,13 @@ type Registry struct {
 
 // New makes a registry on a connection, which stays the caller's: Close does not close it.
 //
-// It checks the server and the tenant's bucket, which it makes where there is none. Errors say what is wrong
-// and what to do, and wrap [ErrNilConnection], [ErrConnectionClosed], [ErrInvalidOption], [ErrServerTooOld],
-// [ErrJetStreamOff], [ErrPermission], [ErrStorageFull], [ErrBucketMismatch], or ctx's error. Where the
-// connection is not up yet, or is being made again, New returns at once, and all this is done as soon as
-// it is; calls wait for it. So it is where the server does not answer until ctx ends, or for 10 s where it has no deadline, and a
-// [SnapshotFile] has something to answer with meanwhile.
+// It checks the server and the tenant's bucket, which it makes if there is none. Errors say what
+// is wrong and what to do, and wrap [ErrNilConnection], [ErrConnectionClosed], [ErrInvalidOption],
+// [ErrServerTooOld], [ErrJetStreamOff], [ErrPermission], [ErrStorageFull], [ErrBucketMismatch], or
+// ctx's error. If the connection is not up yet, or is being made again, New returns at once, and
+// all this is done as soon as it is; calls wait for it. So it is if the server does not answer
+// until ctx ends, or for 10 s if it has no deadline, and a [SnapshotFile] has something to
+// answer with meanwhile.
 //
 // If ctx has ended before the call, the error wraps ctx's.
 func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) {
@@ -151,8 +152,8 @@ func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	}
 }
 
-// checkLease has the keeper verify its lease after the bucket was recreated. Holders in the old bucket
-// may not know yet, so no name is granted for one TTL.
+// checkLease has the keeper verify its lease after the bucket was recreated. Holders in the old
+// bucket may not know yet, so no name is granted for one TTL.
 func (r *Registry) checkLease(snapshot *watcher.Snapshot) {
 	if snapshot != nil && snapshot.Reset {
 		r.lines.Restart()
@@ -160,7 +161,7 @@ func (r *Registry) checkLease(snapshot *watcher.Snapshot) {
 	}
 }
 
-// leaseLost tells whoever asked.
+// leaseLost tells the user's functions.
 func (r *Registry) leaseLost(err error) {
 	if r.events != nil {
 		add(r.events, Event{Kind: LeaseLost, Err: err})
@@ -187,8 +188,8 @@ func init() {
 // Logger is the one that the registry was given, for what is built on it.
 func (r *Registry) Logger() *slog.Logger { return r.opt.logger }
 
-// Observe starts the watch of a service, so that the first look-up does not have to wait for it; it does
-// not wait itself. With [Everything] it watches all services of the tenant. The error wraps
+// Observe starts the watch of a service, so that the first look-up does not have to wait for it; it
+// does not wait itself. With [Everything] it watches all services of the tenant. The error wraps
 // [ErrInvalidService] or [ErrClosed].
 func (r *Registry) Observe(name string) error {
 	return r.observeFor(context.Background(), name)

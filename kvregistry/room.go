@@ -38,7 +38,7 @@ func (c *cache) fill(over int, snapshot *watcher.Snapshot) {
 	}
 }
 
-// overflows says why an instance is not kept, nil where it is. The caller holds c.mu.
+// overflows says why an instance is not kept, nil if it is. The caller holds c.mu.
 func (c *cache) overflows(svc *service, s *sighting) error {
 	if s.Op != tenant.Put {
 		return nil
@@ -60,8 +60,8 @@ func (c *cache) overflows(svc *service, s *sighting) error {
 	return nil
 }
 
-// prune forgets services that nobody asked for by name and that have no instance any more, where everything is
-// observed: they come back with their next instance. The caller holds c.mu.
+// prune forgets services that nobody asked for by name and that have no instance any more, if
+// everything is observed: they come back with their next instance. The caller holds c.mu.
 func (c *cache) prune(changed map[*service]bool) {
 	if _, all := c.synced[Everything]; !all {
 		return
@@ -84,7 +84,8 @@ func (c *cache) prune(changed map[*service]bool) {
 // is read.
 func (b bounds) kept() int { return b.memory / 3 }
 
-// shows reports whether a service's list is complete, so that it may be shown. The caller holds c.mu.
+// shows reports whether a service's list is complete, so that it may be shown. The caller holds
+// c.mu.
 func (c *cache) shows(svc *service) bool {
 	_, all := c.synced[Everything]
 	return all || svc.snap.Load() != nil

@@ -27,21 +27,21 @@ func (s Status) valid() bool {
 
 // Service is one instance of a service: one running provider.
 //
-// A Service that a look-up returns is a copy of the caller's own, but its Tags and Metadata are shared with
-// the cache and must not be changed; [Service.Clone] gives ones that may.
+// A Service that a look-up returns is a copy of the caller's own, but its Tags and Metadata are
+// shared with the cache and must not be changed; [Service.Clone] gives ones that may.
 type Service struct {
-	ID       string            `json:"id"`                 // unique within the name; made by Register where it is empty
+	ID       string            `json:"id"`                 // unique within the name; made by Register if it is empty
 	Name     string            `json:"name"`               // what look-ups ask for
 	Version  string            `json:"version,omitempty"`  // of the service's software
 	Network  string            `json:"network,omitempty"`  // of Address, as for net.Dial: tcp, udp, unix
 	Address  string            `json:"address,omitempty"`  // host:port, or a socket's path
 	URL      string            `json:"url,omitempty"`      // absolute
-	Host     string            `json:"host,omitempty"`     // the machine's name; os.Hostname where it is empty
+	Host     string            `json:"host,omitempty"`     // the machine's name; os.Hostname if it is empty
 	Zone     string            `json:"zone,omitempty"`     // where the machine is
 	Tags     []string          `json:"tags,omitempty"`     //
 	Metadata map[string]string `json:"metadata,omitempty"` //
-	Weight   int               `json:"weight,omitempty"`   // share of the calls, for who chooses by it; not negative
-	Status   Status            `json:"status,omitempty"`   // Passing where it is empty
+	Weight   int               `json:"weight,omitempty"`   // share of the calls, for callers that choose by it; not negative
+	Status   Status            `json:"status,omitempty"`   // Passing if it is empty
 
 	// Revision is the bucket's revision of the write that this was read from. The registry sets it.
 	Revision uint64 `json:"-"`
@@ -54,7 +54,8 @@ func (s Service) Clone() Service {
 	return s
 }
 
-// compact is what a cache keeps of an instance that it read: no more than that, and what many instances have in common only once. The instance is used up.
+// compact is what a cache keeps of an instance that it read: no more than that, and what many
+// instances have in common only once. The instance is used up.
 func (s *Service) compact(name string) *Service {
 	one := *s
 	one.Name = name
@@ -81,7 +82,7 @@ const (
 )
 
 // bytes is about what a cache takes for an instance, its key and the place in lists included. No
-// instance takes more, but for what the allocator rounds up.
+// instance takes more, except for what the allocator rounds up.
 func (s *Service) bytes() int {
 	if s == nil {
 		return 0
@@ -96,10 +97,11 @@ func (s *Service) bytes() int {
 	return n
 }
 
-// sharedMost is the longest text that is looked for among those of other instances. Longer ones are seldom the same.
+// sharedMost is the longest text that is looked for among those of other instances. Longer ones are
+// seldom the same.
 const sharedMost = 64
 
-// shared is the one copy of a text that all who have it share. It goes when nobody has it any more.
+// shared is the one copy of a text that all its holders share. It goes when nobody has it any more.
 func shared(text string) string {
 	if text == "" || len(text) > sharedMost {
 		return text
@@ -129,8 +131,9 @@ func checkName(name string) error {
 	return nil
 }
 
-// check returns an error that wraps ErrInvalidService unless s can be registered. Its id is there already. The error names a field that may
-// hold a password and never quotes it: where a URL is not as it should be, nobody knows where its password ends.
+// check returns an error that wraps ErrInvalidService unless s can be registered. Its id is there
+// already. The error names a field that may hold a password and never quotes it: if a URL is not
+// as it should be, nobody knows where its password ends.
 func (s *Service) check() error {
 	if err := checkName(s.Name); err != nil {
 		return err
@@ -166,7 +169,7 @@ func (s *Service) check() error {
 	return nil
 }
 
-// notText names a field that is not valid UTF-8, name and id apart; it is empty where all are.
+// notText names a field that is not valid UTF-8, name and id apart; it is empty if all are.
 func (s *Service) notText() string {
 	for _, field := range [...]struct{ name, text string }{
 		{"Version", s.Version}, {"Network", s.Network}, {"Address", s.Address}, {"URL", s.URL}, {"Host", s.Host}, {"Zone", s.Zone},
@@ -191,7 +194,8 @@ func (s *Service) notText() string {
 	return ""
 }
 
-// longest is how many bytes the service's JSON has at the most: a byte of a text becomes six where it has to be escaped.
+// longest is how many bytes the service's JSON has at the most: a byte of a text becomes six if
+// it has to be escaped.
 func (s *Service) longest() int {
 	n := len(s.ID) + len(s.Name) + len(s.Version) + len(s.Network) + len(s.Address) + len(s.URL) + len(s.Host) + len(s.Zone) + len(s.Status)
 	for _, tag := range s.Tags {

@@ -35,10 +35,10 @@ func SignWith(s Signer) Option {
 	}
 }
 
-// TrustSigners has this registry believe only those registrations of a service that one of the public
-// nkeys has signed. It skips, counts and logs others, and they do not fence an owner. Name may be
-// [Everything], for services that have no signers of their own; a service without either is believed as
-// it stands. The option may be given for several services.
+// TrustSigners has this registry believe only those registrations of a service that one of the
+// public nkeys has signed. It skips, counts and logs others, and they do not fence an owner. Name
+// may be [Everything], for services that have no signers of their own; a service without either is
+// believed as it stands. The option may be given for several services.
 func TrustSigners(name string, public ...string) Option {
 	return func(o *options) error {
 		if name != Everything {
@@ -62,7 +62,7 @@ func TrustSigners(name string, public ...string) Option {
 	}
 }
 
-// encode makes the value of a registration's key, signed where there is a signer.
+// encode makes the value of a registration's key, signed if there is a signer.
 func (r *Registry) encode(s Service, key, lease string) ([]byte, error) {
 	if r.opt.signer == nil {
 		return encode(record{Format: wire.Format, Lease: lease, Owner: r.id}, s, r.opt.bounds.record)
@@ -107,7 +107,7 @@ func (r *Registry) unsigned() record {
 	return rec
 }
 
-// signersOf are those who may sign for a service, nil where anybody is believed.
+// signersOf are those who may sign for a service, nil if anybody is believed.
 func (o *options) signersOf(name string) []string {
 	if trusted, ok := o.trusted[name]; ok {
 		return trusted

@@ -8,12 +8,13 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// Snapshot is an immutable list of a service's instances at one revision, of every status, ordered by id.
+// Snapshot is an immutable list of a service's instances at one revision, of every status, ordered
+// by id.
 type Snapshot struct {
 	name     string
 	list     instances
-	callable plist.Class // what a look-up without a status filter chooses from: the passing ones, or the warning ones where there are none
-	few      []*Service  // these, where they are in one leaf
+	callable plist.Class // what a look-up without a status filter chooses from: the passing ones, or the warning ones if there are none
+	few      []*Service  // these, if they are in one leaf
 	revision uint64
 	view     *watcher.View
 	saved    time.Time // when the server last confirmed it, of one that the SnapshotFile had; zero of others
@@ -73,13 +74,13 @@ func (s *Snapshot) All() iter.Seq[Service] {
 	}
 }
 
-// Revision is the bucket's revision of the last change of this service that the snapshot holds; 0 where
-// there was none yet.
+// Revision is the bucket's revision of the last change of this service that the snapshot holds; 0
+// if there was none yet.
 func (s *Snapshot) Revision() uint64 { return s.revision }
 
-// Age is how long ago the server last confirmed, by this process's clock, that the registry's view is
-// current. It is below a heartbeat of the view in quiet times (2.5 s at a TTL of 15 s), and grows while
-// the server is away.
+// Age is how long ago the server last confirmed, by this process's clock, that the registry's view
+// is current. It is below a heartbeat of the view in quiet times (2.5 s at a TTL of 15 s), and
+// grows while the server is away.
 func (s *Snapshot) Age() time.Duration {
 	if s.Stale() {
 		return time.Since(s.saved)
@@ -87,7 +88,8 @@ func (s *Snapshot) Age() time.Duration {
 	return time.Since(s.view.Heard())
 }
 
-// Stale reports whether the snapshot is of an earlier run of the program, which the [SnapshotFile] kept: nothing is known of what changed since.
+// Stale reports whether the snapshot is of an earlier run of the program, which the [SnapshotFile]
+// kept: nothing is known of what changed since.
 func (s *Snapshot) Stale() bool { return !s.saved.IsZero() }
 
 // choice is what the filters choose from.

@@ -48,8 +48,8 @@ func Split(value []byte) (p Parts, err error) {
 	return p, nil
 }
 
-// Head is what a reaper reads of a registration, and a line of a ticket. It stands at the same place
-// in every format.
+// Head is what a reaper reads of a registration, and a line of a ticket. It stands at the same
+// place in every format.
 type Head struct {
 	Format int    // 0 if it has none
 	Lease  string // empty if it names none

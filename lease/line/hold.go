@@ -37,8 +37,8 @@ var (
 // Name is the name that is held.
 func (h *Hold) Name() string { return h.name }
 
-// Token is the fencing token: the revision of the hold's key. It is higher than that of each earlier
-// hold of the name. Tokens start over if the bucket is deleted and recreated.
+// Token is the fencing token: the revision of the hold's key. It is higher than that of each
+// earlier hold of the name. Tokens start over if the bucket is deleted and recreated.
 func (h *Hold) Token() uint64 { return h.token }
 
 // Done closes when the name is not held any more: it was released, the registry was closed, the

@@ -158,8 +158,8 @@ func (ls *Lines) Health() (list []Health) {
 	return list
 }
 
-// see takes what the view saw. It removes tickets of this process that stand in line again: a server
-// that was killed may bring back a deleted key, and the process's lease would keep it there.
+// see takes what the view saw. It removes tickets of this process that stand in line again: a
+// server that was killed may bring back a deleted key, and the process's lease would keep it there.
 func (ls *Lines) see(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	for _, t := range ls.apply(changes, snapshot) {
 		ls.removeLater(t, nil)

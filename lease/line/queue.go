@@ -15,7 +15,8 @@ import (
 )
 
 // Hold stands in the line for a name until this process holds it, or ctx ends. The error wraps
-// ctx's, Config.Closed, or [tenant.ErrInvalidName], [tenant.ErrPermission], [tenant.ErrStorageFull].
+// ctx's, Config.Closed, or [tenant.ErrInvalidName], [tenant.ErrPermission],
+// [tenant.ErrStorageFull].
 func (ls *Lines) Hold(ctx context.Context, name string) (*Hold, error) {
 	filter, err := tenant.LockFilter(name)
 	if err == nil {
@@ -195,8 +196,8 @@ func (ls *Lines) removeLater(t *ticket, h *Hold) bool {
 }
 
 // remove removes a ticket's key, and goes on trying while the key may stand in others' way. If the
-// server refuses the removal, callers that wait are told at once, and remove asks again: permissions
-// may come back, and nobody else ends the key while its lease lives.
+// server refuses the removal, callers that wait are told at once, and remove asks again:
+// permissions may come back, and nobody else ends the key while its lease lives.
 func (ls *Lines) remove(t *ticket) {
 	ls.giveUp(t)
 	for n := 0; ; n++ {

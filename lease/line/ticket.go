@@ -38,7 +38,8 @@ func (t *ticket) wake() { bell.Ring(t.moved) }
 const longest = 4 << 10
 
 // readOf reports whether the value at a key has a place in the line. A ticket of a newer format has
-// one. Other bytes have none, because no lease would ever end them. owner is empty if it is not known.
+// one. Other bytes have none, because no lease would ever end them. owner is empty if it is not
+// known.
 func readOf(ch watcher.Change) (stands bool, owner string) {
 	if ch.Op != tenant.Put {
 		return false, ""

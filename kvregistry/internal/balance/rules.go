@@ -53,8 +53,8 @@ func (c *Calls) begin() (done func(error)) {
 	return c.done
 }
 
-// end counts a call's end. A call that is ended twice is counted against another call; the count never
-// goes below zero.
+// end counts a call's end. A call that is ended twice is counted against another call; the count
+// never goes below zero.
 func (c *Calls) end() {
 	if c.inFlight.Add(-1) < 0 {
 		c.inFlight.Add(1)
@@ -132,8 +132,8 @@ func (set *Set[V, S, C]) ended(c *Calls, err error) {
 	}
 }
 
-// setAside sets an instance aside, unless as many are as may be. One whose time is over makes place: it
-// may be tried, and its picker may never ask for it.
+// setAside sets an instance aside, unless as many are as may be. One whose time is over makes
+// place: it may be tried, and its picker may never ask for it.
 func (set *Set[V, S, C]) setAside(c *Calls) {
 	set.mu.Lock()
 	defer set.mu.Unlock()
@@ -150,8 +150,9 @@ func (set *Set[V, S, C]) setAside(c *Calls) {
 	set.again()
 }
 
-// probe reports whether a call may be made with an instance that is set aside: one call, when its time
-// is over. If that call does not end for as long as the instance was set aside, another may be made.
+// probe reports whether a call may be made with an instance that is set aside: one call, when its
+// time is over. If that call does not end for as long as the instance was set aside, another may be
+// made.
 func (set *Set[V, S, C]) probe(c *Calls) bool {
 	set.mu.Lock()
 	defer set.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package balance chooses which of a list's instances a call goes to, and sets instances aside whose
-// calls fail.
+// Package balance chooses which of a list's instances a call goes to, and sets instances aside
+// whose calls fail.
 //
 // A [Set] prepares each list once: what the picker makes of it is kept until the list changes. The
 // package knows nothing of services: a [Source] gives the lists.
@@ -23,7 +23,8 @@ type Request struct {
 	Depth int      // of pickers within pickers, which count it: each of them shares keys out anew
 }
 
-// Source gives the snapshots V of a list of S. Its methods may be called by any number of goroutines.
+// Source gives the snapshots V of a list of S. Its methods may be called by any number of
+// goroutines.
 type Source[V, S any] interface {
 	Newest() *V                             // nil before the first
 	Current(context.Context) (*V, error)    // for a call: waits for the first, or says why there is none
@@ -41,8 +42,8 @@ type Config[V, S, C any] struct {
 	Prepare   func([]*C) func(Request) int // the picker; see kvregistry.Picker
 }
 
-// Set chooses among the instances of a source. Its methods may be called by any number of goroutines.
-// It needs no goroutine, and so no end.
+// Set chooses among the instances of a source. Its methods may be called by any number of
+// goroutines. It needs no goroutine, and so no end.
 type Set[V, S, C any] struct {
 	Config[V, S, C]
 	now atomic.Pointer[prepared[V, S, C]] // nil before the first pick
@@ -154,9 +155,9 @@ func (set *Set[V, S, C]) refresh(snap *V) *prepared[V, S, C] {
 	return &next
 }
 
-// entries are the instances of a snapshot. What is known of those that were there before is kept. Most
-// are the same as before and are not looked at: those of a large service are in no cache. The caller
-// holds set.mu.
+// entries are the instances of a snapshot. What is known of those that were there before is kept.
+// Most are the same as before and are not looked at: those of a large service are in no cache. The
+// caller holds set.mu.
 func (set *Set[V, S, C]) entries(snap *V, was []entry[S, C]) (all []entry[S, C]) {
 	list, most := set.Source.All(snap)
 	if most > 0 {
@@ -189,7 +190,8 @@ func (set *Set[V, S, C]) again() {
 	set.prepare(p.snap, p.all, true)
 }
 
-// prepare has the picker prepare those that are not set aside, if some may be. The caller holds set.mu.
+// prepare has the picker prepare those that are not set aside, if some may be. The caller holds
+// set.mu.
 func (set *Set[V, S, C]) prepare(snap *V, all []entry[S, C], some bool) *prepared[V, S, C] {
 	p := &prepared[V, S, C]{snap: snap, all: all}
 	if some {
@@ -238,8 +240,8 @@ func candidates[S, C any](list []entry[S, C]) []*C {
 }
 
 // Health calls f for each instance, in order of their keys, until is zero for one that is not set
-// aside. It reads memory only, and tells of no instance before the first snapshot. f must not call the
-// set.
+// aside. It reads memory only, and tells of no instance before the first snapshot. f must not call
+// the set.
 func (set *Set[V, S, C]) Health(f func(instance *S, calls *Calls, until time.Time)) {
 	snap := set.Source.Newest()
 	if p := set.now.Load(); snap == nil && p != nil {

@@ -1,5 +1,5 @@
-// Package coalesce has a queue that holds at most one entry per key, so a slow reader costs a bounded
-// amount of memory and misses nothing but what lies between.
+// Package coalesce has a queue that holds at most one entry per key, so a slow reader costs a
+// bounded amount of memory and misses nothing but what lies between.
 package coalesce
 
 import (
@@ -37,8 +37,8 @@ type placed[E any] struct {
 	no    uint64
 }
 
-// New makes an empty queue. With a nil merge it keeps no entries: [Queue.Add] only rings, for a reader
-// that looks elsewhere.
+// New makes an empty queue. With a nil merge it keeps no entries: [Queue.Add] only rings, for a
+// reader that looks elsewhere.
 func New[K comparable, E any](merge Merge[E]) *Queue[K, E] {
 	return &Queue[K, E]{merge: merge, pending: map[K]placed[E]{}, wake: make(chan struct{}, 1)}
 }
@@ -104,7 +104,8 @@ func (q *Queue[K, E]) Take() (e E, ok bool) {
 	return e, false
 }
 
-// Next takes the oldest entry. It waits for one, and reports false when one of the contexts has ended.
+// Next takes the oldest entry. It waits for one, and reports false when one of the contexts has
+// ended.
 func (q *Queue[K, E]) Next(ctx, also context.Context) (e E, ok bool) {
 	for ctx.Err() == nil && also.Err() == nil {
 		if e, ok = q.Take(); ok {

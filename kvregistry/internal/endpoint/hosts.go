@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Everywhere reports whether a host stands for all addresses that a server listens at, so that callers
-// can't reach it. The host may come in brackets. Linux takes 0 for 0.0.0.0.
+// Everywhere reports whether a host stands for all addresses that a server listens at, so that
+// callers can't reach it. The host may come in brackets. Linux takes 0 for 0.0.0.0.
 func Everywhere(host string) bool {
 	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	return host == "" || host == "0" || err == nil && ip.Unmap().IsUnspecified()

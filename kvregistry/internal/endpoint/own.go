@@ -30,9 +30,9 @@ func OfListener(l net.Listener) (network, address string) {
 	}
 }
 
-// Reachable returns where others reach what listens at an address: there, or at the outbound address
-// if it listens at all of the host's. The address stays as it is if there is no outbound one, or the
-// listener does not listen at it.
+// Reachable returns where others reach what listens at an address: there, or at the outbound
+// address if it listens at all of the host's. The address stays as it is if there is no outbound
+// one, or the listener does not listen at it.
 func Reachable(at netip.AddrPort, outbound func() (netip.Addr, error)) netip.AddrPort {
 	ip := at.Addr().Unmap()
 	if !ip.IsValid() { // it has none, which is all of them
@@ -60,8 +60,8 @@ func absolute(path string) string {
 // far are addresses that are nobody's (RFC 5737 and RFC 3849), and so lie behind the default route.
 var far = [...]string{"192.0.2.1:9", "[2001:db8::1]:9"}
 
-// OutboundIP returns the address that this host's packets to other networks come from, IPv4 if there
-// is one. The error wraps [ErrNoAddress].
+// OutboundIP returns the address that this host's packets to other networks come from, IPv4 if
+// there is one. The error wraps [ErrNoAddress].
 func OutboundIP() (netip.Addr, error) {
 	for _, to := range far {
 		c, err := net.Dial("udp", to)
@@ -97,8 +97,8 @@ func outside(list []net.Addr) (found netip.Addr) {
 	return found
 }
 
-// FreePort returns a TCP port that nobody listens on at any of this host's addresses. The error wraps
-// [ErrNoAddress].
+// FreePort returns a TCP port that nobody listens on at any of this host's addresses. The error
+// wraps [ErrNoAddress].
 func FreePort() (int, error) {
 	port, err := tryPort(0)
 	if err != nil {
@@ -107,8 +107,9 @@ func FreePort() (int, error) {
 	return port, nil
 }
 
-// FreePortIn is [FreePort] from first to last, both included: a random one of those that are free. The
-// error wraps [tenant.ErrInvalidConfig] if that is no range of ports, and [ErrNoAddress] if none is free.
+// FreePortIn is [FreePort] from first to last, both included: a random one of those that are free.
+// The error wraps [tenant.ErrInvalidConfig] if that is no range of ports, and [ErrNoAddress] if
+// none is free.
 func FreePortIn(first, last int) (int, error) {
 	if first < 1 || last > 65535 || first > last {
 		return 0, fmt.Errorf("kvregistry: %w: ports %d to %d; use a range within 1 to 65535", tenant.ErrInvalidConfig, first, last)

@@ -1,8 +1,8 @@
 // Package plist has a persistent list: a change makes another list that shares most with the one
 // before, so readers keep the list that they loaded for as long as they like.
 //
-// A list is a tree. A change costs about the same whatever the number of elements. The package knows
-// nothing of what the elements are: a [Kind] gives their order and their class.
+// A list is a tree. A change costs about the same whatever the number of elements. The package
+// knows nothing of what the elements are: a [Kind] gives their order and their class.
 package plist
 
 import (
@@ -11,7 +11,8 @@ import (
 	"slices"
 )
 
-// Class is which elements of a list are meant. The classes other than [All] have no element in common.
+// Class is which elements of a list are meant. The classes other than [All] have no element in
+// common.
 type Class int
 
 // The classes.
@@ -31,8 +32,9 @@ type Kind[T any] struct {
 	Class func(*T) Class  // [First], [Second], or All if it is in no other class
 }
 
-// List is a list of one kind, ordered by key. Copies of it are the same list. Changes of it and Seal
-// are for one goroutine at a time; Count, At, Each and Leaf are for all, of a list that is sealed.
+// List is a list of one kind, ordered by key. Copies of it are the same list. Changes of it and
+// Seal are for one goroutine at a time; Count, At, Each and Leaf are for all, of a list that is
+// sealed.
 //
 // A list may be changed in place by the batch of changes that made it, until it is sealed.
 type List[T any] struct {
@@ -88,7 +90,8 @@ func (l List[T]) Count(c Class) int { return l.root.count(c) }
 // At is the i-th element of a class.
 func (l List[T]) At(c Class, i int) *T { return l.root.from(c, i)[0] }
 
-// Leaf returns the elements of a class if they are in one slice, which must not be changed; nil if not.
+// Leaf returns the elements of a class if they are in one slice, which must not be changed; nil if
+// not.
 func (l List[T]) Leaf(c Class) []*T {
 	if l.root == nil || l.root.kids != nil {
 		return nil

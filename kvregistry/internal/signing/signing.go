@@ -24,17 +24,18 @@ var (
 	ErrForged    = errors.New("its signature does not hold")
 )
 
-// Place is where a registration stands, which its signature is of too. A lease is never used twice, so
-// a registration that somebody else writes again later lives by a lease that is over.
+// Place is where a registration stands, which its signature is of too. A lease is never used twice,
+// so a registration that somebody else writes again later lives by a lease that is over.
 type Place struct{ Bucket, Key, Lease, Owner string }
 
-// Text is what a signature is of: everything that a registration says, and where it stands. instance
-// has the bytes that stand in the value.
+// Text is what a signature is of: everything that a registration says, and where it stands.
+// instance has the bytes that stand in the value.
 func (p Place) Text(instance []byte) []byte {
 	return slices.Concat([]byte(strings.Join([]string{"kvregistry 1", p.Bucket, p.Key, p.Lease, p.Owner, ""}, "\n")), instance)
 }
 
-// Believe returns the one of the trusted that signed the value at a place, or why it is not believed.
+// Believe returns the one of the trusted that signed the value at a place, or why it is not
+// believed.
 func Believe(trusted []string, at Place, value []byte) (signer string, err error) {
 	parts, err := wire.Split(value)
 	if err != nil {
@@ -63,8 +64,8 @@ func Believe(trusted []string, at Place, value []byte) (signer string, err error
 	return trusted[n], nil // the one copy of it
 }
 
-// PublicKey reads a public nkey: a byte that says what it is for, the Ed25519 key, and a check sum, in
-// base 32.
+// PublicKey reads a public nkey: a byte that says what it is for, the Ed25519 key, and a check sum,
+// in base 32.
 func PublicKey(text string) (ed25519.PublicKey, error) {
 	const seed = 18 << 3 // an nkey's first byte, if it is a secret
 	raw, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(text)

@@ -1,7 +1,7 @@
 // Package snapfile reads and writes the file of what a process observed, for its next run.
 //
-// The package knows the file's format and how to replace the file as a whole. It does not know what an
-// instance is, or when the file is to be written.
+// The package knows the file's format and how to replace the file as a whole. It does not know what
+// an instance is, or when the file is to be written.
 package snapfile
 
 import (
@@ -43,16 +43,16 @@ type Instance[T any] struct {
 	Instance T      `json:"instance"`
 }
 
-// Fresh reports whether a service was confirmed at most a time ago by this machine's clock, and not in
-// the future.
+// Fresh reports whether a service was confirmed at most a time ago by this machine's clock, and not
+// in the future.
 func Fresh(at time.Time, most time.Duration) bool {
 	age := time.Since(at)
 	return age >= 0 && age <= most
 }
 
 // Read reads what a run of a tenant's process left; nothing if there is no file. The error wraps
-// [ErrTenant] if the file is another tenant's, so that it must not be written. After any other error
-// the file can be replaced.
+// [ErrTenant] if the file is another tenant's, so that it must not be written. After any other
+// error the file can be replaced.
 func Read[T any](path, tenant string) (services map[string]Service[T], err error) {
 	r, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
