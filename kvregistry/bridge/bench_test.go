@@ -10,7 +10,8 @@ import (
 	"github.com/kvregistry/go/kvregistry/bridge"
 )
 
-// How long it takes until an observer of the tenant is told of an instance that a plain process has just registered: a message, a write and its delivery.
+// BenchmarkHeard measures the time until an observer of the tenant is told of an instance that a
+// plain process has just registered: a message, a write and its delivery.
 func BenchmarkHeard(b *testing.B) {
 	s := natstest.Start(b)
 	br, _ := join(b, s, bridge.MaxInstances(1_000_000), bridge.Logger(discard))
@@ -23,14 +24,16 @@ func BenchmarkHeard(b *testing.B) {
 	i := 0
 	for b.Loop() {
 		i++
-		if err := nc.Publish("registry.register.web", fmt.Appendf(nil, `{"name":"web","add":"10.0.0.1:%d"}`, i)); err != nil {
+		if err := nc.Publish("registry.register.web",
+			fmt.Appendf(nil, `{"name":"web","add":"10.0.0.1:%d"}`, i)); err != nil {
 			b.Fatal(err)
 		}
 		<-events
 	}
 }
 
-// How long it takes until a plain process hears of an instance that was registered in the tenant, the registration included.
+// BenchmarkTold measures the time until a plain process hears of an instance that was registered in
+// the tenant, the registration included.
 func BenchmarkTold(b *testing.B) {
 	s := natstest.Start(b)
 	br, _ := join(b, s, bridge.Interval(time.Hour), bridge.Logger(discard))
@@ -56,7 +59,7 @@ func BenchmarkTold(b *testing.B) {
 		if _, err := ends.NextMsg(5 * time.Second); err != nil {
 			b.Fatal(err)
 		}
-		for { // what was said again
+		for { // skip what was said again
 			if n, _, _ := sub.Pending(); n == 0 {
 				break
 			}
@@ -66,17 +69,20 @@ func BenchmarkTold(b *testing.B) {
 	}
 }
 
-// What ten thousand instances of plain processes take until they are registered, and what as many of the tenant's, until they are said: once.
+// BenchmarkTenThousand measures the time until ten thousand instances of plain processes are
+// registered, and until as many of the tenant are said once.
 func BenchmarkTenThousand(b *testing.B) {
 	const many = 10_000
 	for b.Loop() {
 		s := natstest.Start(b)
-		br, _ := join(b, s, bridge.Logger(discard), bridge.TTL(kvregistry.DefaultTTL), bridge.Interval(bridge.DefaultInterval))
+		br, _ := join(b, s, bridge.Logger(discard), bridge.TTL(kvregistry.DefaultTTL),
+			bridge.Interval(bridge.DefaultInterval))
 		leads(b, br)
 		nc := s.Connect()
 		began := time.Now()
 		for i := range many {
-			if err := nc.Publish("registry.register.web", fmt.Appendf(nil, `{"name":"web","add":"10.0.0.1:%d"}`, i)); err != nil {
+			if err := nc.Publish("registry.register.web",
+				fmt.Appendf(nil, `{"name":"web","add":"10.0.0.1:%d"}`, i)); err != nil {
 				b.Fatal(err)
 			}
 		}

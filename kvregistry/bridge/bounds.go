@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// budget bounds how much plain processes can make a bridge write: so much at once, and as much again in the ten minutes for which what ends leaves a tombstone
-// in the bucket.
+// budget bounds how much plain processes can make a bridge write: most at once, and as much again
+// in ten minutes, for which a tombstone stays in the bucket.
 type budget struct {
 	left, most float64
-	at         time.Time // when left was so
+	at         time.Time // when left was computed
 }
 
 const refill = 10 * time.Minute
@@ -29,21 +29,24 @@ func (b *budget) take(now time.Time) bool {
 	return true
 }
 
-// faults counts what was passed over.
+// faults counts what was skipped.
 type faults struct{ skipped, dropped uint64 }
 
-// skip counts what can't be taken as it is, and logs the 1st, 2nd, 4th, 8th … of it: a flood is no flood of log lines.
+// skip counts and logs a message or service that is invalid. It logs the 1st, 2nd, 4th, 8th … of
+// them, so that a flood does not flood the log.
 func (b *Bridge) skip(reason, name string) {
 	b.skipped++
 	if b.skipped&(b.skipped-1) == 0 {
-		b.opt.logger.Warn("bridge: skipped", "cause", fmt.Sprintf("%.200q", reason), "service", fmt.Sprintf("%.80q", name), "skipped", b.skipped)
+		b.opt.logger.Warn("bridge: skipped", "cause", fmt.Sprintf("%.200q", reason), "service",
+			fmt.Sprintf("%.80q", name), "skipped", b.skipped)
 	}
 }
 
-// drop counts what is more than MaxInstances lets in.
+// drop counts an instance beyond MaxInstances.
 func (b *Bridge) drop(name string) {
 	b.dropped++
 	if b.dropped&(b.dropped-1) == 0 {
-		b.opt.logger.Warn("bridge: plain processes register more than MaxInstances lets in", "service", fmt.Sprintf("%.80q", name), "dropped", b.dropped)
+		b.opt.logger.Warn("bridge: plain processes register more than MaxInstances allows",
+			"service", fmt.Sprintf("%.80q", name), "dropped", b.dropped)
 	}
 }

@@ -15,10 +15,12 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// ErrNoHeaders says that the plain processes' server is older than 2.2 or has headers turned off: a bridge could not tell its own messages from theirs.
+// ErrNoHeaders says that the plain processes' server is older than 2.2 or has headers turned off. A
+// bridge could not tell its own messages from theirs.
 var ErrNoHeaders = errors.New("the server of the plain processes has no message headers")
 
-// Bridge joins one tenant with the plain processes of one prefix. Its methods may be called by any number of goroutines.
+// Bridge joins one tenant with the plain processes of one prefix. Any number of goroutines may call
+// its methods.
 type Bridge struct {
 	opt    options
 	id     string
@@ -31,11 +33,11 @@ type Bridge struct {
 	closed atomic.Bool
 
 	msgs  chan *nats.Msg
-	calls chan func()   // what is to be done in the loop's goroutine
+	calls chan func()   // runs in the loop's goroutine
 	gate  chan struct{} // has a token for each write that is under way
 	alive atomic.Int64  // when the plain processes' server last answered: nanoseconds after began
 
-	// What follows is the loop's own.
+	// Only the loop uses the fields below.
 	began      time.Time
 	ticked     time.Time
 	reconnects uint64
@@ -43,8 +45,8 @@ type Bridge struct {
 	role
 	heard table[heard]
 	told  table[told]
-	where map[instance]place // of what is told
-	ended map[place]ended    // what others were to tell of, lately
+	where map[instance]place // of each instance in told
+	ended map[place]ended    // that other bridges were to tell, lately
 	asked map[string]question
 	owing map[string]struct{} // names for which a question is to be answered in a moment
 	budget
@@ -54,16 +56,19 @@ type Bridge struct {
 // atOnce is how many writes of a bridge are under way at the same time.
 const atOnce = 64
 
-// The messages that wait to be looked at. What is more is lost, as it is for a plain process.
+// The messages that wait to be read. Messages beyond that are lost, as they are for a plain
+// process.
 const (
 	waitingMessages = 1 << 17
 	waitingBytes    = 64 << 20
 )
 
-// New starts a bridge on a connection to the server that has the tenant's bucket, which stays the caller's. It returns when the bucket was checked; errors are those of
-// [kvregistry.New], and [ErrNoHeaders].
+// New starts a bridge on a connection to the server that has the tenant's bucket. The caller keeps
+// the connection. New returns when the bucket was checked. Errors are those of [kvregistry.New],
+// and [ErrNoHeaders].
 //
-// For the first two and a half signs of life, up to 2.5 s, the bridge listens for others. What it hears is registered then.
+// For the first two and a half signs of life, up to 2.5 s, the bridge listens for other bridges. It
+// registers what it hears after that.
 func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Bridge, error) {
 	o, err := newOptions(nc, opts)
 	if err != nil {
@@ -72,16 +77,21 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Bridge, error) {
 	if o.plain != nil && o.plain.IsConnected() && !o.plain.HeadersSupported() {
 		return nil, fmt.Errorf("bridge: %w; use nats-server 2.2 or newer", ErrNoHeaders)
 	}
-	reg, err := kvregistry.New(ctx, nc, append([]kvregistry.Option{kvregistry.Tenant(o.tenant), kvregistry.TTL(o.ttl), kvregistry.Logger(o.logger)}, o.registry...)...)
+	reg, err := kvregistry.New(ctx, nc, append([]kvregistry.Option{kvregistry.Tenant(o.tenant),
+		kvregistry.TTL(o.ttl), kvregistry.Logger(o.logger)}, o.registry...)...)
 	if err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)
 	}
-	o.logger = o.logger.With("tenant", o.tenant, "prefix", o.prefix) // the registry's names its tenant already
+	// The registry's logger has the tenant already.
+	o.logger = o.logger.With("tenant", o.tenant, "prefix", o.prefix)
 	now := time.Now()
 	b := &Bridge{
-		opt: o, id: rand.Text(), nc: nc, reg: reg, msgs: make(chan *nats.Msg), calls: make(chan func()), gate: make(chan struct{}, atOnce),
-		began: now, ticked: now, reconnects: o.plain.Stats().Reconnects, role: newRole(now, &o), budget: newBudget(o.most, now),
-		where: map[instance]place{}, ended: map[place]ended{}, asked: map[string]question{}, owing: map[string]struct{}{},
+		opt: o, id: rand.Text(), nc: nc, reg: reg, msgs: make(chan *nats.Msg),
+		calls: make(chan func()), gate: make(chan struct{}, atOnce),
+		began: now, ticked: now, reconnects: o.plain.Stats().Reconnects, role: newRole(now, &o),
+		budget: newBudget(o.most, now),
+		where:  map[instance]place{}, ended: map[place]ended{}, asked: map[string]question{},
+		owing: map[string]struct{}{},
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	if err := b.start(); err != nil {
@@ -92,7 +102,8 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Bridge, error) {
 	return b, nil
 }
 
-// start listens on both sides. One subscription has all of the prefix, so that what one process publishes stays in order.
+// start listens on both sides. One subscription has all of the prefix, so that the messages of one
+// process stay in order.
 func (b *Bridge) start() (err error) {
 	b.sub, err = b.opt.plain.Subscribe(b.opt.prefix+".>", func(m *nats.Msg) {
 		select {
@@ -113,8 +124,10 @@ func (b *Bridge) start() (err error) {
 	return nil
 }
 
-// Close ends the bridge and leaves all as it is: another bridge, or the next one, carries on where it stopped. Where there is none, what was heard goes from the
-// tenant after a TTL, and what was said is forgotten by plain processes after one and a half intervals. It waits for up to 5 s. Called again, it does nothing.
+// Close ends the bridge and leaves all registrations as they are: another bridge, or the next one,
+// continues. Without another bridge, what was heard leaves the tenant after a TTL, and plain
+// processes forget the tenant's instances after one and a half intervals. Close waits for up to 5
+// s. A second call does nothing.
 func (b *Bridge) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -130,14 +143,14 @@ func (b *Bridge) CloseContext(ctx context.Context) error {
 	b.cancel()
 	b.wg.Wait()
 	b.sign(true)
-	_ = b.opt.plain.FlushWithContext(ctx) // who does not hear of it notices soon
+	_ = b.opt.plain.FlushWithContext(ctx) // a bridge that does not hear of it notices soon
 	if err := b.reg.Leave(ctx); err != nil {
 		return fmt.Errorf("bridge: %w", err)
 	}
 	return nil
 }
 
-// run is the loop: it alone knows what was heard and told.
+// run is the loop. Only the loop knows what was heard and told.
 func (b *Bridge) run(events <-chan kvregistry.Event) {
 	tick := time.NewTicker(b.opt.signs())
 	defer tick.Stop()
@@ -160,7 +173,7 @@ func (b *Bridge) run(events <-chan kvregistry.Event) {
 	}
 }
 
-// do has f done by the loop, and reports whether it was: not after Close.
+// do runs f in the loop, and reports whether it ran. It does not run after Close.
 func (b *Bridge) do(f func()) bool {
 	done := make(chan struct{})
 	select {
@@ -172,8 +185,8 @@ func (b *Bridge) do(f func()) bool {
 	}
 }
 
-// listen asks the plain processes' server for an answer, again and again: a connection can be dead for minutes before NATS notices, and silence on it says nothing of
-// those who were to be heard.
+// listen asks the plain processes' server for an answer, again and again. A connection can be dead
+// for minutes before NATS notices, and then silence does not mean that plain processes have ended.
 func (b *Bridge) listen() {
 	for b.ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(b.ctx, 2*b.opt.signs())
@@ -185,7 +198,8 @@ func (b *Bridge) listen() {
 	}
 }
 
-// tick does what time brings: it begins again after a pause, gives a sign of life, and looks who is silent and what is to be said again.
+// tick does what is due: it begins again after a pause, gives a sign of life, ends instances that
+// are silent, and says what is to be said again.
 func (b *Bridge) tick(now time.Time) {
 	late := now.Sub(b.ticked) > b.opt.patience()
 	b.ticked = now
@@ -201,14 +215,16 @@ func (b *Bridge) tick(now time.Time) {
 	b.deaf, b.reconnects = false, reconnects
 	b.decide(now)
 	b.sign(false)
-	if waiting, _, err := b.sub.Pending(); err == nil && waiting < waitingMessages/100 { // what is not looked at yet may be of who seems to be silent
+	// Unread messages may be of an instance that seems to be silent.
+	if waiting, _, err := b.sub.Pending(); err == nil && waiting < waitingMessages/100 {
 		b.bury(now)
 	}
 	b.repeat(now)
 	b.forget(now)
 }
 
-// resume begins again after messages may have been lost: who leads is to be found out, nobody is silent yet, and everybody is asked.
+// resume begins again after messages may have been lost. It is open which bridge leads, no instance
+// counts as silent yet, and everyone is asked.
 func (b *Bridge) resume(now time.Time) {
 	b.role.listen(now, &b.opt)
 	for at, h := range b.heard.all() {
@@ -220,7 +236,7 @@ func (b *Bridge) resume(now time.Time) {
 	}
 }
 
-// receive looks at one message of the prefix. Its subject says what it is.
+// receive reads one message of the prefix. The subject says what it is.
 func (b *Bridge) receive(m *nats.Msg) {
 	verb, name := b.parse(m.Subject)
 	from := m.Header.Get(mark)

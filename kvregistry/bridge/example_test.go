@@ -25,14 +25,17 @@ func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 
-	b, err := bridge.New(ctx, nc, bridge.Tenant("acme"), bridge.Prefix("registry"), bridge.Logger(discard))
+	b, err := bridge.New(ctx, nc, bridge.Tenant("acme"), bridge.Prefix("registry"),
+		bridge.Logger(discard))
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer func() { _ = b.Close() }()
 
-	// What a plain process publishes when it calls Register.
-	if err := nc.Publish("registry.register.httptest", []byte(`{"name":"httptest","url":"http://localhost:8083/test","t":{"Registered":0,"Duration":20000}}`)); err != nil {
+	// This is what a plain process publishes when it calls Register.
+	message := `{"name":"httptest","url":"http://localhost:8083/test",` +
+		`"t":{"Registered":0,"Duration":20000}}`
+	if err := nc.Publish("registry.register.httptest", []byte(message)); err != nil {
 		log.Fatal(err)
 	}
 

@@ -2,7 +2,7 @@ package bridge
 
 import "github.com/kvregistry/go/kvregistry"
 
-// Health is what a bridge knows of itself, at one moment.
+// Health is the state of a bridge at one moment.
 type Health struct {
 	Connected bool   // the plain processes' server answers
 	Leads     bool   // this bridge does the work; others stand by
@@ -10,13 +10,14 @@ type Health struct {
 	Heard     int    // instances of plain processes
 	Held      int    // those of them that this bridge has registered
 	Told      int    // instances of the tenant that plain processes are told of
-	Skipped   uint64 // messages that can't be read, and services that can't be registered or told as they are
+	Skipped   uint64 // messages that cannot be read, and services that cannot be registered or told
 	Dropped   uint64 // registrations beyond MaxInstances
 
 	Registry kvregistry.Health // of the bridge's registry
 }
 
-// Health asks no server. After Close it is empty but for the registry's.
+// Health returns the bridge's state. It asks no server. After Close only the registry's health is
+// set.
 func (b *Bridge) Health() Health {
 	h := Health{Registry: b.reg.Health()}
 	b.do(func() {

@@ -14,19 +14,20 @@ type heard struct {
 	service kvregistry.Service
 	lasts   time.Duration // how long it stays without being heard
 	due     time.Time     // when that ends
-	asked   bool          // that it has ended, and it was asked whether it is still there
+	asked   bool          // it seems to have ended, and was asked whether it is still there
 	gone    bool          // it unregistered or fell silent
-	fresh   bool          // it was heard, or this bridge began to lead, and its registration was not seen to since
-	refused bool          // it can't be registered as it is
+	fresh   bool          // not settled since it was heard, or this bridge began to lead
+	refused bool          // it cannot be registered as it is
 	busy    bool          // a write is under way
-	held    func() error  // takes its registration back; nil where this bridge has none
+	held    func() error  // takes its registration back; nil if this bridge has none
 }
 
-// hear takes an instance that a plain process has. Its time begins now: the time that the message bears is of another machine's clock.
+// hear records an instance that a plain process has. Its time begins now, because the time in the
+// message is of another machine's clock.
 func (b *Bridge) hear(name string, data []byte) {
 	m, ok := decode(name, data)
 	if !ok {
-		b.skip("a message that is no registration of its subject's service", name)
+		b.skip("a message that does not register its subject's service", name)
 		return
 	}
 	now, at := time.Now(), m.place()
@@ -46,7 +47,7 @@ func (b *Bridge) hear(name string, data []byte) {
 	b.settle(at, h)
 }
 
-// accept takes what is said of an instance that is new, or says something else than before.
+// accept takes the message of an instance that is new, or that has changed.
 func (b *Bridge) accept(at place, h *heard, m message) *heard {
 	if h == nil {
 		h = &heard{}
@@ -56,30 +57,33 @@ func (b *Bridge) accept(at place, h *heard, m message) *heard {
 	return h
 }
 
-// hearEnd takes what a plain process takes back: all instances without an address are one to it, where it gives neither address nor URL, and those of all hosts at an
-// address that each has, where it gives no host.
+// hearEnd records what a plain process unregisters. Without address and URL these are all instances
+// without an address, which are one to a plain process. At an address that each host has, without a
+// host, these are the instances of all hosts.
 func (b *Bridge) hearEnd(name string, data []byte) {
 	m, ok := decode(name, data)
 	if !ok {
-		b.skip("a message that is no unregistration of its subject's service", name)
+		b.skip("a message that does not unregister its subject's service", name)
 		return
 	}
 	end, ended := m.place(), 0
 	for at, h := range b.heard.named(name) {
-		if at.address == end.address && (at.host == end.host || end.host == "") || m.Address == "" && m.URL == "" && h.said.Address == "" {
+		if at.address == end.address && (at.host == end.host || end.host == "") ||
+			m.Address == "" && m.URL == "" && h.said.Address == "" {
 			h.gone = true
 			b.settle(at, h)
 			ended++
 		}
 	}
-	if ended > 1 { // one of them it was
+	if ended > 1 { // it was one of them
 		b.ask(name)
 	}
 	b.sayAgainAt(end)
 }
 
-// settle brings the tenant to what was heard of an instance: who leads registers it, and who has registered it takes it back. An instance that
-// is registered in the tenant by its own process is not registered once more.
+// settle makes the tenant match what was heard of an instance. The bridge that leads registers it,
+// and the bridge that has registered it takes it back. An instance that its own process has
+// registered in the tenant is not registered again.
 func (b *Bridge) settle(at place, h *heard) {
 	wanted := !h.gone && b.told.at(at) == nil
 	switch {
@@ -94,9 +98,11 @@ func (b *Bridge) settle(at place, h *heard) {
 	}
 }
 
-// write changes an instance's registration in the background, and settles what has come up meanwhile. change gets what is to be registered, and what takes back what is; it
-// returns the latter as it is after it.
-func (b *Bridge) write(at place, h *heard, change func(context.Context, kvregistry.Service, func() error) (func() error, error)) {
+// write changes an instance's registration in the background, and then settles what changed
+// meanwhile. change gets the service to register, and the function that takes the present
+// registration back; it returns the function for afterwards.
+func (b *Bridge) write(at place, h *heard,
+	change func(context.Context, kvregistry.Service, func() error) (func() error, error)) {
 	h.busy = true
 	s, held := h.service, h.held
 	b.wg.Go(func() { // ends with the write, or with b.ctx before it
@@ -111,7 +117,7 @@ func (b *Bridge) write(at place, h *heard, change func(context.Context, kvregist
 		held, err := change(ctx, s, held)
 		b.do(func() {
 			h.busy, h.held = false, held
-			if err != nil { // it is tried again when it is heard again, unless that can't help
+			if err != nil { // it is tried again when it is heard again, unless that cannot help
 				h.refused = errors.Is(err, kvregistry.ErrInvalidService)
 				b.skip(err.Error(), at.name)
 			}
@@ -120,8 +126,10 @@ func (b *Bridge) write(at place, h *heard, change func(context.Context, kvregist
 	})
 }
 
-// register sees to it that this bridge has an instance registered as it was heard. Where it had, and another bridge took over, it takes over again, for it leads.
-func (b *Bridge) register(ctx context.Context, s kvregistry.Service, held func() error) (_ func() error, err error) {
+// register makes this bridge have an instance registered as it was heard. If another bridge took
+// the registration over, this one takes it over again, because it leads.
+func (b *Bridge) register(ctx context.Context, s kvregistry.Service,
+	held func() error) (_ func() error, err error) {
 	err = kvregistry.ErrNotRegistered
 	if held != nil {
 		err = b.reg.UpdateContext(ctx, s)
@@ -135,9 +143,10 @@ func (b *Bridge) register(ctx context.Context, s kvregistry.Service, held func()
 	return held, err
 }
 
-// withdraw takes this bridge's registration of an instance back. One that another bridge has taken over is that one's, and one for which the server does not
-// answer goes as soon as it does.
-func (b *Bridge) withdraw(_ context.Context, _ kvregistry.Service, held func() error) (func() error, error) {
+// withdraw takes this bridge's registration of an instance back. A registration that another bridge
+// has taken over stays. If the server does not answer, the registration ends when it does.
+func (b *Bridge) withdraw(_ context.Context, _ kvregistry.Service,
+	held func() error) (func() error, error) {
 	_ = held()
 	return nil, nil
 }
@@ -145,7 +154,8 @@ func (b *Bridge) withdraw(_ context.Context, _ kvregistry.Service, held func() e
 // writeTime bounds one write.
 const writeTime = 5 * time.Second
 
-// bury ends the instances that fell silent, and do not answer in the time between two signs of life either: a message can get lost.
+// bury ends the instances that fell silent, and do not answer between two signs of life either,
+// because a message can get lost.
 func (b *Bridge) bury(now time.Time) {
 	for at, h := range b.heard.all() {
 		switch {
@@ -160,7 +170,8 @@ func (b *Bridge) bury(now time.Time) {
 	}
 }
 
-// takeOver has everything that is heard registered by this bridge, and everything that is to be told said.
+// takeOver makes this bridge register everything that is heard, and say everything that is to be
+// told.
 func (b *Bridge) takeOver(now time.Time) {
 	for at, h := range b.heard.all() {
 		h.fresh = true
@@ -178,8 +189,9 @@ func (b *Bridge) takeOver(now time.Time) {
 	b.repeat(now)
 }
 
-// ask has the plain processes say what they have of a name, now and once more after a sign of life, for they may be told of an end and of who is still there in any order. Where
-// they were asked a moment ago, it is once more that they are asked.
+// ask makes the plain processes say what they have of a name, now and once more after a sign of
+// life, because they may hear of an end and of what is still there in any order. If they were asked
+// a moment ago, they are asked only the second time.
 func (b *Bridge) ask(name string) {
 	if q, asked := b.asked[name]; asked {
 		b.asked[name] = question{q.at, true}
@@ -195,7 +207,7 @@ type question struct {
 	again bool
 }
 
-// forget ends what is remembered for a moment.
+// forget removes what is remembered for a moment.
 func (b *Bridge) forget(now time.Time) {
 	for name, q := range b.asked {
 		switch {

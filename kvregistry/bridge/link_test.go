@@ -10,7 +10,7 @@ import (
 
 var discard = slog.New(slog.DiscardHandler)
 
-// link is a way to a server that can be frozen: it stays up, and lets nothing through.
+// link is a proxy of a server that can be frozen: it stays up, and lets nothing through.
 type link struct {
 	l      net.Listener
 	to     string

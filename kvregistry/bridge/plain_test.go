@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// plainService is an instance in the plain registry, as its JSON has it.
+// plainService is an instance of the plain registry, with the names of its JSON.
 type plainService struct {
 	Network string            `json:"net,omitempty"`
 	Address string            `json:"add,omitempty"`
@@ -24,7 +24,7 @@ type plainService struct {
 	KV      map[string]string `json:"kv,omitempty"`
 }
 
-// pong is what says that an instance is there.
+// pong is the message that says that an instance is there.
 type pong struct {
 	plainService
 	Timestamps *timestamps `json:"t,omitempty"`
@@ -37,14 +37,15 @@ type timestamps struct {
 	Duration   int
 }
 
-// plainProcess is a process that uses the plain registry: it speaks its subjects and bytes, and keeps its cache as that does, by name and address, the first content that
-// it heard, and the sender's clock.
+// plainProcess is a process that uses the plain registry. It speaks its subjects and bytes, and
+// keeps its cache as that does: by name and address, with the first content that it heard, and by
+// the sender's clock.
 type plainProcess struct {
 	t      testing.TB
 	nc     *nats.Conn
 	prefix string
 	every  time.Duration
-	host   string // the one whose services it observes; all where it is empty
+	host   string // the one whose services it observes; all if it is empty
 
 	mu     sync.Mutex // guards what follows
 	mine   map[string]*pong
@@ -57,7 +58,8 @@ type plainProcess struct {
 
 // startPlain runs a plain process until the test ends.
 func startPlain(t testing.TB, nc *nats.Conn, prefix string, every time.Duration) *plainProcess {
-	p := &plainProcess{t: t, nc: nc, prefix: prefix, every: every, mine: map[string]*pong{}, cache: map[string]*pong{}, end: make(chan struct{})}
+	p := &plainProcess{t: t, nc: nc, prefix: prefix, every: every, mine: map[string]*pong{},
+		cache: map[string]*pong{}, end: make(chan struct{})}
 	p.ended.Go(p.run)
 	t.Cleanup(p.crash)
 	return p
@@ -91,7 +93,7 @@ func (p *plainProcess) publish(verb, name string, data []byte) {
 	}
 }
 
-// say publishes one of its own. The caller holds p.mu.
+// say publishes a service of the process. The caller holds p.mu.
 func (p *plainProcess) say(one *pong) {
 	one.Timestamps = &timestamps{time.Now().UnixMilli(), int(p.every.Milliseconds())}
 	data, err := json.Marshal(one)
@@ -113,7 +115,7 @@ func (p *plainProcess) subscribe(verb, name string, f func([]byte)) {
 	p.subs = append(p.subs, sub)
 }
 
-// register has the process say a service and answer for it, of any status.
+// register makes the process say a service and answer for it, with any status.
 func (p *plainProcess) register(s plainService, status ...string) {
 	s.Host = cmp.Or(s.Host, "plainhost")
 	one := &pong{plainService: s, Status: strings.Join(status, "")}
@@ -167,18 +169,21 @@ func (p *plainProcess) heard(data []byte) {
 		old = one
 	}
 	if one.Timestamps != nil {
-		old.due = time.UnixMilli(one.Timestamps.Registered).Add(time.Duration(one.Timestamps.Duration) * time.Millisecond * 3 / 2)
+		lasts := time.Duration(one.Timestamps.Duration) * time.Millisecond * 3 / 2
+		old.due = time.UnixMilli(one.Timestamps.Registered).Add(lasts)
 	}
 }
 
-// services are those of a name in its cache. Where there are none it asks, and waits for up to 100 ms, as a first look-up does.
+// services returns those of a name in its cache. If there are none it asks, and waits for up to 100
+// ms, as a first look-up does.
 func (p *plainProcess) services(name string) []plainService {
 	list := p.cached(name)
 	if len(list) > 0 {
 		return list
 	}
 	p.publish("ping", name, nil)
-	for began := time.Now(); len(list) == 0 && time.Since(began) < 100*time.Millisecond; list = p.cached(name) {
+	for began := time.Now(); len(list) == 0 &&
+		time.Since(began) < 100*time.Millisecond; list = p.cached(name) {
 		time.Sleep(time.Millisecond) // between two looks
 	}
 	return list
@@ -195,7 +200,7 @@ func (p *plainProcess) cached(name string) (list []plainService) {
 	return list
 }
 
-// addresses are where the services of a name are, in order.
+// addresses returns the addresses of the services of a name, in order.
 func (p *plainProcess) addresses(name string) (list []string) {
 	for _, s := range p.cached(name) {
 		list = append(list, s.Address)
@@ -204,14 +209,14 @@ func (p *plainProcess) addresses(name string) (list []string) {
 	return list
 }
 
-// told are the events of a name's observer so far.
+// told returns the events of a name's observer so far.
 func (p *plainProcess) told() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.events)
 }
 
-// crash ends the process without a word.
+// crash ends the process without a message.
 func (p *plainProcess) crash() {
 	p.mu.Lock()
 	subs := p.subs
@@ -228,7 +233,7 @@ func (p *plainProcess) crash() {
 	}
 }
 
-// stop ends the process as its Close does: it unregisters what it has.
+// stop ends the process as its Close does: it unregisters its services.
 func (p *plainProcess) stop() {
 	p.mu.Lock()
 	mine := slices.Collect(maps.Values(p.mine))

@@ -7,8 +7,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// role is whether a bridge leads. Who leads goes on while it gives signs of life; where nobody leads, the one of the least id begins to. Where two lead for a
-// moment, as they may where they don't hear each other, they register the same ids and say the same, so that nobody but they notices.
+// role says whether a bridge leads. The one that leads goes on while it gives signs of life. If
+// none leads, the one of the least id begins to. Two may lead for a moment if they do not hear each
+// other. They then register the same ids and say the same, so that only they notice.
 type role struct {
 	leads bool
 	from  time.Time // the bridge listens until then, and does not lead
@@ -30,10 +31,10 @@ func newRole(now time.Time, o *options) role {
 	return r
 }
 
-// listen has the bridge not lead until it must have heard the others.
+// listen keeps the bridge from leading until it must have heard the others.
 func (r *role) listen(now time.Time, o *options) { r.from = now.Add(o.signs() * 5 / 2) }
 
-// patience is how long a bridge may give no sign of life.
+// patience returns how long a bridge may give no sign of life.
 func (o *options) patience() time.Duration { return 3 * o.signs() }
 
 // life is a bridge's sign of life.
@@ -43,7 +44,7 @@ type life struct {
 	Leaving bool   `json:"leaving,omitempty"`
 }
 
-// sign gives a sign of life, unless the bridge can't do its work.
+// sign gives a sign of life, unless the bridge cannot do its work.
 func (b *Bridge) sign(leaving bool) {
 	if !leaving && !b.nc.IsConnected() {
 		return
@@ -52,7 +53,8 @@ func (b *Bridge) sign(leaving bool) {
 	b.publish(beat, b.opt.tenant, data)
 }
 
-// publish says something under the prefix. While the connection is away it is dropped, not kept for when it is back.
+// publish sends a message under the prefix. While the connection is away the message is dropped,
+// not kept until it is back.
 func (b *Bridge) publish(verb, name string, data []byte) {
 	if !b.opt.plain.IsConnected() {
 		return
@@ -63,7 +65,7 @@ func (b *Bridge) publish(verb, name string, data []byte) {
 	_ = b.opt.plain.PublishMsg(m) // what fails here is said again
 }
 
-// meet takes another bridge's sign of life.
+// meet records another bridge's sign of life.
 func (b *Bridge) meet(data []byte) {
 	var l life
 	if len(data) > 1<<10 || json.Unmarshal(data, &l) != nil || l.Bridge == "" || l.Bridge == b.id {
@@ -82,7 +84,8 @@ func (b *Bridge) meet(data []byte) {
 	}
 }
 
-// decide finds out whether this bridge leads. One that begins to takes over all that is heard, and says all that is to be told.
+// decide finds out whether this bridge leads. When it begins to, it takes over all that is heard,
+// and says all that is to be told.
 func (b *Bridge) decide(now time.Time) {
 	leads := !now.Before(b.from) && !b.deaf
 	for id, p := range b.peers {
@@ -97,7 +100,8 @@ func (b *Bridge) decide(now time.Time) {
 		return
 	}
 	b.leads = leads
-	b.opt.logger.Info("bridge: "+map[bool]string{true: "leads", false: "stands by"}[leads], "others", len(b.peers))
+	b.opt.logger.Info("bridge: "+map[bool]string{true: "leads", false: "stands by"}[leads],
+		"others", len(b.peers))
 	if leads {
 		b.sign(false)
 		b.takeOver(now)

@@ -2,10 +2,11 @@ package bridge
 
 import "iter"
 
-// place is what tells a plain process's instances apart: the name and the address, and the host where the address is the same on each.
+// place identifies a plain process's instance: the name and the address, and the host if the
+// address is the same on each host.
 type place struct{ name, address, host string }
 
-// table holds what there is at places, by name and then by place.
+// table holds values at places, by name and then by place.
 type table[T any] struct {
 	of map[string]map[place]*T
 	n  int // how many there are
@@ -13,7 +14,7 @@ type table[T any] struct {
 
 func (t *table[T]) at(p place) *T { return t.of[p.name][p] }
 
-// add puts something at a place that is free.
+// add puts a value at a place that is free.
 func (t *table[T]) add(p place, one *T) {
 	if t.of == nil {
 		t.of = map[string]map[place]*T{}
@@ -34,7 +35,7 @@ func (t *table[T]) remove(p place) {
 	t.n--
 }
 
-// named yields what there is of a name. It may be removed meanwhile.
+// named yields the values of a name. The loop may remove them.
 func (t *table[T]) named(name string) iter.Seq2[place, *T] {
 	return func(yield func(place, *T) bool) {
 		for p, one := range t.of[name] {
@@ -45,7 +46,7 @@ func (t *table[T]) named(name string) iter.Seq2[place, *T] {
 	}
 }
 
-// all yields all there is. It may be removed meanwhile.
+// all yields all values. The loop may remove them.
 func (t *table[T]) all() iter.Seq2[place, *T] {
 	return func(yield func(place, *T) bool) {
 		for name := range t.of {

@@ -9,35 +9,38 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// told is what plain processes are told of: the instances of the tenant that are at one place, mostly one. After a crash there may be two for a while.
+// told is what plain processes are told of one place: the instances of the tenant there, mostly
+// one. After a crash there may be two for a while.
 type told struct {
 	of    map[string]kvregistry.Service // by id
-	last  message                       // what is said; its name is empty where nothing is
+	last  message                       // what is said; its name is empty if nothing is
 	next  time.Time                     // when it is said again
-	soon  int                           // how many times more it is said after one sign of life rather than an interval
-	again time.Time                     // when it was last said because plain processes had forgotten it
+	soon  int                           // how many times more it is said after one sign of life
+	again time.Time                     // when it was last said because it was forgotten
 }
 
 // instance names a registration of the tenant.
 type instance struct{ name, id string }
 
-// How often something is said again soon. Plain processes hear of one who comes and of one who goes in two subscriptions, in any order; and after a restart of
-// their server they are back a few seconds later than the bridge.
+// How often something is said again soon. Plain processes hear of a beginning and of an end in two
+// subscriptions, in any order; and after a restart of their server they are back a few seconds
+// later than the bridge.
 const (
 	afterChange = 2
 	afterPause  = 5
 )
 
-// change takes a change in the tenant.
+// change records a change in the tenant.
 func (b *Bridge) change(e kvregistry.Event) {
 	s, of := e.Service, instance{e.Service.Name, e.Service.ID}
 	gone := e.Kind == kvregistry.Unregistered || e.Kind == kvregistry.Expired
 	prefix, carried := s.Metadata[Origin]
-	if carried && !gone && prefix == b.opt.prefix && len(b.heard.of[s.Name]) == 0 { // a bridge has heard it that was there before
+	// An earlier bridge has heard it.
+	if carried && !gone && prefix == b.opt.prefix && len(b.heard.of[s.Name]) == 0 {
 		b.ask(s.Name)
 	}
 	if !carried && !gone && !sayable(s.Name) {
-		b.skip("a service of the tenant whose name can be no subject", s.Name)
+		b.skip("a service of the tenant whose name cannot be part of a subject", s.Name)
 		carried = true
 	}
 	at := placeOf(s.Name, s.Address, s.URL, s.Host)
@@ -61,28 +64,33 @@ func (b *Bridge) change(e kvregistry.Event) {
 	b.say(at, t)
 }
 
-// supersede ends what was heard at the place of an instance of the tenant: it is of the same process, or of one that is dead. One that is heard again is
-// registered when the tenant's goes.
+// supersede ends what was heard at the place of an instance of the tenant, because it is of the
+// same process, or of a dead one. If it is heard again, it is registered when the tenant's instance
+// ends.
 func (b *Bridge) supersede(at place) {
 	h := b.heard.at(at)
 	if h == nil {
 		if len(b.heard.of[at.name]) == 0 {
-			b.ask(at.name) // a bridge that has just begun knows of nobody
+			b.ask(at.name) // a bridge that has just begun knows of none
 		}
 		return
 	}
 	h.gone = true
 	b.settle(at, h)
-	if h.said.Address != at.address && b.leads { // plain processes would take it for another one. Who shares its place there is heard again
+	// Plain processes would take it for another one. An instance that shares its place there is
+	// heard again.
+	if h.said.Address != at.address && b.leads {
 		b.publish(unregister, at.name, h.said.encode())
 		b.ask(at.name)
 	}
 }
 
-// newest is the instance that is said: of those that may be called, the one that was written last. Plain processes call whatever they hear of.
+// newest returns the instance that is said: of those that may be called, the one that was written
+// last. Plain processes call every instance that they hear of.
 func (t *told) newest() (newest kvregistry.Service, ok bool) {
 	for _, s := range t.of {
-		if (s.Status == kvregistry.Passing || s.Status == kvregistry.Warning) && (!ok || s.Revision > newest.Revision) {
+		if (s.Status == kvregistry.Passing || s.Status == kvregistry.Warning) &&
+			(!ok || s.Revision > newest.Revision) {
 			newest, ok = s, true
 		}
 	}
@@ -106,8 +114,9 @@ func (b *Bridge) say(at place, t *told) {
 	}
 }
 
-// sayEnd tells of the end of what was said of a place, unless a plain process has the same: plain processes would forget that one. Who does not lead remembers it for a
-// while, for the one that leads may be dead.
+// sayEnd tells the end of what was said of a place, unless a plain process has an instance there,
+// which plain processes would forget. A bridge that does not lead remembers the end for a while,
+// because the one that leads may be dead.
 func (b *Bridge) sayEnd(at place, last message) {
 	switch {
 	case !b.alone(at):
@@ -126,13 +135,14 @@ type ended struct {
 	at   time.Time
 }
 
-// alone reports whether no plain process has an instance at a place, or none that counts beside the tenant's.
+// alone reports whether no plain process has an instance at a place, or none that counts beside the
+// tenant's.
 func (b *Bridge) alone(at place) bool {
 	h := b.heard.at(at)
 	return h == nil || h.gone || b.told.at(at) != nil
 }
 
-// repeat says what is to be said again by now.
+// repeat says again what is due.
 func (b *Bridge) repeat(now time.Time) {
 	if !b.leads {
 		return
@@ -144,7 +154,8 @@ func (b *Bridge) repeat(now time.Time) {
 	}
 }
 
-// repeatOne says an instance, and when it is said again: in an interval, less up to a tenth, so that not all are said at once.
+// repeatOne says an instance, and sets when it is said again: in an interval, less up to a tenth,
+// so that not all are said at once.
 func (b *Bridge) repeatOne(t *told, now time.Time) {
 	if t.next = now.Add(b.opt.interval - rand.N(b.opt.interval/10)); t.soon > 0 {
 		t.soon--
@@ -155,14 +166,15 @@ func (b *Bridge) repeatOne(t *told, now time.Time) {
 	}
 }
 
-// tell publishes what is said of a place, now and for one interval.
+// tell publishes the message of a place, now and for one interval.
 func (b *Bridge) tell(t *told, now time.Time) {
 	m := t.last
 	m.Times = &times{Registered: now.UnixMilli(), Duration: b.opt.interval.Milliseconds()}
 	b.publish(register, m.Name, m.encode())
 }
 
-// sayAgain says an instance that plain processes have forgotten, and once more in a moment: at most as often as a sign of life is given.
+// sayAgain says an instance that plain processes have forgotten, and once more in a moment: at most
+// once per sign of life.
 func (b *Bridge) sayAgain(t *told, now time.Time) {
 	if t.last.Name == "" {
 		return
@@ -176,7 +188,8 @@ func (b *Bridge) sayAgain(t *told, now time.Time) {
 	b.repeatOne(t, now)
 }
 
-// sayAgainAt says again what there is at an address, whatever the host: plain processes have just forgotten it.
+// sayAgainAt says again what there is at an address, whatever the host, because plain processes
+// have just forgotten it.
 func (b *Bridge) sayAgainAt(end place) {
 	for at, t := range b.told.named(end.name) {
 		if at.address == end.address {
@@ -185,14 +198,15 @@ func (b *Bridge) sayAgainAt(end place) {
 	}
 }
 
-// The time after which a question for a name is answered: a moment, so that one answer serves all who ask at once; and, by a bridge that stands by, within the
-// 100 ms that a plain process waits, where the one that leads gave no answer.
+// The time after which a question for a name is answered. One answer serves all that ask within a
+// moment. A bridge that stands by answers within the 100 ms that a plain process waits, if the one
+// that leads gave no answer.
 const (
 	answerSoon  = 5 * time.Millisecond
 	answerStead = 40 * time.Millisecond
 )
 
-// hearPing takes a question for what there is of a name.
+// hearPing records a question for the instances of a name.
 func (b *Bridge) hearPing(name string) {
 	if _, due := b.owing[name]; due || len(b.told.of[name]) == 0 {
 		return
@@ -209,7 +223,7 @@ func (b *Bridge) hearPing(name string) {
 	})
 }
 
-// answer says what there is of a name, unless another bridge did.
+// answer says the instances of a name, unless another bridge did.
 func (b *Bridge) answer(name string) {
 	if _, due := b.owing[name]; !due {
 		return
@@ -223,7 +237,7 @@ func (b *Bridge) answer(name string) {
 	}
 }
 
-// parse takes a subject apart.
+// parse splits a subject.
 func (b *Bridge) parse(subject string) (verb, name string) {
 	verb, name, _ = strings.Cut(strings.TrimPrefix(subject, b.opt.prefix+"."), ".")
 	return verb, name

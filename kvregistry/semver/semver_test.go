@@ -14,13 +14,14 @@ import (
 	"github.com/kvregistry/go/kvregistry/semver"
 )
 
-// Seen to fail with versions that are compared letter by letter.
+// Seen to fail with versions that are compared byte by byte.
 func TestConstraint(t *testing.T) {
 	for _, tc := range []struct {
 		constraint string
 		meet, not  []string
 	}{
-		{">= 1.9, < 2", []string{"1.9", "v1.9.0", "1.10.0", "1.9.3+build7"}, []string{"1.8.9", "2.0.0", "1.10.0-rc.1", "", "latest", "1.9.x"}},
+		{">= 1.9, < 2", []string{"1.9", "v1.9.0", "1.10.0", "1.9.3+build7"},
+			[]string{"1.8.9", "2.0.0", "1.10.0-rc.1", "", "latest", "1.9.x"}},
 		{"^1.4", []string{"1.4.0", "1.99"}, []string{"1.3", "2.0.0"}},
 		{"~2.1.3", []string{"2.1.3", "2.1.20"}, []string{"2.2.0"}},
 		{"1.x || >= 3", []string{"1.7", "3.0.0", "4"}, []string{"2.9.9"}},
@@ -61,7 +62,8 @@ func ExampleConstraint() {
 	}
 	defer func() { _ = reg.Close() }()
 	for _, version := range []string{"1.4.2", "1.10.0", "2.0.0"} {
-		if _, err := reg.Register(kvregistry.Service{ID: version, Name: "web", Address: "10.0.0.1:80", Version: version}); err != nil {
+		if _, err := reg.Register(kvregistry.Service{ID: version, Name: "web",
+			Address: "10.0.0.1:80", Version: version}); err != nil {
 			log.Fatal(err)
 		}
 	}
