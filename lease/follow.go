@@ -49,7 +49,7 @@ func (r *Reaper) config(apply func([]watcher.Change, *watcher.Snapshot)) watcher
 // read returns what a reaper keeps of a value: a slotValue, whether a lease's value keeps the lease
 // alive, or the id of the lease that a key lives by.
 func (r *Reaper) read(ch watcher.Change) any {
-	if isSlot(ch.Key) {
+	if tenant.IsSlotKey(ch.Key) {
 		return readSlot(ch.Value)
 	}
 	if id, ok := tenant.ParseLeaseKey(ch.Key); ok {
@@ -75,7 +75,7 @@ func (r *Reaper) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	}
 	chain := r.proof.first
 	for _, ch := range changes {
-		if isSlot(ch.Key) {
+		if tenant.IsSlotKey(ch.Key) {
 			r.seeSlot(ch, now, snapshot != nil)
 		} else if id, ok := tenant.ParseLeaseKey(ch.Key); ok {
 			r.seeLease(id, ch, now, snapshot != nil)

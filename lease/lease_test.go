@@ -287,10 +287,7 @@ func TestLeaseIsTriedForWhoAsks(t *testing.T) {
 			t.Fatalf("a full bucket gave %v", err)
 		}
 	}
-	stream, err := b.JetStream().Stream(t.Context(), b.Stream())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stream := natstest.Stream(t, b.Conn(), "KV_"+b.Name())
 	if err := stream.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -40,11 +40,9 @@ type Reaper struct {
 	wg     sync.WaitGroup
 
 	// The goroutine that stands by alone uses these.
-	refused    time.Time           // when the server last refused a slot
-	reconnects uint64              // of the connection then
-	told       bool                // the log says that this process may not reap
-	seen       [tenant.Slots]sight // the slots, as they were last read
-	idle       idle
+	told bool                // the log says that this process may not reap
+	seen [tenant.Slots]sight // the slots, as they were last read
+	idle idle
 
 	slot     atomic.Int32              // the slot that it holds, counted from 1; 0 for none
 	renewed  atomic.Pointer[time.Time] // when the slot was last written
@@ -149,20 +147,12 @@ func (r *Reaper) rest(d time.Duration) {
 	_ = backoff.SleepOr(r.ctx, d, up)
 }
 
-// refuse notes that the server does not let this process reap, and logs it once.
+// refuse logs once that the server does not let this process reap.
 func (r *Reaper) refuse(why error) {
-	r.refused, r.reconnects = time.Now(), r.bucket.Conn().Stats().Reconnects
 	if !r.told {
 		r.told = true
 		r.log.Info("kvregistry: leaves reaping to others", "cause", why)
 	}
-}
-
-// abstains reports whether this process leaves free slots alone: it was told to, or the server
-// refused it one on this connection, not long ago.
-func (r *Reaper) abstains() bool {
-	return r.cfg.StandBy || !r.refused.IsZero() && time.Since(r.refused) < tenant.DispenseTime &&
-		r.reconnects == r.bucket.Conn().Stats().Reconnects
 }
 
 // serve follows the bucket and purges what the dead left, until the slot is lost or the reaper

@@ -329,7 +329,7 @@ func TestLeaseThatEndsBeforeItsTime(t *testing.T) {
 	r.Start()
 	serves(t, r)
 	grant(t, b, "L", "svc.web.a", 2*MinTTL)
-	msg := nats.NewMsg(b.Subject("lease.L"))
+	msg := nats.NewMsg("$KV." + b.Name() + ".lease.L")
 	msg.Header.Set("Nats-Marker-Reason", "MaxAge") // as the server writes it
 	ended := time.Now()
 	if _, err := b.Conn().RequestMsgWithContext(t.Context(), msg); err != nil {
@@ -395,7 +395,7 @@ func TestEntriesThatLookLikeTheServersWords(t *testing.T) {
 	b := newBucket(t, natstest.Start(t))
 	write := func(key, status string) {
 		t.Helper()
-		msg := nats.NewMsg(b.Subject(key))
+		msg := nats.NewMsg("$KV." + b.Name() + "." + key)
 		msg.Header = nats.Header{"Status": {status}, "Description": {"Consumer Deleted"}}
 		if _, err := b.Conn().RequestMsgWithContext(t.Context(), msg); err != nil {
 			t.Fatal(err)
@@ -473,11 +473,8 @@ func TestLeaseWhoseKeyIsNotAsItShouldBe(t *testing.T) {
 	t.Parallel()
 	for name, hurt := range map[string]func(*testing.T, *tenant.Bucket){
 		"gone without a trace": func(t *testing.T, b *tenant.Bucket) {
-			stream, err := b.JetStream().Stream(t.Context(), b.Stream())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject(b.Subject("lease.L"))); err != nil {
+			stream := natstest.Stream(t, b.Conn(), "KV_"+b.Name())
+			if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject("$KV."+b.Name()+".lease.L")); err != nil {
 				t.Fatal(err)
 			}
 		},

@@ -5,8 +5,6 @@ import (
 	cryptorand "crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/kvregistry/go/internal/document"
@@ -39,8 +37,6 @@ func readSlot(value []byte) (v slotValue) {
 	return v
 }
 
-func isSlot(key string) bool { return strings.HasPrefix(key, "reaper.") }
-
 // sight is a slot as it was last read.
 type sight struct {
 	rev   uint64
@@ -69,19 +65,17 @@ func (r *Reaper) inspect(ctx context.Context, slot int) (rev uint64, held bool, 
 	return last.Revision, s.held, nil
 }
 
-// errRole says why a slot is not tried for.
-var errRole = fmt.Errorf("%w: this user may not write a reaper slot, "+
-	"as roles registrar and observer may not", tenant.ErrPermission)
-
 // claim writes a slot that is free or this process's own, and returns the revision. The revision is
 // 0 if another process holds the slot, or this one leaves slots alone.
 func (r *Reaper) claim(ctx context.Context, slot int) (rev uint64, err error) {
 	last, held, err := r.inspect(ctx, slot)
-	if err != nil || held || r.abstains() {
+	if err != nil || held || r.cfg.StandBy {
 		return 0, err
 	}
-	if r.slot.Load() == 0 && !r.bucket.MayWrite(ctx, tenant.SlotKey(slot)) {
-		return 0, errRole
+	if r.slot.Load() == 0 {
+		if err := r.bucket.MayWrite(ctx, tenant.SlotKey(slot)); err != nil {
+			return 0, err
+		}
 	}
 	rev, err = r.renew(ctx, slot, last)
 	if errors.Is(err, tenant.ErrConflict) {
@@ -104,9 +98,9 @@ func (r *Reaper) renew(ctx context.Context, slot int, on uint64) (rev uint64, er
 	if err != nil {
 		return 0, err
 	}
-	rev, err = r.bucket.WriteWithin(ctx, tryTime(r.cfg.TTL), tenant.Write{
-		Key: tenant.SlotKey(slot), Value: padded(value, on),
-		TTL: slotTTL(r.cfg.TTL), If: tenant.At(on),
+	rev, err = r.bucket.Write(ctx, tenant.Write{
+		Key: tenant.SlotKey(slot), Value: padded(value, on), TTL: slotTTL(r.cfg.TTL), If: tenant.At(on),
+		Within: tryTime(r.cfg.TTL),
 	})
 	if err == nil {
 		r.renewed.Store(&begun)

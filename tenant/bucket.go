@@ -17,19 +17,13 @@ import (
 	"github.com/kvregistry/go/tenant/internal/stream"
 )
 
-// How long the bucket keeps what says that a key has ended. Both must outlast an observer's or a
-// reaper's absence that is to be told apart from a restart; a full snapshot makes up for the rest.
-const (
-	MarkerTTL    = stream.MarkerTTL // the server's marker of a lease that ran out
-	TombstoneTTL = 10 * time.Minute // a delete or purge of a registration or a lease
-)
-
-// Config says how a tenant's bucket is made. The zero value serves.
+// Config says how a tenant's bucket is made. The zero value serves. A limit of 0 is none in a new
+// bucket, and takes an existing bucket as it is.
 type Config struct {
-	Replicas int   // 1, 3 or 5; 0 is 1 on a single server and 3 in a cluster, and takes an existing bucket as it is
-	MaxBytes int64 // the bucket's largest size in bytes; 0 is without limit, and takes an existing bucket as it is
-	MaxKeys  int64 // its largest number of keys: registrations, leases, and those that ended in the last 10 minutes; 0 likewise
-	MaxValue int64 // the longest value that the server takes, in bytes with its headers; 0 likewise
+	Replicas int   // 1, 3 or 5; 0: 1 on a single server and 3 in a cluster
+	MaxBytes int64 // the bucket's largest size in bytes
+	MaxKeys  int64 // its largest number of keys: registrations, leases, those that ended 10 minutes ago or later
+	MaxValue int64 // the longest value that the server takes, in bytes with its headers
 
 	ForceReconnect bool // a connection that does not answer is made again: see [Bucket.Revive]
 }
@@ -45,44 +39,37 @@ func (c Config) replicas(nc *nats.Conn) int {
 	}
 }
 
-// most is the largest limit of keys or bytes: it can be multiplied by the replicas.
-const most = 1 << 60
+// largest is the largest limit of keys or bytes: it can be multiplied by the replicas.
+const largest = 1 << 60
 
 func (c Config) validate() error {
-	switch c.Replicas {
-	case 0, 1, 3, 5:
-	default:
+	switch {
+	case c.Replicas != 0 && c.Replicas != 1 && c.Replicas != 3 && c.Replicas != 5:
 		return fmt.Errorf("tenant: %w: %d replicas; use 1, 3 or 5", ErrInvalidConfig, c.Replicas)
-	}
-	if c.MaxBytes < 0 || c.MaxBytes > most {
+	case c.MaxBytes < 0 || c.MaxBytes > largest:
 		return fmt.Errorf("tenant: %w: %d bytes; use 0 for no limit, or up to 1<<60", ErrInvalidConfig, c.MaxBytes)
-	}
-	if c.MaxValue < 0 || c.MaxValue > math.MaxInt32 {
+	case c.MaxValue < 0 || c.MaxValue > math.MaxInt32:
 		return fmt.Errorf("tenant: %w: values of %d bytes; use 0 for no limit, or up to 1<<31-1", ErrInvalidConfig, c.MaxValue)
-	}
-	if c.MaxKeys < 0 || c.MaxKeys > most {
+	case c.MaxKeys < 0 || c.MaxKeys > largest:
 		return fmt.Errorf("tenant: %w: %d keys; use 0 for no limit, or up to 1<<60", ErrInvalidConfig, c.MaxKeys)
 	}
 	return nil
 }
 
-// Bucket is a tenant's key-value bucket. It may be used by any number of goroutines.
+// Bucket is a tenant's key-value bucket. Any number of goroutines may use it.
 type Bucket struct {
 	nc      *nats.Conn
 	own     domain                 // the connection's JetStream
-	leads   atomic.Pointer[domain] // where the bucket's leader is: own, or the hub's where own has a mirror only
+	leads   atomic.Pointer[domain] // the bucket's leader's: own, or the hub's if own has a mirror only
 	name    string
-	subject string // what the subjects of its keys begin with
+	stream  string
 	cfg     Config
 	reached atomic.Bool                            // by the first Ensure that succeeds
 	made    atomic.Pointer[time.Time]              // when Ensure last made it
 	found   atomic.Pointer[jetstream.StreamConfig] // the bucket, as Ensure last saw it
 
-	room  room // what is left of its limits
-	tries tries
-
-	refused atomic.Pointer[refusal] // the last time that the server refused to make the bucket
-	mute    atomic.Uint64           // the life of the connection, from 1, on which this user may not ask for its permissions
+	room     room     // what is left of its limits
+	refusals sync.Map // what the server refused, to refused
 
 	reviving sync.Mutex // held by Revive and Move; guards unheard
 	unheard  time.Time  // when a connection that got no answers was last made again
@@ -105,7 +92,7 @@ func New(nc *nats.Conn, tenant string, cfg Config) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tenant: %w", err)
 	}
-	b := &Bucket{nc: nc, own: domain{stream.API, js}, name: name, subject: "$KV." + name + ".", cfg: cfg, tries: tries{all: map[*try]struct{}{}}}
+	b := &Bucket{nc: nc, own: domain{ownAPI, js}, name: name, stream: stream.Name(name), cfg: cfg}
 	b.leads.Store(&b.own)
 	b.room.turn = make(chan struct{}, 1)
 	b.room.turn <- struct{}{}
@@ -123,53 +110,44 @@ func (b *Bucket) Made() time.Time {
 // Name is the bucket's name, "registry_" and the tenant's.
 func (b *Bucket) Name() string { return b.name }
 
-// Stream is the name of the JetStream stream that holds the bucket.
-func (b *Bucket) Stream() string { return "KV_" + b.name }
+// subjectOf is the subject that a key, or a filter of keys, has in the stream.
+func (b *Bucket) subjectOf(key string) string { return "$KV." + b.name + "." + key }
 
-// Subject is the subject that a key, or a filter of keys, has in the stream.
-func (b *Bucket) Subject(key string) string { return b.subject + key }
+// keyOf is the inverse of subjectOf.
+func (b *Bucket) keyOf(subject string) string { return strings.TrimPrefix(subject, b.subjectOf("")) }
 
-// Key is the inverse of [Bucket.Subject].
-func (b *Bucket) Key(subject string) string {
-	return strings.TrimPrefix(subject, b.subject)
-}
-
-// JetStream asks the bucket's leader: that of the hub, where the connection's own JetStream has a mirror.
-func (b *Bucket) JetStream() jetstream.JetStream { return b.leads.Load().js }
-
-// Conn is the caller's connection.
-func (b *Bucket) Conn() *nats.Conn { return b.nc }
-
-// Ensure checks the server, and makes the bucket or checks the one that is there; it changes nothing
-// about a bucket that it finds. Any number of processes may do so at once. It waits for the connection, and then
-// for a few seconds at the most. [Bucket.Advice] then says what should be changed. Where the
-// connection's JetStream has a mirror of the bucket, its hub's bucket is checked, and never made;
-// while the hub is away, that is left.
+// Ensure checks the server, and makes the bucket or checks the one that is there. It changes nothing
+// about a bucket that it finds. Any number of processes may call it at once. It waits for the
+// connection, and then for a few seconds at most. [Bucket.Advice] then says what should be changed.
+// If the connection's JetStream has a mirror of the bucket, Ensure checks the hub's bucket and never
+// makes it; it does not while the hub is away.
 //
-// Errors say what is wrong and what to do, and wrap [ErrServerTooOld], [ErrJetStreamDisabled],
-// [ErrPermission], [ErrStorageFull], [ErrInvalidConfig], [ErrBucketMismatch] or, where the server did not
-// answer in time, the context's error.
+// Errors say what is wrong and what to do. They wrap [ErrServerTooOld], [ErrJetStreamDisabled],
+// [ErrPermission], [ErrStorageFull], [ErrInvalidConfig], [ErrBucketMismatch], [ErrConnectionClosed]
+// or, if the server did not answer in time, the context's error.
 func (b *Bucket) Ensure(ctx context.Context) error {
-	if err := b.AwaitConnected(ctx); err != nil {
-		return fmt.Errorf("tenant: %w", err)
+	err := b.AwaitConnected(ctx)
+	if err == nil {
+		err = b.Do(ctx, 2*attempt, b.ensure, b.api("STREAM.INFO"), ownAPI+".STREAM.INFO."+b.stream, ownAPI+".INFO", b.creates())
 	}
-	ctx, cancel := b.Try(ctx, 2*attempt, append(b.Asks("STREAM.INFO"), "$JS.API.INFO", "$JS.API.STREAM.CREATE."+b.Stream())...) // a few requests
-	defer cancel()
-	if err := b.ensure(ctx); err != nil {
-		return fmt.Errorf("tenant: %w", b.Explain(ctx, err))
+	if err != nil {
+		return fmt.Errorf("tenant: %w", err)
 	}
 	return nil
 }
+
+// creates is the subject of the request that makes the bucket.
+func (b *Bucket) creates() string { return ownAPI + ".STREAM.CREATE." + b.stream }
 
 func (b *Bucket) ensure(ctx context.Context) error {
 	if err := checkVersion(b.nc.ConnectedServerVersion()); err != nil {
 		return err
 	}
-	account, err := b.own.js.AccountInfo(ctx) // says it where JetStream is off
+	account, err := b.own.js.AccountInfo(ctx) // its error says whether JetStream is off
 	if err != nil {
 		return err
 	}
-	s, err := b.own.js.Stream(ctx, b.Stream())
+	s, err := b.own.js.Stream(ctx, b.stream)
 	switch {
 	case err == nil && s.CachedInfo().Config.Mirror != nil:
 		if err := b.follow(s.CachedInfo().Config); err != nil {
@@ -179,15 +157,11 @@ func (b *Bucket) ensure(ctx context.Context) error {
 	case errors.Is(err, jetstream.ErrStreamNotFound) && b.mirrored(): // somebody deleted the mirror
 		return b.ensureHub(ctx)
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		lives := b.nc.Stats().Reconnects
-		if last := b.refused.Load(); last != nil && time.Since(last.at) < DispenseTime && last.lives == lives {
-			return b.missing()
-		}
-		if !b.may(ctx, "$JS.API.STREAM.CREATE."+b.Stream()) {
+		if b.isRefused(theBucket) || !b.may(ctx, b.creates()) {
 			return b.missing()
 		}
 		if s, err = b.create(ctx); errors.Is(context.Cause(ctx), ErrPermission) {
-			b.refused.Store(&refusal{time.Now(), lives})
+			b.remember(theBucket)
 			return b.missing()
 		}
 	}
@@ -197,25 +171,11 @@ func (b *Bucket) ensure(ctx context.Context) error {
 	return b.accept(s.CachedInfo().Config, account)
 }
 
-// missing says that the bucket has to be made by somebody else.
+// missing says that somebody else has to make the bucket.
 func (b *Bucket) missing() error {
-	return fmt.Errorf("%w: bucket %s is not there, and this user may not make it (%w); have an admin make it: kvregistry tenant create %s",
+	return fmt.Errorf("%w: bucket %s is not there, and this user may not make it (%w); "+
+		"have an admin make it: kvregistry tenant create %s",
 		ErrBucketNotFound, b.name, ErrPermission, strings.TrimPrefix(b.name, "registry_"))
-}
-
-// Advice says what an administrator should change about the server and the bucket, as
-// [Bucket.Ensure] last found them: a sentence each, with the remedy. It is empty if all is well.
-func (b *Bucket) Advice() []string {
-	have := b.found.Load()
-	if have == nil {
-		return nil
-	}
-	return stream.Advice(b.nc.ConnectedServerVersion(), b.name, *have)
-}
-
-// learn takes a stream's configuration from who has just read it: limits may have been set since [Bucket.Ensure].
-func (b *Bucket) learn(cfg jetstream.StreamConfig) {
-	b.room.limited.Store(cfg.MaxMsgs > 0 || cfg.MaxBytes > 0)
 }
 
 // accept checks the bucket, and learns its limits.
@@ -229,6 +189,16 @@ func (b *Bucket) accept(cfg jetstream.StreamConfig, account *jetstream.AccountIn
 	b.found.Store(&cfg)
 	b.reached.Store(true)
 	return nil
+}
+
+// Advice says what an administrator should change about the server and the bucket, as
+// [Bucket.Ensure] last found them: a sentence each, with the remedy. It is empty if all is well.
+func (b *Bucket) Advice() []string {
+	have := b.found.Load()
+	if have == nil {
+		return nil
+	}
+	return stream.Advice(b.nc.ConnectedServerVersion(), b.name, *have)
 }
 
 // create makes the bucket with its limits, or takes the one that another process made first.
@@ -245,21 +215,21 @@ func (b *Bucket) create(ctx context.Context) (jetstream.Stream, error) {
 	if now := time.Now(); made {
 		b.made.Store(&now)
 	}
-	return b.own.js.Stream(ctx, b.Stream())
+	return b.own.js.Stream(ctx, b.stream)
 }
 
-// check compares an existing bucket with what the registry relies on.
+// check compares an existing bucket with what the registry relies on and the caller asked for.
 func (c Config) check(name string, have jetstream.StreamConfig) error {
 	wrong := stream.Wrong(have)
-	want := func(ok bool, setting string, have, want any) {
-		if !ok {
-			wrong = append(wrong, fmt.Sprintf("%s is %v, must be %v", setting, have, want))
+	want := func(setting string, want, have int64) {
+		if want != 0 && want != have {
+			wrong = append(wrong, fmt.Sprintf("%s is %d, must be %d", setting, have, want))
 		}
 	}
-	want(c.Replicas == 0 || c.Replicas == have.Replicas, "replicas", have.Replicas, c.Replicas)
-	want(c.MaxKeys == 0 || c.MaxKeys == stream.KeysOf(have), "max keys", stream.KeysOf(have), c.MaxKeys)
-	want(c.MaxValue == 0 || c.MaxValue == int64(have.MaxMsgSize), "largest value", have.MaxMsgSize, c.MaxValue)
-	want(c.MaxBytes == 0 || c.MaxBytes == have.MaxBytes, "max bytes", have.MaxBytes, c.MaxBytes)
+	want("replicas", int64(c.Replicas), int64(have.Replicas))
+	want("max keys", c.MaxKeys, stream.KeysOf(have))
+	want("largest value", c.MaxValue, int64(have.MaxMsgSize))
+	want("max bytes", c.MaxBytes, have.MaxBytes)
 	if wrong == nil {
 		return nil
 	}

@@ -74,7 +74,7 @@ func TestConfigValidate(t *testing.T) {
 // usable is the stream of a bucket as the registry makes it.
 func usable() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		MaxMsgsPerSubject: 1, AllowMsgTTL: true, SubjectDeleteMarkerTTL: MarkerTTL, Storage: jetstream.FileStorage,
+		MaxMsgsPerSubject: 1, AllowMsgTTL: true, SubjectDeleteMarkerTTL: stream.MarkerTTL, Storage: jetstream.FileStorage,
 		MaxMsgs: -1, MaxBytes: -1, Discard: jetstream.DiscardNew, AllowRollup: true, Replicas: 1,
 	}
 }

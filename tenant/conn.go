@@ -8,8 +8,11 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// AwaitConnected returns at once while the connection is up, and otherwise when it is; or with an error
-// where ctx has ended, or ends, or the connection is closed for good.
+// Conn is the caller's connection.
+func (b *Bucket) Conn() *nats.Conn { return b.nc }
+
+// AwaitConnected returns when the connection is up. It returns an error if ctx has ended or ends, or
+// if the connection is closed for good.
 func (b *Bucket) AwaitConnected(ctx context.Context) error {
 	if err := ctx.Err(); err != nil || b.nc.IsConnected() {
 		return err
@@ -32,8 +35,8 @@ func (b *Bucket) AwaitConnected(ctx context.Context) error {
 	return nil
 }
 
-// Disconnected is why NATS can't be reached, with the connection's last error; nil while the
-// connection is up. The error wraps [ErrConnectionClosed] if it is closed for good.
+// Disconnected says why NATS can't be reached, with the connection's last error. It is nil while the
+// connection is up. The error wraps [ErrConnectionClosed] if the connection is closed for good.
 func (b *Bucket) Disconnected() error {
 	switch {
 	case b.nc.IsConnected():
@@ -41,16 +44,16 @@ func (b *Bucket) Disconnected() error {
 	case b.nc.IsClosed():
 		return closed(b.nc)
 	}
-	return blame(b.nc, fmt.Errorf("NATS is away (%s)", b.nc.Status()))
+	return b.Blame(fmt.Errorf("NATS is away (%s)", b.nc.Status()))
 }
 
-// closed says that a connection is closed for good, and why, as far as it knows.
+// closed says that a connection is closed for good, and why, as far as the connection knows.
 func closed(nc *nats.Conn) error {
 	return blame(nc, fmt.Errorf("%w: connect again and make a new registry", ErrConnectionClosed))
 }
 
-// Blame adds the connection's last error to an error that it may be the cause of: a server tells of
-// much on the connection, and leaves the request unanswered.
+// Blame adds the connection's last error to an error that it may have caused. A server reports many
+// faults on the connection, and leaves the request unanswered.
 func (b *Bucket) Blame(err error) error { return blame(b.nc, err) }
 
 func blame(nc *nats.Conn, err error) error {
@@ -59,13 +62,14 @@ func blame(nc *nats.Conn, err error) error {
 	case last == nil || errors.Is(err, last):
 		return err
 	case errors.Is(last, nats.ErrMaxSubscriptionsExceeded):
-		return fmt.Errorf("%w: this connection may subscribe to nothing more: raise max_subscriptions of the server or the account, or subscribe to less on it (%w)", err, last)
+		return fmt.Errorf("%w: this connection may subscribe to nothing more: raise max_subscriptions of the server or the account, "+
+			"or subscribe to less on it (%w)", err, last)
 	}
 	return fmt.Errorf("%w (the connection's last error: %w)", err, last)
 }
 
-// Reconnected yields a value each time that the connection has come up again; a few are kept for who does not look.
-// stop ends it.
+// Reconnected returns a channel that gets a value each time that the connection has come up again.
+// The channel keeps a few. stop ends it.
 func (b *Bucket) Reconnected() (up <-chan nats.Status, stop func()) {
 	ch := b.nc.StatusChanged(nats.CONNECTED)
 	return ch, func() { b.nc.RemoveStatusListener(ch) }

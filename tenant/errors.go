@@ -11,7 +11,7 @@ import (
 	"github.com/kvregistry/go/tenant/internal/stream"
 )
 
-// Errors of this package. Each is wrapped with what was wrong and what to do.
+// Errors of this package. Each is wrapped with what is wrong and what to do.
 var (
 	ErrInvalidName       = errors.New("invalid name")
 	ErrInvalidTenant     = errors.New("invalid tenant name")
@@ -27,12 +27,12 @@ var (
 	ErrConnectionClosed  = errors.New("NATS connection is closed")
 )
 
-// Permanent reports whether err stays until somebody changes the server, the bucket or the call:
-// trying again in a moment is of no use.
+// Permanent reports whether err stays until somebody changes the server, the bucket or the call.
+// Another try in a moment is of no use.
 func Permanent(err error) bool {
 	for _, e := range []error{
-		ErrInvalidName, ErrInvalidTenant, ErrInvalidConfig, ErrServerTooOld, ErrJetStreamDisabled, ErrPermission,
-		ErrStorageFull, ErrTooLarge, ErrBucketMismatch, ErrConnectionClosed,
+		ErrInvalidName, ErrInvalidTenant, ErrInvalidConfig, ErrServerTooOld, ErrJetStreamDisabled,
+		ErrPermission, ErrStorageFull, ErrTooLarge, ErrBucketMismatch, ErrConnectionClosed,
 	} {
 		if errors.Is(err, e) {
 			return true
@@ -41,56 +41,56 @@ func Permanent(err error) bool {
 	return false
 }
 
-// Codes of the JetStream API (nats-server errors.json) that nats.go gives no name to.
+// Codes of the JetStream API (nats-server errors.json) that nats.go has no name for.
 const (
 	codeAccountResources   = 10002
+	codeClusterNoPeers     = 10005
 	codeInsufficient       = 10023
 	codeMaximumStreams     = 10027
 	codeMemoryExceeded     = 10028
 	codeStorageExceeded    = 10047
-	codeStreamStoreFailed  = 10077
-	codeClusterNoPeers     = 10005
 	codeMessageExceeds     = 10054
+	codeReplicasNotAllowed = 10074
+	codeStreamStoreFailed  = 10077
 	codeMaxBytesRequired   = 10113
 	codeMaxBytesExceeded   = 10122
-	codeReplicasNotAllowed = 10074
 )
 
-// Explain gives an error of nats.go this package's word for it, with the remedy. An error that it does
-// not know is passed on as it is. ctx is the request's, from [Bucket.Try].
-func (b *Bucket) Explain(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
+// explain returns this package's error for one of nats.go, with the remedy. It returns an error that
+// it does not know as it is. ctx is that of the request, from try.
+func (b *Bucket) explain(ctx context.Context, err error) error {
 	var api *jetstream.APIError
 	switch cause := context.Cause(ctx); {
-	case errors.Is(err, ErrPermission): // it says more
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrPermission), errors.Is(err, ErrConnectionClosed): // it says more
 		return err
 	case errors.Is(cause, ErrPermission):
 		return cause
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining), b.nc.IsClosed():
 		return fmt.Errorf("%w (%w)", closed(b.nc), err)
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
-		return fmt.Errorf("%w: start nats-server with -js, and enable it for the account (%w)", ErrJetStreamDisabled, err)
-	case errors.Is(err, jetstream.ErrBucketNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+		return fmt.Errorf("%w: start nats-server with -js, and enable it for the account (%w)",
+			ErrJetStreamDisabled, err)
+	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("%w: %s (%w)", ErrBucketNotFound, b.name, err)
-	case errors.Is(err, jetstream.ErrKeyExists):
-		return fmt.Errorf("%w (%w)", ErrConflict, err)
 	case errors.Is(err, nats.ErrMaxPayload):
 		return fmt.Errorf("%w: raise the server's max_payload or register less metadata (%w)", ErrTooLarge, err)
 	case errors.As(err, &api):
-		return b.explainCode(api, err)
+		return b.explainCode(api.ErrorCode, stream.IsNodeAway(api), err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return b.Blame(err)
 	}
 	return err
 }
 
-func (b *Bucket) explainCode(api *jetstream.APIError, err error) error {
-	if stream.IsNodeAway(api) {
-		return fmt.Errorf("a server of the cluster is away, without which bucket %s can't have %d replicas (%w)", b.name, b.cfg.replicas(b.nc), err)
+func (b *Bucket) explainCode(code jetstream.ErrorCode, nodeAway bool, err error) error {
+	replicas := b.cfg.replicas(b.nc)
+	if nodeAway {
+		return fmt.Errorf("a server of the cluster is away, without which bucket %s can't have %d replicas (%w)",
+			b.name, replicas, err)
 	}
-	switch api.ErrorCode {
+	switch code {
 	case jetstream.JSErrCodeStreamWrongLastSequence, // one replica
 		jetstream.JSErrCodeStreamWrongLastSequenceConstant: // several
 		return fmt.Errorf("%w (%w)", ErrConflict, err)
@@ -98,13 +98,16 @@ func (b *Bucket) explainCode(api *jetstream.APIError, err error) error {
 		return fmt.Errorf("%w: raise the bucket's largest value or register less metadata (%w)", ErrTooLarge, err)
 	case codeClusterNoPeers, codeReplicasNotAllowed:
 		return fmt.Errorf("%w: the server or cluster can't hold %d replicas of bucket %s; use the Replicas option (%w)",
-			ErrInvalidConfig, b.cfg.replicas(b.nc), b.name, err)
+			ErrInvalidConfig, replicas, b.name, err)
 	case codeMaxBytesRequired:
-		return fmt.Errorf("%w: the account wants a limit for each stream: give bucket %s one, by the option MaxBytes(n) or kvregistry tenant create --max-bytes n (%w)", ErrInvalidConfig, b.name, err)
+		return fmt.Errorf("%w: the account wants a limit for each stream: give bucket %s one, by the option MaxBytes(n) "+
+			"or kvregistry tenant create --max-bytes n (%w)", ErrInvalidConfig, b.name, err)
 	case codeMaxBytesExceeded:
-		return fmt.Errorf("%w: MaxBytes(%d) is more than the account lets a stream have; use a smaller MaxBytes(n) for bucket %s (%w)", ErrInvalidConfig, b.cfg.MaxBytes, b.name, err)
+		return fmt.Errorf("%w: MaxBytes(%d) is more than the account lets a stream have; use a smaller MaxBytes(n) "+
+			"for bucket %s (%w)", ErrInvalidConfig, b.cfg.MaxBytes, b.name, err)
 	case codeAccountResources, codeInsufficient, codeMaximumStreams, codeMemoryExceeded, codeStorageExceeded, codeStreamStoreFailed:
-		return fmt.Errorf("%w for bucket %s: raise its or the account's or server's limit, free some, or make it with a smaller MaxBytes(n) (%w)", ErrStorageFull, b.name, err)
+		return fmt.Errorf("%w for bucket %s: raise its or the account's or server's limit, free some, or make it "+
+			"with a smaller MaxBytes(n) (%w)", ErrStorageFull, b.name, err)
 	}
 	return err
 }

@@ -75,23 +75,23 @@ func (m *Message) If() *uint64 { return expectedOf(m.msg) }
 // those of [Bucket.Ensure]. If there is an error, the server may have made the consumer all the
 // same, and the feed that is returned is to be deleted; the feed is nil if nothing was sent.
 func (b *Bucket) OpenFeed(ctx context.Context, cfg FeedConfig) (*Feed, error) {
-	f := &Feed{bucket: b, js: b.JetStream(), cfg: cfg, name: cfg.Name + rand.Text(), inbox: b.nc.NewInbox(), opened: time.Now()}
-	api := b.API("CONSUMER.CREATE")
+	f := &Feed{bucket: b, js: b.jetStream(), cfg: cfg, name: cfg.Name + rand.Text(), inbox: b.nc.NewInbox(), opened: time.Now()}
+	api := b.api("CONSUMER.CREATE")
 	if cfg.Near {
-		f.js, api = b.Near(), ownAPI+".CONSUMER.CREATE."+b.Stream()
+		f.js, api = b.near(), ownAPI+".CONSUMER.CREATE."+b.stream
 		f.name = cfg.Name + "near-" + rand.Text()
 	}
-	ctx, cancel := b.Try(ctx, attempt, api+"."+cfg.Name+"*")
+	ctx, cancel := b.try(ctx, attempt, api+"."+cfg.Name+"*")
 	defer cancel()
 	var err error
 	if f.sub, err = b.nc.Subscribe(f.inbox, f.receive); err != nil {
-		return nil, b.Explain(ctx, err)
+		return nil, b.explain(ctx, err)
 	}
 	_ = f.sub.SetPendingLimits(-1, -1) // flow control bounds what is under way
-	consumer, err := f.js.CreatePushConsumer(ctx, b.Stream(), f.consumer(cfg.Keys))
+	consumer, err := f.js.CreatePushConsumer(ctx, b.stream, f.consumer(cfg.Keys))
 	if err != nil {
 		f.Close()
-		return f, b.Explain(ctx, err)
+		return f, b.explain(ctx, err)
 	}
 	made := consumer.CachedInfo()
 	f.Messages = made.NumPending + made.Delivered.Consumer
@@ -102,7 +102,7 @@ func (b *Bucket) OpenFeed(ctx context.Context, cfg FeedConfig) (*Feed, error) {
 func (f *Feed) consumer(keys []string) jetstream.ConsumerConfig {
 	subjects := make([]string, len(keys))
 	for i, key := range keys {
-		subjects[i] = f.bucket.Subject(key)
+		subjects[i] = f.bucket.subjectOf(key)
 	}
 	return jetstream.ConsumerConfig{
 		Name:              f.name,
@@ -122,10 +122,10 @@ func (f *Feed) consumer(keys []string) jetstream.ConsumerConfig {
 // Change makes the consumer send the messages of other keys from now on. What was written before
 // under a key that is new is not sent.
 func (f *Feed) Change(ctx context.Context, keys []string) error {
-	ctx, cancel := f.bucket.Try(ctx, attempt, f.bucket.API("CONSUMER.CREATE")+"."+f.name)
+	ctx, cancel := f.bucket.try(ctx, attempt, f.bucket.api("CONSUMER.CREATE")+"."+f.name)
 	defer cancel()
-	_, err := f.js.UpdatePushConsumer(ctx, f.bucket.Stream(), f.consumer(keys))
-	return f.bucket.Explain(ctx, err)
+	_, err := f.js.UpdatePushConsumer(ctx, f.bucket.stream, f.consumer(keys))
+	return f.bucket.explain(ctx, err)
 }
 
 // requestRest is how many bytes a request for a consumer has beside its filters, at the most.
@@ -135,7 +135,7 @@ const requestRest = 1024
 func (b *Bucket) FitsFeed(keys []string) bool {
 	size := requestRest
 	for _, key := range keys {
-		size += len(b.Subject(key)) + len(`"",`)
+		size += len(b.subjectOf(key)) + len(`"",`)
 	}
 	return int64(size) <= b.nc.MaxPayload()
 }
@@ -159,7 +159,7 @@ func (f *Feed) receive(msg *nats.Msg) {
 	value, op := contentOf(msg)
 	queued, _, err := msg.Sub.Pending() // counts msg itself
 	f.cfg.Message(Message{
-		Entry:   Entry{Key: f.bucket.Key(msg.Subject), Value: value, Revision: f.revision, Op: op},
+		Entry:   Entry{Key: f.bucket.keyOf(msg.Subject), Value: value, Revision: f.revision, Op: op},
 		Pending: meta.NumPending, Last: err != nil || queued <= 1, msg: msg,
 	})
 }
@@ -211,7 +211,7 @@ func (f *Feed) Close() {
 // Delete deletes the consumer of a feed that was closed. A consumer that is not deleted ends by
 // itself after a few seconds.
 func (f *Feed) Delete(ctx context.Context) error {
-	err := f.js.DeleteConsumer(ctx, f.bucket.Stream(), f.name)
+	err := f.js.DeleteConsumer(ctx, f.bucket.stream, f.name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}
@@ -228,17 +228,17 @@ type State struct {
 
 // State asks how the bucket stands, and learns its limits. The errors are those of [Bucket.Ensure].
 func (b *Bucket) State(ctx context.Context) (State, error) {
-	ctx, cancel := b.Try(ctx, attempt, b.API("STREAM.INFO"))
+	ctx, cancel := b.try(ctx, attempt, b.api("STREAM.INFO"))
 	defer cancel()
 	err := b.AwaitConnected(ctx)
-	var stream jetstream.Stream
+	var s jetstream.Stream
 	if err == nil {
-		stream, err = b.JetStream().Stream(ctx, b.Stream())
+		s, err = b.jetStream().Stream(ctx, b.stream)
 	}
 	if err != nil {
-		return State{}, b.Explain(ctx, err)
+		return State{}, b.explain(ctx, err)
 	}
-	info := stream.CachedInfo()
+	info := s.CachedInfo()
 	b.learn(info.Config)
 	return State{info.Created, info.State.FirstSeq, info.State.LastSeq, info.Config.Replicas}, nil
 }

@@ -22,7 +22,7 @@ func TestGapEndsTheFeed(t *testing.T) {
 	}
 	at := func(number, revision int) *nats.Msg {
 		return &nats.Msg{
-			Subject: b.Subject("svc.a.1"), Sub: &nats.Subscription{}, Data: []byte("x"),
+			Subject: b.subjectOf("svc.a.1"), Sub: &nats.Subscription{}, Data: []byte("x"),
 			Reply: fmt.Sprintf("$JS.ACK.KV_registry_test.view.1.%d.%d.1.5", revision, number),
 		}
 	}
@@ -40,7 +40,7 @@ func TestGapEndsTheFeed(t *testing.T) {
 		"the last":              {[]*nats.Msg{message(1), sign(2), message(2)}, []string{"101", "lost"}},
 		"one that comes twice":  {[]*nats.Msg{message(1), message(1)}, []string{"101", "lost"}},
 		"one that is older":     {[]*nats.Msg{message(1), message(2), at(3, 101)}, []string{"101", "102", "lost"}},
-		"one that says nothing": {[]*nats.Msg{{Subject: b.Subject("svc.a.1"), Data: []byte("x"), Sub: &nats.Subscription{}}}, []string{"lost"}},
+		"one that says nothing": {[]*nats.Msg{{Subject: b.subjectOf("svc.a.1"), Data: []byte("x"), Sub: &nats.Subscription{}}}, []string{"lost"}},
 	} {
 		var got []string
 		f := &Feed{bucket: b, opened: time.Now(), cfg: FeedConfig{

@@ -9,14 +9,30 @@ import (
 // The keys of a bucket:
 //
 //	svc.<service>.<id>    a registration, without TTL
-//	lock.<name>.<ticket>  a place in the line for a name that one process holds at a time, without TTL
+//	lock.<name>.<ticket>  a place in the line for a name, without TTL
 //	lease.<lease id>      a lease, with TTL
 //	reaper.0, reaper.1    the reaper slots, with TTL
+//
+// One process at a time holds a name.
 const (
 	AllKeys     = ">"        // filter: the whole bucket
 	AllServices = "svc.>"    // filter: every registration
 	AllTickets  = "lock.*.*" // filter: every ticket
 )
+
+// The kinds of keys: their first tokens.
+const (
+	services = "svc"
+	tickets  = "lock"
+	leases   = "lease"
+	slots    = "reaper"
+)
+
+// kind is the first token of a key.
+func kind(key string) string {
+	first, _, _ := strings.Cut(key, ".")
+	return first
+}
 
 // Slots is the number of a bucket's reaper slots.
 const Slots = 2
@@ -24,17 +40,9 @@ const Slots = 2
 // everything is the name that stands for all services. No service has it.
 const everything = "*"
 
-// serviceToken is the key token of a service's name.
-func serviceToken(service string) (string, error) {
-	if service == everything {
-		return "", fmt.Errorf("%w: %q stands for all services; take another", ErrInvalidName, service)
-	}
-	return EncodeToken(service)
-}
-
-// ServiceKey is the key of an instance's registration; the error wraps [ErrInvalidName].
+// ServiceKey returns the key of an instance's registration. The error wraps [ErrInvalidName].
 func ServiceKey(service, id string) (string, error) {
-	s, err := serviceToken(service)
+	filter, err := ServiceFilter(service)
 	if err != nil {
 		return "", err
 	}
@@ -42,21 +50,31 @@ func ServiceKey(service, id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return "svc." + s + "." + i, nil
+	return strings.TrimSuffix(filter, "*") + i, nil
 }
 
-// ServiceFilter is the filter of all registrations of a service; the error wraps [ErrInvalidName].
+// ServiceFilter returns the filter of all registrations of a service. The error wraps
+// [ErrInvalidName].
 func ServiceFilter(service string) (string, error) {
-	s, err := serviceToken(service)
+	if service == everything {
+		return "", fmt.Errorf("%w: %q stands for all services; take another", ErrInvalidName, service)
+	}
+	return allOf(services, service)
+}
+
+// allOf returns the filter of the keys of a kind with a name.
+func allOf(kind, name string) (string, error) {
+	n, err := EncodeToken(name)
 	if err != nil {
 		return "", err
 	}
-	return "svc." + s + ".*", nil
+	return kind + "." + n + ".*", nil
 }
 
-// ParseServiceKey is the inverse of [ServiceKey]; ok is false for any key that ServiceKey does not make.
+// ParseServiceKey is the inverse of [ServiceKey]. ok is false for any key that ServiceKey does not
+// make.
 func ParseServiceKey(key string) (service, id string, ok bool) {
-	rest, ok := strings.CutPrefix(key, "svc.")
+	rest, ok := strings.CutPrefix(key, services+".")
 	if !ok {
 		return "", "", false
 	}
@@ -72,28 +90,35 @@ func ParseServiceKey(key string) (service, id string, ok bool) {
 	return service, id, err == nil
 }
 
-// LockFilter is the filter of all tickets of a name; the error wraps [ErrInvalidName]. A ticket's key has its id, a key token, in place of the '*'.
-func LockFilter(name string) (string, error) {
-	n, err := EncodeToken(name)
-	if err != nil {
-		return "", err
-	}
-	return "lock." + n + ".*", nil
-}
+// LockFilter returns the filter of all tickets in the line for a name. The error wraps
+// [ErrInvalidName].
+func LockFilter(name string) (string, error) { return allOf(tickets, name) }
 
-// ByLease reports whether a key is of those that live by a lease, and are purged with it: registrations and tickets.
+// TicketKey returns the key of a ticket in a line. filter is what [LockFilter] returns, and id is a
+// key token.
+func TicketKey(filter, id string) string { return strings.TrimSuffix(filter, "*") + id }
+
+// LineOf returns the filter of all tickets in a ticket's line. It returns a filter as it is.
+func LineOf(ticket string) string { return ticket[:strings.LastIndexByte(ticket, '.')+1] + "*" }
+
+// ByLease reports whether a key lives by a lease, and is purged with it: registrations and tickets
+// do.
 func ByLease(key string) bool {
-	return strings.HasPrefix(key, "svc.") || strings.HasPrefix(key, "lock.")
+	return strings.HasPrefix(key, services+".") || strings.HasPrefix(key, tickets+".")
 }
 
-// LeaseKey is the key of a lease. Lease ids are made by package lease and are key tokens already.
-func LeaseKey(id string) string { return "lease." + id }
+// LeaseKey returns the key of a lease. Package lease makes the ids of leases, which are key tokens.
+func LeaseKey(id string) string { return leases + "." + id }
 
-// ParseLeaseKey is the inverse of [LeaseKey]; ok is false where the id is empty or longer than [MaxName] bytes, as none is.
+// ParseLeaseKey is the inverse of [LeaseKey]. ok is false if the id is empty or longer than
+// [MaxName] bytes, as no id is.
 func ParseLeaseKey(key string) (id string, ok bool) {
-	id, ok = strings.CutPrefix(key, "lease.")
+	id, ok = strings.CutPrefix(key, leases+".")
 	return id, ok && id != "" && len(id) <= MaxName
 }
 
-// SlotKey is the key of a reaper slot, from 0 up to [Slots].
-func SlotKey(slot int) string { return "reaper." + strconv.Itoa(slot) }
+// SlotKey returns the key of a reaper slot, from 0 up to [Slots].
+func SlotKey(slot int) string { return slots + "." + strconv.Itoa(slot) }
+
+// IsSlotKey reports whether a key is a reaper slot's, whatever its number is.
+func IsSlotKey(key string) bool { return strings.HasPrefix(key, slots+".") }

@@ -15,7 +15,8 @@ import (
 // ownAPI is how requests to the connection's own JetStream begin.
 const ownAPI = stream.API
 
-// mirrorStale is how long a mirror may not have heard of its hub, whose word comes every second where nothing is written.
+// mirrorStale is how long a mirror may not have heard of its hub. The hub sends something each
+// second, even if nobody writes.
 const mirrorStale = 2250 * time.Millisecond
 
 // domain is one JetStream, and how requests to it begin.
@@ -24,71 +25,57 @@ type domain struct {
 	js  jetstream.JetStream
 }
 
-// mirrored reports whether the connection's JetStream has a mirror only. Whatever is decided by what a leader knows is asked of the hub, for a mirror lags.
+// mirrored reports whether the connection's JetStream has only a mirror of the bucket. A mirror lags:
+// what a leader must decide is asked of the hub.
 func (b *Bucket) mirrored() bool { return b.leads.Load() != &b.own }
 
-// Near asks the connection's own JetStream, for what a mirror serves.
-func (b *Bucket) Near() jetstream.JetStream { return b.own.js }
+// near is the connection's own JetStream, which a mirror may be in.
+func (b *Bucket) near() jetstream.JetStream { return b.own.js }
 
-// API is the subject of a request to the bucket's leader, as "STREAM.INFO".
-func (b *Bucket) API(request string) string {
-	return b.leads.Load().api + "." + request + "." + b.Stream()
+// jetStream is the JetStream of the bucket's leader: the hub's if there is a mirror.
+func (b *Bucket) jetStream() jetstream.JetStream { return b.leads.Load().js }
+
+// api is the subject of a request to the bucket's leader, as "STREAM.INFO".
+func (b *Bucket) api(request string) string {
+	return b.leads.Load().api + "." + request + "." + b.stream
 }
 
-// Asks are the subjects of requests to the bucket's leader and, where there is one, to its mirror.
-func (b *Bucket) Asks(requests ...string) (subjects []string) {
-	for _, r := range requests {
-		subjects = append(subjects, b.API(r))
-		if b.mirrored() {
-			subjects = append(subjects, ownAPI+"."+r+"."+b.Stream())
-		}
-	}
-	return subjects
-}
-
-// target is the subject that a write to a key is published to. That of a bucket does not cross a leaf node's connection, and that of a hub's API does.
+// target is the subject that a write to a key is published to. A bucket's subjects do not cross a
+// leaf node's connection, and those of a hub's API do.
 func (b *Bucket) target(key string) string {
 	if b.mirrored() {
-		return b.leads.Load().api + "." + b.Subject(key)
+		return b.leads.Load().api + "." + b.subjectOf(key)
 	}
-	return b.Subject(key)
+	return b.subjectOf(key)
 }
 
-// follow takes the hub's bucket for the one to be asked and written to, as a mirror's configuration says where it is.
+// follow makes the hub's bucket the one that is asked and written to. The mirror says where it is.
 func (b *Bucket) follow(mirror jetstream.StreamConfig) error {
-	if err := checkMirror(b.name, mirror); err != nil {
-		return err
+	if wrong := stream.WrongMirror(b.name, mirror); wrong != nil {
+		return fmt.Errorf("%w: %s", ErrBucketMismatch, stream.WrongMirrorText(b.name, wrong))
 	}
 	api := mirror.Mirror.External.APIPrefix
 	if b.leads.Load().api == api {
 		return nil
 	}
 	js, err := jetstream.NewWithAPIPrefix(b.nc, api)
-	if err != nil {
-		return err
+	if err == nil {
+		b.leads.Store(&domain{api, js})
 	}
-	b.leads.Store(&domain{api, js})
-	return nil
-}
-
-// checkMirror compares a mirror with what it must be like to hold exactly what the bucket holds.
-func checkMirror(name string, have jetstream.StreamConfig) error {
-	if wrong := stream.WrongMirror(name, have); wrong != nil {
-		return fmt.Errorf("%w: %s", ErrBucketMismatch, stream.WrongMirrorText(name, wrong))
-	}
-	return nil
+	return err
 }
 
 // ensureHub checks the hub's bucket. While the hub is away it takes the mirror as it is.
 func (b *Bucket) ensureHub(ctx context.Context) error {
-	ask, cancel := b.Try(ctx, attempt, b.API("STREAM.INFO"), b.leads.Load().api+".INFO")
-	defer cancel()
+	var s jetstream.Stream
 	var account *jetstream.AccountInfo
-	s, err := b.JetStream().Stream(ask, b.Stream())
-	if err == nil {
-		account, err = b.JetStream().AccountInfo(ask)
-	}
-	switch err = b.Explain(ask, err); {
+	err := b.Do(ctx, attempt, func(ctx context.Context) (err error) {
+		if s, err = b.jetStream().Stream(ctx, b.stream); err == nil {
+			account, err = b.jetStream().AccountInfo(ctx)
+		}
+		return err
+	}, b.api("STREAM.INFO"), b.leads.Load().api+".INFO")
+	switch {
 	case ctx.Err() == nil && b.HubAway(err):
 		b.reached.Store(true)
 		return nil
@@ -100,7 +87,8 @@ func (b *Bucket) ensureHub(ctx context.Context) error {
 	return b.accept(s.CachedInfo().Config, account)
 }
 
-// HubAway reports whether an error of a request to the leader says that the hub of a mirror was not reached.
+// HubAway reports whether an error of a request to the leader says that the hub of a mirror was not
+// reached.
 func (b *Bucket) HubAway(err error) bool {
 	return b.mirrored() && (errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
 		errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)) && !errors.Is(err, ErrPermission)
@@ -108,27 +96,27 @@ func (b *Bucket) HubAway(err error) bool {
 
 // Mirror is how the mirror stands in the connection's own JetStream.
 type Mirror struct {
-	Of    time.Time // when the bucket that it is of was made, as the hub says it
+	Of    time.Time // when its bucket was made, by the hub's clock
 	Last  uint64    // its last revision
 	Heard time.Time // when it last heard of the hub, by this process's clock; zero: not since its server began
 	Lag   uint64    // how many messages the hub had for it then
 }
 
-// Fresh reports whether it hears of the hub.
+// Fresh reports whether the mirror hears of the hub.
 func (m *Mirror) Fresh() bool { return time.Since(m.Heard) < mirrorStale }
 
-// Mirror asks how the mirror stands. It is nil where there is none, or none that can be used.
+// Mirror asks how the mirror stands. It returns nil if there is none, or none that can be used.
 func (b *Bucket) Mirror(ctx context.Context) *Mirror {
 	if !b.mirrored() {
 		return nil
 	}
 	asked := time.Now()
-	s, err := b.own.js.Stream(ctx, b.Stream())
+	s, err := b.own.js.Stream(ctx, b.stream)
 	if err != nil {
 		return nil
 	}
 	info := s.CachedInfo()
-	if info.Config.Mirror == nil || info.Mirror == nil || checkMirror(b.name, info.Config) != nil {
+	if info.Config.Mirror == nil || info.Mirror == nil || stream.WrongMirror(b.name, info.Config) != nil {
 		return nil
 	}
 	m := &Mirror{Of: stream.Made(info.Config), Last: info.State.LastSeq, Lag: info.Mirror.Lag}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,39 +17,42 @@ import (
 // askTime bounds the wait for a user's permissions.
 const askTime = time.Second
 
-// grants are a list of subjects that are allowed and one of those that are not.
+// MayWrite returns an error that wraps [ErrPermission] if this user may not write a key. It asks the
+// server, except if the server refused a write of the same kind of key on this connection, less than
+// [DispenseTime] ago. It returns nil if the server does not say.
+func (b *Bucket) MayWrite(ctx context.Context, key string) error {
+	if what := kind(key); !b.isRefused(what) {
+		if b.may(ctx, b.target(key)) {
+			return nil
+		}
+		b.remember(what)
+	}
+	return fmt.Errorf("%w: this user may not write %s", ErrPermission, key)
+}
+
+// may reports whether this user may publish to a subject, as far as the server says.
+func (b *Bucket) may(ctx context.Context, subject string) bool {
+	if b.isRefused(permissions) {
+		return true
+	}
+	ctx, cancel := b.try(ctx, askTime, stream.UserInfo)
+	defer cancel()
+	publish, err := b.askGrants(ctx)
+	if errors.Is(context.Cause(ctx), ErrPermission) {
+		b.remember(permissions)
+	}
+	return err != nil || publish == nil || publish.include(subject)
+}
+
+// grants lists the subjects that are allowed and those that are not.
 type grants struct {
 	Allow []string `json:"allow"`
 	Deny  []string `json:"deny"`
 }
 
-// MayWrite reports whether the server lets this user write a key. It is true if the server does not
-// say. A user that may not ask is not asked for again on the same connection.
-func (b *Bucket) MayWrite(ctx context.Context, key string) bool {
-	return b.may(ctx, b.target(key))
-}
-
-// may reports whether this user may publish to a subject, as far as the server says.
-//
-// It saves a process the tries that its role does not include: each one is an error in the server's
-// log, and one on the user's connection.
-func (b *Bucket) may(ctx context.Context, subject string) bool {
-	lives := b.nc.Stats().Reconnects + 1
-	if b.mute.Load() == lives {
-		return true
-	}
-	ctx, cancel := b.Try(ctx, askTime, stream.UserInfo)
-	defer cancel()
-	publish, err := b.askGrants(ctx)
-	if errors.Is(context.Cause(ctx), ErrPermission) {
-		b.mute.Store(lives)
-	}
-	return err != nil || publish == nil || publish.include(subject)
-}
-
-// askGrants is what this user may publish, nil if that is everything. A leaf node's server answers
-// the request too, for the connection between the two servers, so the answer of this connection's
-// server is waited for.
+// askGrants returns what this user may publish, nil if that is everything. A leaf node's server
+// answers the request too, for the connection between the two servers. askGrants waits for the
+// answer of this connection's server.
 func (b *Bucket) askGrants(ctx context.Context) (*grants, error) {
 	inbox := b.nc.NewInbox()
 	sub, err := b.nc.SubscribeSync(inbox)
@@ -86,17 +91,12 @@ func (b *Bucket) askGrants(ctx context.Context) (*grants, error) {
 
 // include reports whether a subject is allowed.
 func (p grants) include(subject string) bool {
-	allowed := len(p.Allow) == 0
-	for _, pattern := range p.Allow {
-		allowed = allowed || matches(pattern, subject)
-	}
-	for _, pattern := range p.Deny {
-		allowed = allowed && !matches(pattern, subject)
-	}
-	return allowed
+	matching := func(pattern string) bool { return matches(pattern, subject) }
+	return (len(p.Allow) == 0 || slices.ContainsFunc(p.Allow, matching)) &&
+		!slices.ContainsFunc(p.Deny, matching)
 }
 
-// matches reports whether a subject is one of those that a pattern with wildcards stands for.
+// matches reports whether a pattern with wildcards stands for a subject.
 func matches(pattern, subject string) bool {
 	want, have := strings.Split(pattern, "."), strings.Split(subject, ".")
 	for i, token := range want {

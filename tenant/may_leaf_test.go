@@ -36,7 +36,7 @@ func TestPermissionsBesideALeafNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 300 {
-		if !b.may(t.Context(), "$JS.API.STREAM.CREATE."+b.Stream()) {
+		if !b.may(t.Context(), b.creates()) {
 			t.Fatal("a user without permissions may not make a bucket")
 		}
 	}

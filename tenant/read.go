@@ -19,41 +19,44 @@ type Entry struct {
 	Op       Op
 }
 
-// await returns when the bucket, which must have been reached, has a connection that is up.
-func (b *Bucket) await(ctx context.Context) error {
-	if !b.reached.Load() {
-		return fmt.Errorf("%w: %s was not reached yet", ErrBucketNotFound, b.name)
-	}
-	return b.AwaitConnected(ctx)
-}
-
-// Get reads one key, as the stream's leader knows it. found is false where it has no value: it never was, or it ended.
+// Get reads one key, as the stream's leader knows it. found is false if the key has no value: nobody
+// wrote it, or it ended.
 func (b *Bucket) Get(ctx context.Context, key string) (e Entry, found bool, err error) {
 	e, err = b.Last(ctx, key)
 	return e, err == nil && e.Revision > 0 && e.Op == Put, err
 }
 
-// Last is the last change under a filter, an end included, as the stream's leader knows it; of revision 0 where there
-// is none. It is not asked by a direct get, whose answer is the entry as it was written: one whose headers say so would look like no entry at all.
+// Last reads the last change under a filter, as the stream's leader knows it. An end is a change,
+// too. The revision is 0 if there is no change. Last does not use a direct get: its answer is the
+// entry as it was written, and headers of the entry could make it look like no entry.
 func (b *Bucket) Last(ctx context.Context, filter string) (Entry, error) {
-	return b.last(ctx, b.API("STREAM.MSG.GET"), filter)
+	return b.last(ctx, b.api("STREAM.MSG.GET"), filter)
 }
 
-// LastRevision is the revision of the bucket's last change, as the stream's leader knows it.
-func (b *Bucket) LastRevision(ctx context.Context) (uint64, error) {
-	state, err := b.State(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("tenant: last revision: %w", err)
-	}
-	return state.Last, nil
-}
-
-// LastNear is Last as the mirror knows it, for who reads that.
+// LastNear is [Bucket.Last] as the mirror knows it.
 func (b *Bucket) LastNear(ctx context.Context, filter string) (Entry, error) {
-	return b.last(ctx, ownAPI+".STREAM.MSG.GET."+b.Stream(), filter)
+	return b.last(ctx, ownAPI+".STREAM.MSG.GET."+b.stream, filter)
 }
 
-func (b *Bucket) last(ctx context.Context, subject, filter string) (Entry, error) {
+func (b *Bucket) last(ctx context.Context, subject, filter string) (e Entry, err error) {
+	ask, err := json.Marshal(map[string]string{"last_by_subj": b.subjectOf(filter)})
+	if err == nil {
+		err = b.Do(ctx, attempt, func(ctx context.Context) error {
+			msg, err := b.nc.RequestWithContext(ctx, subject, ask)
+			if err == nil {
+				e, err = b.entryOf(msg.Data)
+			}
+			return err
+		}, subject)
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("tenant: last of %s: %w", filter, err)
+	}
+	return e, nil
+}
+
+// entryOf reads the answer to a request for a message. The entry is empty if there is no message.
+func (b *Bucket) entryOf(data []byte) (Entry, error) {
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
 		Message struct {
@@ -63,41 +66,38 @@ func (b *Bucket) last(ctx context.Context, subject, filter string) (Entry, error
 			Data    []byte `json:"data"`
 		} `json:"message"`
 	}
-	ask, err := json.Marshal(map[string]string{"last_by_subj": b.Subject(filter)})
-	if err != nil {
-		return Entry{}, fmt.Errorf("tenant: last of %s: %w", filter, err)
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return Entry{}, err
 	}
-	ctx, cancel := b.Try(ctx, attempt, subject)
-	defer cancel()
-	msg := &nats.Msg{}
-	if err = b.AwaitConnected(ctx); err == nil {
-		msg, err = b.nc.RequestWithContext(ctx, subject, ask)
-	}
-	if err == nil {
-		err = json.Unmarshal(msg.Data, &answer)
-	}
-	if err == nil && answer.Error != nil && answer.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound {
-		err = answer.Error
-	}
-	var h nats.Header
-	if answer.Message.Headers != nil {
-		var bad error
-		if h, bad = nats.DecodeHeadersMsg(answer.Message.Headers); bad != nil {
-			h = nats.Header{jetstream.StreamHeader: nil} // not written by a client that means well
-		}
-	}
-	if err != nil {
-		return Entry{}, fmt.Errorf("tenant: last of %s: %w", filter, b.Explain(ctx, err))
+	if e := answer.Error; e != nil && e.ErrorCode != jetstream.JSErrCodeMessageNotFound {
+		return Entry{}, e
 	}
 	last := answer.Message
+	var h nats.Header
+	if last.Headers != nil {
+		var err error
+		if h, err = nats.DecodeHeadersMsg(last.Headers); err != nil {
+			h = nats.Header{jetstream.StreamHeader: nil} // no client that means well wrote it
+		}
+	}
 	value, op := content(h, last.Data)
-	return Entry{Key: b.Key(last.Subject), Value: value, Revision: last.Seq, Op: op}, nil
+	return Entry{Key: b.keyOf(last.Subject), Value: value, Revision: last.Seq, Op: op}, nil
+}
+
+// LastRevision returns the revision of the bucket's last change, as the stream's leader knows it.
+func (b *Bucket) LastRevision(ctx context.Context) (uint64, error) {
+	state, err := b.State(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("tenant: last revision: %w", err)
+	}
+	return state.Last, nil
 }
 
 // content reads what a message does to its key.
 //
-// Whoever may ask the server for anything in an account can have the answer sent to any subject of it, and so into a bucket that he may
-// not write to. An answer says which stream it is from, which no client's write does: it is a put of nothing, whatever it says.
+// A user who may make requests in an account can have the server's answers sent to any subject of
+// it, and so into a bucket that the user may not write to. An answer says which stream it is from,
+// and a client's write does not: content takes an answer for a put of nothing.
 func content(h nats.Header, data []byte) (value []byte, op Op) {
 	switch {
 	case h == nil:
@@ -114,7 +114,8 @@ func content(h nats.Header, data []byte) (value []byte, op Op) {
 	return data, Put
 }
 
-// contentOf is content of a message as it came. Where nats.go could not read its headers, they are missing, and what they said is not known.
+// contentOf is content of a received message. If nats.go could not read the headers, the message has
+// none, and nothing is known of what they said.
 func contentOf(msg *nats.Msg) (value []byte, op Op) {
 	if msg.Header == nil && msg.Size() > len(msg.Subject)+len(msg.Reply)+len(msg.Data) {
 		return nil, Put
@@ -122,11 +123,12 @@ func contentOf(msg *nats.Msg) (value []byte, op Op) {
 	return content(msg.Header, msg.Data)
 }
 
-// isAnswer goes by the header's presence: an answer has those of the message that it shows, too, and they come first.
+// isAnswer reports whether the header of an answer is there. Its value does not count: an answer has
+// the headers of the message that it shows, too, and these come first.
 func isAnswer(h nats.Header) bool { _, ok := h[jetstream.StreamHeader]; return ok }
 
-// expectedOf is the revision that a message's write was to go on top of; nil if it said none of its
-// own key. The server has seen to it that it did.
+// expectedOf returns the revision of its key that a message's write named; nil if it named none. The
+// server did the write on top of that revision.
 func expectedOf(msg *nats.Msg) *uint64 {
 	revision, err := strconv.ParseUint(msg.Header.Get(jetstream.ExpectedLastSubjSeqHeader), 10, 64)
 	if _, other := msg.Header[expectedOfAnother]; err != nil || other {
@@ -135,10 +137,10 @@ func expectedOf(msg *nats.Msg) *uint64 {
 	return &revision
 }
 
-// expectedOfAnother is the header that has a write expect the revision of another key.
+// expectedOfAnother is the header by which a write names the revision of another key.
 const expectedOfAnother = "Nats-Expected-Last-Subject-Sequence-Subject"
 
-// ttlOf is the time to live that a message gives its key; 0 if it gives none.
+// ttlOf returns the time to live that a message gives its key; 0 if it gives none.
 func ttlOf(msg *nats.Msg) time.Duration {
 	text := msg.Header.Get(jetstream.MsgTTLHeader)
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil { // as some clients write it

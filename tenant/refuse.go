@@ -5,118 +5,120 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 )
 
-// What a server refuses may be allowed again without a word, where its operator changes permissions.
+// An operator may allow again what the server refused, and nothing tells the process.
 const (
-	RefusedTime  = 5 * time.Second  // after which what a process can't do without is tried again
-	DispenseTime = 10 * time.Minute // after which what it does without is; or when the connection was made again
+	RefusedTime  = 5 * time.Second  // after which a process tries again what it needs
+	DispenseTime = 10 * time.Minute // after which it tries again what it does without
 )
 
-// refusal is when something was refused, and how many times the connection had been made again by then.
-type refusal struct {
-	at    time.Time
-	lives uint64
+// Do waits for the connection and runs request, which asks the server for something. subjects are
+// those that request publishes to; a subject covers those below it, and one that ends in '*' those
+// that begin like it. The context of request ends after limit, or soon after the server refused one
+// of the subjects: a server does not answer a request that it refuses. Errors are those of
+// [Bucket.Ensure].
+func (b *Bucket) Do(ctx context.Context, limit time.Duration, request func(context.Context) error, subjects ...string) error {
+	ctx, cancel := b.try(ctx, limit, subjects...)
+	defer cancel()
+	err := b.AwaitConnected(ctx)
+	if err == nil {
+		err = request(ctx)
+	}
+	return b.explain(ctx, err)
 }
 
-// refusalTime is how often it is looked whether a request that is not answered was refused.
+// refusalTime is how often try checks whether the server refused the request.
 const refusalTime = 20 * time.Millisecond
 
-// tries are the requests that are under way. While there are any, one look after the other sees whether some of them were refused.
-type tries struct {
-	mu    sync.Mutex
-	all   map[*try]struct{}
-	looks bool  // a look is due
-	last  error // the connection's, at the last look
-}
-
-// try is a request that is under way.
-type try struct {
-	before   error // the connection's last error as it began, which the connection keeps for ever
-	subjects []string
-	refuse   context.CancelCauseFunc
-}
-
-// Try bounds a request to the server in time. A server leaves a request that it refuses unanswered, and says so on the connection:
-// then the context ends at once, and [Bucket.Explain] says why. subjects are those that are published
-// to; each may go on behind a dot, and one that ends in '*' with anything. The caller calls cancel when
-// the request is over.
-func (b *Bucket) Try(ctx context.Context, limit time.Duration, subjects ...string) (_ context.Context, cancel context.CancelFunc) {
+// try returns the context of a request, as [Bucket.Do] gives it. If the server refuses the request,
+// the context's cause wraps ErrPermission. The caller calls cancel when the request is over.
+func (b *Bucket) try(ctx context.Context, limit time.Duration, subjects ...string) (context.Context, context.CancelFunc) {
 	ctx, cancelTime := context.WithTimeout(ctx, limit)
 	ctx, refuse := context.WithCancelCause(ctx)
-	t := &try{b.nc.LastError(), subjects, refuse}
-	b.tries.mu.Lock()
-	defer b.tries.mu.Unlock()
-	b.tries.all[t] = struct{}{}
-	if !b.tries.looks {
-		b.tries.looks = true
-		time.AfterFunc(refusalTime, b.look) // ends when no request is under way
+	before := b.nc.LastError() // which the connection keeps for ever
+	var check func()
+	check = func() { // ends with ctx
+		if err := b.refusal(before, subjects...); err != nil {
+			refuse(err)
+		} else if ctx.Err() == nil {
+			time.AfterFunc(refusalTime, check)
+		}
 	}
+	time.AfterFunc(refusalTime, check)
 	return ctx, func() {
-		b.tries.mu.Lock()
-		delete(b.tries.all, t)
-		b.tries.mu.Unlock()
 		refuse(nil)
 		cancelTime()
 	}
 }
 
-// look ends the requests that were refused, and comes again while there are others.
-func (b *Bucket) look() {
-	b.judgeAll()
-	b.tries.mu.Lock()
-	defer b.tries.mu.Unlock()
-	if b.tries.looks = len(b.tries.all) > 0; b.tries.looks {
-		time.AfterFunc(refusalTime, b.look)
-	}
-}
-
-// judgeAll ends the requests that the connection's last error says to be refused.
-func (b *Bucket) judgeAll() {
-	last := b.nc.LastError()
-	b.tries.mu.Lock()
-	defer b.tries.mu.Unlock()
-	if last != b.tries.last {
-		b.tries.last = last
-		for t := range b.tries.all {
-			if last != t.before {
-				b.judge(t, last)
-			}
-		}
-	}
-}
-
-// judge ends a request where an error of the connection says that it was refused.
-func (b *Bucket) judge(t *try, last error) {
-	switch {
-	case concerns(last, t.subjects):
-		t.refuse(fmt.Errorf("%w: allow this user the subjects of bucket %s, as operator.Permissions lists them (%w)", ErrPermission, b.name, last))
+// refusal is nil unless the connection has another error than before which says that the server
+// refuses one of the subjects, or the answers to all requests.
+func (b *Bucket) refusal(before error, subjects ...string) error {
+	switch last := b.nc.LastError(); {
+	case last == before:
+		return nil
+	case concerns(last, subjects...):
+		return fmt.Errorf("%w: allow this user the subjects of bucket %s, as operator.Permissions lists them (%w)",
+			ErrPermission, b.name, last)
 	case b.isDeaf(last):
-		t.refuse(fmt.Errorf("%w: this user may not subscribe to its answers: connect with its nats.CustomInboxPrefix (%w)", ErrPermission, last))
+		return fmt.Errorf("%w: this user may not subscribe to its answers: connect with its nats.CustomInboxPrefix (%w)",
+			ErrPermission, last)
 	}
+	return nil
 }
 
-// concerns reports whether an error of the connection is a permission violation about one of the subjects.
-func concerns(err error, subjects []string) bool {
+// concerns reports whether an error of the connection is a refusal of one of the subjects.
+func concerns(err error, subjects ...string) bool {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return false
 	}
 	text := err.Error()
 	return slices.ContainsFunc(subjects, func(s string) bool {
-		if any, ok := strings.CutSuffix(s, "*"); ok {
-			return strings.Contains(text, `"`+any)
+		if prefix, ok := strings.CutSuffix(s, "*"); ok {
+			return strings.Contains(text, `"`+prefix)
 		}
 		return strings.Contains(text, `"`+s+`"`) || strings.Contains(text, `"`+s+`.`)
 	})
 }
 
-// isDeaf reports whether an error of the connection is that it may not subscribe to its answers.
+// isDeaf reports whether an error of the connection says that it may not subscribe to its answers.
 func (b *Bucket) isDeaf(err error) bool {
-	return concerns(err, []string{cmp.Or(b.nc.Opts.InboxPrefix, "_INBOX")})
+	return concerns(err, cmp.Or(b.nc.Opts.InboxPrefix, "_INBOX"))
+}
+
+// refused is when the server refused something, and on which life of the connection.
+type refused struct {
+	at    time.Time
+	lives uint64
+}
+
+// What a bucket remembers refusals of, beside writes of a kind of keys.
+const (
+	theBucket   = "the bucket"      // making it
+	permissions = "the permissions" // asking for this user's
+)
+
+// remember notes that the server refuses something. Each refused try is an error in the server's
+// log, and one on the user's connection.
+func (b *Bucket) remember(what string) {
+	b.refusals.Store(what, refused{time.Now(), b.nc.Stats().Reconnects})
+}
+
+// isRefused reports whether the server refused something on this connection, less than DispenseTime
+// ago. A refusal to tell the permissions is good as long as the connection.
+func (b *Bucket) isRefused(what string) bool {
+	within := DispenseTime
+	if what == permissions {
+		within = math.MaxInt64
+	}
+	known, _ := b.refusals.Load(what)
+	last, ok := known.(refused)
+	return ok && time.Since(last.at) < within && last.lives == b.nc.Stats().Reconnects
 }

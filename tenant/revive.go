@@ -11,15 +11,17 @@ import (
 // backlog is how many bytes may arrive in place of an answer before they explain why it is late.
 const backlog = 64 << 10
 
-// deafTime is the least time between two attempts at a connection whose server refuses to send answers to it.
+// deafTime is the least time between two reconnects because the server refuses to send answers.
 const deafTime = 10 * time.Second
 
-// Revive is for who missed an answer. It asks the server for a sign of life, and where none comes within the patience given,
-// has the connection made again: a peer that is gone without a word is otherwise noticed after minutes only, when NATS's
-// own pings went unanswered. It reports whether it did so. Where the server answers, it returns as soon as that does.
-// A connection that may not subscribe to its answers any more is made again too, now and then: nats.go subscribes to them once
-// in the life of a connection, so where the permission was taken and given back, no answer would ever come.
-// It does nothing while the connection is down, while another call is at it, and without [Config.ForceReconnect].
+// Revive checks the connection after a request went unanswered, and reports whether it reconnected.
+// It pings the server, and returns as soon as the server answers. It reconnects if no answer comes
+// within patience: NATS's own pings notice a peer that is gone minutes later.
+//
+// Revive also reconnects now and then if the connection may not subscribe to its answers: nats.go
+// subscribes to them once in the life of a connection, and does not notice when they are allowed
+// again. It does nothing while the connection is down, while another call runs, and without
+// [Config.ForceReconnect].
 func (b *Bucket) Revive(ctx context.Context, patience time.Duration) bool {
 	if !b.cfg.ForceReconnect || !b.nc.IsConnected() || !b.reviving.TryLock() {
 		return false
@@ -27,10 +29,10 @@ func (b *Bucket) Revive(ctx context.Context, patience time.Duration) bool {
 	defer b.reviving.Unlock()
 	lives, heard := b.nc.Stats().Reconnects, b.nc.Stats().InBytes
 	dead := b.silent(ctx, patience)
-	if dead && b.nc.Stats().InBytes-heard > backlog { // it may be slow only: the answer waits behind other messages
+	if dead && b.nc.Stats().InBytes-heard > backlog { // the answer may wait behind other messages
 		dead = b.silent(ctx, 2*patience)
 	}
-	if !dead && b.deaf() && time.Since(b.unheard) > deafTime {
+	if !dead && b.isDeaf(b.nc.LastError()) && time.Since(b.unheard) > deafTime {
 		b.unheard, dead = time.Now(), true
 	}
 	if !dead || ctx.Err() != nil || b.nc.Stats().Reconnects != lives {
@@ -39,20 +41,16 @@ func (b *Bucket) Revive(ctx context.Context, patience time.Duration) bool {
 	return b.nc.ForceReconnect() == nil
 }
 
-// Move is for who gets no answer from JetStream on a connection that answers pings, and has not long to live without: the
-// server may be cut off from the others of its cluster. It has the connection made to another server, and reports whether it did so. moves is
-// how many times that was done since the last answer: each of the other servers is tried once. It does nothing where Revive does nothing.
+// Move reconnects to another server if JetStream does not answer and the connection does: the server
+// may be cut off from the others of its cluster. moves is how often the caller moved since the last
+// answer: each of the other servers is tried once. Move reports whether it reconnected. It does
+// nothing if Revive does nothing.
 func (b *Bucket) Move(moves int) bool {
 	if !b.cfg.ForceReconnect || !b.nc.IsConnected() || moves >= len(b.nc.Servers())-1 || !b.reviving.TryLock() {
 		return false
 	}
 	defer b.reviving.Unlock()
 	return b.nc.ForceReconnect() == nil
-}
-
-// deaf reports whether the server refused this connection's subscription to its answers.
-func (b *Bucket) deaf() bool {
-	return b.isDeaf(b.nc.LastError())
 }
 
 // silent reports whether the server leaves a ping unanswered.

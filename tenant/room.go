@@ -13,34 +13,46 @@ import (
 	"github.com/kvregistry/go/tenant/internal/stream"
 )
 
-// room is what a bucket with limits has left, as it was last asked for.
+// room is what a bucket with limits has left, as the server last said.
 type room struct {
 	limited atomic.Bool   // the bucket has a limit
-	account atomic.Bool   // the account's storage has
-	turn    chan struct{} // has one token; who has it asks, or takes of what follows
+	account atomic.Bool   // the account's storage has a limit
+	turn    chan struct{} // holds one token; its holder may use what follows
 
 	asked time.Time
-	keys  level // those of the bucket, and those that were let in since
-	bytes level // of the bucket's, or of the account's, where less is left there
+	keys  level // of the bucket, with those that were let in since asked
+	bytes level // of the bucket, or of the account if that has fewer left
 }
 
-// level is how much of something there is.
+// level is how much of something there is, and how much there may be.
 type level struct {
 	what       string
 	have, most int64
-	spare      int64 // of what the server takes beyond most, what may be used for keys that are there already
+	spare      int64 // beyond most, for keys that are there already
 }
 
-// roomTime is how long an answer is good for: many who register at once share one.
+// fits reports whether n more fit. A write that adds nothing may use the spare part.
+func (l level) fits(n int64) bool {
+	if n <= 0 {
+		return l.have < l.most+l.spare
+	}
+	return l.have+n <= l.most
+}
+
+// roomTime is how long an answer is good for: many that register at once share one.
 const roomTime = 250 * time.Millisecond
 
-// overhead is about what a message takes on disk besides its value.
+// overhead is about what a message takes on disk beside its value.
 const overhead = 150
 
-// Room returns an error that wraps [ErrStorageFull] where the bucket has as many keys as it may, or less than a tenth of its bytes, or of the account's, would be left
-// beside a value of a size. Who adds a key, or makes its value larger, asks first: in a stream that is full, a cluster refuses heartbeats too, as any server does in an account that is, and everything
-// that is registered there would go. A key that is there already is let take some of what is spared. It sends nothing
-// where there is no limit. Where the server does not answer, or ctx ends, the write will tell.
+// Room returns an error that wraps [ErrStorageFull] if the bucket has no room for a value of size
+// bytes at a key: it has all the keys that it may have, or less than a tenth of its bytes, or of the
+// account's, would be left. A caller that adds a key, or makes its value larger, asks first: a
+// cluster refuses heartbeats in a full stream, as each server does in a full account, and every
+// registration would end.
+//
+// Room lets a key that is there use some of the spare part. It sends nothing if there is no limit.
+// It returns nil if the server does not answer or ctx ends: the write will tell.
 func (b *Bucket) Room(ctx context.Context, key string, size int) error {
 	if !b.room.limited.Load() && !b.room.account.Load() {
 		return nil
@@ -57,7 +69,7 @@ func (b *Bucket) Room(ctx context.Context, key string, size int) error {
 	return b.take(ctx, 0, cost-int64(len(there.Value))-overhead)
 }
 
-// take takes what a write adds, where there is room for it.
+// take takes what a write adds, if there is room for it.
 func (b *Bucket) take(ctx context.Context, keys, bytes int64) error {
 	r := &b.room
 	select {
@@ -67,15 +79,15 @@ func (b *Bucket) take(ctx context.Context, keys, bytes int64) error {
 		return nil
 	}
 	if time.Since(r.asked) > roomTime {
-		if err := b.measure(ctx); err != nil {
+		if err := b.measure(ctx); errors.Is(err, ErrPermission) {
 			return err
 		}
 	}
-	if !r.keys.fits(keys) || !r.bytes.fits(bytes) {
-		full, more := r.keys, keys
-		if full.fits(keys) {
-			full, more = r.bytes, bytes
-		}
+	full, more := r.keys, keys
+	if full.fits(keys) {
+		full, more = r.bytes, bytes
+	}
+	if !full.fits(more) {
 		return fmt.Errorf("%w for bucket %s: of %d %s that it may use it has %d, and this takes %d; raise the limit, or register less",
 			ErrStorageFull, b.name, full.most, full.what, full.have, more)
 	}
@@ -84,60 +96,52 @@ func (b *Bucket) take(ctx context.Context, keys, bytes int64) error {
 	return nil
 }
 
-// fits reports whether n more fit. What adds nothing may use what is spared.
-func (l level) fits(n int64) bool {
-	if n <= 0 {
-		return l.have < l.most+l.spare
-	}
-	return l.have+n <= l.most
-}
-
-// measure asks how things stand. What it can't learn has no limit until it is asked again.
+// measure asks how much room there is. What it does not learn has no limit until it asks again.
 func (b *Bucket) measure(ctx context.Context) error {
-	ctx, cancel := b.Try(ctx, attempt, b.API("STREAM.INFO"), b.leads.Load().api+".INFO")
-	defer cancel()
 	r := &b.room
-	unlimited := level{most: math.MaxInt64}
-	r.keys, r.bytes = unlimited, unlimited
+	r.keys, r.bytes = level{most: math.MaxInt64}, level{most: math.MaxInt64}
 	defer func() { r.asked = time.Now() }()
-	s, err := b.JetStream().Stream(ctx, b.Stream())
-	if err != nil {
-		return denied(ctx)
-	}
-	info := s.CachedInfo()
-	if most := stream.KeysOf(info.Config); most > 0 {
-		r.keys = level{"keys", int64(info.State.Msgs), most, (info.Config.MaxMsgs - most) / 2}
-	}
-	if most := info.Config.MaxBytes; most > 0 {
-		r.bytes = level{"bytes", int64(info.State.Bytes), most - most/10, most / 20}
-	}
-	if !b.room.account.Load() {
+	return b.Do(ctx, attempt, func(ctx context.Context) error {
+		leader := b.leads.Load()
+		s, err := leader.js.Stream(ctx, b.stream)
+		if err != nil {
+			return err
+		}
+		info := s.CachedInfo()
+		if most := stream.KeysOf(info.Config); most > 0 {
+			r.keys = level{"keys", int64(info.State.Msgs), most, (info.Config.MaxMsgs - most) / 2}
+		}
+		if most := info.Config.MaxBytes; most > 0 {
+			r.bytes = level{"bytes", int64(info.State.Bytes), most - most/10, most / 20}
+		}
+		if !r.account.Load() {
+			return nil
+		}
+		account, err := leader.js.AccountInfo(ctx)
+		if err != nil {
+			return err
+		}
+		have, most := storage(account, info.Config.Replicas)
+		if most > 0 && most-most/10-have < r.bytes.most-r.bytes.have {
+			r.bytes = level{"bytes of the account's", have, most - most/10, most / 20}
+		}
 		return nil
-	}
-	account, err := b.JetStream().AccountInfo(ctx)
-	if err != nil {
-		return denied(ctx)
-	}
-	if have, most := storage(account, info.Config.Replicas); most > 0 && most-most/10-have < r.bytes.most-r.bytes.have {
-		r.bytes = level{"bytes of the account's", have, most - most/10, most / 20}
-	}
-	return nil
+	}, b.api("STREAM.INFO"), b.leads.Load().api+".INFO")
 }
 
-// denied is why a request was refused; nil where it failed for another reason.
-func denied(ctx context.Context) error {
-	if cause := context.Cause(ctx); errors.Is(cause, ErrPermission) {
-		return cause
-	}
-	return nil
+// learn takes a stream's configuration that was just read: somebody may have set limits since
+// [Bucket.Ensure].
+func (b *Bucket) learn(cfg jetstream.StreamConfig) {
+	b.room.limited.Store(cfg.MaxMsgs > 0 || cfg.MaxBytes > 0)
 }
 
-// storage is what an account has stored and may store, in bytes of a bucket with that many replicas. most is not positive where there is no limit.
+// storage returns what an account has stored and may store, in bytes of a bucket with that many
+// replicas. most is not positive if there is no limit.
 func storage(a *jetstream.AccountInfo, replicas int) (have, most int64) {
 	n := int64(max(1, replicas))
-	have, most = int64(a.Store), a.Limits.MaxStore/n // an account's own limit is for all replicas together,
+	have, most = int64(a.Store), a.Limits.MaxStore/n // the account's own limit is for all replicas together
 	if tier, ok := a.Tiers[fmt.Sprintf("R%d", n)]; ok {
-		have, most = int64(tier.Store), tier.Limits.MaxStore // and a tier's for each
+		have, most = int64(tier.Store), tier.Limits.MaxStore // a tier's limit is for each replica
 	}
 	return have / n, most
 }

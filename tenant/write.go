@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Op is what a message does to its key. A delete is a registration's graceful end, a purge its end
-// with its lease. The server alone expires a key.
+// Op is what a message does to its key. A delete is a registration's graceful end. A purge is its
+// end with its lease. The server alone expires a key.
 type Op uint8
 
 const (
@@ -24,65 +24,55 @@ const (
 
 func (o Op) String() string { return [...]string{"put", "delete", "purge", "expire"}[o] }
 
+// TombstoneTTL is how long the bucket keeps a delete or a purge, as long as the server's marker of a
+// lease that ran out. An observer or reaper that was away longer needs a full snapshot.
+const TombstoneTTL = 10 * time.Minute
+
 // Write is one write to a bucket.
 type Write struct {
 	Key   string
 	Value []byte
 	Op    Op
-	TTL   time.Duration // whole seconds after which the server ends the key; 0: never, [TombstoneTTL] for a delete or purge
-	// If makes the write a compare-and-swap: it is done only where the key's last revision is *If, 0 being
-	// a key without one.
+	// TTL is whole seconds after which the server ends the key. 0 is never for a put, and
+	// [TombstoneTTL] for a delete or purge.
+	TTL time.Duration
+	// If makes the write a compare-and-swap: the server does it only if the key's last revision is
+	// *If. A key without one has 0.
 	If *uint64
+	// Within is how long [Bucket.Write] waits for the answer; 0 is 1.5 seconds.
+	Within time.Duration
 }
 
 // At is a Write's If: the key's last revision must be rev.
 func At(rev uint64) *uint64 { return &rev }
 
-// attempt bounds one request to the server. One that is lost, as in a change of leader, is never answered: who has
-// more time asks again.
+// attempt bounds one request to the server. The server never answers a request that is lost, as in a
+// change of leader: a caller that has more time asks again.
 const attempt = 1500 * time.Millisecond
 
-// Write writes, and returns the revision of the write when the server has acknowledged it. Where it was a
-// compare-and-swap that lost, the error wraps [ErrConflict]; other errors are those of [Bucket.Ensure], and
-// [ErrTooLarge]. After a time-out the write may have happened, or may happen yet.
+// Write does one write, and returns its revision when the server has acknowledged it. The error
+// wraps [ErrConflict] if a compare-and-swap lost, or [ErrTooLarge], or is one of [Bucket.Ensure].
+// After a time-out the write may have happened, or may happen yet.
 func (b *Bucket) Write(ctx context.Context, w Write) (revision uint64, err error) {
-	return b.WriteWithin(ctx, attempt, w)
+	err = b.Do(ctx, cmp.Or(w.Within, attempt), func(ctx context.Context) error {
+		ack, err := b.own.js.PublishMsg(ctx, b.message(w), w.options()...)
+		if err == nil {
+			revision = ack.Sequence
+		}
+		return err
+	}, b.target(w.Key))
+	return revision, b.failed(w, err)
 }
 
-// WriteWithin is [Bucket.Write] for a caller that waits for a late answer, for as long as limit.
-func (b *Bucket) WriteWithin(ctx context.Context, limit time.Duration, w Write) (revision uint64, err error) {
-	ctx, cancel := b.Try(ctx, limit, b.target(w.Key))
-	defer cancel()
-	if err := b.AwaitConnected(ctx); err != nil {
-		return 0, fmt.Errorf("tenant: %w", err)
+// failed adds to an error which write failed, and remembers a refusal.
+func (b *Bucket) failed(w Write, err error) error {
+	if err == nil {
+		return nil
 	}
-	ack, err := b.own.js.PublishMsg(ctx, b.message(w), w.options()...)
-	if err != nil {
-		return 0, fmt.Errorf("tenant: %s %s: %w", w.Op, w.Key, b.Explain(ctx, err))
+	if errors.Is(err, ErrPermission) {
+		b.remember(kind(w.Key))
 	}
-	return ack.Sequence, nil
-}
-
-// Create writes a key that has no value: it never was, or it ended and only what says so stands. The error
-// wraps [ErrConflict] where it has one.
-func (b *Bucket) Create(ctx context.Context, key string, value []byte, ttl time.Duration) (revision uint64, err error) {
-	if err := b.await(ctx); err != nil {
-		return 0, fmt.Errorf("tenant: create %s: %w", key, err)
-	}
-	w := Write{Key: key, Value: value, TTL: ttl, If: At(0)}
-	revision, err = b.Write(ctx, w)
-	if !errors.Is(err, ErrConflict) {
-		return revision, err
-	}
-	last, readErr := b.Last(ctx, key)
-	if readErr != nil {
-		return 0, readErr
-	}
-	if last.Op == Put && last.Revision > 0 {
-		return 0, err
-	}
-	w.If = At(last.Revision)
-	return b.Write(ctx, w)
+	return fmt.Errorf("tenant: %s %s: %w", w.Op, w.Key, err)
 }
 
 func (b *Bucket) message(w Write) *nats.Msg {
@@ -115,8 +105,8 @@ func (w Write) options() []jetstream.PublishOpt {
 // underWay is how many writes of one WriteAll wait for their answers at once.
 const underWay = 1024
 
-// WriteAll does the writes, many at once and in no order, for less than each of them alone. It returns what each came to: revisions[i] or
-// errs[i] is of ws[i]. The errors are those of [Bucket.Write].
+// WriteAll does many writes at once, in no order, for less than each of them alone. revisions[i] and
+// errs[i] are what ws[i] came to. The errors are those of [Bucket.Write].
 func (b *Bucket) WriteAll(ctx context.Context, ws []Write) (revisions []uint64, errs []error) {
 	revisions, errs = make([]uint64, len(ws)), make([]error, len(ws))
 	js, err := jetstream.New(b.nc, jetstream.WithPublishAsyncTimeout(attempt), jetstream.WithPublishAsyncMaxPending(underWay))
@@ -125,23 +115,24 @@ func (b *Bucket) WriteAll(ctx context.Context, ws []Write) (revisions []uint64, 
 		b.together(ctx, js, ws, revisions, errs)
 	}
 	for i, w := range ws {
-		if errors.Is(errs[i], ErrPermission) && ctx.Err() == nil { // it, or one of the others
+		if errors.Is(errs[i], ErrPermission) && ctx.Err() == nil { // of this write, or of another
 			revisions[i], errs[i] = b.alone(ctx, js, w)
 		}
 		if err := cmp.Or(err, errs[i]); err != nil {
-			errs[i] = fmt.Errorf("tenant: %s %s: %w", w.Op, w.Key, b.Explain(context.WithoutCancel(ctx), err))
+			errs[i] = b.failed(w, b.explain(context.WithoutCancel(ctx), err))
 		}
 	}
 	return revisions, errs
 }
 
-// together does writes that wait for their answers together. Where the server refuses one, all that have no answer yet end with that.
+// together does writes that wait for their answers together. If the server refuses one, each write
+// that has no answer yet ends with that refusal.
 func (b *Bucket) together(ctx context.Context, js jetstream.JetStream, ws []Write, revisions []uint64, errs []error) {
 	subjects, acks := make([]string, len(ws)), make([]jetstream.PubAckFuture, len(ws))
 	for i, w := range ws {
 		subjects[i] = b.target(w.Key)
 	}
-	ctx, cancel := b.Try(ctx, attempt*time.Duration(2+len(ws)/underWay), subjects...)
+	ctx, cancel := b.try(ctx, attempt*time.Duration(2+len(ws)/underWay), subjects...)
 	defer cancel()
 	down := b.AwaitConnected(ctx)
 	settle := func(i int) {
@@ -162,16 +153,18 @@ func (b *Bucket) together(ctx context.Context, js jetstream.JetStream, ws []Writ
 	}
 }
 
-// alone does one write, and knows whether that is what the server refuses as soon as it does: a refusal comes before what answers to a later request.
+// alone does one write, and notices at once if the server refuses it: the refusal comes before the
+// answer to a later request.
 func (b *Bucket) alone(ctx context.Context, js jetstream.JetStream, w Write) (revision uint64, err error) {
-	ctx, cancel := b.Try(ctx, attempt, b.target(w.Key))
+	before := b.nc.LastError()
+	ctx, cancel := b.try(ctx, attempt, b.target(w.Key))
 	defer cancel()
 	ack, err := js.PublishMsgAsync(b.message(w), w.options()...)
+	if err == nil && b.nc.FlushWithContext(ctx) == nil {
+		err = b.refusal(before, b.target(w.Key))
+	}
 	if err != nil {
 		return 0, err
-	}
-	if b.nc.FlushWithContext(ctx) == nil {
-		b.judgeAll()
 	}
 	return await(ctx, ack)
 }
@@ -191,11 +184,12 @@ func await(ctx context.Context, ack jetstream.PubAckFuture) (revision uint64, er
 	}
 }
 
-// PurgeAt ends the given entries' keys, each only where it still has the revision that was read. An entry
-// that has moved on is left alone, and is no error. It returns how many it ended.
+// PurgeAt ends the keys of entries, each only if it still has the entry's revision. A key that has
+// another one is left alone, and is no error. PurgeAt returns how many keys it ended.
 //
-// A nats-server (2.15.2) that was killed brings back what was deleted, once what said so has ended, and in a cluster it is then the one replica that shows it: its leader has no such key. So where the revision is
-// another, it is tried whether the key has none: what ends it there ends it on every replica, and what has moved on has one.
+// A nats-server (2.15.2) that was killed brings back a deleted key whose tombstone had ended. In a
+// cluster that replica alone shows the key then, and the leader has none. So PurgeAt tries a key
+// whose revision is another as a key without one: that ends it on every replica.
 func (b *Bucket) PurgeAt(ctx context.Context, entries []Entry) (purged int, err error) {
 	ws := make([]Write, len(entries))
 	for i, e := range entries {

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
@@ -91,7 +92,7 @@ func newView(t *testing.T, s *natstest.Server) (*View, *model, *tenant.Bucket) {
 func newReplicatedView(t *testing.T) (*View, *model, *tenant.Bucket) {
 	t.Helper()
 	v, m, b := newView(t, natstest.Cluster(t)[0])
-	natstest.AwaitReplicas(t, b.Conn(), b.Stream(), 3)
+	natstest.AwaitReplicas(t, b.Conn(), "KV_"+b.Name(), 3)
 	return v, m, b
 }
 
@@ -219,7 +220,7 @@ func TestManyKeysOfOnesOwn(t *testing.T) {
 		return nil
 	})
 	made := make(chan *nats.Msg, 16)
-	sub, err := b.Conn().ChanSubscribe("$JS.EVENT.ADVISORY.CONSUMER.CREATED."+b.Stream()+".>", made)
+	sub, err := b.Conn().ChanSubscribe("$JS.EVENT.ADVISORY.CONSUMER.CREATED."+"KV_"+b.Name()+".>", made)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +295,11 @@ func TestWaitSaysWhy(t *testing.T) {
 	v := New(b, Config{Apply: func([]Change, *Snapshot) {}})
 	t.Cleanup(v.Close)
 	v.Start()
-	if err := b.JetStream().DeleteStream(t.Context(), b.Stream()); err != nil {
+	js, err := jetstream.New(b.Conn())
+	if err == nil {
+		err = js.DeleteStream(t.Context(), "KV_"+b.Name())
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	v.Watch("svc.a.*")
@@ -394,7 +399,7 @@ func TestViewEqualsTheBucket(t *testing.T) {
 	}
 	natstest.Eventually(t, natstest.Soon, func() error { return m.is(want) })
 	natstest.Eventually(t, natstest.Soon, func() error { // those whose deletion is under way go
-		names := natstest.Consumers(t, b.Conn(), b.Stream())
+		names := natstest.Consumers(t, b.Conn(), "KV_"+b.Name())
 		names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, "view-") })
 		if len(names) != 1 {
 			return fmt.Errorf("%d consumers of one view", len(names))
@@ -761,7 +766,7 @@ func TestSessionThatCouldNotBegin(t *testing.T) {
 		t.Errorf("%d sessions could not begin, and %d snapshots came", failed, m.snapshots)
 	}
 	natstest.Eventually(t, 15*time.Second, func() error { // one that was made after it was deleted, the server ends
-		if names := natstest.Consumers(t, b.Conn(), b.Stream()); len(names) > 0 {
+		if names := natstest.Consumers(t, b.Conn(), "KV_"+b.Name()); len(names) > 0 {
 			return fmt.Errorf("%d consumers stay", len(names))
 		}
 		return nil

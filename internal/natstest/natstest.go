@@ -229,8 +229,8 @@ func StreamLeader(t testing.TB, list []*Server, stream string) *Server {
 	return leader
 }
 
-// Consumers is the number of consumers of a stream.
-func Consumers(t testing.TB, nc *nats.Conn, stream string) (names []string) {
+// Stream returns a stream that is there.
+func Stream(t testing.TB, nc *nats.Conn, stream string) jetstream.Stream {
 	t.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -240,7 +240,13 @@ func Consumers(t testing.TB, nc *nats.Conn, stream string) (names []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := s.ConsumerNames(t.Context())
+	return s
+}
+
+// Consumers is the number of consumers of a stream.
+func Consumers(t testing.TB, nc *nats.Conn, stream string) (names []string) {
+	t.Helper()
+	list := Stream(t, nc, stream).ConsumerNames(t.Context())
 	for name := range list.Name() {
 		names = append(names, name)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -67,9 +66,6 @@ func New(b *tenant.Bucket, k *lease.Keeper, cfg Config) *Lines {
 	ls.view = watcher.New(b, cfg.View)
 	return ls
 }
-
-// lineOf is the part of a key that the keys of a line share.
-func lineOf(key string) string { return key[:strings.LastIndexByte(key, '.')+1] }
 
 // watch has the view show a line until Stop, and waits until the view shows it.
 func (ls *Lines) watch(ctx context.Context, filter string) error {
@@ -184,7 +180,7 @@ func (ls *Lines) apply(changes []watcher.Change, snapshot *watcher.Snapshot) (st
 	for _, ch := range changes {
 		stands, owner := readOf(ch)
 		ls.change(ch, stands)
-		touched[lineOf(ch.Key)] = struct{}{}
+		touched[tenant.LineOf(ch.Key)] = struct{}{}
 		if owner == ls.cfg.Owner && ls.tickets[ch.Key] == nil && !ls.closed {
 			t := newTicket(ch.Key)
 			t.place, t.gone = ch.Revision, true
@@ -200,7 +196,7 @@ func (ls *Lines) apply(changes []watcher.Change, snapshot *watcher.Snapshot) (st
 
 // change takes one change. The caller holds ls.mu.
 func (ls *Lines) change(ch watcher.Change, stands bool) {
-	line := lineOf(ch.Key)
+	line := tenant.LineOf(ch.Key)
 	if stands {
 		if ls.places[line] == nil {
 			ls.places[line] = map[string]uint64{}

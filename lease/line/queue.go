@@ -68,7 +68,7 @@ func (ls *Lines) queue(ctx context.Context, name, filter string) (*Hold, error) 
 
 // takeTicket makes a ticket for which there is room, under the lease that there is or will be.
 func (ls *Lines) takeTicket(ctx context.Context, name, filter string) (*ticket, error) {
-	key := lineOf(filter) + rand.Text()[:16]
+	key := tenant.TicketKey(filter, rand.Text()[:16])
 	size := len(wire.Ticket(ls.cfg.Owner, strings.Repeat("x", wire.LongestLeaseID)))
 	if err := ls.bucket.Room(ctx, key, size); err != nil {
 		return nil, err

@@ -25,10 +25,11 @@ const Unlimited = -1
 // bucket is a tenant's bucket and the connection's JetStream, for one call of this package.
 type bucket struct {
 	*tenant.Bucket
-	js jetstream.JetStream
+	js     jetstream.JetStream
+	stream string // the name of the bucket's stream
 }
 
-// with runs do, and explains its error. cfg is checked before.
+// with runs do once the connection is up, and explains its error. It checks cfg before.
 func with(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Config, do func(context.Context, bucket) error) error {
 	b, err := tenant.New(nc, name, cfg)
 	if err != nil {
@@ -38,13 +39,14 @@ func with(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Config, do
 	if err != nil {
 		return fmt.Errorf("operator: %w", err)
 	}
+	s := stream.Name(b.Name())
 	var subjects []string
-	for _, op := range []string{"INFO", "CREATE", "UPDATE", "DELETE"} {
-		subjects = append(subjects, stream.API+".STREAM."+op+"."+b.Stream())
+	for _, op := range []string{"INFO.", "CREATE.", "UPDATE.", "DELETE."} {
+		subjects = append(subjects, stream.API+".STREAM."+op+s)
 	}
-	ctx, cancel := b.Try(ctx, requestTime, append(subjects, stream.API+".STREAM.LIST")...)
-	defer cancel()
-	return b.Explain(ctx, do(ctx, bucket{b, js}))
+	return b.Do(ctx, requestTime, func(ctx context.Context) error {
+		return do(ctx, bucket{b, js, s})
+	}, append(subjects, stream.API+".STREAM.LIST")...)
 }
 
 // Provision makes a tenant's bucket, or checks the one that is there. Of that one it changes the
@@ -61,7 +63,7 @@ func Provision(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Confi
 	}
 	var long bool
 	err = with(ctx, nc, name, tenant.Config{}, func(ctx context.Context, b bucket) error {
-		s, err := b.js.Stream(ctx, b.Stream())
+		s, err := b.js.Stream(ctx, b.stream)
 		if errors.Is(err, jetstream.ErrStreamNotFound) { // the bucket is the hub's, without a mirror
 			return nil
 		}
@@ -85,7 +87,7 @@ func Provision(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Confi
 // [tenant.ErrPermission].
 func Remove(ctx context.Context, nc *nats.Conn, name string) error {
 	err := with(ctx, nc, name, tenant.Config{}, func(ctx context.Context, b bucket) error {
-		return b.js.DeleteStream(ctx, b.Stream())
+		return b.js.DeleteStream(ctx, b.stream)
 	})
 	if err != nil {
 		return fmt.Errorf("operator: delete: %w", err)
@@ -161,7 +163,7 @@ func Change(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Config) 
 }
 
 func (b bucket) change(ctx context.Context, want tenant.Config) error {
-	s, err := b.js.Stream(ctx, b.Stream())
+	s, err := b.js.Stream(ctx, b.stream)
 	if err != nil {
 		return err
 	}

@@ -34,27 +34,29 @@ func MakeMirror(ctx context.Context, nc *nats.Conn, name, hubDomain string) erro
 
 // mirror makes the mirror of the bucket that has its API at a prefix.
 func (b bucket) mirror(ctx context.Context, nc *nats.Conn, api string) error {
-	ctx, cancel := b.Try(ctx, requestTime, api+".STREAM.INFO."+b.Stream())
-	defer cancel()
 	hub, err := jetstream.NewWithAPIPrefix(nc, api)
 	if err != nil {
 		return err
 	}
-	origin, err := hub.Stream(ctx, b.Stream())
+	var origin jetstream.Stream
+	err = b.Do(ctx, requestTime, func(ctx context.Context) (err error) {
+		origin, err = hub.Stream(ctx, b.stream)
+		return err
+	}, api+".STREAM.INFO."+b.stream)
 	if err != nil {
-		return b.Explain(ctx, err)
+		return err
 	}
 	info := origin.CachedInfo()
 	if wrong := stream.Wrong(info.Config); wrong != nil {
 		return fmt.Errorf("%w: the hub's %s: %s", tenant.ErrBucketMismatch, b.Name(), strings.Join(wrong, "; "))
 	}
 	cfg := stream.Mirror(b.Name(), api, info.Created)
-	have, err := b.js.Stream(ctx, b.Stream())
+	have, err := b.js.Stream(ctx, b.stream)
 	if err == nil {
 		if keep, err := b.keeps(have.CachedInfo().Config, cfg); keep || err != nil {
 			return err
 		}
-		err = b.js.DeleteStream(ctx, b.Stream()) // it mirrors a bucket that was deleted
+		err = b.js.DeleteStream(ctx, b.stream) // it mirrors a bucket that was deleted
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
