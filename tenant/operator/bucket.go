@@ -29,8 +29,11 @@ type bucket struct {
 	stream string // the name of the bucket's stream
 }
 
-// with runs do once the connection is up, and explains its error. It checks cfg before.
-func with(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Config, do func(context.Context, bucket) error) error {
+// with runs do once the connection is up. Its errors say what it was about, except those of
+// tenant.New: what may hold a name that is not checked yet.
+func with(
+	ctx context.Context, nc *nats.Conn, what, name string, cfg tenant.Config, do func(context.Context, bucket) error,
+) error {
 	b, err := tenant.New(nc, name, cfg)
 	if err != nil {
 		return err
@@ -44,9 +47,13 @@ func with(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Config, do
 	for _, op := range []string{"INFO.", "CREATE.", "UPDATE.", "DELETE."} {
 		subjects = append(subjects, stream.API+".STREAM."+op+s)
 	}
-	return b.Do(ctx, requestTime, func(ctx context.Context) error {
+	err = b.Do(ctx, requestTime, func(ctx context.Context) error {
 		return do(ctx, bucket{b, js, s})
 	}, append(subjects, stream.API+".STREAM.LIST")...)
+	if err != nil {
+		return fmt.Errorf("operator: %s: %w", what, err)
+	}
+	return nil
 }
 
 // Provision makes a tenant's bucket, or checks the one that is there. Of that one it changes the
@@ -62,7 +69,7 @@ func Provision(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Confi
 		return err
 	}
 	var long bool
-	err = with(ctx, nc, name, tenant.Config{}, func(ctx context.Context, b bucket) error {
+	err = with(ctx, nc, "provision "+name, name, tenant.Config{}, func(ctx context.Context, b bucket) error {
 		s, err := b.js.Stream(ctx, b.stream)
 		if errors.Is(err, jetstream.ErrStreamNotFound) { // the bucket is the hub's, without a mirror
 			return nil
@@ -73,11 +80,8 @@ func Provision(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Confi
 		}
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("operator: %w", err)
-	}
-	if !long {
-		return nil
+	if err != nil || !long {
+		return err
 	}
 	return Change(ctx, nc, name, tenant.Config{})
 }
@@ -86,13 +90,9 @@ func Provision(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Confi
 // recreate it if they may. The error wraps [tenant.ErrInvalidTenant], [tenant.ErrBucketNotFound] or
 // [tenant.ErrPermission].
 func Remove(ctx context.Context, nc *nats.Conn, name string) error {
-	err := with(ctx, nc, name, tenant.Config{}, func(ctx context.Context, b bucket) error {
+	return with(ctx, nc, "delete "+name, name, tenant.Config{}, func(ctx context.Context, b bucket) error {
 		return b.js.DeleteStream(ctx, b.stream)
 	})
-	if err != nil {
-		return fmt.Errorf("operator: delete: %w", err)
-	}
-	return nil
 }
 
 // Info is what a server says of a tenant's bucket.
@@ -111,7 +111,7 @@ type Info struct {
 // account's streams, which no role allows. The error wraps [tenant.ErrPermission] if the user may
 // not.
 func List(ctx context.Context, nc *nats.Conn) (list []Info, err error) {
-	err = with(ctx, nc, "default", tenant.Config{}, func(ctx context.Context, b bucket) error {
+	err = with(ctx, nc, "list", "default", tenant.Config{}, func(ctx context.Context, b bucket) error {
 		streams := b.js.ListStreams(ctx, jetstream.WithStreamListSubject("$KV.*.>"))
 		for s := range streams.Info() {
 			if info, ok := infoOf(s, nc.ConnectedServerVersion()); ok {
@@ -125,7 +125,7 @@ func List(ctx context.Context, nc *nats.Conn) (list []Info, err error) {
 		return nil, fmt.Errorf("operator: list: %w: this user may not see the account's streams (%s.STREAM.LIST)",
 			tenant.ErrPermission, stream.API)
 	case err != nil:
-		return nil, fmt.Errorf("operator: list: %w", err)
+		return nil, err
 	}
 	slices.SortFunc(list, func(a, b Info) int { return cmp.Compare(a.Tenant, b.Tenant) })
 	return list, nil
@@ -155,11 +155,7 @@ func Change(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Config) 
 	asked := cfg
 	asked.MaxBytes, asked.MaxKeys = max(0, cfg.MaxBytes), max(0, cfg.MaxKeys)
 	asked.MaxValue = max(0, cfg.MaxValue)
-	err := with(ctx, nc, name, asked, func(ctx context.Context, b bucket) error { return b.change(ctx, cfg) })
-	if err != nil {
-		return fmt.Errorf("operator: change %s: %w", name, err)
-	}
-	return nil
+	return with(ctx, nc, "change "+name, name, asked, func(ctx context.Context, b bucket) error { return b.change(ctx, cfg) })
 }
 
 func (b bucket) change(ctx context.Context, want tenant.Config) error {

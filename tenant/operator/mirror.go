@@ -23,13 +23,9 @@ func MakeMirror(ctx context.Context, nc *nats.Conn, name, hubDomain string) erro
 	if err != nil {
 		return err
 	}
-	err = with(ctx, nc, name, tenant.Config{}, func(ctx context.Context, b bucket) error {
+	return with(ctx, nc, "mirror "+name, name, tenant.Config{}, func(ctx context.Context, b bucket) error {
 		return b.mirror(ctx, nc, api)
 	})
-	if err != nil {
-		return fmt.Errorf("operator: mirror %s: %w", name, err)
-	}
-	return nil
 }
 
 // mirror makes the mirror of the bucket that has its API at a prefix.
