@@ -205,10 +205,7 @@ func TestManyKeysOfOnesOwn(t *testing.T) {
 		add(i)
 	}
 	natstest.Eventually(t, natstest.Soon, func() error { return m.is(want) })
-	stream, err := b.JetStream().Stream(t.Context(), b.Stream())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stream := natstest.Stream(t, b.Conn(), "KV_"+b.Name())
 	natstest.Eventually(t, natstest.Soon, func() error { // the keys are shown before their consumer is there
 		var filters []string
 		for c := range stream.ListConsumers(t.Context()).Info() {
