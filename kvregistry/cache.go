@@ -191,7 +191,7 @@ func (c *cache) apply(seen []*sighting, snapshot *watcher.Snapshot) {
 	c.prune(changed)
 	c.fill(over, snapshot)
 	if snapshot != nil {
-		events = append(events, c.sync()...)
+		events = append(events, c.sync(snapshot)...)
 	}
 	for _, e := range events {
 		c.tell(e)
@@ -240,13 +240,13 @@ func (c *cache) addSeen(seen []*sighting) {
 
 // sync publishes the first snapshot of each service that the view shows, even if it is empty, and says what
 // there is to tell of it. The caller holds c.mu.
-func (c *cache) sync() (events []Event) {
+func (c *cache) sync(snapshot *watcher.Snapshot) (events []Event) {
 	for name := range c.observed {
 		filter := tenant.AllServices
 		if name != Everything {
 			filter = c.find(name).filter
 		}
-		if c.view.Shows(filter) {
+		if snapshot.Covers(filter) {
 			c.synced[name] = struct{}{}
 		}
 	}

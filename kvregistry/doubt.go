@@ -42,12 +42,12 @@ func (c *cache) skip(s *sighting, why error) {
 			"instance", journal.Plain(s.id), "revision", s.Revision, "cause", journal.Plain(why.Error()), "skipped", n)
 	}
 	if why == errMany || why == errMore || why == errMemory {
-		c.view.Again(s.Key)
+		s.Again = true
 	}
 	if svc := c.find(s.name); svc != nil && !errors.Is(why, errNotKey) && c.doubt(svc, s) {
 		return
 	}
-	c.view.Forget(s.Key)
+	s.Forget = true
 }
 
 // drop ends an instance whose key still holds what can't be read: s is its end.

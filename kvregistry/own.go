@@ -78,7 +78,7 @@ func (o *owner) wakeUp() {
 }
 
 // see takes what the view saw of own keys. It returns the instances that were fenced by it.
-func (o *owner) see(id string, seen []*sighting, snapshot *watcher.Snapshot, view *watcher.View) (fenced []Service) {
+func (o *owner) see(id string, seen []*sighting, snapshot *watcher.Snapshot) (fenced []Service) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if snapshot != nil && snapshot.Part { // it is no later than the session that it was added to
@@ -112,7 +112,7 @@ func (o *owner) see(id string, seen []*sighting, snapshot *watcher.Snapshot, vie
 	}
 	if snapshot != nil {
 		for _, g := range o.byKey {
-			o.missing(g, snapshot, view)
+			o.missing(g, snapshot)
 		}
 	}
 	if own {
@@ -132,8 +132,8 @@ func (o *owner) meet(rev watcher.Revision) {
 }
 
 // missing marks a registration whose key should be in a snapshot and is not, tombstone and all.
-func (o *owner) missing(g *registration, snapshot *watcher.Snapshot, view *watcher.View) {
-	if g.acked && !g.busy() && g.rev <= snapshot.UpTo && !view.Has(g.key) && view.Shows(g.key) {
+func (o *owner) missing(g *registration, snapshot *watcher.Snapshot) {
+	if g.acked && !g.busy() && g.rev <= snapshot.UpTo && !snapshot.Has(g.key) && snapshot.Covers(g.key) {
 		g.rev, g.dirty = 0, true
 	}
 }

@@ -16,7 +16,6 @@ import (
 // before, has a higher revision then, and is no newer one. Seen to fail with written not looking at what was seen: the owner took itself for
 // fenced, and its key stayed for as long as its lease did, which chaos found.
 func TestWriteThatOutrunsTheView(t *testing.T) {
-	view := watcher.New(nil, watcher.Config{Apply: func([]watcher.Change, *watcher.Snapshot) {}})
 	other := func(rev uint64) []*sighting {
 		return []*sighting{{Change: watcher.Change{Key: "svc.web.a", Op: tenant.Put, Revision: rev}, name: "web", rec: record{Owner: "other"}}}
 	}
@@ -34,14 +33,14 @@ func TestWriteThatOutrunsTheView(t *testing.T) {
 			o := newOwner()
 			g := &registration{key: "svc.web.a", name: "web", id: "a", turn: make(chan struct{}, 1)} // its turn is taken
 			declare(o, g)
-			seenWhen(o, g, func(rev uint64) { o.see("own", other(rev), nil, view) })
+			seenWhen(o, g, func(rev uint64) { o.see("own", other(rev), nil) })
 			g.turn <- struct{}{}
 			o.judge("own", g)
-			o.see("own", other(5001), nil, view)
+			o.see("own", other(5001), nil)
 			if g.over != nil || g.rev != 2 {
 				t.Fatalf("over by %v, at revision %d", g.over, g.rev)
 			}
-			o.see("own", other(3), &watcher.Snapshot{UpTo: 3, Reset: true}, view)
+			o.see("own", other(3), &watcher.Snapshot{UpTo: 3, Reset: true})
 			if !errors.Is(g.over, ErrFenced) {
 				t.Errorf("a newer owner in the new bucket gave %v", g.over)
 			}
@@ -51,9 +50,9 @@ func TestWriteThatOutrunsTheView(t *testing.T) {
 		o := newOwner()
 		g := &registration{key: "svc.web.a", name: "web", id: "a", turn: make(chan struct{}, 1)}
 		declare(o, g)
-		o.see("own", other(5000), nil, view)
+		o.see("own", other(5000), nil)
 		_, _ = o.writing(g, "L")
-		o.see("own", other(5002), nil, view)
+		o.see("own", other(5002), nil)
 		o.written(g, 5001, "L")
 		g.turn <- struct{}{}
 		o.judge("own", g)
@@ -73,12 +72,11 @@ func write(o *owner, g *registration, rev uint64) {
 // A snapshot in which a key is gone without a trace says so once: what was written since is not outdated by it again and again. Seen to fail with a
 // sighting that is kept: the key was written 2,000 times a second until the view saw one of them.
 func TestKeyGoneWithoutATraceIsWrittenOnce(t *testing.T) {
-	view := watcher.New(nil, watcher.Config{Apply: func([]watcher.Change, *watcher.Snapshot) {}})
 	o := newOwner()
 	g := &registration{key: "svc.web.a", name: "web", id: "a", turn: make(chan struct{}, 1)}
 	declare(o, g)
 	write(o, g, 5)
-	o.see("own", []*sighting{{Change: watcher.Change{Key: g.key, Op: tenant.Purge}, name: "web"}}, &watcher.Snapshot{UpTo: 6}, view)
+	o.see("own", []*sighting{{Change: watcher.Change{Key: g.key, Op: tenant.Purge}, name: "web"}}, &watcher.Snapshot{UpTo: 6})
 	writes := 0
 	for range 5 {
 		g.turn <- struct{}{}

@@ -146,8 +146,11 @@ func (r *Registry) startParts(ctx context.Context) error {
 func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	seen := r.sightings(changes)
 	r.cache.apply(seen, snapshot)
+	for i, s := range seen {
+		changes[i].Again, changes[i].Forget = s.Again, s.Forget
+	}
 	r.checkLease(snapshot)
-	for _, g := range r.own.see(r.id, seen, snapshot, r.view) {
+	for _, g := range r.own.see(r.id, seen, snapshot) {
 		r.tellFenced(g)
 	}
 }

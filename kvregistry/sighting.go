@@ -23,7 +23,7 @@ func (o *observer) sightings(changes []watcher.Change) []*sighting {
 		if !ok {
 			s = o.read(ch)
 		}
-		seen[i] = s
+		s.Epoch, seen[i] = ch.Epoch, s
 	}
 	return seen
 }

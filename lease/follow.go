@@ -15,16 +15,14 @@ func (r *Reaper) follow() *watcher.View {
 	r.mu.Lock()
 	r.index, r.since, r.free = newIndex(), time.Now(), true
 	r.mu.Unlock()
-	var view *watcher.View
-	apply := func(changes []watcher.Change, snapshot *watcher.Snapshot) {
+	view := watcher.New(r.bucket, r.config(func(changes []watcher.Change, snapshot *watcher.Snapshot) {
 		r.apply(changes, snapshot)
-		for _, ch := range changes {
-			if id, named := ch.Read.(string); named && id == "" { // the key lives by no lease
-				view.Forget(ch.Key)
+		for i := range changes {
+			if id, named := changes[i].Read.(string); named && id == "" { // the key lives by no lease
+				changes[i].Forget = true
 			}
 		}
-	}
-	view = watcher.New(r.bucket, r.config(apply))
+	}))
 	view.Watch(tenant.AllKeys)
 	view.Start()
 	return view

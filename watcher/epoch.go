@@ -1,11 +1,6 @@
 package watcher
 
-import (
-	"maps"
-	"time"
-
-	"github.com/kvregistry/go/tenant"
-)
+import "time"
 
 // Revision is a revision of the bucket in one of its lives. A bucket that is deleted and created
 // again, or that lost its last writes, begins a life in which revisions start over.
@@ -44,30 +39,30 @@ func (s *spell) longer(d time.Duration) bool {
 	return now.Sub(s.since) > d
 }
 
-// restarted reports whether the stream is in another life than the view knows. The caller holds
-// v.keys.
-func (v *View) restarted(from origin) bool {
-	return !v.origin.created.IsZero() && (!from.created.Equal(v.origin.created) || from.precedes(v.origin))
+// restarted reports whether a source is of another life than the view shows. The caller holds
+// v.keysMu.
+func (v *View) restarted(from source) bool {
+	return !v.source.created.IsZero() && (!from.created.Equal(v.source.created) || from.leader < v.last)
 }
 
-// outdated reports whether the stream's leader may be one of before: it has less than the view has
-// seen in the same life. A leader that was cut off from the other replicas goes on for a while. If
-// that is found for too long, the stream itself has gone back.
-func (v *View) outdated(from origin) bool {
-	v.keys.Lock()
-	defer v.keys.Unlock()
-	if from.replicas <= 1 || !from.precedes(v.origin) {
+// outdated reports whether the leader may be one of before: it has less than the view has seen in the
+// same life. A leader that was cut off from the other replicas goes on for a while. If that is found
+// for longer, the bucket itself has gone back.
+func (v *View) outdated(from source) bool {
+	v.keysMu.Lock()
+	defer v.keysMu.Unlock()
+	if from.replicas <= 1 || !from.created.Equal(v.source.created) || from.leader >= v.last {
 		v.backward = spell{}
 		return false
 	}
 	return !v.backward.longer(deposed)
 }
 
-// begins reports whether a snapshot begins a life of the bucket. In the same life, it is not to be
-// shown if it has less than what was shown: need is the revision that it lacks, and err wraps
+// begins reports whether a snapshot begins a life of the bucket. In the same life, a snapshot that
+// has less than what was shown is not to be shown: need is the revision that it lacks, and err wraps
 // errBehind if it can never have all. last has the snapshot's last change of each key. The caller
-// holds v.keys.
-func (v *View) begins(from origin, fs filters, upTo uint64, last map[string]*Change) (reset bool, need uint64, err error) {
+// holds v.keysMu.
+func (v *View) begins(from source, fs filters, upTo uint64, last map[string]*Change) (reset bool, need uint64, err error) {
 	if v.restarted(from) {
 		return true, 0, nil
 	}
@@ -83,18 +78,8 @@ func (v *View) begins(from origin, fs filters, upTo uint64, last map[string]*Cha
 	return true, 0, nil
 }
 
-// shownUpTo is the highest revision that Apply was told of under any of some filters that are wanted.
-func (v *View) shownUpTo(fs filters) (rev uint64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for f := range fs {
-		rev = max(rev, v.seen[f])
-	}
-	return rev
-}
-
 // wentBack reports whether a key is at a lower revision than it was shown at: the server lost its
-// last writes, as in a power cut, and has written others since. The caller holds v.keys.
+// last writes, as in a power cut, and has written others since. The caller holds v.keysMu.
 func (v *View) wentBack(last map[string]*Change) bool {
 	for key, rev := range v.revs {
 		if e, ok := last[key]; ok && e.Revision < rev {
@@ -104,43 +89,24 @@ func (v *View) wentBack(last map[string]*Change) bool {
 	return false
 }
 
-// toldOf is the highest revision that Apply may have been told of under a filter that is new: by
-// those that cover it, or that it covers. The caller holds v.mu.
-func (v *View) toldOf(f string) (rev uint64) {
-	for _, wider := range [...]string{parent(f), root(f), tenant.AllKeys} {
-		rev = max(rev, v.seen[wider])
+// begin begins a life of the bucket, of which nothing was told. The caller holds v.keysMu.
+func (v *View) begin() {
+	v.epoch++
+	for key := range v.revs {
+		v.revs[key] = 0
 	}
-	if isKey(f) {
-		return rev
-	}
-	for other, seen := range v.seen {
-		if (filters{f: {}}).covers(other) {
-			rev = max(rev, seen)
-		}
-	}
-	return rev
+	v.stateMu.Lock()
+	defer v.stateMu.Unlock()
+	clear(v.seen)
 }
 
-// unseen are the filters of which the leader has to say what it has: the view has shown nothing of
-// them yet, or distrusts what it saw. It raises rev to what was told of all of them. If the view
-// distrusts itself, it raises rev to what the leader had: one of before may answer what comes next.
-func (v *View) unseen(from origin, fs filters, rev *uint64) filters {
-	v.keys.Lock()
-	defer v.keys.Unlock()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.doubted && !from.mirror {
-		*rev = max(*rev, from.last)
-	}
+// toldUpTo is the revision up to which Apply was told what the bucket held under the filters that
+// were read; 0 in another life.
+func (v *View) toldUpTo(from source) uint64 {
+	v.keysMu.Lock()
+	defer v.keysMu.Unlock()
 	if v.restarted(from) {
-		return maps.Clone(fs)
+		return 0
 	}
-	unseen := filters{}
-	for f := range fs {
-		*rev = max(*rev, v.seen[f])
-		if v.doubted || !v.applied.covers(f) {
-			unseen[f] = struct{}{}
-		}
-	}
-	return unseen
+	return v.last
 }

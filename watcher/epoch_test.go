@@ -106,7 +106,7 @@ func TestSnapshotsOfReplicasThatLag(t *testing.T) {
 				}
 				fs := v.want()
 				log += fmt.Sprintf("session of %v at %d\n", slices.Collect(maps.Keys(fs)), upTo)
-				from := origin{created: b.created, last: last, replicas: 3}
+				from := source{created: b.created, leader: last, replicas: 3}
 				need, err := v.replace(fs, from, Snapshot{UpTo: upTo}, b.at(upTo, fs))
 				if err != nil || need > last {
 					t.Fatalf("a snapshot needs %d of %d, %v", need, last, err)
@@ -145,10 +145,10 @@ func TestReplicatedBucketThatLostItsLastWrites(t *testing.T) {
 	epoch := uint64(0)
 	v := New(nil, Config{Apply: func(_ []Change, snapshot *Snapshot) { epoch = snapshot.Epoch }})
 	v.Watch("svc.a.*")
-	from := origin{created: time.Now(), replicas: 3, last: 10}
+	from := source{created: time.Now(), replicas: 3, leader: 10}
 	show := func(rev uint64) error {
-		from.last++
-		_, err := v.replace(v.wanted, from, Snapshot{UpTo: from.last}, []Change{{Key: "svc.a.1", Revision: rev}})
+		from.leader++
+		_, err := v.replace(v.wanted, from, Snapshot{UpTo: from.leader}, []Change{{Key: "svc.a.1", Revision: rev}})
 		return err
 	}
 	if err := show(10); err != nil {

@@ -8,6 +8,10 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
+// filterMax is how many filters a consumer has at the most. Beyond, reading everything costs the
+// server less.
+const filterMax = 256
+
 // filters is a set of key filters: a key itself, "<parent>.*", "<root>.>" or [tenant.AllKeys].
 type filters map[string]struct{}
 
@@ -26,7 +30,7 @@ func (fs filters) covers(f string) bool {
 	return ok || fs.coversByAnother(f)
 }
 
-// coversByAnother is covers, but for f itself.
+// coversByAnother is covers without f itself.
 func (fs filters) coversByAnother(f string) bool {
 	if _, ok := fs[tenant.AllKeys]; ok && f != tenant.AllKeys {
 		return true
@@ -42,7 +46,7 @@ func (fs filters) coversByAnother(f string) bool {
 // list is the set's filters, in no order.
 func (fs filters) list() []string { return slices.Collect(maps.Keys(fs)) }
 
-// narrower reports whether keys of another set are none of this one's.
+// narrower reports whether the set does not cover all of another set.
 func (fs filters) narrower(other filters) bool {
 	for f := range other {
 		if !fs.covers(f) {
@@ -52,9 +56,8 @@ func (fs filters) narrower(other filters) bool {
 	return false
 }
 
-// reduced is the set without the filters that another of it covers, for a server refuses filters that
-// overlap; and where more than most are left, the roots that cover them all: beyond a few hundred filters
-// reading everything costs the server less.
+// reduced returns the set without the filters that another of it covers: a server refuses filters
+// that overlap. If more than most are left, it returns the roots that cover them all.
 func (fs filters) reduced(most int) []string {
 	var out []string
 	for f := range fs {

@@ -353,7 +353,7 @@ func TestWhatAKeyTakes(t *testing.T) {
 	for i := range keys {
 		entries = append(entries, Change{Key: fmt.Sprintf("svc.web.%026d", i), Value: []byte("no record"), Revision: uint64(1 + i)})
 	}
-	v.replace(v.wanted, origin{replicas: 1, last: keys}, Snapshot{UpTo: keys}, entries)
+	v.replace(v.wanted, source{replicas: 1, leader: keys}, Snapshot{UpTo: keys}, entries)
 	entries = nil
 	if each := (heap() - before) / keys; each > most {
 		t.Errorf("a key takes %d bytes", each)
@@ -418,7 +418,7 @@ func TestReplicaThatLagsIsNotShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, b, "svc.other.1", "x") // the stream goes on past what is watched, as it does with every heartbeat
-	if need, err := v.need(t.Context(), origin{replicas: 3}, filters{"svc.a.*": {}}); need != last.Revision || err != nil || last.Revision == 0 {
+	if need, err := v.need(t.Context(), source{replicas: 3}, filters{"svc.a.*": {}}); need != last.Revision || err != nil || last.Revision == 0 {
 		t.Fatalf("a first snapshot needs %d, %v, want %d", need, err, last.Revision)
 	}
 	v.Watch("svc.a.*")
@@ -428,9 +428,9 @@ func TestReplicaThatLagsIsNotShown(t *testing.T) {
 	put(t, b, "svc.a.2", "x")
 	natstest.Eventually(t, natstest.Soon, func() error { return m.is(map[string]string{"svc.a.1": "x", "svc.a.2": "x"}) })
 	renewed := func(seen uint64) {
-		v.mu.Lock()
+		v.stateMu.Lock()
 		v.seen["svc.a.*"] += seen
-		v.mu.Unlock()
+		v.stateMu.Unlock()
 		before := v.Resyncs()
 		if err := b.Conn().ForceReconnect(); err != nil {
 			t.Fatal(err)
@@ -474,9 +474,9 @@ func TestOutdatedLeaderIsNotBelieved(t *testing.T) {
 	if err := v.Wait(within(t, natstest.Soon), "svc.a.*"); err != nil {
 		t.Fatal(err)
 	}
-	v.keys.Lock()
-	v.origin.last += 3
-	v.keys.Unlock()
+	v.keysMu.Lock()
+	v.last += 3
+	v.keysMu.Unlock()
 	v.Watch("svc.b.*")
 	natstest.Eventually(t, natstest.Soon, func() error { // the first wait may be over before the leader is asked
 		err := v.Wait(within(t, heartbeat), "svc.b.*")
@@ -499,10 +499,10 @@ func TestOutdatedLeaderIsNotBelieved(t *testing.T) {
 		t.Errorf("%d resets, %d keys gone", m.resets, m.gone)
 	}
 	m.mu.Unlock()
-	from := origin{created: v.origin.created, last: 1, replicas: 3}
-	v.keys.Lock()
+	from := source{created: v.source.created, leader: 1, replicas: 3}
+	v.keysMu.Lock()
 	v.backward = spell{since: time.Now().Add(-2 * deposed), last: time.Now()}
-	v.keys.Unlock()
+	v.keysMu.Unlock()
 	if v.outdated(from) {
 		t.Error("a stream that went back for good is waited for")
 	}
@@ -536,15 +536,14 @@ func TestReplicaThatFallsBehindIsLeft(t *testing.T) {
 	put(t, b, "svc.other.1", "x") // which the session learns of by a heartbeat
 	leader.Last++
 	natstest.Eventually(t, natstest.Soon, func() error { return s.judge(t.Context(), leader) }) // heartbeats may be late
-	v.mu.Lock()
+	v.stateMu.Lock()
 	v.doubted = false
-	v.mu.Unlock()
+	v.stateMu.Unlock()
 	leader.Last++
 	if why := s.judge(t.Context(), leader); !errors.Is(why, errBehind) {
 		t.Errorf("a session that is behind went on: %v", why)
 	}
-	var rev uint64
-	if asked := v.unseen(s.origin, filters{"svc.a.*": {}}, &rev); len(asked) != 1 {
+	if _, asked := v.floor(s.source, filters{"svc.a.*": {}}); len(asked) != 1 {
 		t.Error("the next session would believe what the view has seen")
 	}
 }
@@ -558,7 +557,7 @@ func TestBucketMadeAnewAsASessionBegins(t *testing.T) {
 	if err := s.start(t.Context(), natstest.Soon, nil); err != nil {
 		t.Fatal(err)
 	}
-	s.origin.created = s.origin.created.Add(-time.Second) // what the look said was of the one before
+	s.source.created = s.source.created.Add(-time.Second) // what the look said was of the one before
 	if why := s.run(within(t, 5*time.Second), nil); !errors.Is(why, errRemade) {
 		t.Errorf("the session ended with %v", why)
 	}
@@ -687,13 +686,13 @@ func TestServerThatLostItsLastWrites(t *testing.T) {
 		}
 	}})
 	v.wanted = filters{"svc.a.*": {}}
-	from := origin{created: time.Now(), replicas: 1, last: 12}
+	from := source{created: time.Now(), replicas: 1, leader: 12}
 	v.replace(v.wanted, from, Snapshot{UpTo: 12}, []Change{{Key: "svc.a.1", Value: []byte("new"), Revision: 10}})
 	v.replace(v.wanted, from, Snapshot{UpTo: 13}, []Change{{Key: "svc.a.1", Value: []byte("new"), Revision: 10}})
 	if resets != 0 {
 		t.Fatal("the same snapshot again was a reset")
 	}
-	from.last = 14
+	from.leader = 14
 	v.replace(v.wanted, from, Snapshot{UpTo: 14}, []Change{{Key: "svc.a.1", Value: []byte("old"), Revision: 7}})
 	if resets != 1 || m["svc.a.1"] != "old" {
 		t.Errorf("%d resets, shows %q", resets, m["svc.a.1"])
@@ -714,11 +713,11 @@ func TestSnapshotOfAKeyThatEnded(t *testing.T) {
 	}
 	keys := map[string]struct{}{"svc.a.1": {}}
 	s := &session{
-		view: v, filters: filters{"svc.a.*": {}}, expected: 2, inPlace: 1, keys: keys, horizon: last.Revision,
+		view: v, filters: filters{"svc.a.*": {}}, horizon: last.Revision, reading: reading{expected: 2, inPlace: 1, keys: keys},
 		whole: make(chan struct{}), ended: make(chan error, 1),
 	}
 	s.mu.Lock()
-	s.finishSnapshot()
+	s.finish()
 	if s.complete {
 		t.Error("a key that may be on its way was not waited for")
 	}
