@@ -71,17 +71,6 @@ func (r *Registry) Watch(ctx context.Context, name string) (<-chan Event, error)
 	return out, nil
 }
 
-// callback runs OnEvent's functions.
-func (r *Registry) callback(q *queue) {
-	for {
-		e, ok := q.Next(r.ctx, r.ctx)
-		if !ok {
-			return
-		}
-		tell(&r.lifetime, r.opt.onEvent, e)
-	}
-}
-
 // instance names what an event is about. Events of one instance are coalesced.
 type instance struct {
 	own      Kind // Fenced or LeaseLost, which are not coalesced with changes of the instance

@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/kvregistry/go/internal/inside"
-	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/lease/line"
@@ -23,12 +22,12 @@ import (
 // number of goroutines.
 type Registry struct {
 	observer
+	notices
 	id     string // this registry's, in the records that it writes
 	keeper *lease.Keeper
 	reaper *lease.Reaper // takes no slot if others are to reap
 	own    *owner
 	lines  *line.Lines
-	events *queue        // of OnEvent; nil if it was not asked for
 	crowd  chan struct{} // has a token for each single request for a registration that is under way
 
 	refusing bool // the log says that a registration is refused; reconcile's own
@@ -87,7 +86,7 @@ func build(o options) (*Registry, error) {
 	r := &Registry{id: rand.Text(), own: newOwner(), crowd: make(chan struct{}, crowd)}
 	r.opt = o
 	r.begin(o.logger)
-	r.life, r.bucket, r.start = &r.lifetime, b, r.startParts
+	r.life, r.bucket, r.start, r.about = &r.lifetime, b, r.startParts, &r.observer
 	if o.file != "" {
 		if r.archive, err = openArchive(&o, r.log); err != nil {
 			return nil, fmt.Errorf("kvregistry: %w", err)
@@ -124,7 +123,7 @@ func build(o options) (*Registry, error) {
 	if o.onEvent != nil {
 		r.events = newQueue()
 		r.cache.subscribe(Everything, r.events)
-		r.goUnlessClosed(&r.calls, func() { r.callback(r.events) }) // likewise
+		r.goUnlessClosed(&r.calls, r.tellEvents) // likewise
 	}
 	return r, nil
 }
@@ -162,26 +161,6 @@ func (r *Registry) checkLease(snapshot *watcher.Snapshot) {
 		r.lines.Restart()
 		r.keeper.Check()
 	}
-}
-
-// leaseLost tells the user's functions.
-func (r *Registry) leaseLost(err error) {
-	if r.events != nil {
-		add(r.events, Event{Kind: LeaseLost, Err: err})
-	}
-	r.goUnlessClosed(&r.calls, func() { tell(&r.lifetime, r.opt.onLeaseLost, err) })
-}
-
-func (r *Registry) tellFenced(s Service) {
-	err := fmt.Errorf("%w: %q of service %q", ErrFenced, s.ID, s.Name)
-	if r.events != nil {
-		add(r.events, Event{Kind: Fenced, Service: s, Err: err})
-	}
-	r.goUnlessClosed(&r.calls, func() {
-		r.log.Warn("kvregistry: a newer registration of the same id took over",
-			"service", journal.Plain(s.Name), "instance", journal.Plain(s.ID))
-		tell(&r.lifetime, r.opt.onFenced, s)
-	})
 }
 
 func init() {
