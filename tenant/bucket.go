@@ -22,7 +22,7 @@ import (
 type Config struct {
 	Replicas int   // 1, 3 or 5; 0: 1 on a single server and 3 in a cluster
 	MaxBytes int64 // the bucket's largest size in bytes
-	MaxKeys  int64 // its largest number of keys: registrations, leases, those that ended 10 minutes ago or later
+	MaxKeys  int64 // its largest number of keys, with those that ended in the last 10 minutes
 	MaxValue int64 // the longest value that the server takes, in bytes with its headers
 
 	ForceReconnect bool // a connection that does not answer is made again: see [Bucket.Revive]
@@ -47,11 +47,14 @@ func (c Config) validate() error {
 	case c.Replicas != 0 && c.Replicas != 1 && c.Replicas != 3 && c.Replicas != 5:
 		return fmt.Errorf("tenant: %w: %d replicas; use 1, 3 or 5", ErrInvalidConfig, c.Replicas)
 	case c.MaxBytes < 0 || c.MaxBytes > largest:
-		return fmt.Errorf("tenant: %w: %d bytes; use 0 for no limit, or up to 1<<60", ErrInvalidConfig, c.MaxBytes)
+		return fmt.Errorf("tenant: %w: %d bytes; use 0 for no limit, or up to 1<<60",
+			ErrInvalidConfig, c.MaxBytes)
 	case c.MaxValue < 0 || c.MaxValue > math.MaxInt32:
-		return fmt.Errorf("tenant: %w: values of %d bytes; use 0 for no limit, or up to 1<<31-1", ErrInvalidConfig, c.MaxValue)
+		return fmt.Errorf("tenant: %w: values of %d bytes; use 0 for no limit, or up to 1<<31-1",
+			ErrInvalidConfig, c.MaxValue)
 	case c.MaxKeys < 0 || c.MaxKeys > largest:
-		return fmt.Errorf("tenant: %w: %d keys; use 0 for no limit, or up to 1<<60", ErrInvalidConfig, c.MaxKeys)
+		return fmt.Errorf("tenant: %w: %d keys; use 0 for no limit, or up to 1<<60",
+			ErrInvalidConfig, c.MaxKeys)
 	}
 	return nil
 }
@@ -60,7 +63,7 @@ func (c Config) validate() error {
 type Bucket struct {
 	nc      *nats.Conn
 	own     domain                 // the connection's JetStream
-	leads   atomic.Pointer[domain] // the bucket's leader's: own, or the hub's if own has a mirror only
+	leads   atomic.Pointer[domain] // of the leader: own, or the hub's if own has a mirror
 	name    string
 	stream  string
 	cfg     Config
@@ -76,7 +79,8 @@ type Bucket struct {
 }
 
 // New names the bucket of a tenant on a connection, which stays the caller's. It sends nothing:
-// [Bucket.Ensure] does. Errors wrap [ErrInvalidTenant], [ErrInvalidConfig] or [ErrConnectionClosed].
+// [Bucket.Ensure] does. Errors wrap [ErrInvalidTenant], [ErrInvalidConfig] or
+// [ErrConnectionClosed].
 func New(nc *nats.Conn, tenant string, cfg Config) (*Bucket, error) {
 	name, err := BucketName(tenant)
 	if err != nil {
@@ -99,7 +103,8 @@ func New(nc *nats.Conn, tenant string, cfg Config) (*Bucket, error) {
 	return b, nil
 }
 
-// Made is when [Bucket.Ensure] last made the bucket, by this process's clock; zero if it was there.
+// Made is when [Bucket.Ensure] last made the bucket, by this process's clock; zero if it was
+// there.
 func (b *Bucket) Made() time.Time {
 	if at := b.made.Load(); at != nil {
 		return *at
@@ -114,21 +119,24 @@ func (b *Bucket) Name() string { return b.name }
 func (b *Bucket) subjectOf(key string) string { return "$KV." + b.name + "." + key }
 
 // keyOf is the inverse of subjectOf.
-func (b *Bucket) keyOf(subject string) string { return strings.TrimPrefix(subject, b.subjectOf("")) }
+func (b *Bucket) keyOf(subject string) string {
+	return strings.TrimPrefix(subject, b.subjectOf(""))
+}
 
-// Ensure checks the server, and makes the bucket or checks the one that is there. It changes nothing
-// about a bucket that it finds. Any number of processes may call it at once. It waits for the
-// connection, and then for a few seconds at most. [Bucket.Advice] then says what should be changed.
-// If the connection's JetStream has a mirror of the bucket, Ensure checks the hub's bucket and never
-// makes it; it does not while the hub is away.
+// Ensure checks the server, and makes the bucket or checks the one that is there. It changes
+// nothing about a bucket that it finds. Any number of processes may call it at once. It waits for
+// the connection, and then for a few seconds at most. [Bucket.Advice] then says what should be
+// changed. If the connection's JetStream has a mirror of the bucket, Ensure checks the hub's
+// bucket and never makes it; it does not while the hub is away.
 //
 // Errors say what is wrong and what to do. They wrap [ErrServerTooOld], [ErrJetStreamDisabled],
-// [ErrPermission], [ErrStorageFull], [ErrInvalidConfig], [ErrBucketMismatch], [ErrConnectionClosed]
-// or, if the server did not answer in time, the context's error.
+// [ErrPermission], [ErrStorageFull], [ErrInvalidConfig], [ErrBucketMismatch],
+// [ErrConnectionClosed] or, if the server did not answer in time, the context's error.
 func (b *Bucket) Ensure(ctx context.Context) error {
 	err := b.AwaitConnected(ctx)
 	if err == nil {
-		err = b.Do(ctx, 2*attempt, b.ensure, b.api("STREAM.INFO"), ownAPI+".STREAM.INFO."+b.stream, ownAPI+".INFO", b.creates())
+		err = b.Do(ctx, 2*attempt, b.ensure, b.api("STREAM.INFO"),
+			ownAPI+".STREAM.INFO."+b.stream, ownAPI+".INFO", b.creates())
 	}
 	if err != nil {
 		return fmt.Errorf("tenant: %w", err)

@@ -132,7 +132,8 @@ func TestConfigCheck(t *testing.T) {
 	}
 }
 
-// named are the settings that a mismatch's text complains about, each as "<setting> is <have>, must be <want>".
+// named are the settings that a mismatch's text complains about, each as "<setting> is <have>,
+// must be <want>".
 func named(err error) (settings []string) {
 	if err == nil {
 		return nil

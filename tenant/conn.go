@@ -11,8 +11,8 @@ import (
 // Conn is the caller's connection.
 func (b *Bucket) Conn() *nats.Conn { return b.nc }
 
-// AwaitConnected returns when the connection is up. It returns an error if ctx has ended or ends, or
-// if the connection is closed for good.
+// AwaitConnected returns when the connection is up. It returns an error if ctx has ended or ends,
+// or if the connection is closed for good.
 func (b *Bucket) AwaitConnected(ctx context.Context) error {
 	if err := ctx.Err(); err != nil || b.nc.IsConnected() {
 		return err
@@ -35,8 +35,9 @@ func (b *Bucket) AwaitConnected(ctx context.Context) error {
 	return nil
 }
 
-// Disconnected says why NATS can't be reached, with the connection's last error. It is nil while the
-// connection is up. The error wraps [ErrConnectionClosed] if the connection is closed for good.
+// Disconnected says why NATS can't be reached, with the connection's last error. It is nil while
+// the connection is up. The error wraps [ErrConnectionClosed] if the connection is closed for
+// good.
 func (b *Bucket) Disconnected() error {
 	switch {
 	case b.nc.IsConnected():
@@ -52,8 +53,8 @@ func closed(nc *nats.Conn) error {
 	return blame(nc, fmt.Errorf("%w: connect again and make a new registry", ErrConnectionClosed))
 }
 
-// Blame adds the connection's last error to an error that it may have caused. A server reports many
-// faults on the connection, and leaves the request unanswered.
+// Blame adds the connection's last error to an error that it may have caused. A server reports
+// many faults on the connection, and leaves the request unanswered.
 func (b *Bucket) Blame(err error) error { return blame(b.nc, err) }
 
 func blame(nc *nats.Conn, err error) error {
@@ -62,8 +63,8 @@ func blame(nc *nats.Conn, err error) error {
 	case last == nil || errors.Is(err, last):
 		return err
 	case errors.Is(last, nats.ErrMaxSubscriptionsExceeded):
-		return fmt.Errorf("%w: this connection may subscribe to nothing more: raise max_subscriptions of the server or the account, "+
-			"or subscribe to less on it (%w)", err, last)
+		return fmt.Errorf("%w: this connection may subscribe to nothing more: "+
+			"raise max_subscriptions of the server or the account, or subscribe to less on it (%w)", err, last)
 	}
 	return fmt.Errorf("%w (the connection's last error: %w)", err, last)
 }

@@ -56,8 +56,8 @@ const (
 	codeMaxBytesExceeded   = 10122
 )
 
-// explain returns this package's error for one of nats.go, with the remedy. It returns an error that
-// it does not know as it is. ctx is that of the request, from try.
+// explain returns this package's error for one of nats.go, with the remedy. It returns an error
+// that it does not know as it is. ctx is that of the request, from try.
 func (b *Bucket) explain(ctx context.Context, err error) error {
 	var api *jetstream.APIError
 	switch cause := context.Cause(ctx); {
@@ -67,15 +67,18 @@ func (b *Bucket) explain(ctx context.Context, err error) error {
 		return err
 	case errors.Is(cause, ErrPermission):
 		return cause
-	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining), b.nc.IsClosed():
+	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining),
+		b.nc.IsClosed():
 		return fmt.Errorf("%w (%w)", closed(b.nc), err)
-	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled),
+		errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("%w: start nats-server with -js, and enable it for the account (%w)",
 			ErrJetStreamDisabled, err)
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("%w: %s (%w)", ErrBucketNotFound, b.name, err)
 	case errors.Is(err, nats.ErrMaxPayload):
-		return fmt.Errorf("%w: raise the server's max_payload or register less metadata (%w)", ErrTooLarge, err)
+		return fmt.Errorf("%w: raise the server's max_payload or register less metadata (%w)",
+			ErrTooLarge, err)
 	case errors.As(err, &api):
 		return b.explainCode(api.ErrorCode, stream.IsNodeAway(api), err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
@@ -87,7 +90,8 @@ func (b *Bucket) explain(ctx context.Context, err error) error {
 func (b *Bucket) explainCode(code jetstream.ErrorCode, nodeAway bool, err error) error {
 	replicas := b.cfg.replicas(b.nc)
 	if nodeAway {
-		return fmt.Errorf("a server of the cluster is away, without which bucket %s can't have %d replicas (%w)",
+		return fmt.Errorf("a server of the cluster is away, "+
+			"without which bucket %s can't have %d replicas (%w)",
 			b.name, replicas, err)
 	}
 	switch code {
@@ -95,19 +99,22 @@ func (b *Bucket) explainCode(code jetstream.ErrorCode, nodeAway bool, err error)
 		jetstream.JSErrCodeStreamWrongLastSequenceConstant: // several
 		return fmt.Errorf("%w (%w)", ErrConflict, err)
 	case codeMessageExceeds:
-		return fmt.Errorf("%w: raise the bucket's largest value or register less metadata (%w)", ErrTooLarge, err)
+		return fmt.Errorf("%w: raise the bucket's largest value or register less metadata (%w)",
+			ErrTooLarge, err)
 	case codeClusterNoPeers, codeReplicasNotAllowed:
-		return fmt.Errorf("%w: the server or cluster can't hold %d replicas of bucket %s; use the Replicas option (%w)",
+		return fmt.Errorf("%w: the server or cluster can't hold %d replicas of bucket %s; "+
+			"use the Replicas option (%w)",
 			ErrInvalidConfig, replicas, b.name, err)
 	case codeMaxBytesRequired:
-		return fmt.Errorf("%w: the account wants a limit for each stream: give bucket %s one, by the option MaxBytes(n) "+
-			"or kvregistry tenant create --max-bytes n (%w)", ErrInvalidConfig, b.name, err)
+		return fmt.Errorf("%w: the account wants a limit for each stream: give bucket %s one, "+
+			"by the option MaxBytes(n) or kvregistry tenant create --max-bytes n (%w)", ErrInvalidConfig, b.name, err)
 	case codeMaxBytesExceeded:
-		return fmt.Errorf("%w: MaxBytes(%d) is more than the account lets a stream have; use a smaller MaxBytes(n) "+
-			"for bucket %s (%w)", ErrInvalidConfig, b.cfg.MaxBytes, b.name, err)
-	case codeAccountResources, codeInsufficient, codeMaximumStreams, codeMemoryExceeded, codeStorageExceeded, codeStreamStoreFailed:
-		return fmt.Errorf("%w for bucket %s: raise its or the account's or server's limit, free some, or make it "+
-			"with a smaller MaxBytes(n) (%w)", ErrStorageFull, b.name, err)
+		return fmt.Errorf("%w: MaxBytes(%d) is more than the account lets a stream have; "+
+			"use a smaller MaxBytes(n) for bucket %s (%w)", ErrInvalidConfig, b.cfg.MaxBytes, b.name, err)
+	case codeAccountResources, codeInsufficient, codeMaximumStreams, codeMemoryExceeded,
+		codeStorageExceeded, codeStreamStoreFailed:
+		return fmt.Errorf("%w for bucket %s: raise its or the account's or server's limit, "+
+			"free some, or make it with a smaller MaxBytes(n) (%w)", ErrStorageFull, b.name, err)
 	}
 	return err
 }

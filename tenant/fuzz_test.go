@@ -8,7 +8,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// FuzzKeys takes two names and a key: no name reaches into another's keys, and whatever is read from a key leads back to it.
+// FuzzKeys takes two names and a key: no name reaches into another's keys, and whatever is read
+// from a key leads back to it.
 func FuzzKeys(f *testing.F) {
 	for _, seed := range [][3]string{
 		{"web", "1", "svc.web.1"}, {"a.b", "*", "svc.a=2Eb.=2A"}, {">", "\x00", "svc.>"}, {"=2E", "ä", "svc.a.b.c"}, {"_", "..", "lease.L"}, {"", " ", "sweep"},
@@ -22,7 +23,8 @@ func FuzzKeys(f *testing.F) {
 				t.Errorf("ServiceKey(%q, %q) = %q", service, id, made)
 			}
 			if s, i, ok := ParseServiceKey(made); !ok || s != service || i != id {
-				t.Errorf("ParseServiceKey(%q) = %q, %q, %v; want %q, %q", made, s, i, ok, service, id)
+				t.Errorf("ParseServiceKey(%q) = %q, %q, %v; want %q, %q",
+					made, s, i, ok, service, id)
 			}
 			filter, err := ServiceFilter(service)
 			if err != nil || strings.TrimSuffix(filter, "*") != made[:strings.LastIndexByte(made, '.')+1] {
@@ -40,7 +42,8 @@ func FuzzKeys(f *testing.F) {
 	})
 }
 
-// FuzzContent takes headers as they may stand in the bucket: what is no put has no value, and an answer of the server says nothing.
+// FuzzContent takes headers as they may stand in the bucket: what is no put has no value, and an
+// answer of the server says nothing.
 func FuzzContent(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"KV-Operation", "DEL"}, {"KV-Operation", "PURGE"}, {"Nats-Marker-Reason", "MaxAge"}, {"Nats-Stream", "KV_x"}, {"kv-operation", "del"}, {"", ""},

@@ -57,7 +57,8 @@ func ServiceKey(service, id string) (string, error) {
 // [ErrInvalidName].
 func ServiceFilter(service string) (string, error) {
 	if service == everything {
-		return "", fmt.Errorf("%w: %q stands for all services; take another", ErrInvalidName, service)
+		return "", fmt.Errorf("%w: %q stands for all services; take another",
+			ErrInvalidName, service)
 	}
 	return allOf(services, service)
 }
@@ -82,11 +83,11 @@ func ParseServiceKey(key string) (service, id string, ok bool) {
 	if !ok {
 		return "", "", false
 	}
-	service, err := DecodeToken(s)
+	service, err := decodeToken(s)
 	if err != nil || service == everything {
 		return "", "", false
 	}
-	id, err = DecodeToken(i)
+	id, err = decodeToken(i)
 	return service, id, err == nil
 }
 
@@ -94,8 +95,8 @@ func ParseServiceKey(key string) (service, id string, ok bool) {
 // [ErrInvalidName].
 func LockFilter(name string) (string, error) { return allOf(tickets, name) }
 
-// TicketKey returns the key of a ticket in a line. filter is what [LockFilter] returns, and id is a
-// key token.
+// TicketKey returns the key of a ticket in a line. filter is what [LockFilter] returns, and id is
+// a key token.
 func TicketKey(filter, id string) string { return strings.TrimSuffix(filter, "*") + id }
 
 // LineOf returns the filter of all tickets in a ticket's line. It returns a filter as it is.
@@ -107,7 +108,8 @@ func ByLease(key string) bool {
 	return strings.HasPrefix(key, services+".") || strings.HasPrefix(key, tickets+".")
 }
 
-// LeaseKey returns the key of a lease. Package lease makes the ids of leases, which are key tokens.
+// LeaseKey returns the key of a lease. Package lease makes the ids of leases, which are key
+// tokens.
 func LeaseKey(id string) string { return leases + "." + id }
 
 // ParseLeaseKey is the inverse of [LeaseKey]. ok is false if the id is empty or longer than

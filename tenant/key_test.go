@@ -134,7 +134,8 @@ func TestLeaseKey(t *testing.T) {
 	}
 }
 
-// No name reaches another's line, nor a line a service's keys; and what a reaper may purge are registrations and tickets.
+// No name reaches another's line, nor a line a service's keys; and what a reaper may purge are
+// registrations and tickets.
 func TestLockFilter(t *testing.T) {
 	for name, want := range map[string]string{"job": "lock.job.*", "a.b": "lock.a=2Eb.*", "*": "lock.=2A.*", ">": "lock.=3E.*"} {
 		if got, err := LockFilter(name); got != want || err != nil {

@@ -25,8 +25,8 @@ type domain struct {
 	js  jetstream.JetStream
 }
 
-// mirrored reports whether the connection's JetStream has only a mirror of the bucket. A mirror lags:
-// what a leader must decide is asked of the hub.
+// mirrored reports whether the connection's JetStream has only a mirror of the bucket. A mirror
+// lags: what a leader must decide is asked of the hub.
 func (b *Bucket) mirrored() bool { return b.leads.Load() != &b.own }
 
 // near is the connection's own JetStream, which a mirror may be in.
@@ -80,25 +80,29 @@ func (b *Bucket) ensureHub(ctx context.Context) error {
 		b.reached.Store(true)
 		return nil
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		return fmt.Errorf("%w: the hub has no %s: have it made there, and then its mirror anew", ErrBucketNotFound, b.name)
+		return fmt.Errorf("%w: the hub has no %s: have it made there, and then its mirror anew",
+			ErrBucketNotFound, b.name)
 	case err != nil:
 		return err
 	}
 	return b.accept(s.CachedInfo().Config, account)
 }
 
-// HubAway reports whether an error of a request to the leader says that the hub of a mirror was not
-// reached.
+// HubAway reports whether an error of a request to the leader says that the hub of a mirror was
+// not reached.
 func (b *Bucket) HubAway(err error) bool {
-	return b.mirrored() && (errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
-		errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)) && !errors.Is(err, ErrPermission)
+	if !b.mirrored() || errors.Is(err, ErrPermission) {
+		return false
+	}
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
+		errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // Mirror is how the mirror stands in the connection's own JetStream.
 type Mirror struct {
 	Of    time.Time // when its bucket was made, by the hub's clock
 	Last  uint64    // its last revision
-	Heard time.Time // when it last heard of the hub, by this process's clock; zero: not since its server began
+	Heard time.Time // when it last heard of the hub, by this process's clock; zero: never
 	Lag   uint64    // how many messages the hub had for it then
 }
 
@@ -116,7 +120,8 @@ func (b *Bucket) Mirror(ctx context.Context) *Mirror {
 		return nil
 	}
 	info := s.CachedInfo()
-	if info.Config.Mirror == nil || info.Mirror == nil || stream.WrongMirror(b.name, info.Config) != nil {
+	if info.Config.Mirror == nil || info.Mirror == nil ||
+		stream.WrongMirror(b.name, info.Config) != nil {
 		return nil
 	}
 	m := &Mirror{Of: stream.Made(info.Config), Last: info.State.LastSeq, Lag: info.Mirror.Lag}

@@ -17,9 +17,9 @@ import (
 // askTime bounds the wait for a user's permissions.
 const askTime = time.Second
 
-// MayWrite returns an error that wraps [ErrPermission] if this user may not write a key. It asks the
-// server, except if the server refused a write of the same kind of key on this connection, less than
-// [DispenseTime] ago. It returns nil if the server does not say.
+// MayWrite returns an error that wraps [ErrPermission] if this user may not write a key. It asks
+// the server, except if the server refused a write of the same kind of key on this connection,
+// less than 10 minutes ago. It returns nil if the server does not say.
 func (b *Bucket) MayWrite(ctx context.Context, key string) error {
 	if what := kind(key); !b.isRefused(what) {
 		if b.may(ctx, b.target(key)) {

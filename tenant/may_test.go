@@ -22,7 +22,8 @@ func TestPermissionsInclude(t *testing.T) {
 		{nil, []string{"a.b"}, "a.c", true},
 	} {
 		if got := (grants{c.allow, c.deny}).include(c.subject); got != c.want {
-			t.Errorf("allow %q, deny %q: %q is %v, want %v", c.allow, c.deny, c.subject, got, c.want)
+			t.Errorf("allow %q, deny %q: %q is %v, want %v",
+				c.allow, c.deny, c.subject, got, c.want)
 		}
 	}
 }

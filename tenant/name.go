@@ -9,27 +9,30 @@ import (
 // MaxName is the longest service name or instance id, in bytes of UTF-8 before encoding.
 const MaxName = 255
 
-// MaxTenant is the longest tenant name, in bytes.
-const MaxTenant = 64
+// maxTenant is the longest tenant name, in bytes.
+const maxTenant = 64
 
 const upperHex = "0123456789ABCDEF"
 
 // plain reports whether c stands for itself in a key token.
 func plain(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_'
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+		c == '-' || c == '_'
 }
 
-// EncodeToken turns a name into one key token. Letters, digits, '-' and '_' stay as they are; every
-// other byte of the name's UTF-8 becomes '=' and two upper-case hexadecimal digits, as in
+// EncodeToken turns a name into one key token. Letters, digits, '-' and '_' stay as they are;
+// every other byte of the name's UTF-8 becomes '=' and two upper-case hexadecimal digits, as in
 // quoted-printable: "my.service" is "my=2Eservice". No two names share a token.
 //
-// The error wraps [ErrInvalidName] where the name is empty, longer than [MaxName] bytes or not UTF-8.
+// The error wraps [ErrInvalidName] if the name is empty, longer than [MaxName] bytes or not
+// UTF-8.
 func EncodeToken(name string) (string, error) {
 	switch {
 	case name == "":
 		return "", fmt.Errorf("%w: it is empty", ErrInvalidName)
 	case len(name) > MaxName:
-		return "", fmt.Errorf("%w: %.40q… has %d bytes, at most %d are allowed", ErrInvalidName, name, len(name), MaxName)
+		return "", fmt.Errorf("%w: %.40q… has %d bytes, at most %d are allowed",
+			ErrInvalidName, name, len(name), MaxName)
 	case !utf8.ValidString(name):
 		return "", fmt.Errorf("%w: %q is not valid UTF-8", ErrInvalidName, name)
 	}
@@ -56,9 +59,9 @@ func EncodeToken(name string) (string, error) {
 	return b.String(), nil
 }
 
-// DecodeToken is the inverse of [EncodeToken]. It accepts nothing that EncodeToken does not produce,
-// so a name has one token only; the error wraps [ErrInvalidName].
-func DecodeToken(token string) (string, error) {
+// decodeToken is the inverse of [EncodeToken]. It accepts nothing that EncodeToken does not
+// produce, so a name has one token only; the error wraps [ErrInvalidName].
+func decodeToken(token string) (string, error) {
 	var b strings.Builder
 	b.Grow(len(token))
 	for i := 0; i < len(token); i++ {
@@ -83,16 +86,18 @@ func DecodeToken(token string) (string, error) {
 	return name, nil
 }
 
-// BucketName is the bucket of a tenant, "registry_" and its name. A tenant's name is 1 to [MaxTenant]
-// letters, digits, '-' and '_': it stands in subjects that an operator writes permissions for, so it is
-// checked, not escaped. The error wraps [ErrInvalidTenant].
+// BucketName is the bucket of a tenant, "registry_" and its name. A tenant's name is 1 to 64
+// letters, digits, '-' and '_': it stands in subjects that an operator writes permissions for, so
+// it is checked, not escaped. The error wraps [ErrInvalidTenant].
 func BucketName(tenant string) (string, error) {
-	if tenant == "" || len(tenant) > MaxTenant {
-		return "", fmt.Errorf("%w: %.80q has %d bytes; use 1 to %d", ErrInvalidTenant, tenant, len(tenant), MaxTenant)
+	if tenant == "" || len(tenant) > maxTenant {
+		return "", fmt.Errorf("%w: %.80q has %d bytes; use 1 to %d",
+			ErrInvalidTenant, tenant, len(tenant), maxTenant)
 	}
 	for i := range len(tenant) {
 		if !plain(tenant[i]) {
-			return "", fmt.Errorf("%w: %q has the byte %q; use letters, digits, '-' and '_'", ErrInvalidTenant, tenant, tenant[i])
+			return "", fmt.Errorf("%w: %q has the byte %q; use letters, digits, '-' and '_'",
+				ErrInvalidTenant, tenant, tenant[i])
 		}
 	}
 	return "registry_" + tenant, nil

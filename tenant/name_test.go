@@ -39,19 +39,21 @@ func TestTokenRoundTrip(t *testing.T) {
 			t.Errorf("EncodeToken(%q) (-want +got):\n%s", tc.name, diff)
 		}
 		if !legal.MatchString(token) {
-			t.Errorf("EncodeToken(%q) = %q, not one token of letters, digits, '-', '_' and '='", tc.name, token)
+			t.Errorf("EncodeToken(%q) = %q, not one token of letters, digits, '-', '_' and '='",
+				tc.name, token)
 		}
-		back, err := DecodeToken(token)
+		back, err := decodeToken(token)
 		if err != nil {
-			t.Errorf("DecodeToken(%q): %v", token, err)
+			t.Errorf("decodeToken(%q): %v", token, err)
 		}
 		if diff := cmp.Diff(tc.name, back); diff != "" {
-			t.Errorf("DecodeToken(%q) (-want +got):\n%s", token, diff)
+			t.Errorf("decodeToken(%q) (-want +got):\n%s", token, diff)
 		}
 	}
 }
 
-// TestTokenInjective tries every name of up to three bytes over an alphabet that holds the escape's own letters.
+// TestTokenInjective tries every name of up to three bytes over an alphabet that holds the
+// escape's own letters.
 func TestTokenInjective(t *testing.T) {
 	const alphabet = "a2E=.*>-_ "
 	names := []string{""}
@@ -116,14 +118,14 @@ func TestDecodeTokenRefuses(t *testing.T) {
 		"too long":                strings.Repeat("x", MaxName+1),
 		"too long when decoded":   strings.Repeat("=2E", MaxName+1),
 	} {
-		if got, err := DecodeToken(token); !errors.Is(err, ErrInvalidName) || got != "" {
-			t.Errorf("%s: DecodeToken(%q) = %q, %v; want ErrInvalidName", name, token, got, err)
+		if got, err := decodeToken(token); !errors.Is(err, ErrInvalidName) || got != "" {
+			t.Errorf("%s: decodeToken(%q) = %q, %v; want ErrInvalidName", name, token, got, err)
 		}
 	}
 }
 
 func TestBucketName(t *testing.T) {
-	long := strings.Repeat("t", MaxTenant)
+	long := strings.Repeat("t", maxTenant)
 	for _, tc := range []struct {
 		tenant, want string
 		err          error
@@ -148,7 +150,8 @@ func TestBucketName(t *testing.T) {
 	}
 }
 
-// FuzzToken takes its bytes both for a name and for a token: what one function accepts, the other gives back.
+// FuzzToken takes its bytes both for a name and for a token: what one function accepts, the other
+// gives back.
 func FuzzToken(f *testing.F) {
 	for _, seed := range []string{"web", "my.service", "a=b", "=2E", "=2e", "=41", "größe", "\xff", "*", ">", ""} {
 		f.Add(seed)
@@ -158,18 +161,19 @@ func FuzzToken(f *testing.F) {
 			if !legal.MatchString(token) {
 				t.Errorf("EncodeToken(%q) = %q, not one token", in, token)
 			}
-			if back, err := DecodeToken(token); err != nil || back != in {
-				t.Errorf("DecodeToken(%q) = %q, %v; want %q", token, back, err, in)
+			if back, err := decodeToken(token); err != nil || back != in {
+				t.Errorf("decodeToken(%q) = %q, %v; want %q", token, back, err, in)
 			}
 		} else if !errors.Is(err, ErrInvalidName) {
 			t.Errorf("EncodeToken(%q): %v, want ErrInvalidName", in, err)
 		}
-		if name, err := DecodeToken(in); err == nil {
+		if name, err := decodeToken(in); err == nil {
 			if again, err := EncodeToken(name); err != nil || again != in {
-				t.Errorf("EncodeToken(%q) = %q, %v; want %q: a name has one token", name, again, err, in)
+				t.Errorf("EncodeToken(%q) = %q, %v; want %q: a name has one token",
+					name, again, err, in)
 			}
 		} else if !errors.Is(err, ErrInvalidName) {
-			t.Errorf("DecodeToken(%q): %v, want ErrInvalidName", in, err)
+			t.Errorf("decodeToken(%q): %v, want ErrInvalidName", in, err)
 		}
 	})
 }

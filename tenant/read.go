@@ -19,8 +19,8 @@ type Entry struct {
 	Op       Op
 }
 
-// Get reads one key, as the stream's leader knows it. found is false if the key has no value: nobody
-// wrote it, or it ended.
+// Get reads one key, as the stream's leader knows it. found is false if the key has no value:
+// nobody wrote it, or it ended.
 func (b *Bucket) Get(ctx context.Context, key string) (e Entry, found bool, err error) {
 	e, err = b.Last(ctx, key)
 	return e, err == nil && e.Revision > 0 && e.Op == Put, err
@@ -114,8 +114,8 @@ func content(h nats.Header, data []byte) (value []byte, op Op) {
 	return data, Put
 }
 
-// contentOf is content of a received message. If nats.go could not read the headers, the message has
-// none, and nothing is known of what they said.
+// contentOf is content of a received message. If nats.go could not read the headers, the message
+// has none, and nothing is known of what they said.
 func contentOf(msg *nats.Msg) (value []byte, op Op) {
 	if msg.Header == nil && msg.Size() > len(msg.Subject)+len(msg.Reply)+len(msg.Data) {
 		return nil, Put
@@ -123,12 +123,12 @@ func contentOf(msg *nats.Msg) (value []byte, op Op) {
 	return content(msg.Header, msg.Data)
 }
 
-// isAnswer reports whether the header of an answer is there. Its value does not count: an answer has
-// the headers of the message that it shows, too, and these come first.
+// isAnswer reports whether the header of an answer is there. Its value does not count: an answer
+// has the headers of the message that it shows, too, and these come first.
 func isAnswer(h nats.Header) bool { _, ok := h[jetstream.StreamHeader]; return ok }
 
-// expectedOf returns the revision of its key that a message's write named; nil if it named none. The
-// server did the write on top of that revision.
+// expectedOf returns the revision of its key that a message's write named; nil if it named none.
+// The server did the write on top of that revision.
 func expectedOf(msg *nats.Msg) *uint64 {
 	revision, err := strconv.ParseUint(msg.Header.Get(jetstream.ExpectedLastSubjSeqHeader), 10, 64)
 	if _, other := msg.Header[expectedOfAnother]; err != nil || other {

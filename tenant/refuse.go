@@ -16,15 +16,17 @@ import (
 // An operator may allow again what the server refused, and nothing tells the process.
 const (
 	RefusedTime  = 5 * time.Second  // after which a process tries again what it needs
-	DispenseTime = 10 * time.Minute // after which it tries again what it does without
+	dispenseTime = 10 * time.Minute // after which it tries again what it does without
 )
 
 // Do waits for the connection and runs request, which asks the server for something. subjects are
 // those that request publishes to; a subject covers those below it, and one that ends in '*' those
-// that begin like it. The context of request ends after limit, or soon after the server refused one
-// of the subjects: a server does not answer a request that it refuses. Errors are those of
+// that begin like it. The context of request ends after limit, or soon after the server refused
+// one of the subjects: a server does not answer a request that it refuses. Errors are those of
 // [Bucket.Ensure].
-func (b *Bucket) Do(ctx context.Context, limit time.Duration, request func(context.Context) error, subjects ...string) error {
+func (b *Bucket) Do(
+	ctx context.Context, limit time.Duration, request func(context.Context) error, subjects ...string,
+) error {
 	ctx, cancel := b.try(ctx, limit, subjects...)
 	defer cancel()
 	err := b.AwaitConnected(ctx)
@@ -37,9 +39,12 @@ func (b *Bucket) Do(ctx context.Context, limit time.Duration, request func(conte
 // refusalTime is how often try checks whether the server refused the request.
 const refusalTime = 20 * time.Millisecond
 
-// try returns the context of a request, as [Bucket.Do] gives it. If the server refuses the request,
-// the context's cause wraps ErrPermission. The caller calls cancel when the request is over.
-func (b *Bucket) try(ctx context.Context, limit time.Duration, subjects ...string) (context.Context, context.CancelFunc) {
+// try returns the context of a request, as [Bucket.Do] gives it. If the server refuses the
+// request, the context's cause wraps ErrPermission. The caller calls cancel when the request is
+// over.
+func (b *Bucket) try(
+	ctx context.Context, limit time.Duration, subjects ...string,
+) (context.Context, context.CancelFunc) {
 	ctx, cancelTime := context.WithTimeout(ctx, limit)
 	ctx, refuse := context.WithCancelCause(ctx)
 	before := b.nc.LastError() // which the connection keeps for ever
@@ -65,10 +70,12 @@ func (b *Bucket) refusal(before error, subjects ...string) error {
 	case last == before:
 		return nil
 	case concerns(last, subjects...):
-		return fmt.Errorf("%w: allow this user the subjects of bucket %s, as operator.Permissions lists them (%w)",
+		return fmt.Errorf("%w: allow this user the subjects of bucket %s, "+
+			"as operator.Permissions lists them (%w)",
 			ErrPermission, b.name, last)
 	case b.isDeaf(last):
-		return fmt.Errorf("%w: this user may not subscribe to its answers: connect with its nats.CustomInboxPrefix (%w)",
+		return fmt.Errorf("%w: this user may not subscribe to its answers: "+
+			"connect with its nats.CustomInboxPrefix (%w)",
 			ErrPermission, last)
 	}
 	return nil
@@ -111,10 +118,10 @@ func (b *Bucket) remember(what string) {
 	b.refusals.Store(what, refused{time.Now(), b.nc.Stats().Reconnects})
 }
 
-// isRefused reports whether the server refused something on this connection, less than DispenseTime
-// ago. A refusal to tell the permissions is good as long as the connection.
+// isRefused reports whether the server refused something on this connection, less than
+// dispenseTime ago. A refusal to tell the permissions is good as long as the connection.
 func (b *Bucket) isRefused(what string) bool {
-	within := DispenseTime
+	within := dispenseTime
 	if what == permissions {
 		within = math.MaxInt64
 	}

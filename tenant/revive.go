@@ -14,9 +14,9 @@ const backlog = 64 << 10
 // deafTime is the least time between two reconnects because the server refuses to send answers.
 const deafTime = 10 * time.Second
 
-// Revive checks the connection after a request went unanswered, and reports whether it reconnected.
-// It pings the server, and returns as soon as the server answers. It reconnects if no answer comes
-// within patience: NATS's own pings notice a peer that is gone minutes later.
+// Revive checks the connection after a request went unanswered, and reports whether it
+// reconnected. It pings the server, and returns as soon as the server answers. It reconnects if no
+// answer comes within patience: NATS's own pings notice a peer that is gone minutes later.
 //
 // Revive also reconnects now and then if the connection may not subscribe to its answers: nats.go
 // subscribes to them once in the life of a connection, and does not notice when they are allowed
@@ -41,10 +41,10 @@ func (b *Bucket) Revive(ctx context.Context, patience time.Duration) bool {
 	return b.nc.ForceReconnect() == nil
 }
 
-// Move reconnects to another server if JetStream does not answer and the connection does: the server
-// may be cut off from the others of its cluster. moves is how often the caller moved since the last
-// answer: each of the other servers is tried once. Move reports whether it reconnected. It does
-// nothing if Revive does nothing.
+// Move reconnects to another server if JetStream does not answer and the connection does: the
+// server may be cut off from the others of its cluster. moves is how often the caller moved since
+// the last answer: each of the other servers is tried once. Move reports whether it reconnected.
+// It does nothing if Revive does nothing.
 func (b *Bucket) Move(moves int) bool {
 	if !b.cfg.ForceReconnect || !b.nc.IsConnected() || moves >= len(b.nc.Servers())-1 || !b.reviving.TryLock() {
 		return false

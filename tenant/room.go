@@ -46,8 +46,8 @@ const roomTime = 250 * time.Millisecond
 const overhead = 150
 
 // Room returns an error that wraps [ErrStorageFull] if the bucket has no room for a value of size
-// bytes at a key: it has all the keys that it may have, or less than a tenth of its bytes, or of the
-// account's, would be left. A caller that adds a key, or makes its value larger, asks first: a
+// bytes at a key: it has all the keys that it may have, or less than a tenth of its bytes, or of
+// the account's, would be left. A caller that adds a key, or makes its value larger, asks first: a
 // cluster refuses heartbeats in a full stream, as each server does in a full account, and every
 // registration would end.
 //
@@ -88,7 +88,8 @@ func (b *Bucket) take(ctx context.Context, keys, bytes int64) error {
 		full, more = r.bytes, bytes
 	}
 	if !full.fits(more) {
-		return fmt.Errorf("%w for bucket %s: of %d %s that it may use it has %d, and this takes %d; raise the limit, or register less",
+		return fmt.Errorf("%w for bucket %s: of %d %s that it may use it has %d, "+
+			"and this takes %d; raise the limit, or register less",
 			ErrStorageFull, b.name, full.most, full.what, full.have, more)
 	}
 	r.keys.have += keys
@@ -139,9 +140,9 @@ func (b *Bucket) learn(cfg jetstream.StreamConfig) {
 // replicas. most is not positive if there is no limit.
 func storage(a *jetstream.AccountInfo, replicas int) (have, most int64) {
 	n := int64(max(1, replicas))
-	have, most = int64(a.Store), a.Limits.MaxStore/n // the account's own limit is for all replicas together
+	have, most = int64(a.Store), a.Limits.MaxStore/n // an account's limit is for all replicas
 	if tier, ok := a.Tiers[fmt.Sprintf("R%d", n)]; ok {
-		have, most = int64(tier.Store), tier.Limits.MaxStore // a tier's limit is for each replica
+		have, most = int64(tier.Store), tier.Limits.MaxStore // a tier's is for each
 	}
 	return have / n, most
 }

@@ -24,8 +24,8 @@ const (
 
 func (o Op) String() string { return [...]string{"put", "delete", "purge", "expire"}[o] }
 
-// TombstoneTTL is how long the bucket keeps a delete or a purge, as long as the server's marker of a
-// lease that ran out. An observer or reaper that was away longer needs a full snapshot.
+// TombstoneTTL is how long the bucket keeps a delete or a purge, as long as the server's marker of
+// a lease that ran out. An observer or reaper that was away longer needs a full snapshot.
 const TombstoneTTL = 10 * time.Minute
 
 // Write is one write to a bucket.
@@ -46,8 +46,8 @@ type Write struct {
 // At is a Write's If: the key's last revision must be rev.
 func At(rev uint64) *uint64 { return &rev }
 
-// attempt bounds one request to the server. The server never answers a request that is lost, as in a
-// change of leader: a caller that has more time asks again.
+// attempt bounds one request to the server. The server never answers a request that is lost, as in
+// a change of leader: a caller that has more time asks again.
 const attempt = 1500 * time.Millisecond
 
 // Write does one write, and returns its revision when the server has acknowledged it. The error
@@ -105,11 +105,12 @@ func (w Write) options() []jetstream.PublishOpt {
 // underWay is how many writes of one WriteAll wait for their answers at once.
 const underWay = 1024
 
-// WriteAll does many writes at once, in no order, for less than each of them alone. revisions[i] and
-// errs[i] are what ws[i] came to. The errors are those of [Bucket.Write].
+// WriteAll does many writes at once, in no order, for less than each of them alone. revisions[i]
+// and errs[i] are what ws[i] came to. The errors are those of [Bucket.Write].
 func (b *Bucket) WriteAll(ctx context.Context, ws []Write) (revisions []uint64, errs []error) {
 	revisions, errs = make([]uint64, len(ws)), make([]error, len(ws))
-	js, err := jetstream.New(b.nc, jetstream.WithPublishAsyncTimeout(attempt), jetstream.WithPublishAsyncMaxPending(underWay))
+	js, err := jetstream.New(b.nc, jetstream.WithPublishAsyncTimeout(attempt),
+		jetstream.WithPublishAsyncMaxPending(underWay))
 	if err == nil {
 		defer js.CleanupPublisher()
 		b.together(ctx, js, ws, revisions, errs)
@@ -127,7 +128,9 @@ func (b *Bucket) WriteAll(ctx context.Context, ws []Write) (revisions []uint64, 
 
 // together does writes that wait for their answers together. If the server refuses one, each write
 // that has no answer yet ends with that refusal.
-func (b *Bucket) together(ctx context.Context, js jetstream.JetStream, ws []Write, revisions []uint64, errs []error) {
+func (b *Bucket) together(
+	ctx context.Context, js jetstream.JetStream, ws []Write, revisions []uint64, errs []error,
+) {
 	subjects, acks := make([]string, len(ws)), make([]jetstream.PubAckFuture, len(ws))
 	for i, w := range ws {
 		subjects[i] = b.target(w.Key)
@@ -155,7 +158,9 @@ func (b *Bucket) together(ctx context.Context, js jetstream.JetStream, ws []Writ
 
 // alone does one write, and notices at once if the server refuses it: the refusal comes before the
 // answer to a later request.
-func (b *Bucket) alone(ctx context.Context, js jetstream.JetStream, w Write) (revision uint64, err error) {
+func (b *Bucket) alone(
+	ctx context.Context, js jetstream.JetStream, w Write,
+) (revision uint64, err error) {
 	before := b.nc.LastError()
 	ctx, cancel := b.try(ctx, attempt, b.target(w.Key))
 	defer cancel()

@@ -27,18 +27,20 @@ const (
 )
 
 // Roles returns all roles.
-func Roles() []Role { return []Role{RoleService, RoleRegistrar, RoleObserver, RoleReaper, RoleAdmin} }
+func Roles() []Role {
+	return []Role{RoleService, RoleRegistrar, RoleObserver, RoleReaper, RoleAdmin}
+}
 
-// Access is what a user of the bucket's account may publish to and subscribe to. The server refuses
-// every other subject.
+// Access is what a user of the bucket's account may publish to and subscribe to. The server
+// refuses every other subject.
 type Access struct {
 	Publish []string // subjects, with wildcards
 	Inbox   string   // the prefix of the user's answers: connect with nats.CustomInboxPrefix
 }
 
-// Permissions returns the subjects that a role needs in a tenant, and no more. A registrar needs the
-// names of the services that it registers; the other roles take none. Each call invents an inbox
-// that no other user can guess: see [Access.For]. The error wraps [tenant.ErrInvalidTenant],
+// Permissions returns the subjects that a role needs in a tenant, and no more. A registrar needs
+// the names of the services that it registers; the other roles take none. Each call invents an
+// inbox that no other user can guess: see [Access.For]. The error wraps [tenant.ErrInvalidTenant],
 // [tenant.ErrInvalidName] or [tenant.ErrInvalidConfig].
 //
 // Roles keep the tenants of one account apart with nats-server [RolesNeed].
@@ -76,7 +78,8 @@ func requests(bucket string, role Role) []string {
 	s := stream.Name(bucket)
 	list := []string{"$JS.API.STREAM.INFO." + s}
 	if role == RoleAdmin {
-		return append(list, "$JS.API.STREAM.CREATE."+s, "$JS.API.STREAM.UPDATE."+s, "$JS.API.STREAM.DELETE."+s)
+		return append(list, "$JS.API.STREAM.CREATE."+s, "$JS.API.STREAM.UPDATE."+s,
+			"$JS.API.STREAM.DELETE."+s)
 	}
 	return append(list,
 		"$JS.API.STREAM.MSG.GET."+s,
@@ -110,9 +113,9 @@ func writes(role Role, services []string) (keys []string, err error) {
 	return nil, fmt.Errorf("%w: role %q; use one of %v", tenant.ErrInvalidConfig, role, Roles())
 }
 
-// For returns the access with an inbox that is made of a user's name, so that the user has the same
-// inbox each time. Users of other tenants have other inboxes; two users of a tenant need two names.
-// The error wraps [tenant.ErrInvalidName].
+// For returns the access with an inbox that is made of a user's name, so that the user has the
+// same inbox each time. Users of other tenants have other inboxes; two users of a tenant need two
+// names. The error wraps [tenant.ErrInvalidName].
 func (a Access) For(user string) (Access, error) {
 	token, err := tenant.EncodeToken(user)
 	if err != nil {
@@ -147,7 +150,8 @@ func (a Access) AtLeaf(hubDomain string) (Access, error) {
 // apiOf is the prefix of requests to a domain's JetStream.
 func apiOf(domain string) (string, error) {
 	if domain == "" || strings.ContainsAny(domain, ".*> \t\r\n") {
-		return "", fmt.Errorf("operator: %w: %q is no JetStream domain", tenant.ErrInvalidConfig, domain)
+		return "", fmt.Errorf("operator: %w: %q is no JetStream domain",
+			tenant.ErrInvalidConfig, domain)
 	}
 	return "$JS." + domain + ".API", nil
 }

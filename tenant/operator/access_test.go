@@ -13,8 +13,8 @@ import (
 	"github.com/kvregistry/go/tenant/internal/stream"
 )
 
-// foreign are subjects of a stream and its bucket: JetStream's API with each kind of name that a request ends in, and acknowledgements and
-// answers of flow control in both of their forms.
+// foreign are subjects of a stream and its bucket: JetStream's API with each kind of name that a
+// request ends in, and acknowledgements and answers of flow control in both of their forms.
 func foreign(stream, bucket string, consumers ...string) []string {
 	var list []string
 	for _, op := range natstest.StreamRequests {
@@ -52,8 +52,8 @@ func (a Access) allowed(subject string) bool {
 	return matches(a.Publish)
 }
 
-// Invariant 8: no role of a tenant may publish to a subject of another's stream, be its consumers called as they like. Seen to fail with
-// acknowledgements that may be of any length.
+// Invariant 8: no role of a tenant may publish to a subject of another's stream, be its consumers
+// called as they like. Seen to fail with acknowledgements that may be of any length.
 func TestNoRoleReachesAnotherStream(t *testing.T) {
 	for _, role := range Roles() {
 		var services []string
@@ -106,7 +106,8 @@ func TestInboxes(t *testing.T) {
 	}
 }
 
-// FuzzPermissions takes names of a tenant and a service: the subjects stay within the tenant, whatever they are called.
+// FuzzPermissions takes names of a tenant and a service: the subjects stay within the tenant,
+// whatever they are called.
 func FuzzPermissions(f *testing.F) {
 	for _, seed := range [][2]string{{"acme", "web"}, {"*", ">"}, {"a.b", "a.b"}, {"_", "*.>"}, {"acme", "\x00\n"}} {
 		f.Add(seed[0], seed[1])

@@ -32,13 +32,17 @@ func (l AccountLimits) check(name string) error {
 		return fmt.Errorf("operator: %w: %d replicas; use 1, 3 or 5", tenant.ErrInvalidConfig, n)
 	}
 	if l.MaxBytes <= 0 || l.MaxBytes > 1<<60 || l.Connections <= 0 || l.Connections > 1<<30 {
-		return fmt.Errorf("operator: %w: %+v; an account needs all of its limits", tenant.ErrInvalidConfig, l)
+		return fmt.Errorf("operator: %w: %+v; an account needs all of its limits",
+			tenant.ErrInvalidConfig, l)
 	}
 	return nil
 }
 
-func (l AccountLimits) storage() int64   { return l.MaxBytes * int64(l.Replicas) }
-func (l AccountLimits) consumers() int64 { return consumersEach*int64(l.Connections) + 2*tenant.Slots }
+func (l AccountLimits) storage() int64 { return l.MaxBytes * int64(l.Replicas) }
+
+func (l AccountLimits) consumers() int64 {
+	return consumersEach*int64(l.Connections) + 2*tenant.Slots
+}
 
 // AccountConfig returns a NATS account for one tenant alone, as the text of an entry of "accounts"
 // in a nats-server's configuration file. Its JetStream may hold the tenant's bucket and no other

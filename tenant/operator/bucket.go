@@ -32,7 +32,8 @@ type bucket struct {
 // with runs do once the connection is up. Its errors say what it was about, except those of
 // tenant.New: what may hold a name that is not checked yet.
 func with(
-	ctx context.Context, nc *nats.Conn, what, name string, cfg tenant.Config, do func(context.Context, bucket) error,
+	ctx context.Context, nc *nats.Conn, what, name string, cfg tenant.Config,
+	do func(context.Context, bucket) error,
 ) error {
 	b, err := tenant.New(nc, name, cfg)
 	if err != nil {
@@ -57,9 +58,9 @@ func with(
 }
 
 // Provision makes a tenant's bucket, or checks the one that is there. Of that one it changes the
-// duplicate window alone, if it is longer than in a new bucket. A registry that may make its bucket
-// does so itself; this is for an operator whose services may not. Errors are those of [tenant.New],
-// [tenant.Bucket.Ensure] and [Change].
+// duplicate window alone, if it is longer than in a new bucket. A registry that may make its
+// bucket does so itself; this is for an operator whose services may not. Errors are those of
+// [tenant.New], [tenant.Bucket.Ensure] and [Change].
 func Provision(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Config) error {
 	b, err := tenant.New(nc, name, cfg)
 	if err == nil {
@@ -71,7 +72,7 @@ func Provision(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Confi
 	var long bool
 	err = with(ctx, nc, "provision "+name, name, tenant.Config{}, func(ctx context.Context, b bucket) error {
 		s, err := b.js.Stream(ctx, b.stream)
-		if errors.Is(err, jetstream.ErrStreamNotFound) { // the bucket is the hub's, without a mirror
+		if errors.Is(err, jetstream.ErrStreamNotFound) { // it is the hub's, without a mirror
 			return nil
 		}
 		if err == nil {
@@ -87,8 +88,8 @@ func Provision(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Confi
 }
 
 // Remove deletes a tenant's bucket with everything in it. Services of the tenant that still run
-// recreate it if they may. The error wraps [tenant.ErrInvalidTenant], [tenant.ErrBucketNotFound] or
-// [tenant.ErrPermission].
+// recreate it if they may. The error wraps [tenant.ErrInvalidTenant], [tenant.ErrBucketNotFound]
+// or [tenant.ErrPermission].
 func Remove(ctx context.Context, nc *nats.Conn, name string) error {
 	return with(ctx, nc, "delete "+name, name, tenant.Config{}, func(ctx context.Context, b bucket) error {
 		return b.js.DeleteStream(ctx, b.stream)
@@ -104,7 +105,7 @@ type Info struct {
 	MaxKeys  int64  // 0: no limit
 	Replicas int
 
-	Advice []string // what should be changed about the bucket and its server, as tenant.Bucket.Advice
+	Advice []string // see tenant.Bucket.Advice
 }
 
 // List returns the tenants of the account, by name. It needs a user who may ask for all of the
@@ -122,7 +123,8 @@ func List(ctx context.Context, nc *nats.Conn) (list []Info, err error) {
 	})
 	switch {
 	case errors.Is(err, tenant.ErrPermission):
-		return nil, fmt.Errorf("operator: list: %w: this user may not see the account's streams (%s.STREAM.LIST)",
+		return nil, fmt.Errorf("operator: list: %w: "+
+			"this user may not see the account's streams (%s.STREAM.LIST)",
 			tenant.ErrPermission, stream.API)
 	case err != nil:
 		return nil, err
@@ -144,18 +146,20 @@ func infoOf(s *jetstream.StreamInfo, version string) (Info, bool) {
 	}, true
 }
 
-// Change sets the limits and the replicas of a tenant's bucket that is there. A field of cfg that is
-// 0 stays as it is, and [Unlimited] takes a limit of keys, bytes or values away. A limit below what
-// the bucket holds now would end registrations, and is refused. Change also gives a bucket without a
-// limit of consumers one, and shortens a duplicate window that is longer than in a new bucket.
-// Registries that observe or registered something know of new limits within a TTL. The error wraps
-// [tenant.ErrInvalidTenant], [tenant.ErrInvalidConfig], [tenant.ErrBucketNotFound],
+// Change sets the limits and the replicas of a tenant's bucket that is there. A field of cfg that
+// is 0 stays as it is, and [Unlimited] takes a limit of keys, bytes or values away. A limit below
+// what the bucket holds now would end registrations, and is refused. Change also gives a bucket
+// without a limit of consumers one, and shortens a duplicate window that is longer than in a new
+// bucket. Registries that observe or registered something know of new limits within a TTL. The
+// error wraps [tenant.ErrInvalidTenant], [tenant.ErrInvalidConfig], [tenant.ErrBucketNotFound],
 // [tenant.ErrPermission] or [tenant.ErrStorageFull].
 func Change(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Config) error {
 	asked := cfg
 	asked.MaxBytes, asked.MaxKeys = max(0, cfg.MaxBytes), max(0, cfg.MaxKeys)
 	asked.MaxValue = max(0, cfg.MaxValue)
-	return with(ctx, nc, "change "+name, name, asked, func(ctx context.Context, b bucket) error { return b.change(ctx, cfg) })
+	return with(ctx, nc, "change "+name, name, asked, func(ctx context.Context, b bucket) error {
+		return b.change(ctx, cfg)
+	})
 }
 
 func (b bucket) change(ctx context.Context, want tenant.Config) error {

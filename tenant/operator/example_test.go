@@ -6,7 +6,8 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// A user who may look services of tenant acme up, and no more, for a nats-server's configuration file.
+// A user who may look services of tenant acme up, and no more, for a nats-server's configuration
+// file.
 func ExamplePermissions() {
 	access, err := operator.Permissions("acme", operator.RoleObserver)
 	if err != nil {

@@ -13,9 +13,9 @@ import (
 	"github.com/kvregistry/go/tenant/internal/stream"
 )
 
-// MakeMirror makes a mirror of a tenant's bucket in the JetStream of the connection's leaf node, and
-// so in the leaf node's domain. The bucket must be there already, in the hub's domain. A mirror of a
-// bucket that was deleted and recreated since is replaced. The error wraps
+// MakeMirror makes a mirror of a tenant's bucket in the JetStream of the connection's leaf node,
+// and so in the leaf node's domain. The bucket must be there already, in the hub's domain. A
+// mirror of a bucket that was deleted and recreated since is replaced. The error wraps
 // [tenant.ErrInvalidTenant], [tenant.ErrInvalidConfig], [tenant.ErrBucketNotFound],
 // [tenant.ErrBucketMismatch] or [tenant.ErrPermission].
 func MakeMirror(ctx context.Context, nc *nats.Conn, name, hubDomain string) error {
@@ -44,7 +44,8 @@ func (b bucket) mirror(ctx context.Context, nc *nats.Conn, api string) error {
 	}
 	info := origin.CachedInfo()
 	if wrong := stream.Wrong(info.Config); wrong != nil {
-		return fmt.Errorf("%w: the hub's %s: %s", tenant.ErrBucketMismatch, b.Name(), strings.Join(wrong, "; "))
+		return fmt.Errorf("%w: the hub's %s: %s",
+			tenant.ErrBucketMismatch, b.Name(), strings.Join(wrong, "; "))
 	}
 	cfg := stream.Mirror(b.Name(), api, info.Created)
 	have, err := b.js.Stream(ctx, b.stream)
@@ -64,7 +65,8 @@ func (b bucket) mirror(ctx context.Context, nc *nats.Conn, api string) error {
 // keeps reports whether the stream that is there is the mirror that is wanted.
 func (b bucket) keeps(have, want jetstream.StreamConfig) (bool, error) {
 	if have.Mirror == nil {
-		return false, fmt.Errorf("%w: %s is a bucket of its own in this domain", tenant.ErrBucketMismatch, b.Name())
+		return false, fmt.Errorf("%w: %s is a bucket of its own in this domain",
+			tenant.ErrBucketMismatch, b.Name())
 	}
 	external := have.Mirror.External
 	if !stream.Made(have).Equal(stream.Made(want)) || external == nil ||
@@ -72,7 +74,8 @@ func (b bucket) keeps(have, want jetstream.StreamConfig) (bool, error) {
 		return false, nil
 	}
 	if wrong := stream.WrongMirror(b.Name(), have); wrong != nil {
-		return false, fmt.Errorf("%w: %s", tenant.ErrBucketMismatch, stream.WrongMirrorText(b.Name(), wrong))
+		return false, fmt.Errorf("%w: %s",
+			tenant.ErrBucketMismatch, stream.WrongMirrorText(b.Name(), wrong))
 	}
 	return true, nil
 }

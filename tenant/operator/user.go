@@ -17,8 +17,8 @@ func User(name, password string) string {
 	return "user: " + quote(name) + ", password: " + quote(password)
 }
 
-// quote is a string of a nats-server's configuration file: nothing in it is a variable, a number or
-// the end of the string.
+// quote is a string of a nats-server's configuration file: nothing in it is a variable, a number
+// or the end of the string.
 func quote(text string) string {
 	var b strings.Builder
 	b.WriteByte('"')
@@ -58,7 +58,8 @@ func entry(user string) (string, error) {
 	line, rest, more := strings.Cut(strings.TrimLeft(user, " \t\r\n"), "\n")
 	rest = strings.TrimLeft(rest, " \t\r\n")
 	if more && rest != "" && !permissions.MatchString(rest) {
-		return "", fmt.Errorf("operator: %w: what follows the first line of a user's entry is not what Access.Config gives; "+
+		return "", fmt.Errorf("operator: %w: what follows the first line of a user's entry "+
+			"is not what Access.Config gives; "+
 			"if the password has more than one line, use operator.User", tenant.ErrInvalidConfig)
 	}
 	switch name, password, key := withName.FindStringSubmatch(line), withPassword.FindStringSubmatch(line), withKey.FindStringSubmatch(line); {
@@ -71,7 +72,9 @@ func entry(user string) (string, error) {
 	case key != nil:
 		line = "nkey: " + key[1]
 	default:
-		return "", fmt.Errorf("operator: %w: a user's entry is none of \"user: NAME, password: PASSWORD\", \"user: NAME\" and \"nkey: PUBLIC KEY\"", tenant.ErrInvalidConfig)
+		return "", fmt.Errorf("operator: %w: a user's entry is none of "+
+			`"user: NAME, password: PASSWORD", "user: NAME" and "nkey: PUBLIC KEY"`,
+			tenant.ErrInvalidConfig)
 	}
 	if rest != "" {
 		line += "\n" + strings.TrimSpace(rest)

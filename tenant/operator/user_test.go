@@ -87,8 +87,8 @@ func must(text string, err error) string {
 	return text
 }
 
-// An entry that is none is refused, and the error does not quote it. Seen to fail with entries that
-// are taken as they are.
+// An entry that is none is refused, and the error does not quote it. Seen to fail with entries
+// that are taken as they are.
 func TestEntriesThatAreNone(t *testing.T) {
 	t.Parallel()
 	limits := AccountLimits{MaxBytes: 1 << 20, Replicas: 1, Connections: 3}
@@ -132,8 +132,8 @@ func TestConfigurationOfHostileNames(t *testing.T) {
 	}
 }
 
-// A user logs in with a hostile password, and with no other. Seen to fail with passwords that stand
-// as they were given.
+// A user logs in with a hostile password, and with no other. Seen to fail with passwords that
+// stand as they were given.
 func TestLogInWithHostileSecret(t *testing.T) {
 	t.Parallel()
 	const secret = `$HOME "12345", permissions: {} # \n }`

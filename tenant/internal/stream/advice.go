@@ -44,7 +44,8 @@ func isolates(version string) bool {
 	return minor > 15
 }
 
-// ParseVersion reads the numbers of a server's version. It takes 1 from the patch of a pre-release.
+// ParseVersion reads the numbers of a server's version. It takes 1 from the patch of a
+// pre-release.
 func ParseVersion(v string) (major, minor, patch int, ok bool) {
 	v, pre, _ := strings.Cut(strings.TrimPrefix(v, "v"), "-")
 	part := strings.SplitN(v, ".", 3)

@@ -122,7 +122,9 @@ const createTime = 2 * time.Second
 
 // Create makes a stream, and takes the one that another process made first. made reports whether
 // this call made it.
-func Create(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) (made bool, err error) {
+func Create(
+	ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig,
+) (made bool, err error) {
 	for began := time.Now(); ; {
 		_, err := js.CreateStream(ctx, cfg)
 		var api *jetstream.APIError
@@ -141,8 +143,8 @@ func Create(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamCon
 	}
 }
 
-// isBrief reports whether a refusal of a stream ends by itself. A server can't store a stream while
-// it removes the folder of the account's last one.
+// isBrief reports whether a refusal of a stream ends by itself. A server can't store a stream
+// while it removes the folder of the account's last one.
 func isBrief(err *jetstream.APIError) bool {
 	return err != nil && (err.ErrorCode == codeStreamCreate || IsNodeAway(err))
 }

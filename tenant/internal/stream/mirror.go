@@ -8,12 +8,12 @@ import (
 )
 
 // mirrorOf is the name, in a mirror's metadata, of when the bucket was made that it mirrors. A
-// server does not notice that a mirrored stream was deleted and recreated: the mirror keeps what it
-// had, and takes new messages once they have higher revisions.
+// server does not notice that a mirrored stream was deleted and recreated: the mirror keeps what
+// it had, and takes new messages once they have higher revisions.
 const mirrorOf = "kvregistry.mirror_of"
 
-// Mirror is the stream of a mirror of a bucket. api is the prefix of requests to the JetStream that
-// has the bucket, and created is when the bucket was made there.
+// Mirror is the stream of a mirror of a bucket. api is the prefix of requests to the JetStream
+// that has the bucket, and created is when the bucket was made there.
 func Mirror(bucket, api string, created time.Time) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              Name(bucket),
@@ -31,8 +31,8 @@ func Mirror(bucket, api string, created time.Time) jetstream.StreamConfig {
 	}
 }
 
-// Made is when the bucket was made that a mirror is of, by the hub's clock; zero if the mirror does
-// not say. It is compared with the hub's own time of that alone.
+// Made is when the bucket was made that a mirror is of, by the hub's clock; zero if the mirror
+// does not say. It is compared with the hub's own time of that alone.
 func Made(mirror jetstream.StreamConfig) time.Time {
 	t, _ := time.Parse(time.RFC3339Nano, mirror.Metadata[mirrorOf])
 	return t
