@@ -18,8 +18,7 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// faulty dials connections to which something happens at the first write of a message to one
-// subject.
+// faulty dials connections that fail at the first write of a message to one subject.
 type faulty struct {
 	subject string
 	how     string        // "answer lost", "answer late", "request lost" or "request late"
@@ -34,7 +33,7 @@ func (f *faulty) Dial(network, address string) (net.Conn, error) {
 	return &faultyConn{Conn: c, f: f}, err
 }
 
-// count adds what is written to the subject, and reports whether it is the first.
+// count counts the messages to the subject in p, and reports whether the first one is among them.
 func (f *faulty) count(p []byte) (first bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -43,7 +42,7 @@ func (f *faulty) count(p []byte) (first bool) {
 	return n > 0 && f.sent == n
 }
 
-// await waits until that many messages were sent to the subject.
+// await waits until n messages were sent to the subject.
 func (f *faulty) await(t *testing.T, n int) {
 	t.Helper()
 	natstest.Eventually(t, natstest.Soon, func() error {
@@ -56,8 +55,8 @@ func (f *faulty) await(t *testing.T, n int) {
 	})
 }
 
-// faultyConn is one of them. During the fault nothing comes through it. If something is lost, it
-// ends with the fault.
+// faultyConn is a connection of faulty. During the fault nothing passes through it. If the fault
+// loses something, the connection ends with the fault.
 type faultyConn struct {
 	net.Conn
 	f *faulty
@@ -110,10 +109,9 @@ func (c *faultyConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Invariant 3: the newest registration of an id wins, whatever answers to its first write are lost
-// or late, or the write itself. Seen to fail with a first write that is repeated whatever stands
-// there; with one that is not a compare-and-swap; and with one that is never repeated on top of
-// another's.
+// Invariant 3: the newest registration of an id wins, even if its first write or the answer to it
+// is lost or late. Seen to fail with a first write that is repeated on top of any value, with one
+// that is not a compare-and-swap, and with one that is never repeated on top of another owner's.
 func TestFirstWriteThatIsNotAnswered(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"answer lost", "request lost", "request late", "answer late"} {

@@ -21,9 +21,9 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 4: a bucket that was deleted is made anew, and filled again by the living; caches
+// Invariant 4: a deleted bucket is recreated and filled again by the live processes, and caches
 // follow. Seen to fail without the view's check that the stream is the same one.
-func TestDeletedBucketIsMadeAnew(t *testing.T) {
+func TestDeletedBucketIsRecreated(t *testing.T) {
 	t.Parallel()
 	for _, byHand := range []bool{false, true} {
 		t.Run(fmt.Sprintf("by hand %v", byHand), func(t *testing.T) {
@@ -77,10 +77,9 @@ func TestDeletedBucketIsMadeAnew(t *testing.T) {
 	}
 }
 
-// Invariants 3 and 4: several registries fight for the same ids while the bucket is deleted under
-// them. When they pause, each key is of the one that believes to have it, and there is no other.
-// What was seen of a bucket before must not be compared with what was written in the next:
-// revisions have started over.
+// Invariants 3 and 4: several registries fight for the same ids while the bucket is deleted. When
+// they pause, each key belongs to the registry that lists it, and no other key is there. Revisions
+// start over in the new bucket, so revisions of the two buckets must not be compared.
 func TestFightOverADeletedBucket(t *testing.T) {
 	natstest.Long(t)
 	t.Parallel()
@@ -123,7 +122,7 @@ func TestFightOverADeletedBucket(t *testing.T) {
 	}
 }
 
-// fight registers, changes and takes back one instance, until ctx ends.
+// fight registers, changes and unregisters one instance until ctx ends.
 func fight(ctx context.Context, r *kvregistry.Registry, one kvregistry.Service, address string) {
 	one.URL, one.Address = "", address
 	var takeBack func() error
@@ -174,9 +173,9 @@ func eachKeyHasItsOwner(t *testing.T, s *natstest.Server, fighters []*kvregistry
 	return nil
 }
 
-// Invariant 4: what an operator removes from the stream without a message is noticed within a TTL,
-// and what is not there any more leaves the caches; the living are written again, and do not leave
-// them. Seen to fail without the view's check of the stream's first revision.
+// Invariant 4: messages that an operator removes from the stream without a marker are noticed
+// within a TTL. Dead instances then leave the caches. Live ones are written again and stay in the
+// caches. Seen to fail without the view's check of the stream's first revision.
 func TestPurgedStreamConverges(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -214,9 +213,9 @@ func TestPurgedStreamConverges(t *testing.T) {
 	})
 }
 
-// Invariant 4: in a bucket that was made anew, a registration stands under a lease that is there
-// long before the next heartbeat is due: a newcomer finds it. Seen to fail without Keeper.Check.
-func TestNewcomerInABucketMadeAnew(t *testing.T) {
+// Invariant 4: in a recreated bucket, an owner's registration has a lease long before its next
+// heartbeat is due, so that a newcomer finds the instance. Seen to fail without Keeper.Check.
+func TestNewcomerInARecreatedBucket(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	owner := open(t, s, kvregistry.TTL(10*time.Minute))

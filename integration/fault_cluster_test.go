@@ -13,8 +13,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// The invariants that replicas put at risk, on a cluster of three on loopback. One cluster serves
-// all of them, in order, for making one takes seconds.
+// Invariants 2, 3, 4 and 5 on a cluster of three servers on loopback, where replicas put them at
+// risk. One cluster serves all subtests, in order, because a cluster takes seconds to start.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	servers := natstest.Cluster(t)
@@ -131,9 +131,9 @@ func TestCluster(t *testing.T) {
 	})
 }
 
-// Invariant 2: a process whose server is cut off from its cluster gets no heartbeat acknowledged
-// there, though the connection is well. If its user lets it, it moves to another server in time,
-// and its instances leave no cache. Seen to fail without Keeper.move.
+// Invariant 2: if a server is cut off from its cluster, heartbeats of its clients are not
+// acknowledged, though their connection works. With ForceReconnect a process moves to another
+// server in time, and its instances leave no cache. Seen to fail without Keeper.move.
 func TestServerCutOffFromItsCluster(t *testing.T) {
 	t.Parallel()
 	const ttl = 6 * time.Second // long enough to move in, also on a slow machine

@@ -13,8 +13,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 4: a view whose consumer was deleted notices, and misses nothing. Seen to fail without
-// the check for silence.
+// Invariant 4: a view whose consumer is deleted notices that, and misses no change. Seen to fail
+// without the check for silence.
 func TestDeletedConsumerIsMended(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -36,8 +36,8 @@ func TestDeletedConsumerIsMended(t *testing.T) {
 	t.Logf("mended after %s", took.Round(time.Millisecond))
 }
 
-// Invariant 4: dead processes are removed also after the reapers' consumers were deleted. Seen to
-// fail with a follower that does not notice silence.
+// Invariant 4: the dead are removed even after the reapers' consumers were deleted. Seen to fail
+// with a follower that does not notice silence.
 func TestDeletedReaperConsumers(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -62,8 +62,8 @@ func TestDeletedReaperConsumers(t *testing.T) {
 	sees(t, observer, removal, "web")
 }
 
-// Invariants 4, 5 and 7: where a bucket allows no further consumer, a look-up says that it can't
-// know, and finds out when it can; it is tried again a few times a second at most.
+// Invariants 4, 5 and 7: if a bucket allows no further consumer, a look-up returns ErrUnavailable,
+// and succeeds when a consumer is allowed. The view tries again a few times a second at most.
 func TestMaxConsumersReached(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -17,10 +17,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariants 1, 2, 4 and 5: on a file system that is full nats-server answers no write any more,
-// until it is started again with room; it goes on serving reads. Nobody who lives leaves a cache
-// meanwhile or afterwards, Register says that it owes what it can't write, and once the server is
-// back who died goes, and what was owed is written.
+// Invariants 1, 2, 4 and 5: if its file system is full, nats-server acknowledges no write until it
+// is restarted with room, but goes on serving reads. No live instance leaves a cache meanwhile or
+// afterwards, and Register returns ErrPending. When the server is back, the dead are removed and
+// pending writes are done.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := smallDisk(t)
@@ -75,8 +75,8 @@ func TestDiskFull(t *testing.T) {
 	t.Logf("right %s after the server's return", time.Since(back).Round(time.Millisecond))
 }
 
-// smallDisk is a file system of 16 MiB that ends with the test, or with this process: it is reached
-// by an open directory alone. Only root can have one.
+// smallDisk mounts a file system of 16 MiB that ends with the test, or with this process, because
+// only an open directory refers to it. Only root can mount one.
 func smallDisk(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

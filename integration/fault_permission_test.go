@@ -11,10 +11,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariants 4 and 5: a user whose permissions are taken away while connected goes on answering
-// from memory, does not load the server with what is refused, and is right again when they are
-// given back. That it may not subscribe to its answers any more it can't mend but by another
-// connection, every 10 s at most; seen to fail with a Revive that knows of dead connections alone.
+// Invariants 4 and 5: a user whose permissions are revoked while it is connected goes on answering
+// from memory. It does not load the server with refused requests, and recovers when the permissions
+// are given back. If it may not subscribe to its answers any more, only a new connection helps,
+// every 10 s at most. Seen to fail with a Revive that checks for dead connections alone.
 func TestPermissionRevoked(t *testing.T) {
 	t.Parallel()
 	for name, perms := range map[string]string{

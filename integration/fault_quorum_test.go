@@ -21,10 +21,10 @@ var (
 	quorumSeed = flag.Uint64("quorum.seed", 1, "what the outages of LostQuorum follow from")
 )
 
-// Invariants 2 and 5: no living instance expires after a cluster lost its quorum, however long for,
-// in tenants with different TTLs. A leader answers state requests before it commits writes again,
-// and an election takes longer than a short TTL. Seen to fail with an echo that is a state
-// request's answer.
+// Invariants 2 and 5: no live instance expires after a cluster lost its quorum for any time, in
+// tenants with different TTLs. A leader answers state requests before it commits writes again, and
+// an election takes longer than a short TTL. Seen to fail with an echo that is the answer to a
+// state request.
 func TestLostQuorum(t *testing.T) {
 	if *quorumTimes == 1 {
 		natstest.Long(t)
@@ -81,7 +81,7 @@ func TestLostQuorum(t *testing.T) {
 	}
 }
 
-// household is a tenant whose processes all live: each has registered something, observes and may
+// household is a tenant whose processes all live. Each has registered an instance, observes and may
 // reap.
 type household struct {
 	ttl     time.Duration
@@ -89,7 +89,7 @@ type household struct {
 	expired atomic.Int64
 }
 
-// recovers waits until every member is well and sees all of them.
+// recovers waits until every member is healthy and sees all members.
 func (h *household) recovers(t *testing.T) {
 	t.Helper()
 	natstest.Eventually(t, 2*time.Minute, func() error {

@@ -17,7 +17,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// A bucket that is full says so to who registers, and what is there stays.
+// Invariant 4: in a full bucket, Register fails with ErrStorageFull, and existing registrations
+// stay.
 func TestFullBucket(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -37,9 +38,9 @@ func TestFullBucket(t *testing.T) {
 	}
 }
 
-// Invariants 2 and 5: in a bucket that is full, and kept so, heartbeats still replace each other
-// and ends are smaller than what they end: the living stay, the dead go, and what is new is refused
-// with the reason.
+// Invariants 2 and 5: in a bucket that is kept full, heartbeats still replace each other, and
+// tombstones are smaller than what they replace. Live instances stay, dead ones are removed, and
+// new ones are refused with the reason.
 func TestFullBucketKeepsTheLiving(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -18,9 +18,9 @@ var (
 	chaosSeed = flag.Uint64("chaos.seed", 1, "what the faults of a run of Chaos follow from")
 )
 
-// Faults at random, one after the other or two at once, in an order and with durations that the
-// seed decides; checked like each fault alone. What the processes do meanwhile has seeds of its
-// own, and is not the same twice: time is not.
+// TestChaos injects faults at random, one or two at once, in an order and for times that the seed
+// decides. It checks them like each fault alone. The processes have seeds of their own, and no two
+// runs are the same, because of timing.
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 3} {
@@ -59,8 +59,8 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// chaosEnd is when chaos is to end: in time for what comes after it, where go test's own -timeout
-// is not long enough.
+// chaosEnd returns when chaos has to end, so that the rest of the test fits into go test's
+// -timeout.
 func chaosEnd(t *testing.T) time.Time {
 	const after = 3 * time.Minute // the last fault, and the close of everything
 	end := time.Now().Add(*chaosDuration)
@@ -72,7 +72,7 @@ func chaosEnd(t *testing.T) time.Time {
 	return end
 }
 
-// pick is a fault by chance, of those that apply and are wanted.
+// pick returns a random fault among those that apply and are wanted.
 func (a *arena) pick(wanted func(fault) bool) fault {
 	for {
 		if f := faults[a.rnd.IntN(len(faults))]; (f.servers == 0 ||

@@ -193,10 +193,10 @@ var faults = []fault{
 	}},
 }
 
-// Each fault alone, for shorter and for longer than a TTL, on one server and on three: afterwards
-// the bucket holds what the living declared, every cache equals it, and nothing in the history
-// breaks an invariant. The long tier adds to the cluster's faults those that last, and those that
-// are no cluster's.
+// TestFaults injects each fault alone, for shorter and for longer than a TTL, on one server and on
+// three. Afterwards the bucket holds what live workers declared, every cache equals it, and the
+// history breaks no invariant. The long tier adds, on the cluster, the lasting faults and those
+// that are not specific to a cluster.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	one, three := faultsOf(1, true), faultsOf(3, natstest.IsLong())
@@ -213,7 +213,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// faultsOf are the faults of so many servers, with those of any number if all is set.
+// faultsOf returns the faults for a number of servers, with those for any number if all is set.
 func faultsOf(size int, all bool) (list []fault) {
 	for _, f := range faults {
 		if f.servers == size || f.servers == 0 && all {
@@ -223,7 +223,7 @@ func faultsOf(size int, all bool) (list []fault) {
 	return list
 }
 
-// part is the i-th of n parts of a list, which deal it out among them.
+// part returns the i-th of n parts of a list, dealt out in turn.
 func part[T any](list []T, i, n int) (dealt []T) {
 	for ; i < len(list); i += n {
 		dealt = append(dealt, list[i])
@@ -231,7 +231,7 @@ func part[T any](list []T, i, n int) (dealt []T) {
 	return dealt
 }
 
-// eachFault hurts an arena of its own by one fault after the other.
+// eachFault injects one fault after the other into an arena of its own.
 func eachFault(t *testing.T, size int, list []fault) {
 	t.Helper()
 	a := newArena(t, size, arenaTTL(size), 1)
@@ -257,8 +257,8 @@ func eachFault(t *testing.T, size int, list []fault) {
 	a.end()
 }
 
-// arenaTTL is the shortest lease with which the living are to be safe: a cluster takes a moment to
-// find a new leader.
+// arenaTTL returns the shortest TTL with which live instances have to be safe. A cluster takes a
+// moment to find a new leader.
 func arenaTTL(size int) time.Duration {
 	if size > 1 {
 		return 4 * time.Second

@@ -25,8 +25,8 @@ var figureTrials = flag.Int("figures.trials", 0,
 var leaderAlone = flag.Bool("figures.leader", false,
 	"measure from when the stream has a leader again, where its leader was killed")
 
-// TestFigures measures what docs/reliability.md says of faults. It judges none of it: the machine's
-// load is in the figures.
+// TestFigures measures the figures of docs/reliability.md. It fails for none of them, because they
+// depend on the machine's load.
 //
 //	go test ./integration -run TestFigures -figures.trials=30 -timeout=1h -v
 func TestFigures(t *testing.T) {
@@ -68,7 +68,7 @@ func TestFigures(t *testing.T) {
 	t.Run("200 reconnects", reconnectsFigure)
 }
 
-// heartbeats notes when each lease was last renewed, as the server passes it on.
+// heartbeats records when each lease was last renewed, as the server passes it on.
 type heartbeats struct {
 	mu   sync.Mutex
 	last map[string]time.Time // by owner's lease key
@@ -90,7 +90,7 @@ func watchHeartbeats(t *testing.T, s *natstest.Server) *heartbeats {
 	return h
 }
 
-// earliest is when the lease was last renewed that fell silent first.
+// earliest returns when the lease that fell silent first was last renewed.
 func (h *heartbeats) earliest() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()

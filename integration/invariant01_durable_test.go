@@ -7,8 +7,8 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// Invariant 1, durable: what Register acknowledged survives a restart of the server for the rest of
-// its lease, and the lease too. Seen to fail with the bucket in memory.
+// Invariant 1, durable: a registration that Register acknowledged survives a restart of the server,
+// for the rest of its lease. The lease survives too. Seen to fail with the bucket in memory.
 func TestAcknowledgedRegistrationSurvivesARestart(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -13,9 +13,9 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 2, crash: a killed process is out of every observer's cache within TTL + 1 s, and no
-// live process ever is. Seen to fail with a reaper that purges nothing, and with a heartbeat
-// interval of two TTLs.
+// Invariant 2, crash: a killed process leaves every observer's cache within TTL + 1 s, and no live
+// process ever does. Seen to fail with a reaper that purges nothing, and with a heartbeat interval
+// of two TTLs.
 func TestKilledProcessIsOut(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -61,8 +61,8 @@ func TestKilledProcessIsOut(t *testing.T) {
 	}
 }
 
-// Invariant 2: a graceful stop is seen as one, and nothing waits for the TTL. Seen to fail with
-// Close not deleting the registrations: they expired.
+// Invariant 2: observers are told of a graceful stop as such, without a wait for the TTL. Seen to
+// fail with a Close that does not delete the registrations: they expired.
 func TestGracefulStopIsSeenAtOnce(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -96,9 +96,9 @@ func TestGracefulStopIsSeenAtOnce(t *testing.T) {
 		func() error { return noneLeft(keys(t, nc, "default", "lease.")) })
 }
 
-// Invariant 2: a process that was frozen for longer than a TTL is out, and back when it goes on.
-// Seen to fail with the keeper never giving up a lease that it could not renew, and registrations
-// not written again after a loss.
+// Invariant 2: a process that is frozen for longer than a TTL leaves the caches, and returns when
+// it goes on. Seen to fail with a keeper that never gives up a lease that it could not renew, and
+// with registrations that are not written again after a loss.
 func TestFrozenProcessComesBack(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -113,8 +113,8 @@ func TestFrozenProcessComesBack(t *testing.T) {
 	p.await("lost", natstest.Soon)
 }
 
-// The dead of a tenant without a living process are not shown to the first one that comes. Seen to
-// fail with Dead returning nil.
+// Invariant 2: in a tenant without a live process, the first newcomer is not shown the dead ones.
+// Seen to fail with a Dead that returns nil.
 func TestNewcomerFindsNoneOfTheDead(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -152,9 +152,9 @@ func TestNewcomerFindsNoneOfTheDead(t *testing.T) {
 	sees(t, observer, natstest.Soon, "web", "c")
 }
 
-// Invariant 2: heartbeats go on while answers are held back, on the same connection and under the
-// same lease: the next one does not wait for the answer to the one before. Seen to fail with at
-// most one heartbeat under way.
+// Invariant 2: while answers are held back, heartbeats go on over the same connection and for the
+// same lease. A heartbeat does not wait for the answer to the one before. Seen to fail with at most
+// one heartbeat under way.
 func TestHeartbeatsWithoutAnswers(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

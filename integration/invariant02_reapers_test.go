@@ -13,15 +13,15 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// dying is how many processes die together with those that reap.
+// dying is the number of processes that die together with the reapers.
 const dying = 1000
 
-// Invariant 2: everything leaves that died with the process that holds the first slot, with those
-// that hold both, or with every reaper. The first is within a TTL and 1.5 s, unless the machine is
-// so busy that the other holder doubts. If both slots are lost, one of those that stand by has to
-// find a slot free first. If nobody is left, the next to come shows none of the dead, and purges
-// them after its wait. Seen to fail with one slot, with a stand-by that never looks again, and with
-// newcomers that hide nothing.
+// Invariant 2: the registrations of the dead are removed even if reapers die with them: the holder
+// of the first slot, the holders of both slots, or every reaper. In the first case that takes a TTL
+// and 1.5 s, unless the other holder doubts because the machine is busy. If both slots are lost, a
+// stand-by first has to find a free slot. If no process is left, the next newcomer shows none of
+// the dead, and purges them after its wait. Seen to fail with one slot, with a stand-by that looks
+// only once, and with newcomers that hide nothing.
 func TestReapersDieWithACrowd(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -86,8 +86,8 @@ func TestReapersDieWithACrowd(t *testing.T) {
 	}
 }
 
-// newcomersFindNone holds that who comes after everybody died sees none of them, and that they are
-// purged.
+// newcomersFindNone checks that newcomers see none of the dead after every process died, and that
+// the dead are purged.
 func newcomersFindNone(t *testing.T, s *natstest.Server, killed time.Time) {
 	t.Helper()
 	kv := bucket(t, s.Connect(), "default")
@@ -141,9 +141,8 @@ func dieTogether(t *testing.T, s *natstest.Server) {
 	}
 }
 
-// Invariant 2: a process that holds the first slot and is frozen keeps nobody's dead: the second
-// slot's holder purges them, and when the first one is thawed it harms nobody. Seen to fail with
-// one slot.
+// Invariant 2: if the holder of the first slot is frozen, the holder of the second one purges the
+// dead. When the first one is thawed, it removes no live instance. Seen to fail with one slot.
 func TestFrozenReaper(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -184,8 +183,8 @@ func inSlot(t *testing.T, s *natstest.Server, slot int) {
 	})
 }
 
-// inTime waits until a check holds, and fails the test unless that is within a time from now. If
-// the holder of a slot is in doubt meanwhile, as on a busy machine, it may take longer.
+// inTime waits until a check holds. It fails the test unless that is within a time from now, or the
+// holder of the slot was in doubt meanwhile, as on a busy machine.
 func inTime(t *testing.T, s *natstest.Server, slot int, within time.Duration, check func() error) {
 	t.Helper()
 	began, late, doubted := time.Now(), natstest.Late(), false
@@ -200,7 +199,7 @@ func inTime(t *testing.T, s *natstest.Server, slot int, within time.Duration, ch
 	})
 }
 
-// isReady waits until the holder of a slot purges what is dead.
+// isReady waits until the holder of a slot is ready to purge the dead.
 func isReady(t *testing.T, s *natstest.Server, slot int) {
 	t.Helper()
 	natstest.Eventually(t, natstest.Soon, func() error {
@@ -211,7 +210,7 @@ func isReady(t *testing.T, s *natstest.Server, slot int) {
 	})
 }
 
-// ready reports whether the holder of a slot says that it purges what is dead.
+// ready reports whether the holder of a slot says that it purges the dead.
 func ready(t *testing.T, s *natstest.Server, slot int) bool {
 	t.Helper()
 	b, err := tenant.New(s.Connect(), "default", tenant.Config{})

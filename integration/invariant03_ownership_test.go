@@ -14,9 +14,9 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 3, ownership: the newest registration of an id wins; the earlier owner is told, and
-// changes nothing any more. Seen to fail with judge never fencing, and with later writes not being
-// compare-and-swap.
+// Invariant 3, ownership: the newest registration of an id wins. The earlier owner is told and
+// changes nothing from then on. Seen to fail with a judge that never fences, and with later writes
+// that are not compare-and-swap.
 func TestNewestRegistrationWins(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -61,8 +61,9 @@ func TestNewestRegistrationWins(t *testing.T) {
 	_ = second
 }
 
-// Invariant 3, of an owner with more registrations than one consumer has filters, whose next ones
-// it sees by the consumer that is there. Seen to fail with such keys not being wanted.
+// Invariant 3: an owner with more registrations than one consumer has filters is told of each newer
+// registration. It sees its next keys by the consumer that it has. Seen to fail if such keys are
+// not watched.
 func TestOwnerOfManyIsTold(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -92,8 +93,8 @@ func TestOwnerOfManyIsTold(t *testing.T) {
 	}
 }
 
-// Invariant 3: a fenced owner that was not told, because it was frozen, changes nothing either when
-// it goes on.
+// Invariant 3: an owner that was frozen, and so was not told that it is fenced, changes nothing
+// when it goes on.
 func TestFrozenOwnerIsFenced(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -110,9 +111,9 @@ func TestFrozenOwnerIsFenced(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon, func() error { return wantAddress(observer, "second:1") })
 }
 
-// Invariant 3: an earlier owner changes nothing either in the moment before its view shows it the
-// newer one. Seen to fail with later writes, or deletes, not being compare-and-swap, and with
-// refused ones done again on top of what refused them.
+// Invariant 3: an earlier owner changes nothing, even before its view has shown it the newer
+// registration. Seen to fail with later writes or deletes that are not compare-and-swap, and with
+// refused ones that are repeated on top of the value that refused them.
 func TestEarlierOwnerChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -138,8 +139,8 @@ func TestEarlierOwnerChangesNothing(t *testing.T) {
 	}
 }
 
-// Invariant 3: what is deleted or overwritten by hand is written again by its owner, and no look-up
-// misses it for longer than that takes. Seen to fail with judge leaving a vanished key alone.
+// Invariant 3: an owner writes its key again if the key is deleted or overwritten by hand. Look-ups
+// miss the instance only until then. Seen to fail with a judge that leaves a vanished key alone.
 func TestOwnerMendsItsKey(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -179,8 +180,8 @@ func TestOwnerMendsItsKey(t *testing.T) {
 	sees(t, observer, natstest.Soon, "web")
 }
 
-// A registration of the same id in the same process takes over as one elsewhere would, without a
-// gap.
+// A second registration of an id in the same process takes over without a gap, like one from
+// another process.
 func TestRegisterAgainInOneProcess(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -201,10 +202,10 @@ func TestRegisterAgainInOneProcess(t *testing.T) {
 	sees(t, r, natstest.Soon, "web")
 }
 
-// Invariant 3 among processes that read records of different lengths, as while MaxRecord is being
-// changed: the newest registration wins though the earlier owner would not show it. Seen to fail
-// with a long value that is always taken for damage: the earlier owner wrote over it.
-func TestNewestRegistrationWinsBeItLong(t *testing.T) {
+// Invariant 3: the newest registration wins even if its record is too long for the earlier owner to
+// show, as while MaxRecord is being changed. Seen to fail with a long value that is always treated
+// as damage: the earlier owner overwrote it.
+func TestNewestRegistrationWinsIfLong(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	fenced := make(chan kvregistry.Service, 2)
@@ -238,8 +239,9 @@ func TestNewestRegistrationWinsBeItLong(t *testing.T) {
 	})
 }
 
-// Invariant 3, of a newer owner that writes its JSON in another way than this library: it is read,
-// shown and not written over. Seen to fail with encoding/json, for which each of these was garbage.
+// Invariant 3: a newer owner may write its JSON in another way than this library. Its record is
+// read, shown and not overwritten. Seen to fail with encoding/json, which could read none of these
+// records.
 func TestNewerOwnerThatWritesOtherJSON(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -287,8 +289,8 @@ func TestNewerOwnerThatWritesOtherJSON(t *testing.T) {
 	}
 }
 
-// A change that is refused takes no other with it that is made at the same time. Seen to fail with
-// changes that are made before their turn: SetStatus said that it was done, and it was not.
+// A refused change does not undo another change that is made at the same time. Seen to fail with
+// changes that are made before their turn: SetStatus returned nil, and the status was not set.
 func TestRefusedChangeTakesNoOtherWithIt(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -317,8 +319,8 @@ func TestRefusedChangeTakesNoOtherWithIt(t *testing.T) {
 	}
 }
 
-// A status that makes a record too large is refused, and nothing changes. Seen to fail with a
-// status that is not checked: SetStatus said that it was done.
+// A status that makes a record too large is refused, and nothing changes. Seen to fail without the
+// check of a status: SetStatus returned nil.
 func TestStatusThatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	r := open(t, natstest.Start(t))
@@ -346,7 +348,7 @@ func TestStatusThatDoesNotFit(t *testing.T) {
 	}
 }
 
-// limitValues bounds the values that the bucket of the default tenant takes.
+// limitValues sets the maximum size of the values in the default tenant's bucket.
 func limitValues(t *testing.T, s *natstest.Server, most int32) {
 	t.Helper()
 	js, err := jetstream.New(s.Connect())

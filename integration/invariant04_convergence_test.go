@@ -12,9 +12,9 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 4, convergence: after a restart of the server an observer sees the next registration
-// when its connection is back. It does not wait until it notices silence. Seen to fail with a view
-// that is not made anew when the connection comes back.
+// Invariant 4, convergence: after a restart of the server an observer sees the next registration as
+// soon as its connection is back. It does not wait until it notices silence. Seen to fail with a
+// view that starts no new session when the connection comes back.
 func TestRestartIsOverAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, down := range []time.Duration{100 * time.Millisecond, time.Second, 6 * time.Second} {
@@ -39,9 +39,9 @@ func TestRestartIsOverAtOnce(t *testing.T) {
 	}
 }
 
-// Invariants 4 and 7: a hundred clients that lose one server together come back with at most three
-// sessions each, of which each makes one consumer at most; none is left behind, and every cache is
-// right. Seen to fail with views that take a tenth of a heartbeat for silence.
+// Invariants 4 and 7: a hundred clients that lose a server together recover with at most three
+// sessions each, and at most one consumer per session. No consumer is left behind, and every cache
+// is right. Seen to fail with views that take a tenth of a heartbeat for silence.
 func TestReconnectStorm(t *testing.T) {
 	t.Parallel()
 	took, most := storm(t, 100)
@@ -53,8 +53,8 @@ func TestReconnectStorm(t *testing.T) {
 	}
 }
 
-// storm has many clients lose their server together. It returns how long after the server's return
-// each cache was right, and how many sessions a view needed at most.
+// storm makes many clients lose their server together. It returns how long after the server's
+// return each cache was right, and the largest number of sessions that a view needed.
 func storm(t *testing.T, clients int) (took time.Duration, most uint64) {
 	t.Helper()
 	s := natstest.Start(t)
@@ -91,9 +91,8 @@ func storm(t *testing.T, clients int) (took time.Duration, most uint64) {
 	return took, most
 }
 
-// Invariant 4: an owner that was fenced, and looks its service up for the first time afterwards,
-// does not see what it knew of it before. Seen to fail with keys that are no longer watched staying
-// in the cache.
+// Invariant 4: an owner that was fenced, and then looks up its service for the first time, does not
+// see its own old instance. Seen to fail if keys stay in the cache when they are no longer watched.
 func TestFencedOwnerKeepsNoGhost(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -121,9 +120,8 @@ func countViews(t *testing.T, s *natstest.Server, want int) error {
 	return nil
 }
 
-// Invariant 4: a registration whose write was still under way when it was taken back does not come
-// into the bucket behind that. Seen to fail with a removal that believes a read: it left 90 ghosts
-// of 330.
+// Invariant 4: a registration that is taken back while its write is under way does not appear in
+// the bucket later. Seen to fail with a removal that relies on a read: it left 90 ghosts of 330.
 func TestWriteUnderWayIsTakenBack(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

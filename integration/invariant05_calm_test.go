@@ -13,9 +13,9 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 5, calm: through an outage longer than the TTL no observer's list of the living is ever
-// short of one, the view says how old it is, and who died meanwhile is gone afterwards. Seen to
-// fail with a reaper that does not wait after a reconnect.
+// Invariant 5, calm: during an outage longer than the TTL every observer goes on showing each live
+// instance, and its view tells how old it is. A process that dies meanwhile is removed afterwards.
+// Seen to fail with a reaper that does not wait after a reconnect.
 func TestOutageLongerThanTheTTL(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -89,9 +89,9 @@ func TestOutageLongerThanTheTTL(t *testing.T) {
 	})
 }
 
-// Health says what is the matter while a server is away, and nothing when it is back; and a caller
-// that wants no old answers gets none. Seen to fail without the check of the age, and with a lease
-// that counts as held for ever.
+// Invariant 5: Health reports what is wrong while a server is away, and is clean when the server is
+// back. A caller that sets MaxStale gets no old answer. Seen to fail without the check of the age,
+// and with a lease that counts as held for ever.
 func TestHealthThroughAnOutage(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -141,8 +141,8 @@ func TestHealthThroughAnOutage(t *testing.T) {
 	})
 }
 
-// Invariant 5: what is not known is not called "not found". Seen to fail with firstLook returning
-// an empty snapshot.
+// Invariant 5: a look-up of a service that was never read does not return ErrNotFound. Seen to fail
+// with a firstLook that returns an empty snapshot.
 func TestUnknownIsNotNotFound(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -161,9 +161,9 @@ func TestUnknownIsNotNotFound(t *testing.T) {
 	}
 }
 
-// Invariant 5: with a server that is 300 ms away, a new name that is looked up every 400 ms is
-// found each time, and the view that is there goes on. Seen to fail with sessions that end for a
-// filter more while they read.
+// Invariant 5: if the server is 300 ms away and a new name is looked up every 400 ms, each name is
+// found. The view goes on meanwhile. Seen to fail with sessions that end for a new filter while
+// they read.
 func TestNewNamesFarAway(t *testing.T) {
 	t.Parallel()
 	const names, every, away = 8, 400 * time.Millisecond, 150 // ms, each way

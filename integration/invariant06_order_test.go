@@ -10,10 +10,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 6, order: per instance the revisions seen never go back, and each change of the cache
-// makes one event: a reader that applies the events to an empty list ends with the cache's.
-// Connections are cut all the while. Seen to fail with a view that passes on everything a new
-// snapshot holds, and with one that drops the purges of what is gone.
+// Invariant 6, order: for each instance the revisions never go back, and each change of the cache
+// makes one event. A reader that applies the events to an empty list ends with the cache's content.
+// Connections are cut all the time. Seen to fail with a view that passes on everything in a new
+// snapshot, and with one that drops the purges of instances that are gone.
 func TestEventsAreTheCachesHistory(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -122,8 +122,9 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 	}
 }
 
-// Invariant 6: a reader that reads nothing holds up neither the cache nor other readers, and finds
-// each instance's changes made one. Seen to fail with an unbuffered hand-over in the cache.
+// Invariant 6: a reader that reads nothing delays neither the cache nor other readers. It later
+// finds the changes of each instance combined into one. Seen to fail with an unbuffered hand-over
+// in the cache.
 func TestSlowReaderHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -154,8 +155,8 @@ func TestSlowReaderHoldsUpNobody(t *testing.T) {
 	}
 }
 
-// Invariants 4, 6 and 7: a function given to OnEvent that blocks while 10,000 changes come holds up
-// no look-up, and sees each instance's last state in the end, changes coalesced.
+// Invariants 4, 6 and 7: an OnEvent function that blocks during 10,000 changes delays no look-up.
+// In the end it is told the last state of each instance, with changes coalesced.
 func TestSlowConsumer(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

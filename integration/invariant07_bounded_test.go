@@ -13,10 +13,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 7, bounded: many reconnects leave no consumer and no goroutine behind, and neither does
-// Close. It does not run in parallel, for it counts the process's goroutines. Seen to fail with a
-// view that does not delete the consumers that it leaves, with one whose session is not waited for,
-// and with Close not ending the view.
+// Invariant 7, bounded: neither many reconnects nor Close leave a consumer or a goroutine behind.
+// The test is not parallel, because it counts the process's goroutines. Seen to fail with a view
+// that does not delete its earlier consumers, with one that does not wait for its session, and with
+// a Close that does not end the view.
 func TestNothingIsLeftBehind(t *testing.T) {
 	s := natstest.Start(t)
 	plain := s.Connect()
@@ -69,7 +69,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon, func() error { return atMost(idle) })
 }
 
-// goroutines are the stacks of this process's goroutines, those of the servers in it left out.
+// goroutines returns the stacks of this process's goroutines, without those of the servers in it.
 func goroutines() (stacks []string) {
 	buf := make([]byte, 4<<20)
 	for _, stack := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
@@ -87,8 +87,8 @@ func atMost(most int) error {
 	return nil
 }
 
-// Invariant 7: churn does not make the bucket grow: what a registration leaves behind has an end of
-// its own. Seen to fail with deletes without a TTL.
+// Invariant 7: churn does not make the bucket grow: the tombstone of a registration has a TTL. Seen
+// to fail with deletes without a TTL.
 func TestTombstonesEnd(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -124,7 +124,7 @@ func TestTombstonesEnd(t *testing.T) {
 	}
 }
 
-// Invariant 7: an observer costs the server one consumer, however many services it observes.
+// Invariant 7: an observer needs one consumer on the server, for any number of services.
 func TestOneConsumerPerRegistry(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -153,10 +153,10 @@ func TestOneConsumerPerRegistry(t *testing.T) {
 	}
 }
 
-// An observer that has as many instances as it keeps finds the others with its next snapshot, when
-// there is room; and of a service that did not fit it does not say that there is none. Seen to fail
-// with a view that tells of each revision once.
-func TestWhatDidNotFit(t *testing.T) {
+// Invariant 7: an observer that keeps as many instances as it may finds the others with its next
+// snapshot, when there is room. It does not say that a service is absent if the service did not
+// fit. Seen to fail with a view that passes on each revision once.
+func TestInstancesThatDidNotFit(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	owner := open(t, s)

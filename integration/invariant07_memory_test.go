@@ -16,11 +16,11 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 7: what a view takes in memory is bounded by MaxMemory, however many and however large
-// the values are that others write; what is left out is counted, logged once and told in Health,
-// and shown when there is room. The server is a process of its own, so that its memory is none of
-// this one's. Not parallel: it looks at the whole heap. Seen to fail without a bound for a snapshot
-// while it is read, and without one for what is kept.
+// Invariant 7: MaxMemory bounds the memory of a view, for any number and size of values. Values
+// that are left out are counted, logged once, shown in Health, and read when there is room. The
+// server is a process of its own, so that its memory is not measured. The test is not parallel,
+// because it measures the whole heap. Seen to fail without a bound for a snapshot while it is read,
+// and without one for the values that are kept.
 func TestMemoryOfAView(t *testing.T) {
 	natstest.Long(t)
 	const junk, records, size, most = 10_000, 3_000, 20_000, 12 << 20
@@ -97,10 +97,10 @@ func TestMemoryOfAView(t *testing.T) {
 	})
 }
 
-// Values of a megabyte do not add up in a newcomer's memory: nothing of them is kept until the
-// snapshot's end. The server is a process of its own, so that its memory is none of this one's.
-// Seen to fail with a session that keeps what it received, 200 MB of them; without, it takes some 6
-// MB.
+// Invariant 7: values of a megabyte do not add up in the memory of a newcomer, because it does not
+// keep them until the snapshot is complete. The server is a process of its own, so that its memory
+// is not measured. Seen to fail with a session that keeps all received values: 200 MB instead of
+// about 6 MB.
 func TestNewcomerToLargeValues(t *testing.T) {
 	f := newFleet(t, 1)
 	const mega = 1 << 20
@@ -133,9 +133,9 @@ func TestNewcomerToLargeValues(t *testing.T) {
 	}
 }
 
-// Junk is counted once, however often the view is made anew, and nothing of it stays in memory. Not
-// parallel: it looks at the whole heap. Seen to fail with a view that keeps the revision of each
-// key: 14 MB.
+// Invariant 7: unreadable values are counted once, for any number of sessions, and stay in no
+// memory. The test is not parallel, because it measures the whole heap. Seen to fail with a view
+// that keeps the revision of each key: 14 MB.
 func TestJunkLeavesNothing(t *testing.T) {
 	natstest.Long(t)
 	const junk = 15_000
@@ -196,7 +196,7 @@ func publish(t *testing.T, nc *nats.Conn, many int, msg func(i int) (key, value 
 	})
 }
 
-// purge purges keys, many at once.
+// purge purges many keys at once.
 func purge(t *testing.T, nc *nats.Conn, many int, key func(i int) string) {
 	t.Helper()
 	publishAll(t, nc, many, func(i int) *nats.Msg {
@@ -222,8 +222,8 @@ func publishAll(t *testing.T, nc *nats.Conn, many int, msg func(i int) *nats.Msg
 	}
 }
 
-// peakOf is by how much the process's memory grows at the most while f runs. What is garbage is
-// collected early.
+// peakOf returns by how much the process's memory grows at most while f runs. It makes the
+// collector run early.
 func peakOf(f func()) int64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(10))
 	before, done, peak := heap(), make(chan struct{}), make(chan int64)

@@ -18,7 +18,8 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// accounts is a server with an account per tenant, each with a user of the tenant's name.
+// accounts starts a server with one account per tenant. Each account has a user of the tenant's
+// name.
 func accounts(t *testing.T, maxBytes int64, tenants ...string) *natstest.Server {
 	t.Helper()
 	text := "accounts: {\n"
@@ -37,7 +38,7 @@ func accounts(t *testing.T, maxBytes int64, tenants ...string) *natstest.Server 
 	})
 }
 
-// crowd has an account take all the connections and consumers that it may.
+// crowd makes an account use all its connections and consumers.
 func crowd(t *testing.T, s *natstest.Server, hostile *nats.Conn) {
 	t.Helper()
 	for n := 0; ; n++ {
@@ -63,10 +64,10 @@ func crowd(t *testing.T, s *natstest.Server, hostile *nats.Conn) {
 	}
 }
 
-// besieged has one account ask the server for more at once than it queues, so that it drops
-// requests, of all accounts, for two TTLs. The other account's owner registers meanwhile and keeps
-// its lease, and its observer shows what it showed; one whose first look-up comes just then shows
-// it when the flood is over.
+// besieged makes one account send the server more requests at once than the server queues. For two
+// TTLs the server then drops requests of all accounts. Meanwhile the other account's owner
+// registers and keeps its lease, and its observer goes on. An observer whose first look-up comes
+// during the flood succeeds after it.
 func besieged(t *testing.T, hostile, victim *nats.Conn, owner, observer *kvregistry.Registry) {
 	t.Helper()
 	lease := inside.Lease(owner)
@@ -106,8 +107,8 @@ func besieged(t *testing.T, hostile, victim *nats.Conn, owner, observer *kvregis
 		calm[len(calm)/2], calm[len(calm)-1], hurt[len(hurt)/2], hurt[len(hurt)-1])
 }
 
-// registers registers and takes back, one time after the other, and returns how long each
-// registration took, in order.
+// registers registers and unregisters an instance again and again. It returns how long the
+// registrations took, sorted.
 func registers(t *testing.T, owner *kvregistry.Registry, until time.Time) (took []time.Duration) {
 	t.Helper()
 	for n := 0; n == 0 || time.Now().Before(until); n++ {
@@ -122,11 +123,10 @@ func registers(t *testing.T, owner *kvregistry.Registry, until time.Time) (took 
 	return took
 }
 
-// Invariant 8: tenants with an account each do not exist for each other, be their code as hostile
-// as it likes. Each request that the test of one account shows to go through does nothing here, and
-// neither the names nor the storage of the other is in reach. What they share is the server's time:
-// leases outlast a flood of requests. Seen to fail, on a machine that was busy besides, with
-// heartbeats that ask the JetStream API first.
+// Invariant 8: tenants with an account each can't reach each other, even with hostile code. The
+// requests that succeed within one account do nothing here. The names and the storage of the other
+// account are out of reach. The accounts share the server's time, and leases outlast a flood of
+// requests. Seen to fail, on a busy machine, with heartbeats that ask the JetStream API first.
 func TestAccountPerTenant(t *testing.T) {
 	t.Parallel()
 	s := accounts(t, 4<<20, "acme", "other")

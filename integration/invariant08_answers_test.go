@@ -21,13 +21,13 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// Invariant 8, and its limit. Permissions say nothing of where a server sends its answers: within
-// one account, a hostile user of tenant acme who may ask by direct gets, which no role of ours may,
-// has the server write what stands in its own bucket to a key of tenant other. A reader tells such
-// an answer from a registration and skips it, and the owner writes its key again; what it can't
-// undo is that the other bucket can be emptied, after which the living come back. What consumers
-// send there is no key of the bucket. Seen to fail with answers that are taken for what they say:
-// the forged instance was shown; and with keys that go by what follows the bucket's name.
+// Invariant 8, and its limit: permissions do not restrict where a server sends its answers. Within
+// one account, a hostile user of tenant acme that may use direct gets can make the server write a
+// value of its own bucket to a key of tenant other. No role of this library may use direct gets. A
+// reader tells such an answer from a registration and skips it, and the owner writes its key again.
+// The other bucket can still be emptied, after which live instances return. Messages that consumers
+// send there are no keys of the bucket. Seen to fail with answers that are taken for registrations,
+// and with keys that are taken from the text after the bucket's name.
 func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	t.Parallel()
 	access := roles(t)
@@ -145,9 +145,8 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	}
 }
 
-// sentByConsumers has consumers of acme's stream send what stands in it to keys of other: one that
-// an observer made, to whoever subscribes to its deliver_subject. The messages come into the other
-// stream, but with the subjects that they have in acme's, which are no keys there.
+// sentByConsumers makes consumers of acme's stream deliver to keys of tenant other. The messages
+// reach the other stream with the subjects that they have in acme's, so they are no keys there.
 func sentByConsumers(t *testing.T, g *guarded, forged func(string) []byte) {
 	t.Helper()
 	root, service := g.as(t, "root"), g.as(t, string(operator.RoleService))
@@ -203,7 +202,7 @@ func sentByConsumers(t *testing.T, g *guarded, forged func(string) []byte) {
 	}
 }
 
-// sendRaw publishes with a block of headers as it stands, which no client library would send.
+// sendRaw publishes a message with a given block of headers, which no client library would send.
 func sendRaw(t *testing.T, g *guarded, headers, subject string, data []byte) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL(), "nats://"))
@@ -224,9 +223,9 @@ func sendRaw(t *testing.T, g *guarded, headers, subject string, data []byte) {
 	t.Fatal("the server did not answer")
 }
 
-// Invariant 8, and its limit: an answer goes wherever the request says, into another tenant's
-// bucket too. Such an answer is JSON without a header, which no reader takes for a registration and
-// no server for a rollup. docs/security.md says so; where this test fails, the server has learned
+// Invariant 8, and its limit: an answer goes to any subject that the request names, even in another
+// tenant's bucket. Such an answer is JSON without a header. No reader takes it for a registration,
+// and no server for a rollup. docs/security.md says so. If this test fails, the server has learned
 // to refuse it, or an answer does more.
 func TestAnswersThatReachAnotherTenant(t *testing.T) {
 	t.Parallel()
@@ -272,10 +271,10 @@ func TestAnswersThatReachAnotherTenant(t *testing.T) {
 	}
 }
 
-// What one account can't keep apart: the subject of an answer may be a request, which the server
-// then makes of itself, if the answer is empty. No role gets such an answer, but each may fill
-// another's bucket with the ones that it gets. docs/security.md says so; if this test fails, the
-// server has learned to refuse it, or the roles to do more.
+// Invariant 8, and its limit: within one account, the subject of an answer may be a request, which
+// the server then carries out if the answer is empty. No role can get such an answer, but each can
+// fill another tenant's bucket with the answers that it gets. docs/security.md says so. If this
+// test fails, the server has learned to refuse it, or a role can do more.
 func TestWhatOneAccountCannotKeepApart(t *testing.T) {
 	t.Parallel()
 	g := passwords(t, roles(t))

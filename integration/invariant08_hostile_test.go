@@ -20,8 +20,8 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// victim is tenant other: an owner and an observer. Their leases are so long that neither writes
-// anything during the test.
+// victim is tenant other, with an owner and an observer. Their leases are so long that neither
+// writes during the test.
 type victim struct {
 	t        *testing.T
 	js       jetstream.JetStream
@@ -31,8 +31,8 @@ type victim struct {
 	before   []string
 }
 
-// isAsItWas shows that the bucket is unchanged. The observer heard of nothing until the owner
-// registers one more.
+// isAsItWas checks that the bucket is unchanged, and that the observer is told of nothing before
+// the owner registers one more.
 func (v *victim) isAsItWas() {
 	v.t.Helper()
 	if diff := cmp.Diff(v.before, standing(v.t, v.js, "KV_registry_other")); diff != "" {
@@ -53,7 +53,7 @@ func (v *victim) isAsItWas() {
 	}
 }
 
-// newVictim sets up tenants acme and other, of which other has an instance.
+// newVictim makes the tenants acme and other, and registers an instance in other.
 func newVictim(t *testing.T, g *guarded) *victim {
 	t.Helper()
 	root := g.as(t, "root")
@@ -76,8 +76,8 @@ func newVictim(t *testing.T, g *guarded) *victim {
 	return v
 }
 
-// standing is all that a stream holds: settings, counts, and each message's sequence, headers and
-// data. Or it is why that can't be read.
+// standing returns all that a stream holds: settings, counts, and each message's sequence, headers
+// and data. If they can't be read, it returns the reason.
 func standing(t *testing.T, js jetstream.JetStream, stream string) []string {
 	t.Helper()
 	s, err := js.Stream(t.Context(), stream)
@@ -116,14 +116,14 @@ type hostile struct {
 	refused *refusals
 }
 
-// send publishes a request whose answer is to go to a subject.
+// send publishes a request whose answer goes to another subject.
 func (h *hostile) send(subject, reply, body string) {
 	h.t.Helper()
 	must(h.t, h.nc.PublishRequest(subject, reply, []byte(body)))
 }
 
-// ask makes a request and returns its answer, or nil if it is refused or nobody takes it. What was
-// sent before on the same subject is then dealt with.
+// ask makes a request and returns its answer, or nil if there is none. The server has then handled
+// all earlier messages on the same subject.
 func (h *hostile) ask(subject, body string) (answer *nats.Msg) {
 	h.t.Helper()
 	inbox := h.nc.NewInbox()
@@ -145,8 +145,7 @@ func (h *hostile) ask(subject, body string) (answer *nats.Msg) {
 	return answer
 }
 
-// settle waits until the server has read all that was sent, and has dealt with all requests to
-// JetStream.
+// settle waits until the server has read all messages and handled all JetStream requests.
 func (h *hostile) settle() {
 	h.t.Helper()
 	must(h.t, h.nc.Flush())
@@ -159,8 +158,8 @@ func (h *hostile) settle() {
 	})
 }
 
-// requests sends everything that a client can send. The answers are to go to requests for the other
-// tenant's stream and, unless the answer is known to come, to its keys.
+// requests sends every request that a client can send. The answers go to requests for the other
+// tenant's stream and, unless an answer is known to come, to its keys.
 func (h *hostile) requests() {
 	h.t.Helper()
 	for subject := range raw() {
@@ -204,8 +203,8 @@ func (h *hostile) requests() {
 	}
 }
 
-// settings asks for streams' settings that copy one tenant into the other. An admin may set acme's,
-// and is trusted with the account.
+// settings asks for stream settings that copy one tenant into the other. An admin may change acme's
+// settings, and is trusted with the account.
 func (h *hostile) settings() {
 	h.t.Helper()
 	for _, op := range []string{"CREATE", "UPDATE"} {
@@ -230,8 +229,7 @@ func (h *hostile) settings() {
 	}
 }
 
-// creates asks for a consumer by each form of the request and reports whether one of them was
-// granted.
+// creates asks for a consumer by each form of the request, and reports whether one was granted.
 func (h *hostile) creates(config jetstream.ConsumerConfig) (granted bool) {
 	h.t.Helper()
 	const stream = "KV_registry_acme"
@@ -256,9 +254,9 @@ func (h *hostile) creates(config jetstream.ConsumerConfig) (granted bool) {
 }
 
 // pushes creates push consumers of acme's stream that deliver to the other tenant. The server
-// grants them to a user that observes, unless they deliver to JetStream: it does not compare the
-// deliver subject with the user's permissions. But it delivers only while there is a subscription
-// to that very subject, without wildcards.
+// grants them to a user that observes, unless they deliver to JetStream, because it does not
+// compare the deliver subject with the user's permissions. But the server delivers only while there
+// is a subscription to exactly that subject, without wildcards.
 func (h *hostile) pushes() {
 	h.t.Helper()
 	reads := slices.Contains(readers, h.role)
@@ -312,10 +310,9 @@ func (h *hostile) pushes() {
 	must(h.t, list.Err())
 }
 
-// pulls creates pull consumers of acme's stream, and has them send its messages to a subject. They
-// are the answer to a request for the next ones, or to an acknowledgement, headers and all. An
-// answer that is empty, as there is none or the acknowledgement was taken, is a request to delete
-// or purge a stream.
+// pulls creates pull consumers of acme's stream, and makes them send its messages to a subject. The
+// messages, with headers, answer a request for the next ones or an acknowledgement. An empty answer
+// is a request to delete or purge a stream.
 func (h *hostile) pulls(target string) {
 	h.t.Helper()
 	const nextOne = `+NXT {"batch":1,"no_wait":true}`
@@ -354,9 +351,9 @@ func (h *hostile) end() {
 	}
 }
 
-// redirects creates a consumer that replays acme's bucket, and changes its deliver subject to a key
-// of the other one between two messages. The server waits there as long as there was between the
-// writes.
+// redirects creates a consumer that replays acme's bucket. Between two messages it changes the
+// deliver subject to a key of the other bucket. The server waits between the messages as long as
+// there was between the writes.
 func (h *hostile) redirects(done func() bool) {
 	h.t.Helper()
 	const pace = time.Second
@@ -418,8 +415,8 @@ func newHostile(t *testing.T, g *guarded, role operator.Role) *hostile {
 	return &hostile{g, t, role, g.as(t, string(role), refused.handler()), refused}
 }
 
-// stores writes messages to acme's bucket that would end everything in another one. It does so as a
-// service, which the hostile user is, or is in league with.
+// stores writes messages to acme's bucket that would delete everything in another one. It writes as
+// a service: the hostile user is one, or works with one.
 func stores(t *testing.T, g *guarded) {
 	t.Helper()
 	nc := g.as(t, string(operator.RoleService))
@@ -439,7 +436,7 @@ func stores(t *testing.T, g *guarded) {
 	}
 }
 
-// answered reports whether a role may make a request that is answered, and that a registry needs.
+// answered reports whether a role may make a request that a registry needs and that is answered.
 func answered(role operator.Role, subject string) bool {
 	for _, queue := range []string{
 		"$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.CONSUMER.INFO.", "$JS.ACK.", "$JS.FC.",
@@ -451,8 +448,8 @@ func answered(role operator.Role, subject string) bool {
 	return slices.Contains(mayRaw[subject], role)
 }
 
-// Subjects of tenant other, and of the account, that a user of tenant acme would have the server
-// send something to.
+// otherKey and the others are subjects of tenant other, and of the account, that a user of tenant
+// acme makes the server send messages to.
 const (
 	otherKey    = "$KV.registry_other.svc.x.y"
 	otherPurge  = "$JS.API.STREAM.PURGE.KV_registry_other"

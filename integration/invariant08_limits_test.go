@@ -18,12 +18,12 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// A tenant that has as much as it may is told so, and what it has goes on: heartbeats keep their
-// room, also in a cluster, which refuses them in a bucket that is full, and in an account that is,
-// where any server does. Those that come and are refused leave nothing; who is there already may
-// come again, and say that it drains. Seen to fail without the look at the room, with room that is
-// not counted down between two looks, of keys and of bytes, without the account's limit, and with a
-// lease for who is refused.
+// Invariant 8: a tenant at its limit is told so, and what it has goes on. Heartbeats keep their
+// room, even in a full bucket of a cluster and in a full account, where the server refuses writes.
+// Refused newcomers leave nothing behind. An instance that is registered may be registered again,
+// and may drain. Seen to fail without the check of the room, with room that is not counted down
+// between two checks, of keys and of bytes, without the account's limit, and with a lease for a
+// refused process.
 func TestTenantAtItsLimit(t *testing.T) {
 	t.Parallel()
 	const limit, size = 40, 2 << 20
@@ -102,15 +102,15 @@ func TestTenantAtItsLimit(t *testing.T) {
 	}
 }
 
-// padded is a service whose record is some bytes larger.
+// padded returns a service whose record is larger by some bytes.
 func padded(id string, bytes int) kvregistry.Service {
 	s := web(id)
 	s.Metadata = map[string]string{"pad": strings.Repeat("x", bytes)}
 	return s
 }
 
-// fillUp registers, ten at a time, until that is refused, and grows what there is until that is,
-// too. It returns how many are registered.
+// fillUp registers ten instances at a time until that is refused. Then it grows the instances until
+// that is refused too. It returns the number of instances.
 func fillUp(t *testing.T, r *kvregistry.Registry, pad int) (n int) {
 	t.Helper()
 	var mu sync.Mutex
@@ -146,8 +146,8 @@ func fillUp(t *testing.T, r *kvregistry.Registry, pad int) (n int) {
 	return n
 }
 
-// refusedNewcomers are processes that come, are refused and go, and leave nothing behind that takes
-// the room.
+// refusedNewcomers starts processes that are refused and end, and checks that they leave nothing
+// behind.
 func refusedNewcomers(t *testing.T, nc *nats.Conn, pad int) {
 	t.Helper()
 	before := messages(t, nc)
@@ -165,7 +165,7 @@ func refusedNewcomers(t *testing.T, nc *nats.Conn, pad int) {
 	}
 }
 
-// lives waits for a time in which no lease may be lost.
+// lives waits for a time, and fails the test if a lease is lost.
 func lives(t *testing.T, d time.Duration, lost <-chan error) {
 	t.Helper()
 	select {
@@ -175,9 +175,9 @@ func lives(t *testing.T, d time.Duration, lost <-chan error) {
 	}
 }
 
-// A limit that is set while processes are registered is theirs within a TTL; one that is below what
-// is there is refused, and one that is raised or taken away lets more in. Seen to fail with a
-// bucket whose limits are looked at once.
+// Invariant 8: a limit that is set while processes are registered applies within a TTL. A limit
+// below the present use is refused. A limit that is raised or removed lets more in. Seen to fail
+// with a bucket whose limits are read only once.
 func TestLimitsAreChanged(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -217,8 +217,9 @@ func TestLimitsAreChanged(t *testing.T) {
 	}
 }
 
-// A limit of a stream that was set by hand is one too: a tenth of it is kept, and a larger one is
-// never less. Seen to fail with a constant that is taken off limits above it.
+// Invariant 8: a stream limit that was set by hand applies too. A tenth of it is kept free, and a
+// larger limit never leaves less room. Seen to fail with a constant that is subtracted from limits
+// above it.
 func TestLimitSetByHand(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -243,8 +244,9 @@ func TestLimitSetByHand(t *testing.T) {
 	}
 }
 
-// Who asks for room of a server that does not answer waits no longer than the caller lets it, be
-// others asking before it. Seen to fail with a lock that is held while the server is asked.
+// A caller that asks for room while the server does not answer waits no longer than its context
+// allows, even if others ask before it. Seen to fail with a lock that is held while the server is
+// asked.
 func TestRoomOfASilentServer(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

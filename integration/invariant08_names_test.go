@@ -16,8 +16,8 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// Invariant 8, isolation: whatever a service is called, it is found under that name alone, in its
-// own tenant alone. Seen to fail with names that are not escaped.
+// Invariant 8, isolation: a service of any name is found under that name alone, in its own tenant
+// alone. Seen to fail with names that are not escaped.
 func TestNoNameReachesAnother(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -64,8 +64,8 @@ func TestNoNameReachesAnother(t *testing.T) {
 	}
 }
 
-// escapes are names of services that are chosen to reach beyond their own keys, and pairs that look
-// alike.
+// escapes lists names of services that try to reach beyond their own keys, and pairs of names that
+// look alike.
 var escapes = []string{
 	"web", "Web", "b", ".", "..", "...", "_", "-", ">", "b.>", "*.b", "b.*", "**", "svc", "lease",
 	"sweep", "svc.web", "lease.a", "../lease", "/", `\`,
@@ -99,10 +99,10 @@ func (r *refusals) refusedAll(t *testing.T, who string, subjects []string) {
 	})
 }
 
-// Invariant 8: a registrar may register the service that it was given, whatever that is called, and
-// the server refuses it each of the others, those that look the same too. Nothing comes to stand
-// anywhere but below the service's own token. Seen to fail with '=' that is not escaped itself,
-// with permissions for a name in lower case, and with those that end in '>'.
+// Invariant 8: a registrar may register its own service, of any name. The server refuses it all
+// other names, even those that look the same. Keys appear only below the service's own token. Seen
+// to fail with '=' that is not escaped itself, with permissions for a name in lower case, and with
+// permissions that end in '>'.
 func TestNoRegistrarReachesAnotherName(t *testing.T) {
 	t.Parallel()
 	access := map[string]operator.Access{}
@@ -148,7 +148,7 @@ func TestNoRegistrarReachesAnotherName(t *testing.T) {
 
 func user(i int) string { return fmt.Sprint("u", i) }
 
-// registersThatAlone registers a service as its registrar, and is refused another.
+// registersThatAlone registers a service as its registrar, and checks that another name is refused.
 func registersThatAlone(t *testing.T, r *kvregistry.Registry, name, other string) {
 	t.Helper()
 	register(t, r, kvregistry.Service{Name: name, ID: name, Address: "a:1"})
@@ -162,8 +162,8 @@ func registersThatAlone(t *testing.T, r *kvregistry.Registry, name, other string
 	}
 }
 
-// triesOthers publishes what the registrar of a name may not: to each of the other names' keys,
-// with their tokens and as they stand, and near its own.
+// triesOthers publishes what the registrar of a name may not: to the keys of the other names,
+// escaped and not, and near its own. It returns the subjects.
 func triesOthers(t *testing.T, nc *nats.Conn, name string) (subjects []string) {
 	t.Helper()
 	own := tokenOf(t, name)
@@ -187,8 +187,8 @@ func triesOthers(t *testing.T, nc *nats.Conn, name string) (subjects []string) {
 	return subjects
 }
 
-// Invariant 8: a tenant's name that could be read as more than one token, or as another's, is no
-// tenant's name, and every way in says so. Seen to fail with dots that are let through.
+// Invariant 8: a tenant's name that could be read as several tokens, or as another name, is refused
+// by every function that takes one. Seen to fail with dots that are let through.
 func TestTenantNamesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Start(t).Connect()
@@ -228,9 +228,9 @@ func TestTenantNamesThatAreRefused(t *testing.T) {
 	}
 }
 
-// Invariant 8: tenants whose names look alike are others for the server too: each has its own
-// bucket, and the role that may do most in it reaches none of the others. Seen to fail with a
-// bucket's name in lower case, and with a role that gets $KV.*.svc.>.
+// Invariant 8: tenants whose names look alike have a bucket each, and the most powerful role of one
+// reaches none of the others. Seen to fail with a bucket's name in lower case, and with a role that
+// gets $KV.*.svc.>.
 func TestTenantsThatLookAlike(t *testing.T) {
 	t.Parallel()
 	tenants := []string{
@@ -286,7 +286,7 @@ func TestTenantsThatLookAlike(t *testing.T) {
 	}
 }
 
-// foreignTo are the subjects by which a bucket is written and read, as a user of another tenant
+// foreignTo returns the subjects by which a bucket is written and read, as a user of another tenant
 // would try them.
 func foreignTo(bucket, user string) (subjects []string) {
 	for _, key := range []string{"svc.web." + user, "svc.web.x", "lease.x", "sweep"} {

@@ -15,11 +15,11 @@ import (
 
 // Invariant 8: with a role's permissions, a raw connection changes nothing of another tenant in the
 // account. It tries requests whose answers go there, pull consumers, and push consumers that
-// deliver there. Not tried here is what no permission prevents: see
-// TestAnswersThatReachAnotherTenant and TestConsumerThatDeliversToAnotherTenant. Seen to fail with
-// roles that may send to $JS.API.CONSUMER.MSG.NEXT: the other bucket was empty; and with roles that
-// may send to $JS.ACK alone, which can ask for the next message as well. The requests to a lenient
-// server, which takes JSON with unknown members, emptied the other bucket with nats-server 2.15.2.
+// deliver there. It does not try what no permission prevents: see TestAnswersThatReachAnotherTenant
+// and TestConsumerThatDeliversToAnotherTenant. Seen to fail with roles that may send to
+// $JS.API.CONSUMER.MSG.NEXT: the other bucket was empty. Seen to fail with roles that may send to
+// $JS.ACK alone, which can ask for the next message too. With nats-server 2.15.2, the requests to a
+// lenient server, which takes JSON with unknown members, emptied the other bucket.
 func TestRawRequestsReachNoOtherTenant(t *testing.T) {
 	t.Parallel()
 	for _, role := range operator.Roles() {
@@ -51,9 +51,9 @@ func TestRawRequestsReachNoOtherTenant(t *testing.T) {
 	}
 }
 
-// Invariant 8: no push consumer delivers to a request of JetStream, be it made so or changed to
-// that. An idle heartbeat is an empty request, which would purge or delete another tenant's stream.
-// With nats-server 2.15.2, which grants such a consumer, this fails.
+// Invariant 8: no push consumer delivers to a request of JetStream, neither a new one nor one that
+// is changed. An idle heartbeat is an empty request, which would purge or delete another tenant's
+// stream. This fails with nats-server 2.15.2, which grants such a consumer.
 func TestConsumerDeliversToNoRequest(t *testing.T) {
 	t.Parallel()
 	for _, role := range readers {
@@ -89,8 +89,8 @@ func TestConsumerDeliversToNoRequest(t *testing.T) {
 
 // Invariant 8, and its limit: a push consumer delivers to another tenant if its deliver subject is
 // changed in time. While the server holds a message back, it keeps the consumer active, finds the
-// bucket's wildcard, and sends on. So a user that writes to its own bucket empties another one by a
-// rollup. docs/security.md says so; if this test fails, the server has learned to refuse it.
+// bucket's wildcard, and sends on. A user that writes to its own bucket can so empty another one by
+// a rollup. docs/security.md says so. If this test fails, the server has learned to refuse it.
 func TestConsumerThatDeliversToAnotherTenant(t *testing.T) {
 	natstest.Long(t)
 	t.Parallel()

@@ -19,7 +19,8 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// roles are the users of tenant acme, one per role; the registrar's services are "web" and "a.b".
+// roles returns the users of tenant acme, one per role. The registrar's services are "web" and
+// "a.b".
 func roles(t *testing.T) map[string]operator.Access {
 	t.Helper()
 	access := map[string]operator.Access{}
@@ -44,8 +45,8 @@ var (
 	anyOnes = []operator.Role{operator.RoleService, operator.RoleReaper}
 )
 
-// operations are those of the API, each with the roles that may do it. What others do has to be
-// refused by the server.
+// operations lists the operations of the API, each with the roles that may do it. The server has to
+// refuse them to the other roles.
 var operations = []struct {
 	name string
 	may  []operator.Role
@@ -159,9 +160,9 @@ var operations = []struct {
 	}},
 }
 
-// Invariant 8: each role can do what it is for, and the server refuses the rest, however users are
-// known to it. Seen to fail with an observer that gets a service's subjects, and with a registrar
-// that gets svc.>.
+// Invariant 8: each role can do its work, and the server refuses the rest, for each way to log in.
+// Seen to fail with an observer that gets a service's subjects, and with a registrar that gets
+// svc.>.
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	for how, guard := range authentications {
@@ -204,7 +205,8 @@ func holds(ctx context.Context, r *kvregistry.Registry, name string) error {
 	return h.Release(ctx)
 }
 
-// longUnlessCommon skips a way to log in that differs from the common ones in the server alone.
+// longUnlessCommon skips, outside the long tier, a way to log in that tests the server rather than
+// this library.
 func longUnlessCommon(t *testing.T, how string) {
 	t.Helper()
 	if !strings.HasPrefix(how, "passwords") && !strings.HasPrefix(how, "JWTs") ||
@@ -213,7 +215,7 @@ func longUnlessCommon(t *testing.T, how string) {
 	}
 }
 
-// operates does each operation of the API as a role.
+// operates tries each operation of the API as a role.
 func operates(t *testing.T, g *guarded, role operator.Role) {
 	t.Helper()
 	nc := g.as(t, string(role))
@@ -231,7 +233,7 @@ func operates(t *testing.T, g *guarded, role operator.Role) {
 	}
 }
 
-// adminMakesTheBucket has the admin make the bucket of acme, after the others could not.
+// adminMakesTheBucket makes the bucket of acme as the admin, after the other roles could not.
 func adminMakesTheBucket(t *testing.T, g *guarded) {
 	t.Helper()
 	for _, role := range operator.Roles() {
@@ -248,7 +250,7 @@ func adminMakesTheBucket(t *testing.T, g *guarded) {
 		tenant.Config{MaxKeys: 1000}))
 }
 
-// requests are those that JetStream takes of a stream, by what comes after its name.
+// requests lists the JetStream requests about a stream, by the text after the stream's name.
 var requests = map[string][]string{
 	"":        natstest.StreamRequests,
 	".reaper": natstest.ConsumerRequests,
@@ -260,8 +262,8 @@ var requests = map[string][]string{
 	".reaper.$KV.registry_acme.lease.>": {"CONSUMER.CREATE"},
 }
 
-// mayRaw are the requests beside the API that a role may make of its own tenant. An admin makes and
-// deletes the bucket; what others may send says what it is for.
+// mayRaw lists the raw requests that roles may make in their own tenant. An admin makes and deletes
+// the bucket; for the other requests the list says what they are for.
 var mayRaw = map[string][]operator.Role{
 	"$JS.API.INFO":                                    operator.Roles(),
 	"$JS.API.STREAM.INFO.KV_registry_acme":            operator.Roles(),
@@ -289,9 +291,9 @@ var mayRaw = map[string][]operator.Role{
 	"$KV.registry_acme.lease.x":      writers,
 }
 
-// raw are requests beside the API, and the roles that may make them: those that JetStream takes of
-// the tenant's stream and of others, those that reach everything, and some that look like the ones
-// that are allowed.
+// raw returns raw requests and the roles that may make them: the JetStream requests about the
+// tenant's stream and others, requests that reach everything, and requests that look like allowed
+// ones.
 func raw() map[string][]operator.Role {
 	all := map[string][]operator.Role{}
 	for _, stream := range []string{"KV_registry_acme", "KV_registry_other", "KV_registry_acme2",
@@ -334,7 +336,7 @@ func raw() map[string][]operator.Role {
 	return all
 }
 
-// refusals collects what a connection is refused.
+// refusals collects the subjects that a connection is refused.
 type refusals struct {
 	mu   sync.Mutex
 	list []string
@@ -359,7 +361,8 @@ func (r *refusals) has(subject string) bool {
 		func(v string) bool { return strings.Contains(v, `"`+subject+`"`) })
 }
 
-// refusesRaw shows that a role is refused what is not its own, by the server, and nothing else.
+// refusesRaw checks that the server refuses a role the raw requests that it may not make, and no
+// others.
 func refusesRaw(t *testing.T, g *guarded, role operator.Role) {
 	t.Helper()
 	refused := &refusals{}
@@ -410,8 +413,8 @@ func refusesRaw(t *testing.T, g *guarded, role operator.Role) {
 	}
 }
 
-// A look-up by who may not read says so at once, and does not wait for its time-out; and again when
-// it is asked again. Seen to fail with a wait that does not look at why there is no snapshot.
+// A look-up by a user that may not read fails at once, without a wait for its time-out, each time.
+// Seen to fail with a wait that does not check why there is no snapshot.
 func TestLookUpThatIsNotAllowed(t *testing.T) {
 	t.Parallel()
 	g := passwords(t, roles(t))
@@ -427,9 +430,9 @@ func TestLookUpThatIsNotAllowed(t *testing.T) {
 	}
 }
 
-// A role that may reap removes what the dead left, and one that may not leaves it, says so once,
-// and does not try. Seen to fail with a reaper that tries all the same, and without the longer form
-// of acknowledgements.
+// A role that may reap removes the registrations of the dead. A role that may not reap leaves them,
+// logs that once, and does not try. Seen to fail with a reaper that tries all the same, and without
+// the longer form of acknowledgements.
 func TestReapingByRole(t *testing.T) {
 	t.Parallel()
 	for how, guard := range authentications {

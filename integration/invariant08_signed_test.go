@@ -16,10 +16,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Within a tenant, a process can't pose as a service whose signers it is none of: observers that
-// know them do not show what it writes, and an owner is not fenced by it, whatever it does with
-// bytes that were signed. Seen to fail with signatures that are not looked at, with a signature of
-// the instance alone, and with an instance that is read from a document which has it twice.
+// Invariant 8: within a tenant, a process can't pose as a service whose signers it does not belong
+// to, even with bytes that were signed. Observers that know the signers do not show its records,
+// and they fence no owner. Seen to fail without a check of signatures, with a signature of the
+// instance alone, and with an instance that is read from a document that has it twice.
 func TestSignedRegistrations(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -131,7 +131,7 @@ func TestSignedRegistrations(t *testing.T) {
 	takesOver(t, s, mine, trust, fenced)
 }
 
-// takesOver shows that a newer registration by a trusted signer fences as ever.
+// takesOver checks that a newer registration by a trusted signer fences the owner.
 func takesOver(t *testing.T, s *natstest.Server, by nkeys.KeyPair, trust kvregistry.Option,
 	fenced <-chan kvregistry.Service) {
 	t.Helper()
@@ -145,7 +145,7 @@ func takesOver(t *testing.T, s *natstest.Server, by nkeys.KeyPair, trust kvregis
 	}
 }
 
-// What is no public key is refused, and a seed is never printed.
+// A text that is no public key is refused, and a seed is never printed.
 func TestSignersAreChecked(t *testing.T) {
 	nc := natstest.Start(t).Connect()
 	_, seed, public := userKey(t)
@@ -165,10 +165,10 @@ func TestSignersAreChecked(t *testing.T) {
 	}
 }
 
-// A process without the signing key keeps no dead process's signed registration in view, whatever
-// it writes to the lease and to the registration's key: not by a lease that has no TTL or a long
-// one, nor by one that it renews. Seen to fail with reapers that take any value of a lease's key
-// for a renewal.
+// Invariant 8: a process without the signing key can't keep a dead process's signed registration in
+// view, with any value of the lease or the registration's key. A lease without a TTL, with a long
+// one, or that this process renews does not keep it either. Seen to fail with reapers that take any
+// value of a lease's key for a renewal.
 func TestDeadSignedRegistrationIsNotKept(t *testing.T) {
 	t.Parallel()
 	for _, life := range []string{"", "3600s", "2s"} {

@@ -15,10 +15,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 9 at the size that a server lets through: values of a megabyte and more, documents that
-// are deep, wide or contradict themselves, written to new keys and to a living one's. Look-ups go
-// on, what is registered next is seen at once, and nothing of the flood stays in memory. Seen to
-// fail with an instance that goes at once where its key is overwritten.
+// Invariant 9: values of any size that a server takes disturb no look-up: megabytes, and documents
+// that are deep, wide or contradictory, in new keys and in the key of a live instance. The next
+// registration is seen at once, and nothing of the flood stays in memory. Seen to fail with an
+// instance that is removed as soon as its key is overwritten.
 func TestFloodOfHostileValues(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.MaxPayload, o.MaxPending = 8<<20, 64<<20 })
 	owner, observer := open(t, s), open(t, s)
@@ -77,10 +77,10 @@ func TestFloodOfHostileValues(t *testing.T) {
 	s.Up() // for who closes
 }
 
-// A service with 100,000 keys (20,000 with the race detector), of which an observer keeps 1,000:
-// the one that was there before stays, look-ups go on while they come and go, a newcomer reads
-// them, and when they are gone what did not fit is found. Seen to fail with an observer without a
-// bound, and with one that does not ask to be told again of what did not fit.
+// Invariant 9: an observer that keeps 1,000 instances of a service with 100,000 (20,000 with the
+// race detector) goes on answering, and keeps the instance that it had before. A newcomer reads
+// them too. When instances go, others that did not fit are found. Seen to fail with an observer
+// without a bound, and with one that does not ask again for instances that did not fit.
 func TestHundredThousandKeys(t *testing.T) {
 	t.Parallel()
 	const kept = 1_000
@@ -152,8 +152,8 @@ func TestHundredThousandKeys(t *testing.T) {
 	natstest.Eventually(t, 30*time.Second, func() error { return holds(observer, kept) })
 }
 
-// answering looks "web" up over and over until stop is called, and reports what is not the one
-// instance that lives.
+// answering looks up "web" again and again until stop is called, and reports each answer that is
+// not the one live instance.
 func answering(t *testing.T, r *kvregistry.Registry) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

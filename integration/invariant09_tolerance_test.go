@@ -13,8 +13,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 9, tolerance: bytes in the bucket that are no registration change no look-up and stop
-// nothing. Seen to fail with a cache that drops an instance as soon as its key can't be read.
+// Invariant 9, tolerance: values in the bucket that are no registration change no look-up and stop
+// no process. Seen to fail with a cache that drops an instance as soon as its key can't be read.
 func TestWhateverStandsInTheBucket(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -94,10 +94,10 @@ func TestWhateverStandsInTheBucket(t *testing.T) {
 	}
 }
 
-// Invariant 9: an entry whose headers say that it is a word of the server's is one that can't be
-// read, and no more. It stops no view, no newcomer and no reaper. Seen to fail with a view that
-// goes by the headers: it was made anew for as long as the key stood, and showed nothing new.
-func TestWhatLooksLikeTheServersWords(t *testing.T) {
+// Invariant 9: an entry with headers that imitate the server's is an unreadable one and no more. It
+// stops no view, no newcomer and no reaper. Seen to fail with a view that trusts the headers: it
+// started new sessions for as long as the key was there, and showed nothing new.
+func TestEntriesThatImitateTheServer(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	owner, observer := open(t, s), open(t, s)
@@ -141,9 +141,9 @@ func TestWhatLooksLikeTheServersWords(t *testing.T) {
 	}
 }
 
-// Invariant 9: an instance whose owner is dead goes a second after its key was first overwritten by
-// what can't be read, however often that is done again. Seen to fail with a doubt that begins anew
-// each time: the instance stayed for as long as the writing went on.
+// Invariant 9: an instance with a dead owner is removed a second after its key is first overwritten
+// by unreadable bytes, even if that is repeated. Seen to fail with a doubt that begins again each
+// time: the instance stayed for as long as the writes went on.
 func TestJunkThatGoesOn(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -174,9 +174,9 @@ func TestJunkThatGoesOn(t *testing.T) {
 	}
 }
 
-// Invariant 9: a record whose lease can be no key is one that can't be read. It keeps nobody from
+// Invariant 9: a record whose lease is no valid key is unreadable. It prevents no process from
 // starting, and no reaper from removing the dead. Seen to fail with records that may name any
-// lease: New failed for everybody, and no reaping ended.
+// lease: New failed in every process, and no reaping ended.
 func TestLeaseThatCanBeNoKey(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -204,8 +204,8 @@ func TestLeaseThatCanBeNoKey(t *testing.T) {
 	})
 }
 
-// What is readable and odd is shown as it is, but for what is no UTF-8: control characters, members
-// twice, a name in other letters.
+// Invariant 9: a readable but odd record is shown as it is, except that invalid UTF-8 is replaced.
+// Such records have control characters, a member twice, or a name in other letters.
 func TestOddRecords(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -240,7 +240,7 @@ func TestOddRecords(t *testing.T) {
 	}
 }
 
-// Unknown fields are passed over, so that a later format may add some.
+// Invariant 9: unknown fields are ignored, so that a later format may add some.
 func TestUnknownFieldsSurviveARead(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

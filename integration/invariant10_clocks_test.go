@@ -18,10 +18,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 10, honest clocks: the library reads no time that another machine wrote. A message's or
-// an entry's timestamp is the server's clock: nothing may compare it with this machine's. The
-// stream's creation time tells one stream from the next and is compared for equality with itself
-// alone. Seen to fail with an age taken from a message's timestamp, and with the age of the stream.
+// Invariant 10, honest clocks: the library reads no time that another machine wrote. The timestamp
+// of a message or an entry is the server's clock, which must not be compared with this machine's.
+// The stream's creation time is compared for equality with itself alone. Seen to fail with an age
+// computed from a message's timestamp, and with the age of the stream.
 func TestNoForeignClockIsRead(t *testing.T) {
 	// a stream's, which is its origin
 	allowed := map[string]bool{"info.Created": true, "state.Created": true}
@@ -57,10 +57,10 @@ func TestNoForeignClockIsRead(t *testing.T) {
 	})
 }
 
-// Invariant 10: a process whose wall clock jumps by hours, forward and back, more than once in each
-// interval of a heartbeat, keeps its lease, is never missing in another's cache, and sees what
-// others do as it would otherwise: who lives stays, who dies goes in time. Seen to fail with a view
-// that tells by the wall clock for how long the server was silent.
+// Invariant 10: a process whose wall clock jumps by hours, several times between two heartbeats,
+// keeps its lease and stays in another's cache. It goes on seeing live instances, and sees dead
+// ones removed in time. Seen to fail with a view that measures the server's silence by the wall
+// clock.
 func TestClockThatJumps(t *testing.T) {
 	natstest.Long(t)
 	t.Parallel()
@@ -102,11 +102,10 @@ func TestClockThatJumps(t *testing.T) {
 	sees(t, observer, natstest.Soon, "web")
 }
 
-// The server's clock jumps forward by a minute and by an hour, and back by an hour: no living
-// instance leaves a cache. A process that dies as it jumps back is removed all the same: its lease
-// outlives its TTL by another one before a reaper ends it. A process that dies later is removed in
-// time. Seen to fail with a reaper that believes markers that come too early,
-// and with one that leaves leases that do not end.
+// Invariant 10: if the server's clock jumps forward by a minute or an hour, or back by an hour, no
+// live instance leaves a cache. A process that dies as the clock jumps back is removed too, one TTL
+// later than usual. A process that dies later is removed in time. Seen to fail with a reaper that
+// trusts markers that come too early, and with one that leaves leases that do not end.
 func TestServerClockThatJumps(t *testing.T) {
 	natstest.Long(t)
 	t.Parallel()
@@ -158,16 +157,16 @@ func TestServerClockThatJumps(t *testing.T) {
 	})
 }
 
-// buildJumpy builds the program with a package time whose wall clock jumps, and everything else as
-// it is.
+// buildJumpy builds the program with a package time whose wall clock jumps, and that is otherwise
+// unchanged.
 func buildJumpy(t *testing.T) string {
 	t.Helper()
 	return buildWithClock(t, "./jumpy",
 		"\tsec += [...]int64{0, 3600, -86400, 7200}[mono/310_000_000%4]\n", "")
 }
 
-// buildWithClock builds a program with a package time that has some text after each reading of the
-// clock, and some at its end.
+// buildWithClock builds a program with a changed package time: it has a text added after each
+// reading of the clock, and another at its end.
 func buildWithClock(t *testing.T, program, after, end string) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -13,9 +13,9 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 11, quiet: however many registrations a process has and however many observers there
-// are, a heartbeat is one message on its lease's key and reaches no observer. Seen to fail with
-// heartbeats that write a registration's key too, and with views that take leases as well.
+// Invariant 11, quiet: a heartbeat is one message on its lease's key and reaches no observer, for
+// any number of registrations and observers. Seen to fail with heartbeats that write a
+// registration's key too, and with views that watch leases.
 func TestHeartbeatsReachNoObserver(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -74,7 +74,7 @@ func TestHeartbeatsReachNoObserver(t *testing.T) {
 	}
 }
 
-// settled is what the views' consumers have sent once no view makes another one any more.
+// settled returns what the views' consumers have sent, once no view changes its consumer any more.
 func settled(t *testing.T, nc *nats.Conn) (n map[string]uint64) {
 	t.Helper()
 	natstest.Eventually(t, natstest.Soon, func() error {
@@ -89,7 +89,7 @@ func settled(t *testing.T, nc *nats.Conn) (n map[string]uint64) {
 	return n
 }
 
-// delivered is how many messages the consumer of each view has sent so far.
+// delivered returns how many messages the consumer of each view has sent so far.
 func delivered(t *testing.T, nc *nats.Conn) map[string]uint64 {
 	t.Helper()
 	js, err := jetstream.New(nc)

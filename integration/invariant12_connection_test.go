@@ -11,8 +11,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Invariant 12: a connection that is busy with its user's own messages for seconds loses none of
-// them because of the registry: nothing reconnects, no view is made anew, and no lease is lost.
+// Invariant 12: a connection that is busy with its user's messages for seconds loses none of them
+// because of the registry. The connection stays, the view keeps its session, and no lease is lost.
 // Seen to fail with a view that takes silence for a loss, and with heartbeats whose late answers do
 // not count.
 func TestBusyConnection(t *testing.T) {
@@ -60,10 +60,10 @@ func TestBusyConnection(t *testing.T) {
 	}
 }
 
-// Invariant 4: a connection that is dead without a word is made again, in whichever direction it is
-// dead, where NATS's own pings take minutes; if the user wants that, and left alone otherwise. Seen
-// to fail without Revive.
-func TestDeadConnectionIsMadeAgain(t *testing.T) {
+// Invariant 12: with ForceReconnect, a connection that is silently dead in either direction is
+// replaced, long before NATS's own pings notice. Without the option the connection is left alone.
+// Seen to fail without Revive.
+func TestDeadConnectionIsReplaced(t *testing.T) {
 	t.Parallel()
 	for trial, name := range []string{"both ways", "towards the server", "from the server"} {
 		t.Run(name, func(t *testing.T) {

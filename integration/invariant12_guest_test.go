@@ -17,7 +17,7 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// reads are the methods that read memory, of names that are observed.
+// reads lists the methods that read memory, for names that are observed.
 var reads = map[string]func(r *kvregistry.Registry){
 	"Health":             func(r *kvregistry.Registry) { r.Health() },
 	"Logger":             func(r *kvregistry.Registry) { r.Logger() },
@@ -29,7 +29,7 @@ var reads = map[string]func(r *kvregistry.Registry){
 	"Lookup":             func(r *kvregistry.Registry) { _, _ = r.Lookup("web") },
 }
 
-// calls are the other methods, but for those that end the registry.
+// calls lists the other methods, except those that end the registry.
 var calls = map[string]func(ctx context.Context, r *kvregistry.Registry){
 	"SnapshotContext": func(ctx context.Context,
 		r *kvregistry.Registry) {
@@ -111,7 +111,7 @@ var calls = map[string]func(ctx context.Context, r *kvregistry.Registry){
 
 var extra = kvregistry.Service{ID: "x", Name: "extra", Address: "h:1"}
 
-// guest stands for a user's function: it calls every method, or it takes its time.
+// guest stands for a user's function. It calls every method, or it blocks.
 type guest struct {
 	reg   atomic.Pointer[kvregistry.Registry]
 	calls bool
@@ -148,7 +148,7 @@ func (u *guest) called() {
 	close(u.done)
 }
 
-// Enabled, Handle and WithGroup make a log handler of it, PublicKey and Sign a signer.
+// Enabled, Handle and WithGroup make guest a log handler. PublicKey and Sign make it a signer.
 func (u *guest) Enabled(context.Context, slog.Level) bool { return true }
 
 func (u *guest) Handle(context.Context, slog.Record) error {
@@ -175,9 +175,8 @@ func (u guestSigner) Sign(data []byte) ([]byte, error) {
 	return u.KeyPair.Sign(data)
 }
 
-// Invariant 12: each function of the user's may call every method of the registry, and may take its
-// time: no read of memory waits for it. Seen to fail with OnFenced called by the goroutine that
-// noticed.
+// Invariant 12: each function of the user may call every method of the registry, and may block: no
+// read of memory waits for it. Seen to fail with OnFenced called by the goroutine that noticed.
 func TestUsersFunctions(t *testing.T) {
 	t.Parallel()
 	known := []string{"Close", "CloseContext", "Leave", "Drain"} // they end it: see close_test.go
