@@ -23,14 +23,14 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// authority issues certificates.
+// authority is a certificate authority.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	pool *x509.CertPool
 }
 
-// guard has a server ask for certificates.
+// guard makes a server ask for certificates of the authority.
 func (a *authority) guard(t *testing.T) func(*server.Options) {
 	return func(o *server.Options) {
 		o.TLS, o.TLSVerify, o.TLSTimeout = true, true, 5
@@ -41,13 +41,13 @@ func (a *authority) guard(t *testing.T) func(*server.Options) {
 	}
 }
 
-// client connects with a certificate.
+// client returns the option that connects a user by a certificate.
 func (a *authority) client(t *testing.T, user string) nats.Option {
 	return nats.Secure(&tls.Config{Certificates: []tls.Certificate{a.issue(t, user)},
 		RootCAs: a.pool, MinVersion: tls.VersionTLS13})
 }
 
-// issue makes a certificate that says who its holder is by an e-mail address.
+// issue returns a certificate that names its holder by an e-mail address.
 func (a *authority) issue(t *testing.T, user string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -68,7 +68,7 @@ func (a *authority) issue(t *testing.T, user string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// files are a certificate for a user and its key, on disk.
+// files writes a certificate for a user and its key to files.
 func (a *authority) files(t *testing.T, user string) (cert, key string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -81,7 +81,7 @@ func (a *authority) files(t *testing.T, user string) (cert, key string) {
 	return cert, key
 }
 
-// fromFiles connects with what the files have at the time.
+// fromFiles returns the option that connects with the content that the files have then.
 func (a *authority) fromFiles(cert, key string) nats.Option {
 	return together(nats.Secure(&tls.Config{RootCAs: a.pool, MinVersion: tls.VersionTLS13}),
 		nats.ClientCert(cert, key))
@@ -112,7 +112,7 @@ func newAuthority(t *testing.T) *authority {
 	return &authority{cert, key, pool}
 }
 
-// writePEM writes a file of one or several of a kind.
+// writePEM writes a file with one or more blocks of a kind.
 func writePEM(t *testing.T, file, kind string, ders ...[]byte) {
 	t.Helper()
 	var text []byte
@@ -122,6 +122,7 @@ func writePEM(t *testing.T, file, kind string, ders ...[]byte) {
 	must(t, os.WriteFile(file, text, 0o600))
 }
 
+// certified starts a server that maps client certificates to users.
 func certified(t *testing.T, access map[string]operator.Access) *guarded {
 	ca := newAuthority(t)
 	opts := configured(t, access,

@@ -14,7 +14,7 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// seedFile is a user's nkey, in a file that has its seed.
+// seedFile is the file that holds the seed of a user's nkey.
 type seedFile struct {
 	path, public string
 	seed         []byte
@@ -35,8 +35,8 @@ func newSeedFile(t *testing.T) seedFile {
 	return f
 }
 
-// knowing is the part of a configuration file that has a server know some nkeys, and "observer" by
-// a password.
+// knowing returns the part of a configuration file with users that have these nkeys, and "observer"
+// with a password.
 func knowing(list ...seedFile) string {
 	users := "{ user: observer, password: p }"
 	for _, f := range list {
@@ -45,10 +45,10 @@ func knowing(list ...seedFile) string {
 	return "authorization { users: [ " + users + " ] }\n"
 }
 
-// A process goes over to another nkey by a second connection, and what it registers is never gone:
-// under the same id the new registry takes over, and under another both are there for a while. Seen
-// to fail with the old registry closed first, and with the old nkey taken from the server a TTL and
-// more before there is a new registration.
+// A process changes to another nkey by a second connection, and its registration is never missing.
+// With the same id the new registry takes over. With another id both are there for a while. Seen to
+// fail with the old registry closed first, and with the old nkey removed from the server a TTL and
+// more before the new registration.
 func TestNkeyIsRotated(t *testing.T) {
 	t.Parallel()
 	for name, id := range map[string]string{"the same id": "a", "another id": "b"} {
@@ -84,7 +84,7 @@ func TestNkeyIsRotated(t *testing.T) {
 			sees(t, observer, natstest.Soon, "web", id)
 
 			s.reload(knowing(next))
-			time.Sleep(2 * ttl) // whatever still lived by the old one would be over
+			time.Sleep(2 * ttl) // by then every lease of the old connection has ended
 			sees(t, observer, 0, "web", id)
 			if l := inside.Lease(successor); l == nil || l.ID != lease ||
 				after.Stats().Reconnects > 0 {
@@ -94,9 +94,9 @@ func TestNkeyIsRotated(t *testing.T) {
 	}
 }
 
-// A connection keeps the public nkey that it began with: where its seed file is replaced, its next
-// attempts are refused, by a server that knows both, and it is closed. Seen to fail with the file
-// left as it was.
+// A connection keeps the public nkey that it began with. If its seed file is replaced, the server
+// refuses its next attempts, even if it knows both keys, and the connection is closed. Seen to fail
+// with the file left as it was.
 func TestSeedFileIsReplacedInPlace(t *testing.T) {
 	t.Parallel()
 	old, next := newSeedFile(t), newSeedFile(t)

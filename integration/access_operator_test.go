@@ -40,7 +40,7 @@ func (o *operatorServer) credentials(file, user string, access *operator.Access)
 	return public
 }
 
-// revoke takes a user's credentials back, as an account's JWT does that is pushed to the server.
+// revoke revokes a user's credentials, like an account's JWT that is pushed to the server.
 func (o *operatorServer) revoke(public string) {
 	o.t.Helper()
 	o.claims.Revoke(public)
@@ -82,7 +82,7 @@ func newOperator(t *testing.T, change ...func(*server.Options)) *operatorServer 
 	return &operatorServer{s, t, account, claims}
 }
 
-// operated is a server in operator mode whose users have roles.
+// operated starts a server in operator mode whose users have roles.
 func operated(t *testing.T, access map[string]operator.Access) *guarded {
 	ca := newAuthority(t)
 	o := newOperator(t, ca.guard(t))

@@ -23,14 +23,14 @@ type rotating struct {
 	connect func(...nats.Option) *nats.Conn
 
 	web, observer nats.Option
-	// has the server know new ones beside the old ones, where it does not anyway; it ends no
+	// makes the server accept new credentials beside the old ones, if it does not anyway; ends no
 	// connection
 	know   func()
-	give   func(nc *nats.Conn) // has the process find new ones when it connects next
-	refuse func(nc *nats.Conn) // has the server refuse the old ones, and nc end
+	give   func(nc *nats.Conn) // gives the process new credentials for its next connection
+	refuse func(nc *nats.Conn) // makes the server refuse the old credentials and end nc
 }
 
-// together is several options as one.
+// together combines several options into one.
 func together(list ...nats.Option) nats.Option {
 	return func(o *nats.Options) error {
 		for _, opt := range list {
@@ -42,7 +42,7 @@ func together(list ...nats.Option) nats.Option {
 	}
 }
 
-// untouched makes a change that ends no connection.
+// untouched makes a change, and fails the test if that ends the connection.
 func untouched(t *testing.T, nc *nats.Conn, change func()) {
 	t.Helper()
 	lives := nc.Stats().Reconnects
@@ -52,7 +52,8 @@ func untouched(t *testing.T, nc *nats.Conn, change func()) {
 	}
 }
 
-// rotatingPasswords is a server that changes its user's password, and knows one at a time.
+// rotatingPasswords starts a server that changes its user's password, and accepts one password at a
+// time.
 func rotatingPasswords(t *testing.T) rotating {
 	users := func(password int) string {
 		return fmt.Sprintf(`authorization { users: [
@@ -70,7 +71,8 @@ func rotatingPasswords(t *testing.T) rotating {
 		}}
 }
 
-// rotatingJWTs is a server in operator mode, which knows whatever the account has signed.
+// rotatingJWTs starts a server in operator mode, which accepts every JWT that the account has
+// signed.
 func rotatingJWTs(t *testing.T) rotating {
 	o := newOperator(t)
 	web, observer := filepath.Join(t.TempDir(), "web.creds"),
@@ -86,8 +88,8 @@ func rotatingJWTs(t *testing.T) rotating {
 		}}
 }
 
-// rotatingCertificates is a server that knows its users by their certificates. The new one is of
-// another user, who may do what the one before did, and be answered at the same inbox.
+// rotatingCertificates starts a server that identifies its users by certificates. The new
+// certificate belongs to another user, with the same permissions and the same inbox.
 func rotatingCertificates(t *testing.T) rotating {
 	access, err := operator.Permissions(kvregistry.DefaultTenant, operator.RoleService)
 	must(t, err)
@@ -121,9 +123,9 @@ func rotatingCertificates(t *testing.T) rotating {
 	}
 }
 
-// rotatingAuthorities is a server that gets another authority of the process's certificates. That
-// ends no connection, so that it is ended by hand, and before that once between the new
-// certificate's coming and its key's.
+// rotatingAuthorities starts a server that changes to another authority for client certificates.
+// That ends no connection, so the test ends it, and once before that, between the replacement of
+// the certificate and that of its key.
 func rotatingAuthorities(t *testing.T) rotating {
 	ca, old := newAuthority(t), newAuthority(t)
 	var next *authority
@@ -157,8 +159,8 @@ func rotatingAuthorities(t *testing.T) rotating {
 	}
 }
 
-// config is the part of a configuration file that has a server show a certificate of this
-// authority, and ask for one of those that are trusted.
+// config returns the part of a configuration file that makes a server show a certificate of this
+// authority, and ask for one of a trusted authority.
 func (a *authority) config(t *testing.T, verify string, trusted ...*authority) string {
 	t.Helper()
 	cert, key := a.files(t, "server")
@@ -172,10 +174,10 @@ func (a *authority) config(t *testing.T, verify string, trusted ...*authority) s
 		cert, key, file, verify)
 }
 
-// Credentials are changed while a process is registered: the server ends its connection, it
-// connects again with the new ones, and neither its lease nor its registration ends. Seen to fail
-// with the old ones given again, with a new user that has another inbox, and with one that takes
-// the old one's place before the process knows it.
+// Credentials are changed while a process is registered. The server ends its connection, the
+// process connects again with the new ones, and neither its lease nor its registration ends. Seen
+// to fail with the old credentials given again, with a new user that has another inbox, and with
+// one that replaces the old one before the process knows it.
 func TestCredentialsAreRotated(t *testing.T) {
 	t.Parallel()
 	for name, kind := range map[string]func(*testing.T) rotating{
@@ -187,7 +189,7 @@ func TestCredentialsAreRotated(t *testing.T) {
 			longUnlessCommon(t, name)
 			t.Parallel()
 			s := kind(t)
-			observer := openOn(t, s.connect(s.observer)) // which makes the bucket
+			observer := openOn(t, s.connect(s.observer)) // it makes the bucket
 			nc := s.connect(s.web)
 			owner := openOn(t, nc)
 			register(t, owner, web("a"))
@@ -226,8 +228,9 @@ func TestCredentialsAreRotated(t *testing.T) {
 	}
 }
 
-// Where the server refuses the old credentials before the process has new ones, nats.go gives up,
-// unless it is told not to. Seen to fail with the new ones given first, and without the option.
+// If the server refuses the old credentials before the process has new ones, nats.go gives up,
+// unless it has the option IgnoreAuthErrorAbort. Seen to fail with the new ones given first, and
+// without the option.
 func TestCredentialsAreRefusedTooEarly(t *testing.T) {
 	t.Parallel()
 	for name, kind := range map[string]func(*testing.T) rotating{"passwords": rotatingPasswords,
@@ -249,8 +252,8 @@ func TestCredentialsAreRefusedTooEarly(t *testing.T) {
 	}
 }
 
-// neverGone looks a service up, again and again and at each event, until stop is called, and fails
-// the test where no instance is found.
+// neverGone looks up a service again and again, and at each event, until stop is called. It fails
+// the test if no instance is found.
 func neverGone(t *testing.T, observer *kvregistry.Registry, name string) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

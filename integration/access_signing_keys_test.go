@@ -12,11 +12,11 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// A service goes over to another signing key: all trust both, its processes are started again with
-// the new one, and then the old one is trusted no more. Observers never find it gone, be the
-// successor's id the same or another, and the process before closed or crashed. Seen to fail with a
-// signer that has to be the first of those that are trusted, with an observer that trusts the old
-// one alone, and with the old registry closed first.
+// A service changes to another signing key: all processes trust both keys, its processes are
+// restarted with the new key, and then the old key is no longer trusted. Observers always find the
+// service: with the same id or another, and after a close or a crash of the old process. Seen to
+// fail with a signer that has to be the first trusted one, with an observer that trusts the old key
+// alone, and with the old registry closed first.
 func TestSigningKeyIsRotated(t *testing.T) {
 	t.Parallel()
 	for name, way := range map[string]struct {
@@ -55,18 +55,18 @@ func TestSigningKeyIsRotated(t *testing.T) {
 			last := open(t, s, kvregistry.SignWith(next), only)
 			register(t, last, web(way.id))
 			must(t, successor.Close())
-			time.Sleep(2 * ttl) // whatever still lived by a lease of before would be over
+			time.Sleep(2 * ttl) // by then every earlier lease has ended
 			sees(t, later, 0, "web", way.id)
 			sees(t, observer, 0, "web", way.id)
 		})
 	}
 }
 
-// What is signed with a key before it is trusted, or with one that is trusted no more, is not there
-// for whoever does not trust it; and an owner that does not trust it takes its id back: again and
-// again from a newcomer that does not trust the owner's key either, but not without pause. Seen to
-// fail with signers that are not looked at, with an owner that is fenced by what it does not trust,
-// and with owners that do not pause: over a thousand messages in a second.
+// A record that is signed with a key before it is trusted, or after, is hidden from a process that
+// does not trust the key. An owner that does not trust the key takes its id back. If the newcomer
+// does not trust the owner's key either, that repeats, with pauses. Seen to fail without a check of
+// signers, with an owner that is fenced by an untrusted record, and with owners that do not pause:
+// over a thousand messages in a second.
 func TestSigningKeyIsRotatedInTheWrongOrder(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -100,9 +100,9 @@ func TestSigningKeyIsRotatedInTheWrongOrder(t *testing.T) {
 		return nil
 	})
 	before, began := lastSequence(t, s.Connect()), time.Now()
-	time.Sleep(time.Second) // in which they write
+	time.Sleep(time.Second) // while they write
 	n, took := lastSequence(t, s.Connect())-before, time.Since(began)
-	if rate := float64(n) / took.Seconds(); rate > 200 { // heartbeats and slots included
+	if rate := float64(n) / took.Seconds(); rate > 200 { // with heartbeats and slots
 		t.Errorf("%.0f messages a second", rate)
 	}
 	must(t, stranger.Close())
@@ -130,7 +130,7 @@ func TestSigningKeyIsRotatedInTheWrongOrder(t *testing.T) {
 	sees(t, open(t, s, both), natstest.Soon, "web", "b")
 }
 
-// lastSequence is how many messages the default tenant's bucket has had.
+// lastSequence returns how many messages the default tenant's bucket has had.
 func lastSequence(t *testing.T, nc *nats.Conn) uint64 {
 	t.Helper()
 	js, err := jetstream.New(nc)

@@ -15,15 +15,15 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// guarded is a server whose users have roles, and how each of them, by name, connects. The user
-// "root" may do everything.
+// guarded is a server whose users have roles, with a function that returns the options of each user
+// by name. The user "root" may do everything.
 type guarded struct {
 	*natstest.Server
 	access  map[string]operator.Access
 	connect func(user string) []nats.Option
 }
 
-// as connects as a user, with its own inbox.
+// as connects as a user, with the user's own inbox.
 func (g *guarded) as(t testing.TB, user string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	if a, ok := g.access[user]; ok {
@@ -32,8 +32,8 @@ func (g *guarded) as(t testing.TB, user string, opts ...nats.Option) *nats.Conn 
 	return g.Connect(append(opts, g.connect(user)...)...)
 }
 
-// authentications are the ways in which a server knows its users, each with what tenant generates
-// for it.
+// authentications lists the ways in which a server identifies its users, each with the
+// configuration that this library generates for it.
 var authentications = map[string]func(t *testing.T, access map[string]operator.Access) *guarded{
 	"passwords":                            passwords,
 	"passwords, longer acknowledgements":   longerAcks,
@@ -47,8 +47,8 @@ func passwords(t *testing.T, access map[string]operator.Access) *guarded {
 	return passworded(t, access, nil)
 }
 
-// longerAcks is a server that sends the longer form of acknowledgements' and flow control's
-// subjects, as later ones will.
+// longerAcks starts a server that sends the longer form of the subjects of acknowledgements and
+// flow control, as later servers will.
 func longerAcks(t *testing.T, access map[string]operator.Access) *guarded {
 	return passworded(t, access, map[string]bool{server.FeatureFlagJsAckFormatV2: true})
 }
@@ -59,8 +59,8 @@ func passworded(t *testing.T, access map[string]operator.Access, flags map[strin
 		func(o *server.Options) { o.Users, o.FeatureFlags = users, flags }), access, password}
 }
 
-// lenient is a server that takes requests to JetStream with unknown members, as servers before 2.12
-// do.
+// lenient starts a server that accepts JetStream requests with unknown members, as servers before
+// 2.12 do.
 func lenient(t *testing.T, access map[string]operator.Access) *guarded {
 	users := withPasswords(t, access)
 	s := natstest.Start(t, func(o *server.Options) { o.Users, o.NoJetStreamStrict = users, true })
@@ -98,14 +98,14 @@ func nkeyed(t *testing.T, access map[string]operator.Access) *guarded {
 	}}
 }
 
-// configured reads a configuration file whose users have the given access, as nats-server does.
+// configured reads, as nats-server does, a configuration file whose users have the given access.
 func configured(t *testing.T, access map[string]operator.Access,
 	who func(user string) string) *server.Options {
 	t.Helper()
 	return natstest.Configured(t, configuration(access, who))
 }
 
-// configuration is such a file's text.
+// configuration returns the text of the configuration file that configured reads.
 func configuration(access map[string]operator.Access, who func(user string) string) string {
 	var text strings.Builder
 	text.WriteString("authorization {\n  users: [\n")

@@ -19,7 +19,7 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// bareHandler is a handler that prints attributes as they are.
+// bareHandler is a log handler that prints attributes without quoting.
 type bareHandler struct{ to *natstest.Log }
 
 func (h bareHandler) Enabled(context.Context, slog.Level) bool { return true }
@@ -35,8 +35,8 @@ func (h bareHandler) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// What stands in the bucket can't steer the terminal that log lines are read at, be it in keys or
-// in records, whatever the handler prints. Seen to fail with a key that is logged as it is.
+// Values and keys in the bucket can't control the terminal that shows log lines, for any handler.
+// Seen to fail with a key that is logged as it is.
 func TestLogLinesAreCalm(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -48,7 +48,8 @@ func TestLogLinesAreCalm(t *testing.T) {
 	}
 	register(t, r, kvregistry.Service{Name: evil, ID: evil, Address: "a:1"})
 	other := open(t, s)
-	register(t, other, kvregistry.Service{Name: evil, ID: evil, Address: "a:2"}) // which fences it
+	// this fences the first one
+	register(t, other, kvregistry.Service{Name: evil, ID: evil, Address: "a:2"})
 	nc := s.Connect()
 	for n, value := range []string{
 		"no JSON " + evil, `{"format":1,"lease":"` + evil + `"}`,
@@ -77,8 +78,8 @@ func TestLogLinesAreCalm(t *testing.T) {
 	}
 }
 
-// Each line names the tenant, what is about an instance names that and its service, and what has a
-// cause says it. Seen to fail without the logger's own attribute.
+// Each line names the tenant. A line about an instance names it and its service, and a line with a
+// cause has the cause. Seen to fail without the logger's own attribute.
 func TestLogLinesNameWhatTheyAreAbout(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -86,7 +87,7 @@ func TestLogLinesNameWhatTheyAreAbout(t *testing.T) {
 	logger := kvregistry.Logger(slog.New(slog.NewJSONHandler(log, nil)))
 	r := open(t, s, logger, kvregistry.Tenant("acme"))
 	register(t, r, web("a"))
-	register(t, open(t, s, kvregistry.Tenant("acme")), web("a")) // which fences it
+	register(t, open(t, s, kvregistry.Tenant("acme")), web("a")) // this fences the first one
 	if err := r.Observe(kvregistry.Everything); err != nil {
 		t.Fatal(err)
 	}
@@ -127,8 +128,8 @@ func (a *asker) Handle(context.Context, slog.Record) error {
 
 func (a *asker) WithAttrs([]slog.Attr) slog.Handler { return a }
 
-// Invariant 12: a log handler may call the registry that it logs for: no lock is held while it
-// runs. Seen to fail with a view that says under its locks that it is current again.
+// Invariant 12: a log handler may call the registry that logs, because no lock is held while the
+// handler runs. Seen to fail with a view that logs under its locks that it is current again.
 func TestLogHandlerThatCallsBack(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -150,7 +151,7 @@ func TestLogHandlerThatCallsBack(t *testing.T) {
 	must(t, err)
 	for range 2 {
 		must(t, nc.ForceReconnect())
-		register(t, open(t, s), web("a")) // it is fenced
+		register(t, open(t, s), web("a")) // this fences r
 		done := make(chan struct{})
 		go func() { // ends when the registry answers
 			defer close(done)
@@ -173,9 +174,9 @@ func TestLogHandlerThatCallsBack(t *testing.T) {
 	}
 }
 
-// A registry says once, when it has reached NATS, what an administrator should change: a server
-// that keeps no roles apart, and a bucket whose duplicate window is long. It says nothing if all is
-// well. Seen to fail without the check of the version, and with a log before the connection is
+// A registry that has reached NATS logs once what an administrator should change: a server version
+// that does not separate roles, and a long duplicate window of the bucket. Otherwise it logs
+// nothing. Seen to fail without the check of the version, and with a log before the connection is
 // there.
 func TestRegistryTellsWhatToChange(t *testing.T) {
 	t.Parallel()

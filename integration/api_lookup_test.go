@@ -13,7 +13,7 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// A registry sees its own writes: what it registered, changed or took back, its next look-up shows.
+// A registry's next look-up shows what it registered, changed or unregistered itself.
 func TestOwnWritesAreSeen(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -40,8 +40,8 @@ func TestOwnWritesAreSeen(t *testing.T) {
 	}
 }
 
-// The first look-up of a service that this process registered itself shows the others' instances as
-// well as its own.
+// A process's first look-up of a service that it registered itself shows the instances of other
+// processes too.
 func TestFirstLookupOfAnOwnService(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -55,7 +55,7 @@ func TestFirstLookupOfAnOwnService(t *testing.T) {
 	}
 }
 
-// Filters narrow a look-up, and several hold together.
+// Filters narrow a look-up, and several filters all have to match.
 func TestFilters(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -116,8 +116,8 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-// GetService spreads evenly, also when many goroutines call it at once. Seen to fail with a turn
-// that is not atomic.
+// GetService spreads calls evenly, even if many goroutines call it at once. Seen to fail with a
+// turn that is not atomic.
 func TestGetServiceSpreadsEvenly(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -156,7 +156,7 @@ func TestGetServiceSpreadsEvenly(t *testing.T) {
 	}
 }
 
-// Everything is observed with "*"; names are those that have an instance.
+// Observe("*") observes every service, and ServiceNames returns those that have an instance.
 func TestObserveEverything(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -15,15 +15,15 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// RegisterAll is as many calls of Register: what it registered is there, of its owner, and goes
-// with unregister. Seen to fail with writes that are not noted as acknowledged, and with an
-// unregister that takes the first one back.
+// RegisterAll registers many instances like as many calls of Register, and its unregister removes
+// them all. Seen to fail with writes that are not recorded as acknowledged, and with an unregister
+// that removes the first instance twice.
 func TestRegisterAll(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	long := kvregistry.TTL(15 * time.Second) // a lost lease would have all of them written again
+	long := kvregistry.TTL(15 * time.Second) // after a lost lease all would be written again
 	r, observer := open(t, s, long), open(t, s, long)
-	// an earlier owner, who is fenced
+	// an earlier owner, which is fenced
 	register(t, observer, kvregistry.Service{Name: "many", ID: "000", Address: "old:1"})
 	const n = 2000
 	var list []kvregistry.Service
@@ -31,17 +31,17 @@ func TestRegisterAll(t *testing.T) {
 		list = append(list, kvregistry.Service{Name: "many", ID: fmt.Sprintf("%03d", i),
 			Address: fmt.Sprintf("h:1%d", i)})
 	}
-	list[1].ID = "" // one is made
+	list[1].ID = "" // an id is made
 	began := time.Now()
 	unregister, err := r.RegisterAll(t.Context(), list...)
 	must(t, err)
-	// what is not answered within 1.5 s is written again
+	// a write without an answer is repeated after 1.5 s
 	times := 1 + time.Since(began)/(1500*time.Millisecond)
 	got, last := r.RegisteredServices(), uint64(0)
 	for _, s := range got {
 		last = max(last, s.Revision)
 	}
-	// each was written once, but for what a slow server did not answer in time
+	// each was written once, unless a slow server did not answer in time
 	if len(got) != n || got[0].Revision == 0 || last > uint64(times)*n+n/2 && !raced {
 		t.Errorf("%d are registered, the last one at revision %d", len(got), last)
 	}
@@ -56,15 +56,15 @@ func TestRegisterAll(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 	must(t, unregister())
-	must(t, unregister()) // once more is no error
+	must(t, unregister()) // a second call is no error
 	sees(t, observer, natstest.Soon, "many")
 	if left := keys(t, s.Connect(), "default", "svc."); len(left) > 0 {
 		t.Errorf("%d are left: %.100s", len(left), left)
 	}
 }
 
-// What is wrong with one of many is said of that one. An invalid one keeps the others from being
-// tried.
+// An error of RegisterAll names the instance that is wrong. If one instance is invalid, none is
+// registered.
 func TestRegisterAllOfWhichSomeCannotBe(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -93,8 +93,8 @@ func TestRegisterAllOfWhichSomeCannotBe(t *testing.T) {
 	}
 }
 
-// Who may register some services registers these, whatever he may not. Seen to fail with a refusal
-// that stands for all that had no answer yet.
+// RegisterAll registers the services that the user may register, and returns an error for the
+// others. Seen to fail with a refusal that is applied to all that had no answer yet.
 func TestRegisterAllOfWhichSomeAreRefused(t *testing.T) {
 	t.Parallel()
 	g := passwords(t, roles(t))
@@ -121,7 +121,7 @@ func TestRegisterAllOfWhichSomeAreRefused(t *testing.T) {
 	}
 }
 
-// While the server is away, all of them are pending, and are written when it is back.
+// While the server is away, all instances are pending. They are written when the server is back.
 func TestRegisterAllWithoutAServer(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -142,9 +142,10 @@ func TestRegisterAllWithoutAServer(t *testing.T) {
 	sees(t, observer, natstest.Soon, "web", "first")
 }
 
-// A crowd that registers at once over a link that takes seconds for all of it gets there: what
-// waits is not sent again and again. Seen to fail with a crowd that has no end: 4,800 to 5,100
-// writes, and over a link of a fifth 12,000, of which the last ones were not acknowledged in 30 s.
+// Thousands of registrations at once succeed over a link that takes seconds for all of them,
+// because waiting writes are not sent again and again. Seen to fail with a crowd without a limit:
+// 4,800 to 5,100 writes, and over a link with a fifth of the rate 12,000, of which the last were
+// not acknowledged in 30 s.
 func TestCrowdThatRegistersAtOnce(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -173,7 +174,7 @@ func TestCrowdThatRegistersAtOnce(t *testing.T) {
 		last = max(last, s.Revision)
 	}
 	t.Logf("%d registrations were written %d times in %s", n, last, took.Round(time.Millisecond))
-	if last > 11*n/10 && took < natstest.Soon { // a slower server leaves answers out
+	if last > 11*n/10 && took < natstest.Soon { // a slower server may not answer in time
 		t.Errorf("%d registrations were written %d times", n, last)
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// A registered instance is what was registered; its list, status and content change in one write
-// each.
+// A registered instance equals the Service that was registered. Each change of its content or
+// status is one write.
 func TestRegisterUpdateAndStatus(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -71,8 +71,8 @@ func TestRegisterUpdateAndStatus(t *testing.T) {
 	sees(t, observer, natstest.Soon, "web")
 }
 
-// While the server is away, or not started yet, Register waits as long as its context lets it; what
-// was declared is written as soon as it can be. Seen to fail with a reconcile that returns at once.
+// While the server is away, or not started yet, Register waits until its context ends. A declared
+// registration is written as soon as it can be. Seen to fail with a reconcile that returns at once.
 func TestRegisterBeforeTheServer(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -90,7 +90,7 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 	if !isErr(err, kvregistry.ErrPending) || !isErr(err, context.DeadlineExceeded) || un == nil {
 		t.Fatalf("without a server: %v", err)
 	}
-	for range 2 { // to ask again is to wait again, not to register a second one
+	for range 2 { // a second call waits again, and registers no second instance
 		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		if _, err := r.RegisterContext(short, kvregistry.Service{Name: "unnamed",
@@ -123,8 +123,8 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 	}
 	observer := open(t, s)
 	sees(t, observer, natstest.Soon, "web", "declared", "waits")
-	// Written in the background, it is still the one that Register was asked for; a further one is
-	// another.
+	// The instance was written in the background, and the next Register returns it. A further call
+	// makes another one.
 	for want := 1; want <= 2; want++ {
 		register(t, r, kvregistry.Service{Name: "unnamed", Address: "h:1"})
 		natstest.Eventually(t, natstest.Soon, func() error {
@@ -149,7 +149,7 @@ func unregisterWithin(r *kvregistry.Registry, name string, d time.Duration) erro
 	return r.UnregisterContext(ctx, name)
 }
 
-// What was taken back while the server was away is deleted by Close, if not before.
+// Close deletes a registration that was unregistered while the server was away.
 func TestCloseFinishesWhatIsPending(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

@@ -10,8 +10,8 @@ import (
 	registry "github.com/kvregistry/go/kvregistry"
 )
 
-// The plain pub/sub registry's API, used as its description uses it: code written for it moves by
-// changing one import.
+// The API of the plain pub/sub registry works as its description uses it: code written for it moves
+// by a change of one import.
 func TestSeedAPI(t *testing.T) {
 	server := natstest.Start(t)
 

@@ -16,7 +16,7 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// The default instance is one, also when many goroutines ask for it at once.
+// There is one default instance, even if many goroutines ask for it at once.
 func TestConnectIsOneInstance(t *testing.T) {
 	s := natstest.Start(t)
 	if _, err := kvregistry.Connect(); !isErr(err, kvregistry.ErrNoInstance) {
@@ -24,7 +24,7 @@ func TestConnectIsOneInstance(t *testing.T) {
 	}
 	if _, err := kvregistry.GetService("web"); !isErr(err, kvregistry.ErrNoInstance) &&
 		!isErr(err, kvregistry.ErrClosed) {
-		// closed, where this is not the first run in the process
+		// ErrClosed if this is not the first run in the process
 		t.Fatalf("without an instance: %v", err)
 	}
 	nc := s.Connect()
@@ -88,7 +88,7 @@ func TestConnectIsOneInstance(t *testing.T) {
 	}
 }
 
-// What can't be registered is refused with an error of its own, before anything is written.
+// Invalid input is refused with an error of its own, before anything is written.
 func TestBadInputIsRefused(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -162,7 +162,8 @@ func TestBadInputIsRefused(t *testing.T) {
 	}
 }
 
-// Registering, changing, taking back and closing may happen at once; the race detector watches.
+// Register, Update, SetStatus, Unregister and Close may be called at once. The race detector checks
+// the rest.
 func TestManyCallersAtOnce(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -175,7 +176,7 @@ func TestManyCallersAtOnce(t *testing.T) {
 				un, err := r.Register(web(id))
 				if err != nil && !isErr(err, kvregistry.ErrFenced) &&
 					!isErr(err, kvregistry.ErrNotRegistered) {
-					t.Error(err) // those two are what another caller did to it
+					t.Error(err) // another caller may have caused these two errors
 					return
 				}
 				switch _ = r.RegisteredServices(); k % 4 {
@@ -201,8 +202,7 @@ func TestManyCallersAtOnce(t *testing.T) {
 	sees(t, observer, natstest.Soon, "web")
 }
 
-// What is wrong with the server is said by the constructor, each with an error of its own and the
-// remedy.
+// The constructor reports each problem of the server with an error of its own and the remedy.
 func TestConstructorSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -257,7 +257,7 @@ func TestConstructorSaysWhatIsWrong(t *testing.T) {
 	})
 }
 
-// Many processes may be a tenant's first at once.
+// Many processes may be the first of a tenant at the same time.
 func TestConcurrentFirstUse(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -282,9 +282,9 @@ func TestConcurrentFirstUse(t *testing.T) {
 	wg.Wait()
 }
 
-// A connection of Dial needs no server to begin with, and notices within 10 s that a peer is gone
-// without a word; the caller's options override its own. Seen to fail with nats.Connect in place of
-// Dial.
+// A connection of Dial needs no server at the start, and notices within 10 s that its peer is
+// silently gone. The caller's options override those of Dial. Seen to fail with nats.Connect in
+// place of Dial.
 func TestDial(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -319,5 +319,5 @@ func TestDial(t *testing.T) {
 	case <-time.After(10*time.Second + natstest.Soon):
 		t.Error("a dead peer is not noticed")
 	}
-	l.cut() // so that Close need not wait
+	l.cut() // Close need not wait then
 }

@@ -6,14 +6,13 @@ import (
 	"time"
 )
 
-// said makes an entry of a broken history, at a millisecond.
+// said makes an entry of a history, at a time in milliseconds.
 func said(ms int, who, what, id string, revision uint64, by string, value int) entry {
 	return entry{At: int64(time.Hour) + int64(ms)*1e6, Who: who, What: what, Service: "s0", ID: id,
 		Revision: revision, By: by, Value: value}
 }
 
-// The checker finds what it is there to find: each of these histories breaks one invariant, and is
-// whole without its offending entry.
+// The checker finds one violation in each of these histories, and none without the offending entry.
 func TestCheckerFindsWhatIsBroken(t *testing.T) {
 	tenants := map[string]string{"w1": "red", "w2": "red", "w3": "blue"}
 	came := said(100, "w2", "event registered", "w1-0", 5, "w1", 1)
@@ -27,7 +26,7 @@ func TestCheckerFindsWhatIsBroken(t *testing.T) {
 	one := map[string]seenInstance{"s0/w1-0": {5, "w1", 1}}
 	for name, test := range map[string]struct {
 		invariant int
-		offends   int // the index of the entry without which the history is whole
+		offends   int // the index of the offending entry
 		entries   []entry
 	}{
 		"a living process's instance expires": {2, 1, []entry{came,
@@ -87,8 +86,8 @@ func TestCheckerFindsWhatIsBroken(t *testing.T) {
 	}
 }
 
-// What a fault excuses is no violation, and the stretch that a violation prints shows the faults
-// before it.
+// A fault excuses its consequences, and the stretch that a violation prints shows the faults before
+// it.
 func TestCheckerKnowsWhatExcuses(t *testing.T) {
 	tenants := map[string]string{"w1": "red", "w2": "red", "w3": "red"}
 	came, went := said(100, "w2", "event registered", "w1-0", 5, "w1", 1),

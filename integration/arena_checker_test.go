@@ -31,24 +31,24 @@ func (v violation) String() string {
 	return b.String()
 }
 
-// checker goes through a history once, and keeps what a reader of it has to know.
+// checker reads a history once, and keeps what its checks need.
 type checker struct {
 	ttl      time.Duration
 	entries  []entry
 	tenantOf map[string]string // of each worker
-	// by observer and instance: the last event, of those that are there
+	// by observer and instance: the last event, if the instance is there
 	shown map[string]map[string]entry
 	// by observer and instance: the event of the highest revision
 	highest  map[string]map[string]entry
-	resets   []int64          // when the bucket was deleted, and when that was over
-	answered map[string]bool  // workers whose look-ups answered once
-	killed   map[string]int64 // when
+	resets   []int64          // when the bucket was deleted, and when it was back
+	answered map[string]bool  // workers whose look-ups have answered
+	killed   map[string]int64 // when it was killed
 	stopped  map[string]int64 // when it was told to close
-	ending   map[string]int64 // instances whose owner began to take them back, and when
-	// by worker, "" being everybody: when faults were that may cost it its lease
+	ending   map[string]int64 // when an instance's owner began to unregister it
+	// by worker, or "" for all: faults that may cost the lease
 	hurt   map[string][]stretch
-	bucket []stretch          // when the bucket or single keys were meddled with
-	writes map[string][]entry // what was begun and acknowledged of each shared instance
+	bucket []stretch          // when the bucket or single keys were changed by hand
+	writes map[string][]entry // the begun and acknowledged writes of each shared instance
 	found  []violation
 }
 
@@ -60,7 +60,7 @@ func (c *checker) fault(_ int, e entry) {
 	case saidFault:
 		c.hurt[e.By] = append(c.hurt[e.By], stretch{from: e.At})
 	case saidHealed:
-		for i, s := range c.hurt[e.By] { // of two at once, either
+		for i, s := range c.hurt[e.By] { // of two at once, any one
 			if s.to == 0 {
 				c.hurt[e.By][i].to = e.At
 				break
@@ -91,7 +91,8 @@ func (c *checker) one(i int, e entry) {
 	}
 }
 
-// look: invariant 5. Once a look-up answered, look-ups answer, whatever happens to the server.
+// look checks invariant 5: once a look-up has answered, look-ups go on answering, during every
+// fault.
 func (c *checker) look(i int, e entry) {
 	if e.Err == "found" || e.Err == "not found" {
 		c.answered[e.Who] = true
@@ -136,16 +137,16 @@ func (c *checker) event(i int, e entry) {
 	}
 }
 
-// otherLife reports whether of two events of an instance the earlier may be of the bucket before,
-// and the later of the one that was made anew. What was written before the deletion may be seen for
-// a while after it.
+// otherLife reports whether the earlier of two events of an instance may be from the deleted
+// bucket, and the later one from the new bucket. Writes from before the deletion may be seen for a
+// while after it.
 func (c *checker) otherLife(earlier, later int64) bool {
 	return slices.ContainsFunc(c.resets,
 		func(at int64) bool { return earlier <= at+int64(10*time.Second) && at <= later })
 }
 
-// gone: invariant 2. An instance goes when its owner takes it back or dies, or may have lost its
-// lease.
+// gone checks invariant 2: an instance is removed only if its owner unregisters it, dies, or may
+// have lost its lease.
 func (c *checker) gone(i int, key, kind string, was, e entry) {
 	if strings.HasPrefix(e.ID, "shared") || during(c.bucket, e.At, e.At, 10*time.Second) {
 		return
@@ -156,7 +157,7 @@ func (c *checker) gone(i int, key, kind string, was, e entry) {
 	switch killed, dead := c.killed[owner]; {
 	case ending && begun <= e.At, stopping && stopped <= e.At:
 	case dead && killed <= e.At:
-		// its last heartbeat was a third of a TTL before at the most
+		// its last heartbeat was at most a third of a TTL earlier
 		early := killed + int64(c.ttl)/2
 		if kind == "expired" && e.At < early && !c.troubled(killed-int64(2*c.ttl), e.At) {
 			c.fail(2, i, key, "it expired %s after its owner was killed: its lease can't have "+
@@ -169,12 +170,12 @@ func (c *checker) gone(i int, key, kind string, was, e entry) {
 	}
 }
 
-// blindSince is from when on an observer that was told of something at a time may have been unable
-// to see it: what hurt it or the servers, one upon the other, until then.
+// blindSince returns the time from which an observer may have been unable to see an instance that
+// it was told of at a time, because of overlapping faults of it or of the servers.
 func (c *checker) blindSince(who string, at int64) int64 {
 	faults := slices.Concat(c.hurt[who], c.hurt["servers"])
 	slices.SortFunc(faults, func(a, b stretch) int { return cmp.Compare(b.from, a.from) })
-	for _, s := range faults { // the last first
+	for _, s := range faults { // the latest fault comes first
 		if s.from <= at && (s.to == 0 || s.to+int64(c.ttl) >= at) {
 			at = s.from
 		}
@@ -182,7 +183,7 @@ func (c *checker) blindSince(who string, at int64) int64 {
 	return at
 }
 
-// wrote keeps the writes of instances that several fight for.
+// wrote keeps the writes of instances that several workers fight for.
 func (c *checker) wrote(e entry) {
 	if strings.HasPrefix(e.ID, "shared") {
 		key := e.Service + "/" + e.ID
@@ -190,8 +191,8 @@ func (c *checker) wrote(e entry) {
 	}
 }
 
-// overwrite: invariant 3. An owner whose write was acknowledged before another's began writes
-// nothing over it.
+// overwrite checks invariant 3: an owner whose write was acknowledged before another's began does
+// not overwrite that one.
 func (c *checker) overwrite(i int, key string, was, e entry) {
 	if was.By == "" || was.By == e.By || during(c.bucket, e.At, e.At, 10*time.Second) {
 		return
@@ -212,9 +213,8 @@ func (c *checker) overwrite(i int, key string, was, e entry) {
 	}
 }
 
-// vacated reports whether an owner that came no earlier than a time took an instance back, or lost
-// its lease, before another. An older one that did not see any of this finds its key gone, and
-// writes it again.
+// vacated reports whether a later owner unregistered an instance, or lost its lease, before another
+// time. An older owner that saw none of this finds its key gone, and writes it again.
 func (c *checker) vacated(key string, from, to int64) bool {
 	newer := map[string]bool{}
 	for _, w := range c.writes[key] {
@@ -240,8 +240,8 @@ func (c *checker) vacated(key string, from, to int64) bool {
 	return false
 }
 
-// fold: invariants 4 and 6. What a worker sees is what its events add up to. Events are told behind
-// the cache, so a difference counts where no event of the instance comes within the next second.
+// fold checks invariants 4 and 6: a worker's cache equals the sum of its events. Events follow the
+// cache, so a difference counts only if no event of the instance comes within the next second.
 func (c *checker) fold(i int, e entry) {
 	for key := range mergedKeys(c.shown[e.Who], e.State.Seen) {
 		event, told := c.shown[e.Who][key]
@@ -255,7 +255,7 @@ func (c *checker) fold(i int, e entry) {
 }
 
 func (c *checker) eventSoon(i int, who, key string) bool {
-	at := c.entries[i].At // a state is said a moment after it was taken
+	at := c.entries[i].At // a state is printed a moment after it was taken
 	for _, e := range c.entries {
 		if e.At < at-int64(50*time.Millisecond) {
 			continue
@@ -270,7 +270,7 @@ func (c *checker) eventSoon(i int, who, key string) bool {
 	return false
 }
 
-// crashes: invariant 2. Where nothing else went wrong, a killed process's instances are gone a
+// crashes checks invariant 2: if nothing else goes wrong, a killed process's instances are gone a
 // second after its TTL.
 func (c *checker) crashes() {
 	for _, who := range slices.Sorted(maps.Keys(c.killed)) {
@@ -288,8 +288,8 @@ func (c *checker) crashes() {
 	}
 }
 
-// troubled reports whether any fault was about in a time, or so lately that reapers may still be in
-// doubt.
+// troubled reports whether a fault was active in a time, or so shortly before it that reapers may
+// still doubt.
 func (c *checker) troubled(from, to int64) bool {
 	for _, list := range c.hurt {
 		if during(list, from, to, 2*max(c.ttl, 3*time.Second)) {
@@ -299,17 +299,17 @@ func (c *checker) troubled(from, to int64) bool {
 	return during(c.bucket, from, to, 10*time.Second)
 }
 
-// fail notes a violation at an entry, and what came before it of the same instance, and of faults.
+// fail records a violation at an entry, with the earlier entries of the same instance and the
+// faults.
 func (c *checker) fail(invariant, i int, key, format string, args ...any) {
 	c.found = append(c.found, violation{invariant, fmt.Sprintf(format, args...),
 		before(c.entries[:i+1], key, c.entries[i].Who)})
 }
 
-// stretch is a time with a fault; to is 0 while it lasts.
+// stretch is a time with a fault. Its end, to, is 0 while it lasts.
 type stretch struct{ from, to int64 }
 
-// during reports whether one of the stretches, prolonged by d at its end, touches the time
-// from..to.
+// during reports whether one of the stretches, extended by d at its end, touches the time from..to.
 func during(list []stretch, from, to int64, d time.Duration) bool {
 	return slices.ContainsFunc(list, func(s stretch) bool {
 		return s.from <= to &&
@@ -317,7 +317,7 @@ func during(list []stretch, from, to int64, d time.Duration) bool {
 	})
 }
 
-// check finds every broken invariant that a history shows by itself.
+// check returns every broken invariant that a history shows by itself.
 func check(ttl time.Duration, tenantOf map[string]string, entries []entry) []violation {
 	c := &checker{
 		ttl: ttl, entries: entries, tenantOf: tenantOf, shown: map[string]map[string]entry{},
@@ -326,7 +326,7 @@ func check(ttl time.Duration, tenantOf map[string]string, entries []entry) []vio
 		ending: map[string]int64{},
 		hurt:   map[string][]stretch{}, writes: map[string][]entry{},
 	}
-	// faults first: an event may be older than the entry that ends its fault
+	// faults come first, because an event may be older than the entry that ends its fault
 	for i, e := range entries {
 		c.fault(i, e)
 	}
@@ -348,8 +348,8 @@ func mergedKeys[A, B any](a map[string]A, b map[string]B) map[string]bool {
 	return keys
 }
 
-// before is the last entry of a history and what came before it of an instance, and of faults; of
-// what observers were told, what one of them was told, or where who is empty, all.
+// before returns the last entry of a history, with the earlier entries of an instance and the
+// faults. Events are those of the observer who, or of all observers if who is empty.
 func before(entries []entry, key, who string) (stretch []entry) {
 	const most = 16
 	for j := len(entries) - 1; j >= 0 && len(stretch) < most; j-- {

@@ -19,8 +19,8 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// node is a nats-server in a process of its own, with its store and its ports for as long as the
-// test.
+// node is a nats-server in a process of its own. Its store and its ports stay the same until the
+// test ends.
 type node struct {
 	t     testing.TB
 	plan  nodePlan
@@ -30,7 +30,7 @@ type node struct {
 
 func (n *node) address() string { return fmt.Sprintf("127.0.0.1:%d", n.plan.Port) }
 
-// start starts it on what it has stored. It does not wait for it to be ready.
+// start starts the server on its store. It does not wait until the server is ready.
 func (n *node) start() {
 	if n.proc == nil {
 		n.proc = spawn(n.t, "SERVER", n.plan)
@@ -42,7 +42,7 @@ func (n *node) up() {
 	n.proc.await("ready", 30*time.Second)
 }
 
-// kill ends it as a crash does.
+// kill ends the server like a crash.
 func (n *node) kill() {
 	if n.proc != nil {
 		n.proc.kill()
@@ -50,14 +50,14 @@ func (n *node) kill() {
 	}
 }
 
-// stop ends it gracefully: "stop", or "lameduck".
+// stop ends the server gracefully: how is "stop" or "lameduck".
 func (n *node) stop(how string) {
 	if n.proc == nil {
 		return
 	}
 	n.proc.tell(how)
 	for range n.proc.lines {
-		// until the process has closed its output
+		// wait until the process has closed its output
 	}
 	n.kill()
 }
@@ -80,7 +80,7 @@ func (n *node) thaw() {
 	}
 }
 
-// nodePlan is how a server process is set up.
+// nodePlan is the setup of a server process.
 type nodePlan struct {
 	Name        string
 	Port        int
@@ -89,7 +89,7 @@ type nodePlan struct {
 	Store       string
 }
 
-// serverProcess runs a nats-server until its standard input ends, or it is told to stop.
+// serverProcess runs a nats-server until its standard input ends, or until it is told to stop.
 func serverProcess(text string) int {
 	var p nodePlan
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
@@ -104,7 +104,7 @@ func serverProcess(text string) int {
 	if p.ClusterPort != 0 {
 		opts.Cluster = server.ClusterOpts{
 			Name: "test", Host: "127.0.0.1", Port: p.ClusterPort, NoAdvertise: true,
-			// nobody: the others reach it by their links to it, and not past them
+			// it advertises no address, so that other nodes use their links
 			Advertise: "127.0.0.1:1",
 		}
 		opts.Routes = server.RoutesFromStr(p.Routes)
@@ -116,8 +116,8 @@ func serverProcess(text string) int {
 	})
 }
 
-// runServer runs a nats-server in this process for as long as serve does, which reads what the
-// process is told.
+// runServer runs a nats-server in this process while serve runs. serve reads the commands that the
+// process is sent.
 func runServer(opts *server.Options, serve func(srv *server.Server, told *bufio.Scanner)) int {
 	srv, err := server.NewServer(opts)
 	if err != nil {
@@ -136,13 +136,13 @@ func runServer(opts *server.Options, serve func(srv *server.Server, told *bufio.
 	return 0
 }
 
-// fleet is a single server, or a cluster, in processes of their own.
+// fleet is a single server or a cluster, in processes of their own.
 type fleet struct {
 	t     testing.TB
 	nodes []*node
 }
 
-// connect is a connection of the test's own, past every link.
+// connect returns a connection of the test's own that uses no link.
 func (f *fleet) connect() *nats.Conn {
 	f.t.Helper()
 	var urls []string
@@ -153,7 +153,7 @@ func (f *fleet) connect() *nats.Conn {
 		nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2))
 }
 
-// awaitJetStream waits until JetStream answers, through a leader where there is a cluster.
+// awaitJetStream waits until JetStream answers. In a cluster, its leader answers.
 func (f *fleet) awaitJetStream() {
 	f.t.Helper()
 	nc := f.connect()
@@ -168,7 +168,7 @@ func (f *fleet) awaitJetStream() {
 		if _, err := js.AccountInfo(ctx); err != nil || len(f.nodes) == 1 {
 			return err
 		}
-		// who is up may not know the others yet
+		// a node that is up may not know the others yet
 		if _, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "probe",
 			Replicas: len(f.nodes)}); err != nil {
 			return err
@@ -186,13 +186,13 @@ func (f *fleet) awaitReplicas(stream string) {
 	}
 	nc := f.connect()
 	defer nc.Close()
-	for range 5 { // a leader that was cut off does not know yet that it is none
+	for range 5 { // a leader that was cut off may still take itself for one
 		natstest.AwaitReplicas(f.t, nc, stream, len(f.nodes))
 		time.Sleep(200 * time.Millisecond)
 	}
 }
 
-// leader is the node that leads a stream, or nil where none does just now.
+// leader returns the node that leads a stream, or nil if none does.
 func (f *fleet) leader(stream string) *node {
 	nc := f.connect()
 	defer nc.Close()
@@ -216,7 +216,7 @@ func (f *fleet) leader(stream string) *node {
 	return nil
 }
 
-// awaitLeader waits until a stream has a leader: one that answers.
+// awaitLeader waits until a stream has a leader that answers.
 func (f *fleet) awaitLeader(stream string) {
 	nc := f.connect()
 	defer nc.Close()
@@ -228,7 +228,7 @@ func (f *fleet) awaitLeader(stream string) {
 	}
 }
 
-// stepDown has a stream's leader hand over to another.
+// stepDown makes a stream's leader hand over to another node.
 func (f *fleet) stepDown(stream string) error {
 	nc := f.connect()
 	defer nc.Close()
@@ -266,7 +266,7 @@ func newFleet(t testing.TB, size int) *fleet {
 	for _, n := range f.nodes {
 		n.proc.await("ready", 30*time.Second)
 	}
-	for range 5 { // who is up may take another for away for a moment
+	for range 5 { // a node may take another for absent for a moment
 		f.awaitJetStream()
 		time.Sleep(200 * time.Millisecond)
 	}

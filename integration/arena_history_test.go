@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// history is what every process of a run did and saw, and what was done to it.
+// history records what every process of a run did and saw, and the faults.
 type history struct {
 	mu      sync.Mutex
 	entries []entry
-	changed chan struct{} // closed at the next entry, and made anew
+	changed chan struct{} // closed at the next entry, and replaced
 }
 
 func (h *history) add(e entry) {
@@ -25,7 +25,7 @@ func (h *history) add(e entry) {
 	h.changed = make(chan struct{})
 }
 
-// record takes what a process says until it ends.
+// record adds each line that a process prints, until the process ends.
 func (h *history) record(p *process) {
 	for line := range p.lines {
 		var e entry
@@ -37,7 +37,7 @@ func (h *history) record(p *process) {
 	}
 }
 
-// await waits for an entry of a worker after a time, nil where it does not come.
+// await waits for an entry of a worker after a time. It returns nil if none comes.
 func (h *history) await(who, what string, since int64, within time.Duration) *entry {
 	late := time.After(within)
 	for from := 0; ; {
@@ -58,7 +58,7 @@ func (h *history) await(who, what string, since int64, within time.Duration) *en
 	}
 }
 
-// sorted is the history in the order of its times.
+// sorted returns the history in the order of its times.
 func (h *history) sorted() []entry {
 	h.mu.Lock()
 	defer h.mu.Unlock()

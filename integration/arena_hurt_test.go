@@ -9,20 +9,19 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// fault is one way to hurt an arena. Its begin does it and returns what ends it, nil where it is
-// over at once.
+// fault is one way to hurt an arena. begin starts the fault and returns the function that ends it,
+// or nil if the fault is over at once.
 type fault struct {
 	name    string
-	servers int  // 1 or 3: where it applies; 0 on both
-	whom    bool // it hurts one worker alone, which may lose its lease by it
-	hand    bool // it writes or removes keys behind the library's back
-	long    bool // it is tried for longer than a TTL too
-	asked   bool // it is silent: a view finds out when it next asks the leader, once a TTL
+	servers int  // 1 or 3: the number of servers that it applies to; 0 for both
+	whom    bool // it hurts one worker alone, which may lose its lease
+	hand    bool // it writes or removes keys without the library
+	long    bool // it is also injected for longer than a TTL
+	asked   bool // a view notices it only when it next asks the leader, once a TTL
 	begin   func(a *arena, m *member) (heal func())
 }
 
-// inject does faults, one upon the other and no two to the same worker, holds them for a time, and
-// ends them.
+// inject starts faults, no two on the same worker, holds them for a time, and ends them.
 func (a *arena) inject(hold time.Duration, fs ...fault) {
 	a.t.Helper()
 	var begun []entry
@@ -41,7 +40,7 @@ func (a *arena) inject(hold time.Duration, fs ...fault) {
 		}
 	}
 	if heals != nil {
-		time.Sleep(hold) // the faults themselves
+		time.Sleep(hold) // the faults last so long
 	}
 	for _, heal := range heals {
 		heal()
@@ -49,7 +48,7 @@ func (a *arena) inject(hold time.Duration, fs ...fault) {
 	if slices.ContainsFunc(fs, func(f fault) bool { return f.asked }) {
 		time.Sleep(a.ttl + 2*time.Second)
 	}
-	// it is hurt until it can make consumers and its nodes have caught up
+	// a cluster is hurt until it can make consumers and its nodes have caught up
 	if len(a.fleet.nodes) > 1 {
 		a.fleet.awaitJetStream()
 		for name := range a.bucketsOf() {
@@ -62,8 +61,8 @@ func (a *arena) inject(hold time.Duration, fs ...fault) {
 	}
 }
 
-// begin does a fault, to a worker where it is one of a worker, and returns what is said of it and
-// what ends it.
+// begin starts a fault, on a worker if it hurts one. It returns the entry for the history and the
+// function that ends the fault.
 func (a *arena) begin(f fault, m *member, hold time.Duration) (said entry, heal func()) {
 	a.faults++
 	said = entry{What: saidFault, ID: fmt.Sprintf("%s, %s", f.name, hold.Round(time.Millisecond)),
@@ -81,7 +80,7 @@ func (a *arena) begin(f fault, m *member, hold time.Duration) (said entry, heal 
 	return said, f.begin(a, m)
 }
 
-// downed kills a node, and returns what has it up again and current.
+// downed kills a node, and returns a function that starts it and waits until it is current.
 func (a *arena) downed(n *node) func() {
 	if n == nil {
 		return nil
@@ -90,7 +89,7 @@ func (a *arena) downed(n *node) func() {
 	return n.up
 }
 
-// follower is a node that does not lead the bucket's stream.
+// follower returns a node that does not lead the bucket's stream.
 func (a *arena) follower() *node {
 	leader := a.fleet.leader(bucketStream)
 	for {
@@ -100,7 +99,7 @@ func (a *arena) follower() *node {
 	}
 }
 
-// each hurts every link of a worker, and returns what heals them.
+// each hurts every link of a worker, and returns the function that heals the links.
 func (m *member) each(hurt func(*link)) (heal func()) { return hurtLinks(m.links, hurt) }
 
 func hurtLinks(links []*link, hurt func(*link)) (heal func()) {
@@ -147,7 +146,7 @@ func (a *arena) deleteConsumers(prefix string) {
 	})
 }
 
-// eachKey does something to three registrations, by chance.
+// eachKey does something to three random registrations.
 func (a *arena) eachKey(do func(context.Context, jetstream.KeyValue, string) error) {
 	a.byHand(func(ctx context.Context, js jetstream.JetStream) error {
 		kv, err := js.KeyValue(ctx, "registry_red")

@@ -23,15 +23,15 @@ func (l *link) URL() string { return "nats://" + l.proxy.Listen }
 // cut closes every connection and refuses new ones.
 func (l *link) cut() { l.proxy.Stop() }
 
-// blackhole drops what is sent in the given directions, and leaves connections open. New ones are
-// taken, and are as dead.
+// blackhole drops all bytes in the given directions, and leaves connections open. New connections
+// are accepted, and are dead too.
 func (l *link) blackhole(ways ...direction) {
 	for _, way := range ways {
 		l.toxic("hole-"+string(way), "timeout", way, `"timeout": 0`)
 	}
 }
 
-// delay holds back what is sent, either way.
+// delay holds back all bytes, in both directions.
 func (l *link) delay(ms int) {
 	for _, way := range []direction{up, down} {
 		l.toxic("delay-"+string(way), "latency", way, fmt.Sprintf(`"latency": %d, "jitter": %d`, ms,
@@ -39,13 +39,13 @@ func (l *link) delay(ms int) {
 	}
 }
 
-// narrow lets so many KB a second through to the server.
+// narrow limits the rate towards the server, in KB a second.
 func (l *link) narrow(rate int) {
 	l.toxic("narrow", "bandwidth", up,
 		fmt.Sprintf(`"rate": %d`, rate))
 }
 
-// slowClose has connections closed late.
+// slowClose closes connections late.
 func (l *link) slowClose(ms int) {
 	l.toxic("slow-close", "slow_close", down, fmt.Sprintf(`"delay": %d`, ms))
 }
@@ -58,8 +58,8 @@ func (l *link) toxic(name, kind string, way direction, attributes string) {
 	}
 }
 
-// heal ends every fault. Connections that lost something are closed: what TCP has acknowledged is
-// never sent again.
+// heal ends every fault. It closes connections that lost bytes, because TCP does not repeat what it
+// has acknowledged.
 func (l *link) heal() {
 	l.proxy.Toxics.ResetToxics(context.Background())
 	if err := l.proxy.Start(); err != nil && err != toxiproxy.ErrProxyAlreadyStarted {
@@ -67,18 +67,18 @@ func (l *link) heal() {
 	}
 }
 
-// renew closes every connection once; new ones are well.
+// renew closes every connection once. New ones work.
 func (l *link) renew() {
 	l.cut()
 	l.heal()
 }
 
-// direction is what a fault of a link concerns.
+// direction is the direction that a link's fault applies to.
 type direction string
 
 const (
-	up   direction = "upstream"   // what is sent to the server
-	down direction = "downstream" // what it sends
+	up   direction = "upstream"   // bytes to the server
+	down direction = "downstream" // bytes from the server
 )
 
 // newLink makes a link to a server's address, until the test ends.

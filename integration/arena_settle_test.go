@@ -16,8 +16,8 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// settle has the workers pause, and waits until the bucket holds what they declared and each cache
-// equals it. Then they go on.
+// settle makes the workers pause, and waits until the bucket holds what they declared and each
+// cache equals it. Then they go on.
 func (a *arena) settle() {
 	a.t.Helper()
 	began := time.Now().UnixNano()
@@ -35,8 +35,8 @@ func (a *arena) settle() {
 	}
 }
 
-// converge waits for two things: caches equal the bucket, within 2 s of the last fault's end and of
-// the connections' return; and the bucket equals what the living declared, within the time that
+// converge waits until caches equal the bucket, and the bucket what live workers declared. Caches
+// have 2 s from the last fault's end and the connections' return. The bucket has the time that
 // reapers take after an outage.
 func (a *arena) converge() {
 	began := time.Now()
@@ -76,15 +76,17 @@ func (a *arena) converge() {
 				late = true
 			}
 		}
-		time.Sleep(20 * time.Millisecond) // between two looks
+		time.Sleep(20 * time.Millisecond) // between two checks
 	}
 	a.broke(4, "after %s: %v", time.Since(began).Round(time.Millisecond), wrong)
 }
 
-// deeds are how lines begin of what workers do, whatever else happens.
+// deeds lists how log lines about changes by workers begin. They depend on no fault.
 var deeds = []string{"a newer registration", "registered:", "unregistered:", "status changed:",
 	"draining:"}
 
+// bounded checks invariant 7: a worker's goroutines and log lines do not grow with the number of
+// faults. A change of state may log a line or two.
 func (a *arena) bounded(states map[string]*state) {
 	for who, s := range states {
 		if _, known := a.idle[who]; !known {
@@ -113,8 +115,8 @@ func (a *arena) bounded(states map[string]*state) {
 	}
 }
 
-// lastChange is when the bucket last changed, as far as any worker saw, or a connection came back:
-// caches follow it.
+// lastChange returns when the bucket last changed, as far as any worker saw, or when a connection
+// came back. Caches follow that.
 func (a *arena) lastChange(at int64) int64 {
 	for _, e := range a.history.sorted() {
 		if strings.HasPrefix(e.What, saidEvent) || e.What == saidConnected {
@@ -124,7 +126,7 @@ func (a *arena) lastChange(at int64) int64 {
 	return at
 }
 
-// states are the living workers' states, of now.
+// states asks the live workers for their present states.
 func (a *arena) states() map[string]*state {
 	states := map[string]*state{}
 	began := time.Now().UnixNano()
@@ -139,8 +141,8 @@ func (a *arena) states() map[string]*state {
 	return states
 }
 
-// stands says where a bucket holds something else than before: a registration may be written again,
-// by itself, while workers are asked.
+// stands returns an error if a bucket holds something other than before. A registration may be
+// written again while workers are asked.
 func (a *arena) stands(before map[string]map[string]seenInstance) error {
 	now, err := a.readAll()
 	if err == nil && !maps.EqualFunc(before, now, maps.Equal) {
@@ -149,13 +151,13 @@ func (a *arena) stands(before map[string]map[string]seenInstance) error {
 	return err
 }
 
-// compare says where a cache differs from its tenant's bucket, and where the bucket differs from
-// what was declared; err is why it can't tell.
+// compare returns how a cache differs from its tenant's bucket, and how the bucket differs from the
+// declared registrations. err says why it can't tell.
 func (a *arena) compare(states map[string]*state,
 	buckets map[string]map[string]seenInstance) (caches, declared, err error) {
 	for _, name := range slices.Sorted(maps.Keys(buckets)) {
 		held := buckets[name]
-		want := map[string][]string{} // who declares each key, with the value
+		want := map[string][]string{} // the workers that declare each key, with the value
 		for _, m := range a.members {
 			s := states[m.plan.Name]
 			if m.plan.Tenant != name {
@@ -183,7 +185,7 @@ func (a *arena) compare(states map[string]*state,
 	return caches, declared, nil
 }
 
-// owners says what those who declare a key know of it.
+// owners returns what the workers that declare a key know of it.
 func (a *arena) owners(key string, states map[string]*state) string {
 	var b strings.Builder
 	for _, m := range a.members {
@@ -227,7 +229,7 @@ func (a *arena) readAll() (map[string]map[string]seenInstance, error) {
 	return all, nil
 }
 
-// read reads a tenant's registrations, past the library.
+// read reads a tenant's registrations without the library.
 func (a *arena) read(name string) (map[string]seenInstance, error) {
 	nc := a.fleet.connect()
 	defer nc.Close()

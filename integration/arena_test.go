@@ -19,7 +19,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// arena is a fleet of servers, and workers that are hurt together with it.
+// arena is a fleet of servers with workers, for tests of faults.
 type arena struct {
 	t       testing.TB
 	fleet   *fleet
@@ -28,15 +28,15 @@ type arena struct {
 	rnd     *rand.Rand
 	members []*member // the living ones
 	tenants map[string]string
-	broken  []violation   // what the arena itself found
-	slowest time.Duration // the longest that caches took to equal the bucket after a fault
+	broken  []violation   // violations that the arena itself found
+	slowest time.Duration // the longest time until caches equalled the bucket after a fault
 	faults  int
 	born    int
 	idle    map[string]int  // each worker's goroutines when the arena was first settled
 	missing map[string]bool // workers that found a registration missing
 }
 
-// member is a worker that lives, behind links of its own, one to each server.
+// member is a live worker, with one link to each server.
 type member struct {
 	plan  workerPlan
 	proc  *process
@@ -76,7 +76,7 @@ func (a *arena) join(tenant string, own, shared int) *member {
 	return m
 }
 
-// leave takes a worker off the list of the living.
+// leave removes a worker from the list of live ones.
 func (a *arena) leave(m *member) {
 	a.members = slices.DeleteFunc(a.members, func(other *member) bool { return other == m })
 	for _, l := range m.links {
@@ -84,14 +84,14 @@ func (a *arena) leave(m *member) {
 	}
 }
 
-// kill ends a worker as a crash does.
+// kill ends a worker like a crash.
 func (a *arena) kill(m *member) {
 	a.history.add(entry{Who: m.plan.Name, What: saidKilled})
 	m.proc.kill()
 	a.leave(m)
 }
 
-// stop has a worker close its registry and end.
+// stop makes a worker close its registry and end.
 func (a *arena) stop(m *member) {
 	began := time.Now().UnixNano()
 	a.history.add(entry{Who: m.plan.Name, What: saidStopped})
@@ -106,7 +106,7 @@ func (a *arena) stop(m *member) {
 	a.leave(m)
 }
 
-// one is a living worker by chance, of those that register.
+// one returns a random live worker that registers instances.
 func (a *arena) one() *member {
 	var list []*member
 	for _, m := range a.members {
@@ -117,13 +117,10 @@ func (a *arena) one() *member {
 	return list[a.rnd.IntN(len(list))]
 }
 
-// bounded: invariant 7. What a worker holds and logs does not grow with the faults that it lived
-// through; a line or two for each change of state.
-
-// instanceKey finds the service and the id that a text is about.
+// instanceKey matches the service and the id that a text names.
 var instanceKey = regexp.MustCompile(`s\d/[\w-]+`)
 
-// broke notes what the arena found broken.
+// broke records a violation that the arena found.
 func (a *arena) broke(invariant int, format string, args ...any) {
 	v := violation{invariant: invariant, text: fmt.Sprintf(format, args...)}
 	a.history.add(entry{What: "broken"})
@@ -133,7 +130,7 @@ func (a *arena) broke(invariant int, format string, args ...any) {
 	a.broken = append(a.broken, v)
 }
 
-// end settles a last time, closes everything, and reports what the run broke.
+// end settles a last time, closes everything, and reports the violations of the run.
 func (a *arena) end() {
 	a.t.Helper()
 	a.settle()
@@ -141,7 +138,7 @@ func (a *arena) end() {
 		a.stop(a.members[0])
 	}
 	nc := a.fleet.connect()
-	// where a cluster's server asks for a consumer's end in vain, it asks again after 30 s
+	// a server of a cluster asks for a consumer's end again after 30 s
 	natstest.Eventually(a.t, 90*time.Second, func() error {
 		for name := range maps.Values(a.tenants) {
 			if left := views(natstest.Consumers(a.t, nc, "KV_registry_"+name)); len(left) > 0 {
@@ -164,7 +161,7 @@ func (a *arena) end() {
 		len(a.history.sorted()), a.born, len(list), a.slowest.Round(time.Millisecond))
 }
 
-// keep writes the history to a file of a folder, if there is one.
+// keep writes the history to a file in a folder, if the folder is given.
 func (a *arena) keep(folder, name string) {
 	if folder == "" {
 		return
@@ -180,7 +177,7 @@ func (a *arena) keep(folder, name string) {
 	}
 }
 
-// describe says what the server tells of consumers.
+// describe returns what the server says of consumers.
 func (a *arena) describe(nc *nats.Conn, stream string, names []string) string {
 	var b strings.Builder
 	for _, name := range names {
@@ -194,8 +191,8 @@ func (a *arena) describe(nc *nats.Conn, stream string, names []string) string {
 	return b.String()
 }
 
-// populate is what each run begins with: two tenants, the first with three workers that register
-// and one that looks on.
+// populate starts the workers of a run: three in tenant red that register, one there that only
+// observes, and one in tenant blue.
 func (a *arena) populate() {
 	a.t.Helper()
 	for range 3 {

@@ -21,8 +21,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// entry is one line of a history: something that a process did or saw, or a fault. Times are of
-// this machine's one clock.
+// entry is one line of a history: what a process did or saw, or a fault. Times are from this
+// machine's one clock.
 type entry struct {
 	At   int64  `json:"at"` // nanoseconds
 	Who  string `json:"who"`
@@ -31,29 +31,29 @@ type entry struct {
 	Service  string `json:"service,omitempty"`
 	ID       string `json:"id,omitempty"`
 	Revision uint64 `json:"revision,omitempty"`
-	By       string `json:"by,omitempty"` // the worker that an instance says it is of
+	By       string `json:"by,omitempty"` // the worker that wrote the instance
 	Value    int    `json:"value,omitempty"`
 	Err      string `json:"err,omitempty"`
 	State    *state `json:"state,omitempty"`
-	Left     string `json:"left,omitempty"` // the goroutines that were left when all was closed
+	Left     string `json:"left,omitempty"` // the goroutines that remain after the close
 }
 
-// What an entry can say.
+// saidReady and the others are the kinds of entries.
 const (
 	saidReady     = "ready"
-	saidConnected = "connected" // again
+	saidConnected = "connected" // connected again
 	saidPaused    = "paused"
 	saidClosed    = "closed"
 	saidState     = "state"
-	saidCall      = "call "  // and the operation: it began
-	saidAck       = "ack "   // it was acknowledged, or taken and is done when it can be
+	saidCall      = "call "  // with the operation: it began
+	saidAck       = "ack "   // it was acknowledged, or it is pending
 	saidFail      = "fail "  // it was refused
-	saidEvent     = "event " // and its kind
+	saidEvent     = "event " // with its kind
 	saidLook      = "look-up"
-	// a fault began; ID names it, and By whom it hurts, where that is one worker
+	// a fault began; ID is its name, and By the worker that it hurts, if it hurts one
 	saidFault   = "fault"
 	saidHealed  = "healed"  // it ended
-	saidKilled  = "killed"  // a worker was
+	saidKilled  = "killed"  // a worker was killed
 	saidStopped = "stopped" // a worker was told to close
 	saidReset   = "reset"   // the bucket was deleted, and revisions start over
 	saidSettled = "settled" // the test found every cache equal to the bucket, and the bucket right
@@ -62,9 +62,9 @@ const (
 
 // state is what a worker holds and sees at one moment.
 type state struct {
-	// what it registered, by service and id, and the value
+	// the declared instances, by service and id, with their values
 	Declared map[string]int `json:"declared"`
-	// the revisions of what its registry says that it registered
+	// the revisions of the instances that its registry lists
 	Held       map[string]uint64       `json:"held"`
 	Seen       map[string]seenInstance `json:"seen"`
 	Goroutines int                     `json:"goroutines"`
@@ -78,21 +78,21 @@ type seenInstance struct {
 	Value    int    `json:"value"`
 }
 
-// workerPlan is what a worker process is to do.
+// workerPlan is the task of a worker process.
 type workerPlan struct {
 	Name, URL, Tenant string
 	TTL               time.Duration
 	Seed              uint64
-	Own               int           // how many instances of its own it comes and goes with
-	Shared            int           // how many ids it fights for with others
+	Own               int           // the number of its own instances
+	Shared            int           // the number of ids that it shares with others
 	Pace              time.Duration // between two changes
 }
 
-// worker registers, changes and unregisters at random, and tells what it does and what it sees of
-// the whole tenant.
+// worker registers, changes and unregisters instances at random. It prints what it does, and what
+// it sees of the whole tenant.
 type worker struct {
 	plan  workerPlan
-	idle  int // goroutines before there was anything
+	idle  int // goroutines at the start
 	nc    *nats.Conn
 	reg   *kvregistry.Registry
 	rnd   *rand.Rand
@@ -101,7 +101,7 @@ type worker struct {
 	value int
 
 	declared map[string]int          // the values of its own instances, by service and id
-	takeBack map[string]func() error // what unregisters each
+	takeBack map[string]func() error // by instance: its unregister function
 }
 
 func (w *worker) open() error {
@@ -119,7 +119,7 @@ func (w *worker) open() error {
 		kvregistry.Tenant(w.plan.Tenant), kvregistry.TTL(w.plan.TTL), kvregistry.OnEvent(w.event),
 		kvregistry.Logger(slog.New(slog.NewTextHandler(w, nil))),
 	}
-	// in a cluster, a node that is cut off is to be left
+	// in a cluster a worker leaves a node that is cut off
 	if w.plan.Seed%2 == 0 || strings.Contains(w.plan.URL, ",") {
 		opts = append(opts, kvregistry.ForceReconnect())
 	}
@@ -158,7 +158,7 @@ func (w *worker) event(e kvregistry.Event) {
 	w.say(said)
 }
 
-// serve does what it is told, and works meanwhile.
+// serve carries out commands, and makes changes meanwhile.
 func (w *worker) serve() {
 	commands := make(chan string)
 	go func() { // ends with the standard input
@@ -184,7 +184,7 @@ func (w *worker) serve() {
 				working = true
 				pace.Reset(0)
 			case command == "state":
-				// as of when it is taken
+				// At is the time at which the state is taken
 				w.say(entry{At: time.Now().UnixNano(), What: saidState, State: w.state()})
 			case command == "close":
 				err := w.reg.Close()
@@ -202,21 +202,21 @@ func (w *worker) serve() {
 	}
 }
 
-// left are the goroutines that are still there a while after everything was closed, but for the one
-// that serve started.
+// left returns the goroutines that remain a while after everything was closed, except the one that
+// serve started.
 func (w *worker) left() string {
 	w.nc.Close()
 	for range 2000 {
 		if runtime.NumGoroutine() <= w.idle+1 {
 			return ""
 		}
-		time.Sleep(10 * time.Millisecond) // between two looks
+		time.Sleep(10 * time.Millisecond) // between two checks
 	}
 	stacks := make([]byte, 64<<10)
 	return string(stacks[:runtime.Stack(stacks, true)])
 }
 
-// look looks a service up, and tells when the answer is of another kind than the last one's.
+// look looks up a service, and prints the answer if it is of another kind than the last one.
 func (w *worker) look(last string) string {
 	_, err := w.reg.GetService("s0")
 	now := "found"
@@ -261,7 +261,7 @@ func (w *worker) work() {
 	}
 }
 
-// held is what the registry says that it holds: of ids that others fight for, nobody else knows.
+// held returns the instances that the registry lists. For shared ids no other source knows.
 func (w *worker) held() map[string]int {
 	held := map[string]int{}
 	for _, s := range w.reg.RegisteredServices() {
@@ -270,8 +270,8 @@ func (w *worker) held() map[string]int {
 	return held
 }
 
-// do makes a change, and tells of it before and after. What was taken and could not be written in
-// time counts as done: the registry owes it.
+// do makes a change, and prints an entry before and after. A change that returns ErrPending counts
+// as done, because the registry will write it.
 func (w *worker) do(op string, s kvregistry.Service, change func(context.Context) error) {
 	said := entry{What: saidCall + op, Service: s.Name, ID: s.ID, By: w.plan.Name, Value: w.value}
 	w.say(said)
@@ -326,7 +326,7 @@ func (w *worker) state() *state {
 	return s
 }
 
-// workerProcess is a worker until its standard input ends.
+// workerProcess runs a worker until its standard input ends.
 func workerProcess(text string) int {
 	w := &worker{idle: runtime.NumGoroutine(), declared: map[string]int{},
 		takeBack: map[string]func() error{}, logs: map[string]int{}}

@@ -7,8 +7,8 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// lock is one step of a lock with tokens: it is taken with a token higher than all before, while
-// nobody has it, or given back.
+// lock is one step of a lock with tokens. The lock is taken with a token higher than all before,
+// while it is free, or it is released.
 type lock struct {
 	token uint64
 	take  bool
@@ -28,8 +28,8 @@ var lockModel = porcupine.Model{
 	DescribeOperation: func(input, _ any) string { return fmt.Sprintf("%+v", input) },
 }
 
-// lockHistory is when the name was held: it is taken between the call of Exclusive and its return,
-// and given back at some time after the holder last believed that it holds it.
+// lockHistory returns when the name was held. It is taken between the call of Exclusive and its
+// return, and released at some time after the holder last believed that it holds the name.
 func lockHistory(deeds []deed) (ops []porcupine.Operation) {
 	believed, over := map[uint64]int64{}, map[uint64]int64{}
 	for _, d := range deeds {
@@ -54,7 +54,7 @@ func lockHistory(deeds []deed) (ops []porcupine.Operation) {
 	return ops
 }
 
-// counterModel is a counter: each addition finds what the one before has left.
+// counterModel models a counter: each addition reads the value that the one before has left.
 var counterModel = porcupine.Model{
 	Init: func() any { return 0 },
 	Step: func(state, input, _ any) (bool, any) {
@@ -64,8 +64,8 @@ var counterModel = porcupine.Model{
 	DescribeOperation: func(input, _ any) string { return fmt.Sprintf("%d++", input) },
 }
 
-// counterHistory are the additions that were made. Whether one was whose locker was killed, the
-// counter knows.
+// counterHistory returns the additions. If a locker was killed during one, the counter knows
+// whether it was made.
 func counterHistory(deeds []deed, written map[string]bool) (ops []porcupine.Operation) {
 	done := map[string]bool{}
 	for _, d := range deeds {

@@ -13,7 +13,7 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// isOver waits until a hold is over, and checks why.
+// isOver waits until a hold has ended, and checks the reason.
 func isOver(t testing.TB, h *kvregistry.Hold, within time.Duration, why error) {
 	t.Helper()
 	select {
@@ -26,7 +26,7 @@ func isOver(t testing.TB, h *kvregistry.Hold, within time.Duration, why error) {
 	}
 }
 
-// Each way in which a hold ends closes Done, says why, and lets the next one in.
+// Each way in which a hold ends closes Done, gives the reason, and lets the next process in.
 func TestHoldEnds(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -46,7 +46,7 @@ func TestHoldEnds(t *testing.T) {
 		"lease-sealed": {func(r *kvregistry.Registry, _ *kvregistry.Hold) error {
 			return bucket(t, nc, kvregistry.DefaultTenant).Purge(t.Context(),
 				"lease."+inside.Lease(r).ID)
-		}, kvregistry.ErrNotHeld}, // its lease is lost, or a reaper purged its key first
+		}, kvregistry.ErrNotHeld}, // its lease is lost, or a reaper has purged its key before
 		"key-removed": {func(*kvregistry.Registry, *kvregistry.Hold) error {
 			kv := bucket(t, nc, kvregistry.DefaultTenant)
 			return kv.Delete(t.Context(), ticketOf(t, nc, "key-removed"))
@@ -76,8 +76,8 @@ func TestHoldEnds(t *testing.T) {
 	}
 }
 
-// A killed process's hold ends within its TTL and a second, be it in front or in the line. Seen to
-// fail with reapers that look at registrations only.
+// A killed process's hold ends within its TTL + 1 s, and so does its place in line. Seen to fail
+// with reapers that look at registrations only.
 func TestHoldOfAKilledProcess(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -101,10 +101,10 @@ func TestHoldOfAKilledProcess(t *testing.T) {
 		n.at.Sub(killed).Round(time.Millisecond), ttl)
 }
 
-// A holder that is cut off stops before the server ends its lease, and the next one begins after
-// that; when the holder is back it does not hold the name again by itself. Seen to fail with a hold
-// that ends when the keeper says that its lease is lost, and with one that is certain of a TTL and
-// a quarter.
+// A holder that is cut off stops before the server ends its lease, and the next holder begins after
+// that. When the first is back, it does not hold the name again by itself. Seen to fail with a hold
+// that ends when the keeper reports its lease lost, and with one that trusts its lease for a TTL
+// and a quarter.
 func TestHolderThatIsCutOff(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -131,7 +131,7 @@ func TestHolderThatIsCutOff(t *testing.T) {
 				if len(got) > 0 && h.Err() == nil {
 					t.Fatal("two hold it")
 				}
-				time.Sleep(time.Millisecond) // between two looks
+				time.Sleep(time.Millisecond) // between two checks
 			}
 			over := time.Now()
 			isOver(t, h, natstest.Soon, kvregistry.ErrLeaseLost)
@@ -158,9 +158,9 @@ func TestHolderThatIsCutOff(t *testing.T) {
 	}
 }
 
-// A lease's time is counted from when a heartbeat was begun, which is before the server counts,
-// however slow the connection: what is believed ends before the server's time does. Seen to fail
-// with a heartbeat that counts from its answer.
+// A lease's time is counted from the beginning of a heartbeat, before the server counts, on a
+// connection of any speed. A holder so stops before the server's time ends. Seen to fail with a
+// heartbeat that counts from its answer.
 func TestHoldCountsFromTheHeartbeatsBeginning(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -170,7 +170,7 @@ func TestHoldCountsFromTheHeartbeatsBeginning(t *testing.T) {
 	exclusive(t, r, "job", natstest.Soon)
 	own := inside.Lease(r)
 	l.delay(400)
-	for range 2 { // one may have been begun before
+	for range 2 { // one of them may have begun earlier
 		was := own.Until()
 		natstest.Eventually(t, natstest.Soon, func() error {
 			if own.Until().Equal(was) {
@@ -181,21 +181,21 @@ func TestHoldCountsFromTheHeartbeatsBeginning(t *testing.T) {
 	}
 	e, err := bucket(t, s.Connect(), kvregistry.DefaultTenant).Get(t.Context(), "lease."+own.ID)
 	must(t, err)
-	// the server's clock is this machine's
+	// the server has this machine's clock
 	if late := own.Until().Sub(e.Created().Add(ttl - ttl/8)); late > 0 {
 		t.Errorf("it is counted from %s after the server has begun", late)
 	}
 	l.heal()
 }
 
-// A bucket that is deleted and made anew ends every hold. Those who waited then wait for a TTL, in
-// which a holder that is cut off finds out. Seen to fail without that wait.
+// Every hold ends if the bucket is deleted and recreated. Processes in line then wait for a TTL, so
+// that a holder that is cut off can notice. Seen to fail without that wait.
 func TestHoldEndsWithTheBucket(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	nc := s.Connect()
 	l := newLink(t, strings.TrimPrefix(s.URL(), "nats://"))
-	longer := kvregistry.TTL(6 * time.Second) // than a view takes to see that the bucket is another
+	longer := kvregistry.TTL(6 * time.Second) // longer than a view takes to notice the new bucket
 	away, next := openOn(t, natstest.Connect(t, l.URL()), longer), open(t, s, longer)
 	h := exclusive(t, away, "job", natstest.Soon)
 	got := make(chan granted, 1)
@@ -208,7 +208,7 @@ func TestHoldEndsWithTheBucket(t *testing.T) {
 		if len(got) > 0 && h.Err() == nil {
 			t.Fatal("two hold it")
 		}
-		time.Sleep(time.Millisecond) // between two looks
+		time.Sleep(time.Millisecond) // between two checks
 	}
 	select {
 	case n := <-got:
@@ -218,8 +218,8 @@ func TestHoldEndsWithTheBucket(t *testing.T) {
 	}
 }
 
-// A process that knew the bucket before, and was in no line of it, waits too. Seen to fail with
-// lines whose own view alone tells them.
+// A process that used the deleted bucket waits for a TTL too, even if it was in no line. Seen to
+// fail with lines that learn of it by their own view alone.
 func TestHoldEndsWithTheBucketForOthers(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -233,7 +233,7 @@ func TestHoldEndsWithTheBucketForOthers(t *testing.T) {
 	js, err := jetstream.New(nc)
 	must(t, err)
 	must(t, js.DeleteKeyValue(t.Context(), "registry_default"))
-	register(t, open(t, s, longer), web("a")) // in the new one
+	register(t, open(t, s, longer), web("a")) // in the new bucket
 	sees(t, next, natstest.Soon, "web", "a")
 	got := make(chan granted, 1)
 	go func() { // ends with the test's context
@@ -244,7 +244,7 @@ func TestHoldEndsWithTheBucketForOthers(t *testing.T) {
 		if len(got) > 0 && h.Err() == nil {
 			t.Fatal("two hold it")
 		}
-		time.Sleep(time.Millisecond) // between two looks
+		time.Sleep(time.Millisecond) // between two checks
 	}
 	within(t, got, natstest.Soon)
 }

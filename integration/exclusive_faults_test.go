@@ -20,7 +20,7 @@ import (
 var exclusiveDuration = flag.Duration("exclusive.duration", inTier(3*time.Second, 6*time.Second),
 	"how long each run of ExclusiveUnderFaults hurts its arena")
 
-// lockers are processes that hold one name in turn, and what they said.
+// lockers are processes that hold one name in turn, and what they printed.
 type lockers struct {
 	arena   *arena
 	counter *counter
@@ -28,10 +28,10 @@ type lockers struct {
 
 	mu    sync.Mutex // guards deeds
 	deeds []deed
-	wg    sync.WaitGroup // the goroutines that take what they say
+	wg    sync.WaitGroup // the goroutines that read their output
 }
 
-// join starts a locker, behind links of its own.
+// join starts a locker, with links of its own.
 func (ls *lockers) join() *member {
 	a := ls.arena
 	a.t.Helper()
@@ -66,7 +66,7 @@ func (ls *lockers) said() []deed {
 	return ls.deeds[:len(ls.deeds):len(ls.deeds)]
 }
 
-// await waits until a locker has said something.
+// await waits until a locker has printed something.
 func (ls *lockers) await(m *member, what string, within time.Duration) {
 	ls.arena.t.Helper()
 	natstest.Eventually(ls.arena.t, within, func() error {
@@ -81,12 +81,12 @@ func (ls *lockers) await(m *member, what string, within time.Duration) {
 
 // crash kills a locker, and starts another.
 func (ls *lockers) crash(m *member) {
-	_ = m.proc.cmd.Process.Kill() // what it said before is still read
+	_ = m.proc.cmd.Process.Kill() // its earlier output is still read
 	ls.arena.leave(m)
 	ls.join()
 }
 
-// end has all of them close, and hands out what they said.
+// end makes all lockers close, and returns what they printed.
 func (ls *lockers) end() []deed {
 	ls.arena.t.Helper()
 	for _, m := range ls.arena.members {
@@ -104,8 +104,8 @@ func (ls *lockers) end() []deed {
 	return ls.said()
 }
 
-// hurt does a fault for longer than a TTL, or for as long as one takes to be noticed, to the one
-// who holds the name where it is a fault of one.
+// hurt injects a fault for longer than a TTL, or until it is noticed. A fault of one worker hurts
+// the holder of the name.
 func (ls *lockers) hurt(name string) string {
 	a, m := ls.arena, ls.holder()
 	if name == killed {
@@ -118,16 +118,16 @@ func (ls *lockers) hurt(name string) string {
 		hold += a.ttl
 	}
 	if heal := faults[i].begin(a, m); heal != nil {
-		time.Sleep(hold) // the fault itself
+		time.Sleep(hold) // the fault lasts so long
 		heal()
 	}
 	return fmt.Sprintf("%s, %s", name, hold.Round(time.Millisecond))
 }
 
-// holder is who holds the name for more than a moment, as far as is heard within 5 s, or one of
-// them.
+// holder returns the locker that holds the name for more than a moment, as far as is known within 5
+// s. Otherwise it returns any locker.
 func (ls *lockers) holder() *member {
-	// between two looks
+	// between two checks
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(
 		10 * time.Millisecond) {
 		said := ls.said()
@@ -147,7 +147,7 @@ func (ls *lockers) holder() *member {
 	return ls.arena.members[0]
 }
 
-// line is who stands in line, in order, and whether the lease of each lives.
+// line returns the tickets in line, in order, and whether the lease of each lives.
 func (ls *lockers) line() (list []string) {
 	ls.arena.byHand(func(ctx context.Context, js jetstream.JetStream) error {
 		kv, err := js.KeyValue(ctx, "registry_red")
@@ -173,7 +173,7 @@ func (ls *lockers) line() (list []string) {
 	return list
 }
 
-// goesOn waits until the name is held again, by somebody who takes it from now on.
+// goesOn waits until a locker takes the name after this call.
 func (ls *lockers) goesOn() {
 	ls.arena.t.Helper()
 	now := time.Now()
@@ -184,13 +184,13 @@ func (ls *lockers) goesOn() {
 				return
 			}
 		}
-		time.Sleep(10 * time.Millisecond) // between two looks
+		time.Sleep(10 * time.Millisecond) // between two checks
 	}
 	ls.arena.t.Fatalf("nobody has held the name for %s since a fault ended; in line: %q",
 		time.Since(now).Round(time.Millisecond), ls.line())
 }
 
-// judge has the checker look at the history.
+// judge checks the history.
 func (ls *lockers) judge(t *testing.T, deeds []deed) {
 	t.Helper()
 	for _, d := range deeds {
@@ -217,17 +217,17 @@ func (ls *lockers) judge(t *testing.T, deeds []deed) {
 	}
 }
 
-// At most one process at a time believes that it holds a name, tokens grow, and what is written
-// under a name's tokens to a resource that looks at them is written by one after the other: while
-// servers are killed, frozen and cut off, connections fail, and holders are killed and frozen.
-// Histories are judged by porcupine, a checker of linearizability.
+// At most one process at a time believes that it holds a name, tokens grow, and a resource that
+// checks tokens is written by one process after the other. That holds while servers are killed,
+// frozen and cut off, connections fail, and holders are killed and frozen. Porcupine, a checker of
+// linearizability, judges the histories.
 //
-// Seen to fail, by the first fault on one server, with a hold that ends only when the keeper says
-// that its lease is lost, and with one that is certain of its lease for a TTL and a quarter (both
-// have two at a time, and a believer who is refused); with seed 2, with a counter that looks at no
-// token: what a frozen holder writes undoes what others wrote; and, on three servers within 80 to
-// 200 s of "quorum lost", "stream leader moved" and "worker killed" in turn, with reapers that
-// purge at the revision that they read alone: the line stood still behind the dead.
+// Seen to fail by the first fault on one server, with two holders at a time and a holder that is
+// refused: with a hold that ends only when the keeper reports its lease lost, and with one that
+// trusts its lease for a TTL and a quarter. Seen to fail with seed 2 and a counter that checks no
+// token: the writes of a frozen holder undo those of others. Seen to fail on three servers, within
+// 80 to 200 s of "quorum lost", "stream leader moved" and "worker killed" in turn, with reapers
+// that purge only at the revision that they read: the line stood still behind the dead.
 func TestExclusiveUnderFaults(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 3} {
@@ -254,8 +254,8 @@ func TestExclusiveUnderFaults(t *testing.T) {
 	}
 }
 
-// electionFaults are those that may end a hold, or make two, by their names in faults. A run goes
-// through them from where its seed says.
+// electionFaults lists the names of the faults that may end a hold, or make two. A run goes through
+// them from a place that its seed decides.
 var electionFaults = map[int][]string{
 	1: {"connection black-holed", "worker frozen", "server killed", killed, "server frozen",
 		"connection dead from the server", "connection cut",

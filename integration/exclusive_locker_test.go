@@ -18,24 +18,25 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// lockerPlan is what a process is to do that holds a name exclusively again and again, and uses it.
+// lockerPlan is the task of a process that holds a name exclusively again and again, and uses it.
 type lockerPlan struct {
 	Name, URL, Counter string
 	TTL                time.Duration
 	Seed               uint64
 }
 
-// What a locker says. Times are of this machine's one clock, in nanoseconds.
+// saidHeld and the others are what a locker prints. Times are from this machine's one clock, in
+// nanoseconds.
 const (
 	saidHeld    = "held"    // from Call to At
-	saidBelieve = "believe" // it believed at At that it holds: Err was nil after that
-	saidAdding  = "adding"  // it reads the counter, and writes one more, from Call on
-	saidAdded   = "added"   // that was done
-	saidOver    = "over"    // it believes it no more
+	saidBelieve = "believe" // it believed at At that it holds the name: Err was nil after that
+	saidAdding  = "adding"  // from Call on it reads the counter and adds one
+	saidAdded   = "added"   // the addition was done
+	saidOver    = "over"    // it no longer believes that it holds the name
 	saidWrong   = "wrong"
 )
 
-// deed is one thing that a locker says.
+// deed is one line of a locker.
 type deed struct {
 	What  string
 	Who   string
@@ -43,7 +44,7 @@ type deed struct {
 	At    int64
 	Token uint64
 	Read  int    // the counter's value
-	ID    string // of a write
+	ID    string // the id of a write
 	Text  string
 }
 
@@ -53,10 +54,10 @@ type counter struct {
 	mu      sync.Mutex // guards what follows
 	fence   uint64
 	value   int
-	written map[string]bool // what was written, by the id of the write
+	written map[string]bool // the writes that were made, by their ids
 }
 
-// Use reads or writes.
+// Use reads or writes the counter.
 func (c *counter) Use(u Usage, value *int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,7 +72,7 @@ func (c *counter) Use(u Usage, value *int) error {
 	return nil
 }
 
-// Usage is a read of the counter, or a write where ID is set. It is exported for net/rpc.
+// Usage is a read of the counter, or a write if ID is set. It is exported for net/rpc.
 type Usage struct {
 	Token uint64
 	Value int
@@ -103,7 +104,7 @@ func serveCounter(t testing.TB) (c *counter, address string) {
 	return c, l.Addr().String()
 }
 
-// locker is such a process.
+// locker holds a name again and again, as its plan says.
 type locker struct {
 	plan    lockerPlan
 	reg     *kvregistry.Registry
@@ -137,8 +138,8 @@ func (l *locker) say(d deed) {
 	_ = json.NewEncoder(os.Stdout).Encode(d)
 }
 
-// hold holds the name once, for a time by chance, some of them longer than a fault takes to be
-// noticed.
+// hold holds the name once, for a random time. Some of these times are longer than a fault takes to
+// be noticed.
 func (l *locker) hold(ctx context.Context) {
 	wait, cancel := context.WithTimeout(ctx, 200*time.Millisecond+
 		time.Duration(l.rnd.Int64N(int64(3*l.plan.TTL))))
@@ -167,7 +168,7 @@ func (l *locker) length() time.Duration {
 	return time.Duration(l.rnd.Int64N(int64(100 * time.Millisecond)))
 }
 
-// believes says that it believes it, if so.
+// believes prints that the locker believes to hold the name, if it does.
 func (l *locker) believes(h *kvregistry.Hold) bool {
 	at := time.Now().UnixNano()
 	if h.Err() != nil {
@@ -177,8 +178,7 @@ func (l *locker) believes(h *kvregistry.Hold) bool {
 	return true
 }
 
-// add adds one to the counter, by a read and a write. Whoever is refused must know by then that the
-// name is not held any more.
+// add adds one to the counter, by a read and a write. If it is refused, the hold must have ended.
 func (l *locker) add(h *kvregistry.Hold) {
 	l.adds++
 	d := deed{What: saidAdding, Call: time.Now().UnixNano(), Token: h.Token(),
@@ -187,7 +187,7 @@ func (l *locker) add(h *kvregistry.Hold) {
 	if err == nil {
 		l.say(d)
 		d.What, d.At = saidAdded, 0
-		// what it does with what it has read
+		// the work between the read and the write
 		time.Sleep(time.Duration(l.rnd.Int64N(int64(5 * time.Millisecond))))
 		err = l.counter.Call("Counter.Use", Usage{Token: d.Token, Value: d.Read + 1, ID: d.ID},
 			new(int))
@@ -201,7 +201,7 @@ func (l *locker) add(h *kvregistry.Hold) {
 	}
 }
 
-// lockerProcess is a locker until its standard input ends. Then it closes its registry.
+// lockerProcess runs a locker until its standard input ends. Then it closes its registry.
 func lockerProcess(text string) int {
 	l := &locker{}
 	err := json.Unmarshal([]byte(text), &l.plan)

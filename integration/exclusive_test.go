@@ -17,7 +17,7 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// exclusive holds a name, within a time.
+// exclusive takes a name, within a time.
 func exclusive(t testing.TB, r *kvregistry.Registry, name string,
 	within time.Duration) *kvregistry.Hold {
 	t.Helper()
@@ -30,7 +30,7 @@ func exclusive(t testing.TB, r *kvregistry.Registry, name string,
 	return h
 }
 
-// granted is what a call of Exclusive came to.
+// granted is the result of a call of Exclusive.
 type granted struct {
 	who int
 	*kvregistry.Hold
@@ -38,7 +38,7 @@ type granted struct {
 	at  time.Time
 }
 
-// lineUp has somebody wait for a name, and returns when the place is taken.
+// lineUp makes a goroutine wait for a name, and returns when its ticket is in the bucket.
 func lineUp(t *testing.T, nc *nats.Conn, r *kvregistry.Registry, name string, who int,
 	to chan<- granted) {
 	t.Helper()
@@ -55,7 +55,7 @@ func lineUp(t *testing.T, nc *nats.Conn, r *kvregistry.Registry, name string, wh
 	})
 }
 
-// within waits for the next one who has it.
+// within waits for the next one that gets the name.
 func within(t *testing.T, got <-chan granted, d time.Duration) granted {
 	t.Helper()
 	select {
@@ -68,8 +68,8 @@ func within(t *testing.T, got <-chan granted, d time.Duration) granted {
 	return granted{}
 }
 
-// Who waits gets the name in the order of coming, whatever process it waits in, and each with a
-// higher token. Seen to fail with tickets that hold the name as soon as they are seen.
+// Waiters get the name in the order in which they came, in any process, each with a higher token.
+// Seen to fail with tickets that hold the name as soon as they are seen.
 func TestExclusiveGoesInOrder(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -97,8 +97,8 @@ func TestExclusiveGoesInOrder(t *testing.T) {
 	must(t, noneLeft(keys(t, nc, kvregistry.DefaultTenant, "lock.")))
 }
 
-// A release hands the name over at once: no time-out and no poll is waited for. Seen to fail with a
-// line that is looked at every 200 ms.
+// A release hands over the name at once, without a time-out or a poll. Seen to fail with a line
+// that is polled every 200 ms.
 func TestReleaseHandsOverAtOnce(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -119,19 +119,19 @@ func TestReleaseHandsOverAtOnce(t *testing.T) {
 	slices.Sort(line)
 	t.Logf("handed over within %s at the median, %s at the most; a place in line took %s", took[50],
 		took[99], line[50])
-	if took[50] > line[50]+50*time.Millisecond { // to take a place is several requests
+	if took[50] > line[50]+50*time.Millisecond { // a place in line takes several requests
 		t.Error("that is not at once")
 	}
 }
 
-// At most one of many goroutines in several processes' registries holds a name. Seen to fail with
-// tickets that hold the name as soon as they are seen.
+// At most one of many goroutines, in the registries of several processes, holds a name. Seen to
+// fail with tickets that hold the name as soon as they are seen.
 func TestExclusiveIsExclusive(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	regs := []*kvregistry.Registry{open(t, s, patient()), open(t, s, patient()),
 		open(t, s, patient())}
-	var holders, last uint64 // on purpose without a lock of its own: the race detector watches, too
+	var holders, last uint64 // without a lock, so that the race detector checks them too
 	var wg sync.WaitGroup
 	for i := range 9 {
 		wg.Go(func() {
@@ -153,7 +153,7 @@ func TestExclusiveIsExclusive(t *testing.T) {
 	wg.Wait()
 }
 
-// Names have nothing to do with each other, nor with services, nor with those of another tenant.
+// Names are independent of each other, of services, and of the names of another tenant.
 func TestExclusiveNames(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -176,8 +176,8 @@ func TestExclusiveNames(t *testing.T) {
 	}
 }
 
-// Health tells what is held, and what is waited for: since when, and with which token. Seen to fail
-// with tickets that are listed until their key is gone.
+// Health lists the names that are held and waited for, since when, and with which token. Seen to
+// fail with tickets that are listed until their key is gone.
 func TestHoldsInHealth(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -219,8 +219,8 @@ func TestHoldsInHealth(t *testing.T) {
 	}
 }
 
-// Who gives up waiting leaves no place behind, be it before the key is written, while its write has
-// no answer, or in the line. Seen to fail with a ticket that is not taken back.
+// A caller that stops waiting leaves no ticket behind: before the key is written, while its write
+// has no answer, and in line. Seen to fail with a ticket that is not removed.
 func TestWaitThatIsGivenUp(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -250,8 +250,8 @@ func TestWaitThatIsGivenUp(t *testing.T) {
 	must(t, exclusive(t, waits, "job", natstest.Soon).Close())
 }
 
-// What was held leaves no key, no consumer and no tombstone for long. Seen to fail with a tombstone
-// as registrations have it.
+// After its release a hold leaves no key, no consumer and no lasting tombstone. Seen to fail with a
+// tombstone like that of a registration.
 func TestHoldsLeaveNothing(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -260,7 +260,7 @@ func TestHoldsLeaveNothing(t *testing.T) {
 	for i := range 50 {
 		must(t, exclusive(t, r, fmt.Sprintf("job-%d", i%5), natstest.Soon).Close())
 	}
-	// a second one reads a new name, for a moment
+	// a second session reads a new name for a moment
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if n := len(views(natstest.Consumers(t, nc, "KV_registry_default"))); n != 1 {
 			return fmt.Errorf("%d consumers for 5 names, want 1", n)

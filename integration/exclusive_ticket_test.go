@@ -14,7 +14,7 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// ticketOf is the key by which a name is held.
+// ticketOf returns the key of the ticket that holds a name.
 func ticketOf(t *testing.T, nc *nats.Conn, name string) (first string) {
 	t.Helper()
 	var place uint64
@@ -28,8 +28,8 @@ func ticketOf(t *testing.T, nc *nats.Conn, name string) (first string) {
 	return first
 }
 
-// Bytes that are no ticket are in nobody's way, and a ticket whose lease never was is only until it
-// is swept. Seen to fail with lines in which every key has a place.
+// Values that are no ticket block no line, and a ticket whose lease never existed blocks it only
+// until it is swept. Seen to fail with lines in which every key has a place.
 func TestLineOfOddKeys(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -46,8 +46,8 @@ func TestLineOfOddKeys(t *testing.T) {
 	must(t, exclusive(t, r, "job", natstest.Soon).Close())
 }
 
-// What a process of a newer version left ends with its lease, like anything else: a ticket that
-// locked a name, and a registration. Seen to fail with reapers that leave other formats alone.
+// A ticket and a registration of a process with a newer format end with its lease. The ticket
+// locked a name. Seen to fail with reapers that ignore other formats.
 func TestNewerFormatEndsWithItsLease(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -76,9 +76,9 @@ func TestNewerFormatEndsWithItsLease(t *testing.T) {
 	}
 }
 
-// A ticket that its process has taken back and that stands in line again, as a killed server can
-// have it, is removed again. Seen to fail with lines that do not look for strays: the process's
-// living lease kept it there for ever.
+// A ticket that its process removed, and that a killed server brings back, is removed again. Seen
+// to fail with lines that do not look for strays: the live lease of the process kept the ticket for
+// ever.
 func TestTicketThatComesBack(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -95,9 +95,9 @@ func TestTicketThatComesBack(t *testing.T) {
 	must(t, exclusive(t, other, "job", natstest.Soon).Close())
 }
 
-// Whose permission to remove its ticket is taken away is told, and its ticket goes as soon as that
-// is given back: its process's lease lives, so nobody else would end it. Seen to fail with a
-// refusal that is the end of it: the line stood still for as long as that process lived.
+// A process that loses the permission to remove its ticket is told so. It removes the ticket as
+// soon as the permission is back, because no reaper ends a ticket with a live lease. Seen to fail
+// with a refusal that is final: the line stood still for as long as that process lived.
 func TestTicketThatMayNotBeRemoved(t *testing.T) {
 	t.Parallel()
 	users := func(perms string) string {

@@ -25,7 +25,7 @@ type faulty struct {
 	release chan struct{} // the test closes it to end the fault
 
 	mu   sync.Mutex // guards what follows
-	sent int        // messages to the subject
+	sent int        // the number of messages to the subject
 }
 
 func (f *faulty) Dial(network, address string) (net.Conn, error) {
@@ -63,7 +63,7 @@ type faultyConn struct {
 
 	mu   sync.Mutex // guards what follows
 	hurt bool
-	late bytes.Buffer // what was written during the fault
+	late bytes.Buffer // the bytes that were written during the fault
 }
 
 func (c *faultyConn) Write(p []byte) (int, error) {
@@ -103,7 +103,7 @@ func (c *faultyConn) Read(p []byte) (int, error) {
 	if hurt {
 		<-c.f.release
 		if strings.HasSuffix(c.f.how, "lost") {
-			return 0, io.EOF // what came is lost
+			return 0, io.EOF // the received bytes are lost
 		}
 	}
 	return n, err
@@ -131,11 +131,11 @@ func notAnswered(t *testing.T, how, other string) {
 	s := natstest.Start(t)
 	f := &faulty{subject: "$KV.registry_default.svc.web.one", how: how,
 		release: make(chan struct{})}
-	const patient = 20 * time.Second // the lease is not to end meanwhile
+	const patient = 20 * time.Second // the lease must not end meanwhile
 	r := openOn(t, natstest.Connect(t, s.URL(), nats.SetCustomDialer(f)), kvregistry.TTL(patient))
 	release := sync.OnceFunc(func() { close(f.release) })
-	t.Cleanup(release) // before the registry is closed
-	registered := 0    // besides
+	t.Cleanup(release) // runs before the registry is closed
+	registered := 0    // other registrations
 	if !strings.HasSuffix(other, "lease") {
 		register(t, r, kvService{Name: "other", ID: "a", Address: "h:1"})
 		registered = 1
@@ -158,10 +158,10 @@ func notAnswered(t *testing.T, how, other string) {
 	want := "first:1"
 	if strings.HasPrefix(other, "a newer one") {
 		want = "newer:1"
-		if strings.HasSuffix(how, "late") { // an answer that comes in time is none that is missing
+		if strings.HasSuffix(how, "late") { // a late answer may come in time
 			f.await(t, 2)
 		}
-		// before it has come, the other one would be the older
+		// before the first write arrives, the other registration would be the older one
 		if strings.HasPrefix(how, "answer") {
 			observer := open(t, s)
 			natstest.Eventually(t, natstest.Soon,

@@ -31,7 +31,7 @@ func TestDeletedBucketIsRecreated(t *testing.T) {
 			s := natstest.Start(t)
 			observer := open(t, s)
 			owner := open(t, s)
-			for i := range 20 { // so that the new bucket's revisions are below the old one's
+			for i := range 20 { // the new bucket's revisions are then below the old one's
 				register(t, owner, web(fmt.Sprintf("a%02d", i)))
 				if i > 0 {
 					if err := owner.Unregister("web"); err != nil {
@@ -60,8 +60,7 @@ func TestDeletedBucketIsRecreated(t *testing.T) {
 				}
 			}
 			sees(t, observer, natstest.Soon, "web", "a")
-			// Revisions started over: a change with one that was used before is a change all the
-			// same.
+			// Revisions start over. A change counts even if its revision was used before.
 			if err := owner.Update(kvService{Name: "web", ID: "a", Address: "anew:1"}); err != nil {
 				t.Fatal(err)
 			}
@@ -94,7 +93,7 @@ func TestFightOverADeletedBucket(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			var wg sync.WaitGroup
 			for n, r := range fighters {
-				// one for each id, as a program has one place where it registers one
+				// one goroutine for each id, as in a program that registers an id at one place
 				for i := range 8 {
 					// ends with ctx
 					wg.Go(func() {
@@ -108,11 +107,11 @@ func TestFightOverADeletedBucket(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 3 {
-				time.Sleep(time.Second) // the fight
+				time.Sleep(time.Second) // the fight lasts so long
 				if err := js.DeleteKeyValue(t.Context(), "registry_default"); err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(2500 * time.Millisecond) // and in the bucket made anew
+				time.Sleep(2500 * time.Millisecond) // the fight goes on in the new bucket
 			}
 			stop()
 			wg.Wait()
@@ -141,7 +140,7 @@ func fight(ctx context.Context, r *kvregistry.Registry, one kvregistry.Service, 
 			_ = r.UpdateContext(call, one)
 		}
 		cancel()
-		time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond) // the pace
+		time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond) // the pace of the changes
 	}
 }
 
@@ -228,7 +227,7 @@ func TestNewcomerInARecreatedBucket(t *testing.T) {
 	if err := js.DeleteKeyValue(t.Context(), "registry_default"); err != nil {
 		t.Fatal(err)
 	}
-	// in which the loss is noticed
+	// until the loss is noticed
 	natstest.Eventually(t, 15*time.Second+natstest.Soon, func() error {
 		_, err := js.KeyValue(t.Context(), "registry_default")
 		return err

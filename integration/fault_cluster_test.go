@@ -43,9 +43,9 @@ func TestCluster(t *testing.T) {
 			})
 		}
 	})
-	// A first look-up shows what was acknowledged before it, whichever replica it reads from. On
-	// loopback the replicas follow so closely that this was not seen to fail; the watcher's own
-	// tests play a replica that lags.
+	// A first look-up shows what was acknowledged before, from any replica. On loopback replicas
+	// follow so closely that this was not seen to fail. The tests of the watcher have a replica
+	// that lags.
 	t.Run("first look-up after an acknowledged Register", func(t *testing.T) {
 		owner := connect(t)
 		for i := range 60 {
@@ -75,8 +75,8 @@ func TestCluster(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// Invariants 2, 4 and 5: the leader of the bucket is lost and comes back. No living process
-	// leaves a cache, a dead one does, and registrations go on.
+	// Invariants 2, 4 and 5: the bucket's leader is killed and comes back. Live instances stay in
+	// all caches, dead ones leave them, and registrations go on.
 	t.Run("the stream's leader is lost", func(t *testing.T) {
 		observer := connect(t)
 		p := start(t, plan{URL: all, TTL: 4 * time.Second,
@@ -136,7 +136,7 @@ func TestCluster(t *testing.T) {
 // server in time, and its instances leave no cache. Seen to fail without Keeper.move.
 func TestServerCutOffFromItsCluster(t *testing.T) {
 	t.Parallel()
-	const ttl = 6 * time.Second // long enough to move in, also on a slow machine
+	const ttl = 6 * time.Second // long enough for a move, even on a slow machine
 	f := newFleet(t, 3)
 	maker := openOn(t, f.connect(), kvregistry.TTL(ttl))
 	sees(t, maker, natstest.Soon, "web")
@@ -158,7 +158,7 @@ func TestServerCutOffFromItsCluster(t *testing.T) {
 	register(t, owner, web("a"))
 	sees(t, observer, natstest.Soon, "web", "a")
 	heal := hurtLinks(others[0].links, (*link).cut)
-	// what is lived through
+	// the time that is watched
 	for end := time.Now().Add(2 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if got := ids(t, observer, "web"); !contains(got, "a") {
 			t.Fatalf("it is gone: %v", got)

@@ -94,7 +94,7 @@ func TestMaxConsumersReached(t *testing.T) {
 	began := time.Now()
 	observer := open(t, s, kvregistry.WithoutReaping(), kvregistry.Timeout(300*time.Millisecond))
 	for _, name := range []string{"one", "two"} {
-		// the observer's look for the dead, as it comes, has a consumer for a moment
+		// a new observer's scan for the dead has a consumer for a moment
 		natstest.Eventually(t, natstest.Soon, func() error {
 			_, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: name})
 			return err
@@ -104,7 +104,7 @@ func TestMaxConsumersReached(t *testing.T) {
 		!strings.Contains(err.Error(), "consumers limit") {
 		t.Errorf("got %v, want ErrUnavailable and why", err)
 	}
-	time.Sleep(ttl) // in which it may try again, but not over and over
+	time.Sleep(ttl) // the view may try again meanwhile, but not all the time
 	if h, most := observer.Health(), 12+2*uint64(time.Since(began)/time.Second); h.OK() ||
 		h.Resyncs > most {
 		t.Errorf("without a consumer, after %s: %+v", time.Since(began), h)

@@ -45,7 +45,7 @@ func TestDiskFull(t *testing.T) {
 		return nil
 	})
 	dies.kill()
-	// what is lived through
+	// the time that is watched
 	for end := time.Now().Add(2 * ttl); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if got := ids(t, observer, "web"); !contains(got, "live") {
 			t.Fatalf("while the disk is full, look-ups give %v", got)
@@ -70,7 +70,7 @@ func TestDiskFull(t *testing.T) {
 		if time.Since(back) > natstest.Soon {
 			t.Fatalf("%s after the server's return, look-ups give %v", time.Since(back), got)
 		}
-		time.Sleep(time.Millisecond) // between two looks
+		time.Sleep(time.Millisecond) // between two checks
 	}
 	t.Logf("right %s after the server's return", time.Since(back).Round(time.Millisecond))
 }

@@ -40,7 +40,8 @@ func revoked(t *testing.T, perms string) {
 	register(t, owner, web("a"))
 	sees(t, observer, natstest.Soon, "web", "a")
 	s.reload(users(perms))
-	deleteViews(t, s.Connect(nats.UserInfo("admin", "p"))) // or it would see changes all the same
+	// otherwise the view would go on seeing changes
+	deleteViews(t, s.Connect(nats.UserInfo("admin", "p")))
 	register(t, owner, web("b"))
 	before := observer.Health().Resyncs
 	end := time.Now().Add(2 * ttl)

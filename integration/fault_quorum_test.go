@@ -55,7 +55,7 @@ func TestLostQuorum(t *testing.T) {
 		for _, n := range two {
 			n.kill()
 		}
-		time.Sleep(outage) // the fault itself
+		time.Sleep(outage) // the fault lasts so long
 		for _, n := range two {
 			n.start()
 		}
@@ -67,7 +67,7 @@ func TestLostQuorum(t *testing.T) {
 			h.recovers(t)
 		}
 		took := time.Since(began)
-		// in which what is thought dead is purged
+		// within this time reapers purge what they take for dead
 		time.Sleep(max(3*time.Second, ttls[len(ttls)-1]) + time.Second)
 		for _, h := range all {
 			h.recovers(t)
@@ -122,6 +122,6 @@ func newHousehold(t *testing.T, f *fleet, ttl time.Duration) *household {
 		h.members = append(h.members, r)
 	}
 	h.recovers(t)
-	time.Sleep(max(3*time.Second, ttl)) // until its reapers may purge
+	time.Sleep(max(3*time.Second, ttl)) // wait until its reapers may purge
 	return h
 }

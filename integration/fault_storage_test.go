@@ -57,7 +57,7 @@ func TestFullBucketKeepsTheLiving(t *testing.T) {
 	defer stop()
 	var refused atomic.Int64
 	var wg sync.WaitGroup
-	// ends with flood; takes what room there is, also what a lease leaves that runs out
+	// ends with flood; fills all room, even that of a lease that has ended
 	wg.Go(func() {
 		for i := 0; flood.Err() == nil; i++ {
 			for _, size := range []int{8 << 10, 256, 1} {
@@ -85,7 +85,7 @@ func TestFullBucketKeepsTheLiving(t *testing.T) {
 	})
 	dies.kill()
 	look := func(d time.Duration, until func([]string) bool) bool {
-		// between two looks
+		// between two checks
 		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			got := ids(t, observer, "web")
 			if !contains(got, "live") {

@@ -40,7 +40,7 @@ func TestChaos(t *testing.T) {
 			for end := chaosEnd(t); time.Now().Before(end) && len(a.broken) == 0; {
 				hold := time.Duration(a.rnd.Int64N(int64(3 * a.ttl)))
 				fs := []fault{a.pick(func(f fault) bool { return wanted.MatchString(f.name) })}
-				// and a worker has its own trouble at the same time
+				// a worker fails at the same time
 				if *chaosFaults == "" && a.rnd.IntN(3) == 0 {
 					fs = append(fs, a.pick(func(f fault) bool { return f.whom }))
 				}
@@ -62,7 +62,7 @@ func TestChaos(t *testing.T) {
 // chaosEnd returns when chaos has to end, so that the rest of the test fits into go test's
 // -timeout.
 func chaosEnd(t *testing.T) time.Time {
-	const after = 3 * time.Minute // the last fault, and the close of everything
+	const after = 3 * time.Minute // the time for the last fault and for the close
 	end := time.Now().Add(*chaosDuration)
 	if last, ok := t.Deadline(); ok && last.Add(-after).Before(end) {
 		t.Logf("cut short by -timeout; for %s of chaos pass -timeout=%s or more", *chaosDuration,

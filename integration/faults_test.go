@@ -144,7 +144,7 @@ var faults = []fault{
 		a.join(m.plan.Tenant, m.plan.Own, m.plan.Shared)
 		return nil
 	}},
-	// What an operator does by hand.
+	// Changes by hand, like an operator's.
 	{name: "views' consumers deleted", begin: func(a *arena, _ *member) func() {
 		a.deleteConsumers("view-")
 		return nil
@@ -200,7 +200,7 @@ var faults = []fault{
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	one, three := faultsOf(1, true), faultsOf(3, natstest.IsLong())
-	const parts = 3 // that run at once
+	const parts = 3 // parts run at once
 	for i := range parts {
 		t.Run(fmt.Sprintf("one server, part %d", i+1), func(t *testing.T) {
 			t.Parallel()

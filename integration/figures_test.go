@@ -71,7 +71,7 @@ func TestFigures(t *testing.T) {
 // heartbeats records when each lease was last renewed, as the server passes it on.
 type heartbeats struct {
 	mu   sync.Mutex
-	last map[string]time.Time // by owner's lease key
+	last map[string]time.Time // by the owner's lease key
 }
 
 func watchHeartbeats(t *testing.T, s *natstest.Server) *heartbeats {
@@ -111,7 +111,7 @@ func crashFigure(t *testing.T, trial int) []time.Duration {
 	for _, o := range observers {
 		sees(t, o, natstest.Soon, "web", "a")
 	}
-	// a kill at another point of the heartbeat each time
+	// the kill comes at another point of the heartbeat each time
 	time.Sleep(ttl + time.Duration(trial)*37*time.Millisecond%ttl)
 	p.kill()
 	var list []time.Duration
@@ -172,7 +172,7 @@ func leaderFigure(t *testing.T, _ int) []time.Duration {
 			t.Errorf("the living one is gone %s after the leader was killed", time.Since(began))
 			break
 		}
-		time.Sleep(10 * time.Millisecond) // between two looks
+		time.Sleep(10 * time.Millisecond) // between two checks
 	}
 	_ = live
 	if *leaderAlone {
@@ -224,7 +224,7 @@ func outageFigure(t *testing.T, _ int) []time.Duration {
 	sees(t, observer, natstest.Soon, "web", "dies", "live")
 	s.Down()
 	dies.kill()
-	time.Sleep(2*ttl + ttl/2) // the outage itself
+	time.Sleep(2*ttl + ttl/2) // the outage lasts so long
 	s.Up()
 	back := time.Now()
 	natstest.Eventually(t, 30*time.Second, func() error {
@@ -283,7 +283,7 @@ func reconnectsFigure(t *testing.T) {
 		}
 	}
 	reconnect(10)
-	time.Sleep(2 * ttl) // for what the first ones left to end
+	time.Sleep(2 * ttl) // wait until what the first reconnects left has ended
 	before := measure()
 	reconnect(200)
 	time.Sleep(2 * ttl)

@@ -39,7 +39,7 @@ func openOn(t testing.TB, nc *nats.Conn, opts ...kvregistry.Option) *kvregistry.
 	return r
 }
 
-// web is a service that can be registered.
+// web returns an instance of the service "web".
 func web(id string) kvregistry.Service {
 	return kvregistry.Service{ID: id, Name: "web", URL: "http://127.0.0.1:8083/" + id}
 }
@@ -61,7 +61,7 @@ func registerSoon(ctx context.Context, r *kvregistry.Registry, s kvregistry.Serv
 	return r.RegisterContext(ctx, s)
 }
 
-// ids are the ids of a service's instances as a registry shows them, without waiting.
+// ids returns the ids of a service's instances as a registry shows them, without waiting.
 func ids(t testing.TB, r *kvregistry.Registry, name string) []string {
 	t.Helper()
 	snap, err := r.Snapshot(name)
@@ -79,8 +79,8 @@ func idsOf(snap *kvregistry.Snapshot) []string {
 	return list
 }
 
-// sees waits until a registry shows just the given instances, and returns how long that took. The
-// first look-up may take as long.
+// sees waits until a registry shows exactly the given instances, and returns how long that took.
+// The first look-up may take as long.
 func sees(t testing.TB, r *kvregistry.Registry, within time.Duration, name string,
 	want ...string) time.Duration {
 	t.Helper()
@@ -99,7 +99,7 @@ func sees(t testing.TB, r *kvregistry.Registry, within time.Duration, name strin
 	})
 }
 
-// bucket is the tenant's bucket, read and written by hand.
+// bucket returns the tenant's bucket, for reads and writes by hand.
 func bucket(t testing.TB, nc *nats.Conn, tenant string) jetstream.KeyValue {
 	t.Helper()
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(natstest.Soon))
@@ -113,7 +113,7 @@ func bucket(t testing.TB, nc *nats.Conn, tenant string) jetstream.KeyValue {
 	return kv
 }
 
-// keys are the keys of a bucket that have a value, under a prefix.
+// keys returns the keys of a bucket with a value and a prefix.
 func keys(t testing.TB, nc *nats.Conn, tenant, prefix string) []string {
 	t.Helper()
 	list := []string{}
@@ -163,7 +163,7 @@ func views(consumers []string) []string {
 		func(name string) bool { return !strings.HasPrefix(name, "view-") })
 }
 
-// messages is how many keys acme's bucket has, those that ended included.
+// messages returns how many keys acme's bucket has, with those that have ended.
 func messages(t *testing.T, nc *nats.Conn) uint64 {
 	t.Helper()
 	list, err := operator.List(t.Context(), nc)
@@ -172,7 +172,7 @@ func messages(t *testing.T, nc *nats.Conn) uint64 {
 }
 
 // awaitEvent waits until a reader is told of an instance, and fails the test unless the first event
-// is of a kind.
+// is of the given kind.
 func awaitEvent(t *testing.T, events <-chan kvregistry.Event, id string, kind kvregistry.Kind) {
 	t.Helper()
 	late := time.After(natstest.Soon)
@@ -192,7 +192,7 @@ func awaitEvent(t *testing.T, events <-chan kvregistry.Event, id string, kind kv
 	}
 }
 
-// toldOf are the kinds of the events about an instance that wait to be read.
+// toldOf returns the kinds of the unread events about an instance.
 func toldOf(events <-chan kvregistry.Event, id string) (kinds []kvregistry.Kind) {
 	for {
 		select {
@@ -212,12 +212,14 @@ func second[T any](_ T, err error) error { return err }
 // machine the reapers of either version may then be in doubt twice, for 3 s each.
 const removal = ttl + 2*3*time.Second + 2*time.Second
 
-// recordOf makes a record of service "web" that is right but for what is inside its instance.
+// recordOf makes a record of service "web" that is valid, except for the given text inside its
+// instance.
 func recordOf(id, lease, rest string) string {
 	return fmt.Sprintf(`{"format":1,"lease":%q,"owner":"evil",`+
 		`"instance":{"id":%q,"name":"web","address":"evil:1"%s}}`, lease, id, rest)
 }
 
+// leaseOf returns the id of a registry's lease.
 func leaseOf(r *kvregistry.Registry) string {
 	if l := inside.Lease(r); l != nil {
 		return l.ID
@@ -225,10 +227,10 @@ func leaseOf(r *kvregistry.Registry) string {
 	return "none"
 }
 
-// patient is for tests in which no lease is to be lost, on a machine that has other work.
+// patient returns a long TTL, for tests in which no lease may be lost on a busy machine.
 func patient() kvregistry.Option { return kvregistry.TTL(20 * time.Second) }
 
-// inTier is what a measure is by default, and what it is in the long tier.
+// inTier returns usual, or long in the long tier.
 func inTier[T any](usual, long T) T {
 	if natstest.IsLong() {
 		return long

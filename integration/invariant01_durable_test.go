@@ -14,7 +14,7 @@ func TestAcknowledgedRegistrationSurvivesARestart(t *testing.T) {
 	s := natstest.Start(t)
 	p := start(t, plan{URL: s.URL(), TTL: time.Minute, Services: []kvService{web("a")}})
 	leases := keys(t, s.Connect(), "default", "lease.")
-	p.freeze() // what is found after the restart is what was stored, not what the owner wrote again
+	p.freeze() // a frozen owner can't write again, so that only stored keys are found
 	s.Outage(100 * time.Millisecond)
 	observer := open(t, s)
 	if got := ids(t, observer, "web"); len(got) != 1 {

@@ -52,11 +52,12 @@ func TestKilledProcessIsOut(t *testing.T) {
 				t.Fatalf("the live process is gone: %v", got)
 			}
 		}
-		// between two looks; the loop watches for something that must not happen
+		// the loop checks that something does not happen
 		time.Sleep(time.Millisecond)
 	}
 	_ = live
-	if told := toldOf(events, "live"); len(told) > 0 { // it may have been gone between two looks
+	// it may have been missing between two look-ups
+	if told := toldOf(events, "live"); len(told) > 0 {
 		t.Errorf("the live process was %v", told)
 	}
 }
@@ -79,7 +80,7 @@ func TestGracefulStopIsSeenAtOnce(t *testing.T) {
 			t.Fatalf("got %s", e.Kind)
 		}
 	}
-	_ = p.stdin.Close() // not before: what came and went unread is not told of
+	_ = p.stdin.Close() // only now, because an instance that comes and goes unread makes no event
 	for range 3 {
 		if e := <-events; e.Kind != kvregistry.Unregistered {
 			t.Fatalf("got %s, want unregistered", e.Kind)
@@ -123,7 +124,7 @@ func TestNewcomerFindsNoneOfTheDead(t *testing.T) {
 	a.kill()
 	b.kill()
 	nc := s.Connect()
-	// the TTL itself, with nobody there to see it
+	// the TTL passes without a live process
 	natstest.Eventually(t, natstest.Soon, func() error {
 		return noneLeft(append(keys(t, nc, "default", "lease."),
 			keys(t, nc, "default", "reaper.")...))
@@ -140,7 +141,7 @@ func TestNewcomerFindsNoneOfTheDead(t *testing.T) {
 	if err != nil || len(names) != 0 {
 		t.Fatalf("names of the dead: %v, %v", names, err)
 	}
-	// Nor to those that come after it, before the dead are removed, be they made to reap or not.
+	// Later newcomers do not show the dead either, whether they reap or not.
 	for _, opts := range [][]kvregistry.Option{nil, {kvregistry.WithoutReaping()}} {
 		if _, err := open(t, s, opts...).GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
 			t.Errorf("a later newcomer's first look-up gave %v, want ErrNotFound", err)
@@ -165,7 +166,7 @@ func TestHeartbeatsWithoutAnswers(t *testing.T) {
 	sub, err := s.Connect().SubscribeSync("$KV.registry_default." + "lease." + inside.Lease(r).ID)
 	must(t, err)
 	l.blackhole(down)
-	for n := range 4 { // one may have been answered before
+	for n := range 4 { // one of them may have been answered before
 		if _, err := sub.NextMsg(natstest.Soon); err != nil {
 			t.Fatalf("heartbeat %d does not come: %v", n, err)
 		}

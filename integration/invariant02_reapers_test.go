@@ -56,7 +56,7 @@ func TestReapersDieWithACrowd(t *testing.T) {
 			for slot := range tenant.Slots {
 				isReady(t, s, slot)
 			}
-			time.Sleep(2 * ttl) // until the heartbeats of those that stand by prove something
+			time.Sleep(2 * ttl) // until the heartbeats of the stand-bys are a proof
 			dieTogether(t, s)
 			for _, p := range holders[:tt.killed] {
 				p.kill()
@@ -79,7 +79,7 @@ func TestReapersDieWithACrowd(t *testing.T) {
 				inTime(t, s, 1, ttl+1500*time.Millisecond, left)
 			}
 			natstest.Eventually(t, natstest.Soon, left)
-			// those killed with them, whose leases may end last
+			// the processes that were killed with them, whose leases may end last
 			sees(t, observer, natstest.Soon, "web", alive...)
 			t.Logf("all gone %s after the kill", time.Since(killed).Round(time.Millisecond))
 		})
@@ -165,7 +165,7 @@ func TestFrozenReaper(t *testing.T) {
 	})
 	t.Logf("out %s after the kill", time.Since(killed).Round(time.Millisecond))
 	holder.thaw()
-	// what is lived through
+	// the time that is watched
 	for end := time.Now().Add(2 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if got := ids(t, observer, "web"); len(got) != 1 {
 			t.Fatalf("seen are %v", got)

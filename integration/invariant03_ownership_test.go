@@ -56,7 +56,7 @@ func TestNewestRegistrationWins(t *testing.T) {
 			natstest.Eventually(t, natstest.Soon,
 				func() error { return wantAddress(observer, "second:1") })
 		}
-		time.Sleep(10 * time.Millisecond) // watches for something that must not happen
+		time.Sleep(10 * time.Millisecond) // checks that something does not happen
 	}
 	_ = second
 }
@@ -68,7 +68,8 @@ func TestOwnerOfManyIsTold(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	fenced := make(chan kvregistry.Service, 1)
-	// Once a TTL an owner compares what it wrote with what it sees: too late to help here.
+	// Once a TTL an owner compares its writes with its view. With this TTL that is too late to help
+	// here.
 	first := open(t, s, kvregistry.TTL(time.Minute),
 		kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
 	var many []kvregistry.Service
@@ -78,7 +79,7 @@ func TestOwnerOfManyIsTold(t *testing.T) {
 	if _, err := first.RegisterAll(t.Context(), many...); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 10 { // a consumer that has to be made for the many is there by the last
+	for i := range 10 { // by the last one, the consumer for many keys exists
 		id := fmt.Sprint("late-", i)
 		register(t, first, web(id))
 		register(t, open(t, s), web(id))
@@ -144,7 +145,8 @@ func TestEarlierOwnerChangesNothing(t *testing.T) {
 func TestOwnerMendsItsKey(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	// Once a TTL an owner compares what it wrote with what it sees: too late to help here.
+	// Once a TTL an owner compares its writes with its view. With this TTL that is too late to help
+	// here.
 	owner, observer := open(t, s, kvregistry.TTL(time.Minute)), open(t, s)
 	register(t, owner, web("one"))
 	sees(t, observer, natstest.Soon, "web", "one")
@@ -225,7 +227,7 @@ func TestNewestRegistrationWinsIfLong(t *testing.T) {
 		t.Error(err)
 	}
 	kv := bucket(t, s.Connect(), "default")
-	// damage that is long
+	// a long damaged value
 	if _, err := kv.Put(t.Context(), "svc.web.one",
 		[]byte(strings.Repeat("x", 900<<10))); err != nil {
 		t.Fatal(err)
@@ -326,7 +328,7 @@ func TestStatusThatDoesNotFit(t *testing.T) {
 	r := open(t, natstest.Start(t))
 	full := web("a")
 	un := register(t, r, full)
-	for n := 64 << 10; ; n-- { // the longest that fits
+	for n := 64 << 10; ; n-- { // finds the longest record that fits
 		full.Metadata = map[string]string{"long": strings.Repeat("x", n)}
 		err := r.Update(full)
 		if err == nil {
@@ -336,7 +338,7 @@ func TestStatusThatDoesNotFit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// one letter more than passing
+	// one letter longer than "passing"
 	if err := r.SetStatus("web", kvregistry.Critical); !isErr(err, kvregistry.ErrInvalidService) {
 		t.Errorf("SetStatus gave %v, want ErrInvalidService", err)
 	}

@@ -21,7 +21,7 @@ func TestRestartIsOverAtOnce(t *testing.T) {
 		t.Run(down.String(), func(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t)
-			long := kvregistry.TTL(time.Minute) // with which 11 s are silence
+			long := kvregistry.TTL(time.Minute) // silence is then 11 s
 			back := make(chan time.Time, 1)
 			observer := openOn(t,
 				s.Connect(nats.ReconnectHandler(func(*nats.Conn) { back <- time.Now() })), long)
@@ -31,7 +31,7 @@ func TestRestartIsOverAtOnce(t *testing.T) {
 			s.Outage(down)
 			returned := <-back
 			register(t, owner, web("b"))
-			// silence would be noticed 5 s later at the earliest
+			// silence would be noticed at least 5 s later
 			sees(t, observer, 4*time.Second, "web", "a", "b")
 			t.Logf("down %s: the next registration was seen %s after the connection's return", down,
 				time.Since(returned).Round(time.Millisecond))
@@ -47,7 +47,7 @@ func TestReconnectStorm(t *testing.T) {
 	took, most := storm(t, 100)
 	t.Logf("100 caches were right after %s, with %d sessions of one view at most",
 		took.Round(time.Millisecond), most)
-	// A session that can't begin within a second is given up: on a slow machine there are more.
+	// A session that can't begin within a second is given up, so a slow machine needs more.
 	if most > 3+uint64(took/time.Second) && !raced {
 		t.Errorf("a view was made anew %d times", most)
 	}
@@ -69,7 +69,7 @@ func storm(t *testing.T, clients int) (took time.Duration, most uint64) {
 		sees(t, o, natstest.Soon, "web", "a")
 	}
 	s.Down()
-	time.Sleep(time.Second) // the outage itself
+	time.Sleep(time.Second) // the outage lasts so long
 	s.Up()
 	back := time.Now()
 	register(t, owner, web("b"))
@@ -77,7 +77,7 @@ func storm(t *testing.T, clients int) (took time.Duration, most uint64) {
 		sees(t, o, natstest.Soon, "web", "a", "b")
 	}
 	took = time.Since(back)
-	time.Sleep(2 * time.Second) // in which a storm that is only late would come
+	time.Sleep(2 * time.Second) // a late storm would come within this time
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if list := views(natstest.Consumers(t, s.Connect(),
 			"KV_registry_default")); len(list) != clients+1 {
@@ -103,7 +103,7 @@ func TestFencedOwnerKeepsNoGhost(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon, func() error { return countViews(t, s, 1) })
 	un := register(t, second, web("one"))
 	<-fenced
-	time.Sleep(50 * time.Millisecond) // for the first owner to forget it, which nothing shows
+	time.Sleep(50 * time.Millisecond) // nothing shows when the first owner has forgotten it
 	if err := un(); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestWriteUnderWayIsTakenBack(t *testing.T) {
 			}
 		}
 	}
-	register(t, r, web("last")) // comes behind whatever was sent before
+	register(t, r, web("last")) // this write follows all earlier ones
 	if left := keys(t, s.Connect(), "default", "svc.ghost."); len(left) > 0 || pending == 0 {
 		t.Errorf("%d of %d pending registrations stayed: %v", len(left), pending, left)
 	}

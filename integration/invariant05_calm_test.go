@@ -21,7 +21,7 @@ func TestOutageLongerThanTheTTL(t *testing.T) {
 	s := natstest.Start(t)
 	observers := []*kvregistry.Registry{open(t, s), open(t, s)}
 	start(t, plan{URL: s.URL(), Services: []kvService{web("a")}})
-	// it is back later than the reapers
+	// it returns later than the reapers
 	start(t, plan{URL: s.URL(), Services: []kvService{web("b")}, Slow: true})
 	dies := start(t, plan{URL: s.URL(), Services: []kvService{web("dies")}})
 	for _, o := range observers {
@@ -59,7 +59,7 @@ func TestOutageLongerThanTheTTL(t *testing.T) {
 	}()
 	s.Down()
 	dies.kill()
-	time.Sleep(2*ttl + ttl/2) // the outage itself
+	time.Sleep(2*ttl + ttl/2) // the outage lasts so long
 	s.Up()
 	back := time.Now()
 	for _, o := range observers {
@@ -68,7 +68,7 @@ func TestOutageLongerThanTheTTL(t *testing.T) {
 	t.Logf("the dead one was gone %s after the server's return",
 		time.Since(back).Round(time.Millisecond))
 	end := time.Now().Add(ttl)
-	// the leases of before the outage are long over; nobody may take the living for dead
+	// the leases from before the outage have ended; live instances must stay
 	for time.Now().Before(end) {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -187,7 +187,7 @@ func TestNewNamesFarAway(t *testing.T) {
 				t.Errorf("name %d: %q, %v", i, one.ID, err)
 			}
 		})
-		time.Sleep(every) // the load itself
+		time.Sleep(every) // the pace of the look-ups
 		snap, err := r.Snapshot("web")
 		must(t, err)
 		t.Logf("age %s", snap.Age().Round(time.Millisecond))

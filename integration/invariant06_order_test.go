@@ -74,7 +74,8 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 			un[k] = nil
 		}
 		if i%40 == 39 {
-			gone := register(t, owner, web("gone")) // which goes while nobody looks
+			// it is unregistered while the connection is cut
+			gone := register(t, owner, web("gone"))
 			if err := nc.ForceReconnect(); err != nil {
 				t.Fatal(err)
 			}
@@ -102,7 +103,7 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 	}
 	register(t, owner, web("stays"))
 	natstest.Eventually(t, natstest.Soon, converged)
-	// One more cut, after which nothing differs but one new instance: nothing else may be told.
+	// After one more cut, a new instance is the only difference and must be the only event.
 	reconnects := nc.Stats().Reconnects
 	if err := nc.ForceReconnect(); err != nil {
 		t.Fatal(err)

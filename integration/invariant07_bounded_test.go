@@ -59,7 +59,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// The server itself ends a consumer 5 s after its subscription.
+	// The server would end a consumer by itself 5 s after its subscription ends.
 	natstest.Eventually(t, 4*time.Second,
 		func() error {
 			return noneLeft(views(natstest.Consumers(t, plain,

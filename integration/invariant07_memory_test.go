@@ -56,13 +56,13 @@ func TestMemoryOfAView(t *testing.T) {
 		must(t, observer.ObserveContext(t.Context(), kvregistry.Everything))
 		skipped(junk + records - records/3)
 	})
-	// up to 32 MB were sent and not read yet; with the race detector, more
+	// up to 32 MB may be sent and unread; more with the race detector
 	if peak > most+48<<20 && !raced {
 		t.Errorf("the process took %d MB", peak>>20)
 	}
-	publish(t, nc, records, large) // and once more, as they come
+	publish(t, nc, records, large) // once more, as changes
 	skipped(junk + 2*(records-records/3))
-	natstest.Eventually(t, 30*time.Second, func() error { // it is read again now and then
+	natstest.Eventually(t, 30*time.Second, func() error { // the view reads again now and then
 		if grown := heap() - before; grown > most {
 			return fmt.Errorf("the process keeps %d MB", grown>>20)
 		}
@@ -89,7 +89,7 @@ func TestMemoryOfAView(t *testing.T) {
 	if n := lines.Count("the view is as large as it may be"); n != 1 {
 		t.Errorf("logged %d times that it is full", n)
 	}
-	natstest.Eventually(t, natstest.Soon, func() error { // lines are written behind the state
+	natstest.Eventually(t, natstest.Soon, func() error { // a line may follow the change of state
 		if n := lines.Count("the view has room again"); n != 1 {
 			return fmt.Errorf("logged %d times that there is room", n)
 		}
@@ -109,7 +109,7 @@ func TestNewcomerToLargeValues(t *testing.T) {
 		many = 60
 	}
 	nc := f.connect()
-	// so that the newcomer looks for the dead
+	// the newcomer then scans for the dead
 	owner := openOn(t, nc, kvregistry.TTL(time.Minute), kvregistry.WithoutReaping())
 	register(t, owner, web("a"))
 	kv := bucket(t, nc, "default")
@@ -121,7 +121,7 @@ func TestNewcomerToLargeValues(t *testing.T) {
 	most := int64(many * mega / 4)
 	var newcomer *kvregistry.Registry
 	if peak := peakOf(func() {
-		nc := natstest.Connect(t, f.nodes[0].address()) // whose pings may wait behind the values
+		nc := natstest.Connect(t, f.nodes[0].address()) // its pings may wait behind the values
 		newcomer = openOn(t, nc, kvregistry.WithoutReaping(), kvregistry.Timeout(time.Minute))
 		must(t, newcomer.ObserveContext(t.Context(), "web"))
 	}); peak > most {
@@ -175,7 +175,7 @@ func TestJunkLeavesNothing(t *testing.T) {
 	register(t, owner, web("b"))
 	sees(t, observer, 30*time.Second, "web", "a", "b")
 	skipped(junk)
-	publish(t, nc, junk, key) // as they come
+	publish(t, nc, junk, key) // as changes
 	skipped(2 * junk)
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if grown := heap() - before; grown > 4<<20 {
@@ -237,7 +237,7 @@ func peakOf(f func()) int64 {
 			case <-done:
 				peak <- most - before
 				return
-			case <-time.After(time.Millisecond): // between two looks
+			case <-time.After(time.Millisecond): // between two checks
 			}
 		}
 	}()

@@ -33,7 +33,7 @@ func accounts(t *testing.T, maxBytes int64, tenants ...string) *natstest.Server 
 	}
 	opts := natstest.Configured(t, text+"}\n")
 	return natstest.Start(t, func(o *server.Options) {
-		// of 10,000: for a flood that a small machine can bear
+		// not 10,000, so that a small machine can bear the flood
 		o.Accounts, o.Users, o.JetStreamRequestQueueLimit = opts.Accounts, opts.Users, 1000
 	})
 }
@@ -78,10 +78,10 @@ func besieged(t *testing.T, hostile, victim *nats.Conn, owner, observer *kvregis
 	calm := registers(t, owner, time.Now().Add(ttl/2))
 	began := time.Now()
 	var wg sync.WaitGroup
-	wg.Go(func() { // ends by itself
+	wg.Go(func() { // ends when all is sent
 		for n := range 20000 {
 			if n%2000 == 1999 {
-				time.Sleep(4 * ttl / 10) // so that it lasts
+				time.Sleep(4 * ttl / 10) // makes the flood last
 			}
 			_ = hostile.PublishRequest("$JS.API.STREAM.INFO.KV_registry_acme", "_INBOX.flood", nil)
 		}
@@ -162,7 +162,7 @@ func TestAccountPerTenant(t *testing.T) {
 	}
 	for subject := range raw() {
 		if strings.Contains(subject, "acme") {
-			continue // its own
+			continue // its own stream
 		}
 		if err := hostile.PublishRequest(subject, "$KV.registry_other.svc.web.a",
 			[]byte("{}")); err != nil {
@@ -191,7 +191,7 @@ func TestAccountPerTenant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; err == nil; i++ { // until its own storage is full
+	for i := 0; err == nil; i++ { // fills its own storage
 		_, err = kv.Put(t.Context(), fmt.Sprintf("junk.%d", i), make([]byte, 32<<10))
 	}
 	crowd(t, s, hostile)

@@ -37,7 +37,7 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	access[string(operator.RoleService)] = service
 	g := passwords(t, access)
 	root := g.as(t, "root")
-	// who would remove what is forged before it is sent on
+	// a reaper would remove the forged keys before they are sent on
 	openOn(t, root, kvregistry.Tenant("acme"), kvregistry.WithoutReaping())
 	other := openOn(t, root, kvregistry.Tenant("other"))
 	register(t, other, web("a"))
@@ -75,7 +75,7 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	must(t, err)
 	acme, err := streams.Stream(t.Context(), "KV_registry_acme")
 	must(t, err)
-	// nobody acknowledges it, and an answer that comes before it is stored is empty
+	// the write is not acknowledged, and an answer before the write is empty
 	raw := func(id, to string) {
 		t.Helper()
 		subject := "$KV.registry_acme.svc.web." + id
@@ -111,13 +111,13 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 		}
 		return err
 	}
-	// over what is there
+	// over an existing key
 	send(nats.Header{}, "a", "svc.web.a")
 	// a new instance
 	send(nats.Header{}, "b", "svc.web.b")
-	send(nats.Header{"KV-Operation": []string{"PURGE"}}, "c", "svc.web.a")        // its end
+	send(nats.Header{"KV-Operation": []string{"PURGE"}}, "c", "svc.web.a")        // its purge
 	send(nats.Header{"Nats-Marker-Reason": []string{"MaxAge"}}, "d", "svc.web.a") // its expiry
-	// it did come into the other bucket
+	// it has reached the other bucket
 	natstest.Eventually(t, natstest.Soon, func() error { return stands("svc.web.b") })
 	// with an empty header in front of the server's
 	send(nats.Header{"Nats-Stream": []string{""}}, "f", "svc.web.a")
@@ -125,14 +125,15 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 	raw("h", "svc.web.h")
 	raw("i", "svc.web.a")
 	natstest.Eventually(t, natstest.Soon, func() error {
-		// which can't be read
+		// an unreadable value
 		if err := stands("svc.web.h"); err != nil && !strings.Contains(err.Error(), "headers") {
 			return err
 		}
 		return nil
 	})
 	sentByConsumers(t, g, forged)
-	send(nats.Header{"Nats-Rollup": []string{"all"}}, "e", "svc.web.e") // the end of everything
+	// a rollup of the whole stream
+	send(nats.Header{"Nats-Rollup": []string{"all"}}, "e", "svc.web.e")
 	natstest.Eventually(t, natstest.Soon, func() error {
 		return errors.Join(stands("svc.web.a"), stands("lease."+leaseOf(other)))
 	})
@@ -170,7 +171,7 @@ func sentByConsumers(t *testing.T, g *guarded, forged func(string) []byte) {
 	}
 	push := func(id string) *jetstream.ConsumerInfo {
 		t.Helper()
-		// until it is stored
+		// wait until it is stored
 		_, err := service.RequestWithContext(t.Context(), "$KV.registry_acme.svc.web."+id,
 			forged(id))
 		must(t, err)
@@ -183,7 +184,8 @@ func sentByConsumers(t *testing.T, g *guarded, forged func(string) []byte) {
 		must(t, err)
 		return c.CachedInfo()
 	}
-	// a bucket's subscription has a wildcard, and the server sends to one of the very subject only
+	// a bucket's subscription has a wildcard, but the server delivers to a subscription to exactly
+	// the subject
 	if push("unheard").PushBound {
 		t.Error("a consumer is bound to a key that nobody subscribed to")
 	}
@@ -304,11 +306,11 @@ func TestWhatOneAccountCannotKeepApart(t *testing.T) {
 			}
 		}
 		must(t, nc.Flush())
-		// when those before it are dealt with
+		// comes after the requests before it
 		_, err := nc.RequestWithContext(t.Context(), "$JS.API.STREAM.INFO.KV_registry_acme", nil)
 		must(t, err)
 	}
-	time.Sleep(500 * time.Millisecond) // in which the server may do what it should not
+	time.Sleep(500 * time.Millisecond) // time for the server to do something wrong
 	if _, err := js.Stream(t.Context(), "KV_registry_other"); err != nil {
 		t.Errorf("a role got at another tenant's bucket: %v", err)
 	}

@@ -94,7 +94,7 @@ func standing(t *testing.T, js jetstream.JetStream, stream string) []string {
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
 		}
-		if err != nil { // as where the stream is deleted meanwhile
+		if err != nil { // for example if the stream is deleted meanwhile
 			return []string{err.Error()}
 		}
 		// The server adds these to what it answers.
@@ -289,7 +289,8 @@ func (h *hostile) pushes() {
 	if granted := h.creates(own); granted != reads {
 		h.t.Errorf("a consumer that delivers to its creator was granted: %t", granted)
 	}
-	for beats := 0; reads && beats < 5; { // those others have had time to beat as often
+	// the other consumers have had time for as many heartbeats
+	for beats := 0; reads && beats < 5; {
 		msg, err := sub.NextMsg(natstest.Soon)
 		must(h.t, err)
 		if msg.Header.Get("Status") == "100" {
@@ -330,7 +331,7 @@ func (h *hostile) pulls(target string) {
 		h.send(next, target, `{"batch":10,"no_wait":true}`)
 		h.send(next, target, `{"batch":10,"expires":1000000000,"idle_heartbeat":100000000}`)
 		h.ask(next, `{"batch":1,"no_wait":true}`)
-		for seq := range 10 { // of whatever was delivered
+		for seq := range 10 { // of delivered messages
 			for _, answer := range []string{"+NXT", "+ACK"} {
 				for _, stream := range []string{"KV_registry_acme", "KV_registry_other"} {
 					h.send(fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.1.0", stream, name, seq, seq), target,
@@ -384,7 +385,7 @@ func (h *hostile) redirects(done func() bool) {
 		h.t.Helper()
 		h.ask("$JS.API.CONSUMER.DELETE.KV_registry_acme.view-x", "")
 		write("first", "all")
-		time.Sleep(pace) // is what the server will wait, too
+		time.Sleep(pace) // the server will wait as long
 		write("second", "sub")
 		inbox := h.nc.NewInbox()
 		sub, err := h.nc.SubscribeSync(inbox)
@@ -401,7 +402,7 @@ func (h *hostile) redirects(done func() bool) {
 		if done() {
 			return nil
 		}
-		if time.Since(began) > 3*pace { // the server may have seen the change in time: try again
+		if time.Since(began) > 3*pace { // the server may have noticed the change in time; try again
 			redirect()
 			began = time.Now()
 		}
@@ -421,7 +422,8 @@ func stores(t *testing.T, g *guarded) {
 	t.Helper()
 	nc := g.as(t, string(operator.RoleService))
 	for i, header := range []nats.Header{
-		{"Nats-Rollup": {"all"}}, // the first, as it ends what stands before it in acme's too
+		// first, because it removes the earlier messages of acme's bucket too
+		{"Nats-Rollup": {"all"}},
 		{"Nats-Rollup": {"sub"}},
 		{"KV-Operation": {"PURGE"}, "Nats-Rollup": {"sub"}},
 		{"KV-Operation": {"PURGE"}},

@@ -70,7 +70,7 @@ func TestTenantAtItsLimit(t *testing.T) {
 				pad = 0
 			}
 			n := fillUp(t, r, pad)
-			// what was counted for longer than it took is measured again
+			// the used room is measured again after a while
 			natstest.Eventually(t, natstest.Soon, func() error {
 				time.Sleep(300 * time.Millisecond)
 				if _, err := r.Register(padded(fmt.Sprint("last-", n),
@@ -94,7 +94,7 @@ func TestTenantAtItsLimit(t *testing.T) {
 				t.Errorf("%d registrations of %d are left", got, n)
 			}
 			list, err := operator.List(t.Context(), nc)
-			// ten that were being written as it was measured
+			// ten that were being written during the measurement
 			if err != nil || len(list) != 1 || list[0].MaxKeys == limit && list[0].Keys > limit+14 {
 				t.Errorf("%+v, %v", list, err)
 			}
@@ -160,7 +160,7 @@ func refusedNewcomers(t *testing.T, nc *nats.Conn, pad int) {
 		}
 		must(t, r.Close())
 	}
-	if after := messages(t, nc); after > before+1 { // a slot's renewal
+	if after := messages(t, nc); after > before+1 { // one for the renewal of a slot
 		t.Errorf("%d keys, %d before", after, before)
 	}
 }
@@ -254,7 +254,7 @@ func TestRoomOfASilentServer(t *testing.T) {
 	must(t, operator.Provision(t.Context(), s.Connect(), "acme", tenant.Config{MaxKeys: 1000}))
 	r := openOn(t, natstest.Connect(t, l.URL()), kvregistry.Tenant("acme"))
 	register(t, r, web("a"))
-	time.Sleep(300 * time.Millisecond) // what is known of the room is old by then
+	time.Sleep(300 * time.Millisecond) // the known room is outdated by then
 	l.blackhole(up, down)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -262,11 +262,11 @@ func TestRoomOfASilentServer(t *testing.T) {
 	for i := range 20 {
 		wg.Go(func() { _, _ = r.RegisterContext(ctx, web(fmt.Sprint("waits-", i))) })
 	}
-	time.Sleep(100 * time.Millisecond) // they are at it
+	time.Sleep(100 * time.Millisecond) // the others are waiting by then
 	short, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer stop()
 	began := time.Now()
-	// 20 that wait take 30 s
+	// 20 waits in turn take 30 s
 	if _, err := r.RegisterContext(short, web("short")); !isErr(err, kvregistry.ErrPending) ||
 		time.Since(began) > 10*time.Second {
 		t.Errorf("after %s: %v", time.Since(began), err)

@@ -91,7 +91,7 @@ func (r *refusals) refusedAll(t *testing.T, who string, subjects []string) {
 	natstest.Eventually(t, natstest.Soon, func() error {
 		all := "\n" + strings.Join(r.all(), "\n")
 		for _, subject := range subjects {
-			if !strings.Contains(all, strconv.Quote(subject)) { // as the server quotes it
+			if !strings.Contains(all, strconv.Quote(subject)) { // quoted as the server does
 				return fmt.Errorf("%s may publish to %q", who, subject)
 			}
 		}
@@ -116,7 +116,7 @@ func TestNoRegistrarReachesAnotherName(t *testing.T) {
 	for _, name := range []string{"acme", "other"} {
 		must(t, operator.Provision(t.Context(), root, name, tenant.Config{}))
 	}
-	whole := t // what they register stays to its end
+	whole := t // registrations last until its end
 	t.Run("each", func(t *testing.T) {
 		for i, name := range escapes {
 			t.Run(fmt.Sprintf("%.20q", name), func(t *testing.T) {
@@ -174,7 +174,7 @@ func triesOthers(t *testing.T, nc *nats.Conn, name string) (subjects []string) {
 	}
 	for _, other := range escapes {
 		for _, written := range []string{tokenOf(t, other), other} {
-			// which no subject has
+			// no subject has it
 			if written != own && !strings.ContainsAny(written, " \t\r\n\x00") {
 				subjects = append(subjects, "$KV.registry_acme.svc."+written+".x")
 			}
@@ -249,7 +249,7 @@ func TestTenantsThatLookAlike(t *testing.T) {
 	for _, name := range tenants {
 		must(t, operator.Provision(t.Context(), root, name, tenant.Config{}))
 	}
-	whole := t // what they register stays to its end
+	whole := t // registrations last until its end
 	t.Run("each", func(t *testing.T) {
 		for _, name := range tenants {
 			t.Run(name, func(t *testing.T) {

@@ -73,7 +73,7 @@ var operations = []struct {
 		if err != nil {
 			return err
 		}
-		for { // a watch that is refused goes on, and Health says why nothing comes
+		for { // a refused watch goes on, and Health has the reason
 			select {
 			case <-events:
 				return nil
@@ -140,7 +140,7 @@ var operations = []struct {
 	}},
 	{"delete the tenant", nil, func(ctx context.Context, _ *kvregistry.Registry, nc *nats.Conn,
 		user string) error {
-		if user == string(operator.RoleAdmin) { // who does it when the others are done
+		if user == string(operator.RoleAdmin) { // the admin does it after the others
 			return fmt.Errorf("%w: not now", kvregistry.ErrPermission)
 		}
 		return operator.Remove(ctx, nc, "acme")
@@ -272,7 +272,7 @@ var mayRaw = map[string][]operator.Role{
 	"$JS.API.STREAM.DELETE.KV_registry_acme":          {operator.RoleAdmin},
 	"$JS.API.STREAM.MSG.GET.KV_registry_acme":         readers,
 	"$JS.API.CONSUMER.CREATE.KV_registry_acme.view-x": readers,
-	// which the stream does not have
+	// the stream does not have it
 	"$JS.API.CONSUMER.CREATE.KV_registry_acme.view-x.$KV.registry_other.svc.>":  readers,
 	"$JS.API.CONSUMER.DELETE.KV_registry_acme.view-x":                           readers,
 	"$JS.FC.KV_registry_acme.view-x.y":                                          readers,
@@ -283,7 +283,7 @@ var mayRaw = map[string][]operator.Role{
 	"$KV.registry_acme.svc.web.x":                                               writers,
 	"$KV.registry_acme.svc.a=2Eb.x":                                             writers,
 	"$KV.registry_acme.svc.other.x":                                             anyOnes,
-	// which is no ticket, and has no place in the line
+	// it is no ticket, and has no place in line
 	"$KV.registry_acme.lock.web.x":   writers,
 	"$KV.registry_acme.lock.other.x": anyOnes,
 	"$KV.registry_acme.reaper.0":     anyOnes,
@@ -390,13 +390,13 @@ func refusesRaw(t *testing.T, g *guarded, role operator.Role) {
 	publish := func(allowed bool) {
 		for subject, may := range all {
 			if slices.Contains(may, role) == allowed {
-				// which does nothing where it is allowed
+				// does nothing if it is allowed
 				must(t, nc.Publish(subject, []byte("no JSON")))
 			}
 		}
 	}
 	publish(true)
-	publish(false) // what the server says of these comes after what it says of those
+	publish(false) // the server answers these after the earlier ones
 	must(t, nc.Flush())
 	natstest.Eventually(t, natstest.Soon, func() error {
 		for subject, may := range all {
@@ -438,7 +438,7 @@ func TestReapingByRole(t *testing.T) {
 	for how, guard := range authentications {
 		for _, role := range readers {
 			if how != "passwords" && role != operator.RoleReaper {
-				continue // what differs is how a reaper's requests come through
+				continue // the difference is how a reaper's requests get through
 			}
 			t.Run(how+"/"+string(role), func(t *testing.T) {
 				longUnlessCommon(t, how)
@@ -473,7 +473,7 @@ func reapsByRole(t *testing.T, g *guarded, role operator.Role) {
 		}
 		return
 	}
-	time.Sleep(2*ttl + 3*time.Second) // watches for something that must not happen
+	time.Sleep(2*ttl + 3*time.Second) // checks that something does not happen
 	if got := ids(t, r, "web"); len(got) != 1 {
 		t.Error("what the dead left went, though this one may not reap")
 	}

@@ -30,7 +30,7 @@ func TestSignedRegistrations(t *testing.T) {
 	owner := open(t, s, kvregistry.SignWith(mine), trust,
 		kvregistry.OnFenced(func(s kvregistry.Service) { fenced <- s }))
 	var mu sync.Mutex
-	var shown []kvregistry.Service // by the observer, though nobody whom it trusts says so
+	var shown []kvregistry.Service // what the observer shows without a trusted signature
 	observer := open(t, s, trust, kvregistry.OnEvent(func(e kvregistry.Event) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -57,7 +57,7 @@ func TestSignedRegistrations(t *testing.T) {
 		return strings.Replace(original, from, to, 1)
 	}
 	lease := inside.Lease(owner).ID
-	// the one that is read was signed
+	// the part that is read was signed
 	holds := map[string]bool{"an instance before": true, "an instance in capitals": true}
 	for what, write := range map[string]struct{ key, value string }{
 		"another key": {"svc.web.b", edit(`"id":"a"`, `"id":"b"`)},
@@ -81,7 +81,7 @@ func TestSignedRegistrations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		natstest.Eventually(t, natstest.Soon, func() error { // the owner writes its own again
+		natstest.Eventually(t, natstest.Soon, func() error { // the owner writes its record again
 			if holds[what] {
 				snap, err := observer.Snapshot("web")
 				if err == nil && snap.Revision() < rev {
@@ -114,7 +114,7 @@ func TestSignedRegistrations(t *testing.T) {
 	impostor := open(t, s, kvregistry.SignWith(other))
 	register(t, impostor, web("imposed"))
 	register(t, impostor, kvregistry.Service{Name: "api", ID: "a", Address: "a:1"})
-	sees(t, observer, natstest.Soon, "api", "a") // of which no signers are given
+	sees(t, observer, natstest.Soon, "api", "a") // no signers are given for this service
 	if got := ids(t, observer, "web"); len(got) != 1 {
 		t.Errorf("shows %v", got)
 	}

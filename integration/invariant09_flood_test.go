@@ -64,7 +64,7 @@ func TestFloodOfHostileValues(t *testing.T) {
 	register(t, owner, kvregistry.Service{Name: "next", ID: "b", Address: "h:1"})
 	sees(t, observer, natstest.Soon, "next", "b")
 	stop()
-	s.Down() // its memory is this process's, too
+	s.Down() // its memory is part of this process
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if grown := heap() - before; grown > 32<<20 {
 			return fmt.Errorf("the process grew by %d MB", grown>>20)
@@ -74,7 +74,7 @@ func TestFloodOfHostileValues(t *testing.T) {
 	if n := observer.Health().Skipped; n < uint64(len(values)) {
 		t.Errorf("%d skipped", n)
 	}
-	s.Up() // for who closes
+	s.Up() // needed by the registries' Close
 }
 
 // Invariant 9: an observer that keeps 1,000 instances of a service with 100,000 (20,000 with the
@@ -90,7 +90,7 @@ func TestHundredThousandKeys(t *testing.T) {
 	}
 	s := natstest.Start(t)
 	nc := s.Connect()
-	owner := open(t, s, kvregistry.TTL(time.Minute)) // whose lease all of them name
+	owner := open(t, s, kvregistry.TTL(time.Minute)) // all instances have its lease
 	observer := openOn(t, nc, kvregistry.MaxInstances(kept))
 	register(t, owner, web("a"))
 	sees(t, observer, natstest.Soon, "web", "a")
@@ -135,7 +135,7 @@ func TestHundredThousandKeys(t *testing.T) {
 		return nil
 	})
 	kv := bucket(t, nc, "default")
-	for i := range kept / 2 { // some of those that are kept go
+	for i := range kept / 2 { // unregisters some of the kept instances
 		if err := kv.Purge(t.Context(), fmt.Sprintf("svc.web.f-%06d", i)); err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +146,7 @@ func TestHundredThousandKeys(t *testing.T) {
 		}
 		return nil
 	})
-	if err := nc.ForceReconnect(); err != nil { // and a whole snapshot brings others
+	if err := nc.ForceReconnect(); err != nil { // a new snapshot brings others
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, 30*time.Second, func() error { return holds(observer, kept) })

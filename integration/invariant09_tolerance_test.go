@@ -60,7 +60,7 @@ func TestWhateverStandsInTheBucket(t *testing.T) {
 		"svc.web.deep":     strings.Repeat("[", 20000),
 		"svc.web":          good,
 		"svc.web.too.long": good,
-		"svc.web.=61":      good, // an escape that is not needed
+		"svc.web.=61":      good, // a needless escape
 		"svc.=ZZ.x":        good,
 		"something":        "else",
 		"lease":            "x",
@@ -89,7 +89,7 @@ func TestWhateverStandsInTheBucket(t *testing.T) {
 	}
 	close(stop)
 	<-done
-	if told := toldOf(events, "a"); len(told) > 0 { // it may have been gone between two look-ups
+	if told := toldOf(events, "a"); len(told) > 0 { // it may have been missing between two look-ups
 		t.Errorf("the living one was %v", told)
 	}
 }
@@ -127,7 +127,7 @@ func TestEntriesThatImitateTheServer(t *testing.T) {
 	if names, err := newcomer.ServiceNames(); err != nil || !slices.Equal(names, []string{"web"}) {
 		t.Errorf("names are %q, %v", names, err)
 	}
-	// over a living one's registration, whose owner writes it again
+	// over a live registration, which its owner writes again
 	write("svc.web.b", "100", "Idle Heartbeat")
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if _, err := bucket(t, nc, "default").Get(t.Context(), "svc.web.b"); err != nil {
@@ -150,7 +150,7 @@ func TestJunkThatGoesOn(t *testing.T) {
 	other, observer := open(t, s), open(t, s)
 	register(t, other, web("a"))
 	kv := bucket(t, s.Connect(), kvregistry.DefaultTenant)
-	// nobody writes it again
+	// no owner writes it again
 	_, err := kv.PutString(t.Context(), "svc.web.dead", recordOf("dead", leaseOf(other), ""))
 	must(t, err)
 	sees(t, observer, natstest.Soon, "web", "a", "dead")
@@ -166,7 +166,7 @@ func TestJunkThatGoesOn(t *testing.T) {
 		}
 		_, err := kv.PutString(t.Context(), "svc.web.dead", junk[i%len(junk)])
 		must(t, err)
-		time.Sleep(50 * time.Millisecond) // the junk goes on, far more often than once a second
+		time.Sleep(50 * time.Millisecond) // the junk comes far more often than once a second
 	}
 	awaitEvent(t, events, "dead", kvregistry.Expired)
 	if told := toldOf(events, "dead"); len(told) > 0 {
@@ -180,7 +180,7 @@ func TestJunkThatGoesOn(t *testing.T) {
 func TestLeaseThatCanBeNoKey(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	if err := open(t, s).Close(); err != nil { // which makes the bucket
+	if err := open(t, s).Close(); err != nil { // it makes the bucket
 		t.Fatal(err)
 	}
 	kv := bucket(t, s.Connect(), kvregistry.DefaultTenant)

@@ -23,10 +23,10 @@ import (
 // The stream's creation time is compared for equality with itself alone. Seen to fail with an age
 // computed from a message's timestamp, and with the age of the stream.
 func TestNoForeignClockIsRead(t *testing.T) {
-	// a stream's, which is its origin
+	// a stream's creation time, which is its origin
 	allowed := map[string]bool{"info.Created": true, "state.Created": true}
 	eachFile(t, func(pkg string, file *ast.File) {
-		equal := map[ast.Expr]bool{} // what is compared for equality alone
+		equal := map[ast.Expr]bool{} // expressions that are compared for equality alone
 		ast.Inspect(file, func(n ast.Node) bool {
 			if call, ok := n.(*ast.CallExpr); ok {
 				if f, ok := call.Fun.(*ast.SelectorExpr); ok &&
@@ -71,7 +71,7 @@ func TestClockThatJumps(t *testing.T) {
 	jumpy := begin(t, exec.Command(program, s.URL(), "jumpy"))
 	jumpy.await("ready", natstest.Soon)
 	sees(t, observer, natstest.Soon, "web", "jumpy", "steady")
-	// what is lived through
+	// the time that is watched
 	for end := time.Now().Add(4 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if got := ids(t, observer, "web"); len(got) != 2 {
 			t.Fatalf("another sees %v", got)
@@ -126,14 +126,14 @@ func TestServerClockThatJumps(t *testing.T) {
 	late := start(t, plan{URL: url, Services: []kvService{web("late")}})
 	all := []string{"a", "b", "c", "dies", "late"}
 	sees(t, observer, natstest.Soon, "web", all...)
-	time.Sleep(2 * ttl) // until reapers may purge
+	time.Sleep(2 * ttl) // wait until reapers may purge
 	jump := func(d time.Duration) {
 		srv.tell(strconv.Itoa(int(d / time.Second)))
 		srv.await("jumped", natstest.Soon)
 	}
 	for _, d := range []time.Duration{time.Minute, time.Hour} {
 		jump(d)
-		// what is lived through
+		// the time that is watched
 		for end := time.Now().Add(4 * ttl); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			if got := ids(t, observer, "web"); len(got) != len(all) {
 				t.Fatalf("after a jump by %s there are %v", d, got)

@@ -57,7 +57,7 @@ func TestHeartbeatsReachNoObserver(t *testing.T) {
 	began := time.Now()
 	svc, lease := count("$KV.registry_default.svc.>"), count("$KV.registry_default.lease.>")
 	before := settled(t, plain)
-	time.Sleep(3 * ttl) // the time watched; nothing is waited for
+	time.Sleep(3 * ttl) // the time that is watched
 	if after := delivered(t, plain); !maps.Equal(after, before) {
 		t.Errorf("messages that the views' consumers had were %v, are %v", before, after)
 	}
@@ -68,7 +68,7 @@ func TestHeartbeatsReachNoObserver(t *testing.T) {
 	if len(which) != 1 {
 		t.Errorf("heartbeats of %d leases, want those of one: %v", len(which), which)
 	}
-	// Each comes up to a tenth early, and again if the server is slow to answer it.
+	// A heartbeat comes up to a tenth early, and again if the server answers slowly.
 	if took := time.Since(began); n < 3 || n > 2*int(took/(ttl*3/10))+1 {
 		t.Errorf("%d heartbeats in %s, want 9 or 10 in three TTLs", n, took)
 	}
@@ -79,7 +79,7 @@ func settled(t *testing.T, nc *nats.Conn) (n map[string]uint64) {
 	t.Helper()
 	natstest.Eventually(t, natstest.Soon, func() error {
 		n = delivered(t, nc)
-		// longer than a view waits for one filter more, shorter than a heartbeat's interval
+		// longer than a view waits for further filters, shorter than a heartbeat's interval
 		time.Sleep(ttl / 4)
 		if now := delivered(t, nc); !maps.Equal(now, n) {
 			return fmt.Errorf("the views' consumers have sent %v, now %v", n, now)
@@ -99,7 +99,7 @@ func delivered(t *testing.T, nc *nats.Conn) map[string]uint64 {
 	n := map[string]uint64{}
 	for _, name := range views(natstest.Consumers(t, nc, "KV_registry_default")) {
 		c, err := js.PushConsumer(t.Context(), "KV_registry_default", name)
-		// a view's last one, whose deletion is under way
+		// a view's earlier consumer, which is being deleted
 		if isErr(err, jetstream.ErrConsumerNotFound) {
 			continue
 		}

@@ -47,7 +47,7 @@ func TestBusyConnection(t *testing.T) {
 	if took < 6*time.Second {
 		t.Errorf("the link was not busy")
 	}
-	// a heartbeat that was sent meanwhile, and one after it
+	// a heartbeat was sent meanwhile, and another one after that
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if renewed := r.Health().Renewed; !renewed.After(began.Add(took)) {
 			return fmt.Errorf("the last heartbeat was %s after the beginning", renewed.Sub(began))
@@ -87,7 +87,7 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 			}
 			return nil
 		})
-		time.Sleep(ttl) // in which it is not made again
+		time.Sleep(ttl) // the connection must stay meanwhile
 		if !nc.IsConnected() || nc.Stats().Reconnects != 0 {
 			t.Error("the connection was made again")
 		}

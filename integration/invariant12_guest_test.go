@@ -116,15 +116,15 @@ type guest struct {
 	reg   atomic.Pointer[kvregistry.Registry]
 	calls bool
 	begun chan struct{} // closed by the first call
-	done  chan struct{} // closed when it has called all
-	free  chan struct{} // closed when it need not take its time any more
+	done  chan struct{} // closed when it has called all methods
+	free  chan struct{} // closed when it may stop blocking
 	first atomic.Bool
-	err   error // of a first look-up; read it after done
+	err   error // the error of a first look-up; read it after done
 }
 
 func (u *guest) called() {
 	r := u.reg.Load()
-	if r == nil || u.first.Swap(true) { // what it calls may call it
+	if r == nil || u.first.Swap(true) { // a method that it calls may call it again
 		return
 	}
 	close(u.begun)
@@ -137,10 +137,10 @@ func (u *guest) called() {
 		read(r)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	_, u.err = r.SnapshotContext(ctx, "new") // which needs the server's answer and the view
+	_, u.err = r.SnapshotContext(ctx, "new") // this needs the server's answer and the view
 	cancel()
 	for _, call := range calls {
-		// some wait for what this one holds up
+		// some wait for the goroutine that this function blocks
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 		call(ctx, r)
 		cancel()
@@ -179,7 +179,8 @@ func (u guestSigner) Sign(data []byte) ([]byte, error) {
 // read of memory waits for it. Seen to fail with OnFenced called by the goroutine that noticed.
 func TestUsersFunctions(t *testing.T) {
 	t.Parallel()
-	known := []string{"Close", "CloseContext", "Leave", "Drain"} // they end it: see close_test.go
+	// they end the registry: see close_test.go of kvregistry
+	known := []string{"Close", "CloseContext", "Leave", "Drain"}
 	for method := range reflect.TypeFor[*kvregistry.Registry]().Methods() {
 		if reads[method.Name] == nil && calls[method.Name] == nil &&
 			!slices.Contains(known, method.Name) {
@@ -197,7 +198,7 @@ func TestUsersFunctions(t *testing.T) {
 	fence := func(t *testing.T, st state, _ *guest) { register(t, open(t, st.s), web("a")) }
 	for name, tt := range map[string]struct {
 		opts    func(u *guest) []kvregistry.Option
-		provoke func(t *testing.T, st state, u *guest) // has it called
+		provoke func(t *testing.T, st state, u *guest) // makes the registry call the function
 	}{
 		"log handler": {func(u *guest) []kvregistry.Option {
 			return []kvregistry.Option{kvregistry.Logger(slog.New(u))}
@@ -223,7 +224,7 @@ func TestUsersFunctions(t *testing.T) {
 			}()
 		}},
 		"UpdateFunc": {option(), func(t *testing.T, st state, u *guest) {
-			// likewise
+			// ends when u does
 			go func() {
 				_ = st.r.UpdateFunc(t.Context(), "web", "a",
 					func(*kvregistry.Service) { u.called() })
@@ -233,7 +234,7 @@ func TestUsersFunctions(t *testing.T) {
 			pair, _ := nkeys.CreateUser()
 			return []kvregistry.Option{kvregistry.SignWith(guestSigner{pair, u})}
 		}, func(_ *testing.T, st state, _ *guest) {
-			go func() { _ = st.r.SetStatus("web", kvregistry.Warning) }() // likewise
+			go func() { _ = st.r.SetStatus("web", kvregistry.Warning) }() // ends when u does
 		}},
 	} {
 		for way, calls := range map[string]bool{"calls": true, "sleeps": false} {

@@ -16,12 +16,11 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// While the link to the hub is down, look-ups at the leaf go on, and say how old they are, and a
-// process that starts there looks up what the mirror has. Who is at the hub is never missed. Once
-// the link is back everything is current soon, though the mirror itself takes its time; and later
-// the mirror is read again. Seen to fail with an age that goes by the mirror's consumer, with a
-// newcomer that wants the hub, and, at the return, with a view that does not leave a mirror that
-// does not hear of the hub.
+// While the link to the hub is down, look-ups at the leaf go on, and say how old they are. A
+// process that starts at the leaf reads the mirror. Instances at the hub are never missing. When
+// the link is back, everything is current soon, even before the mirror is, and later the mirror is
+// read again. Seen to fail with an age that is the mirror's consumer's, with a newcomer that needs
+// the hub, and, at the return, with a view that stays at a mirror that does not hear of the hub.
 func TestLeafIsCutOffAndComesBack(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -33,7 +32,7 @@ func TestLeafIsCutOffAndComesBack(t *testing.T) {
 	events, err := atLeaf.Watch(t.Context(), "web")
 	must(t, err)
 	s.link.cut()
-	natstest.Eventually(t, natstest.Soon, func() error { // until the leaf's lease is long over
+	natstest.Eventually(t, natstest.Soon, func() error { // wait until the leaf's lease has ended
 		snap, err := atLeaf.Snapshot("web")
 		if err != nil || !slices.Equal(ids(t, atLeaf, "web"), []string{"hub", "leaf"}) {
 			t.Fatalf("the leaf shows %v, %v", ids(t, atLeaf, "web"), err)
@@ -70,10 +69,10 @@ func TestLeafIsCutOffAndComesBack(t *testing.T) {
 	fresh(t, atLeaf, natstest.Soon)
 }
 
-// A hub that is away for longer than a TTL is an outage like any other: no look-up at the leaf
-// misses who lives at either side, then or later, though a reaper at the leaf never loses its own
-// connection, and is there before who lives at the hub. Seen to fail with a view that is empty when
-// its mirror does not hear of the hub.
+// A hub that is away for longer than a TTL is an outage like any other. No look-up at the leaf
+// misses a live instance at either side, though a reaper at the leaf keeps its own connection and
+// is back before the owners at the hub. Seen to fail with a view that is empty when its mirror does
+// not hear of the hub.
 func TestHubRestarts(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -96,7 +95,7 @@ func TestHubRestarts(t *testing.T) {
 	calm(time.Now().Add(2*ttl), func() error { return nil })
 	s.hub.Up()
 	s.joined()
-	calm(time.Now().Add(4*ttl), func() error { // reapers have had their turn by then
+	calm(time.Now().Add(4*ttl), func() error { // reapers have purged by then
 		if h := atLeaf.Health(); !h.OK() {
 			return fmt.Errorf("%+v", h)
 		}
@@ -104,10 +103,10 @@ func TestHubRestarts(t *testing.T) {
 	})
 }
 
-// A mirror that lags far behind reaps nobody who lives, and keeps nobody who is dead: reapers and
-// owners at the leaf ask the hub. The mirror has none of the leases and registrations of those who
-// come after it was stopped, and the leases that it has run out there. Seen to fail with scans of
-// the reapers that read the mirror, which do not find what the dead one left.
+// A mirror that lags far behind makes no reaper remove the living or keep the dead, because reapers
+// and owners at the leaf ask the hub. The mirror lacks the leases and registrations from after it
+// was stopped, and its old leases run out. Seen to fail with reapers that scan the mirror, which
+// lacks what the dead one left.
 func TestLaggingMirrorReapsNobody(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -116,13 +115,13 @@ func TestLaggingMirrorReapsNobody(t *testing.T) {
 	s.stopMirror()
 	late := acme(t, s.hub, kvregistry.WithoutReaping())
 	register(t, late, web("late"))
-	// and reaps until then
+	// it reaps until then
 	dies := start(t, plan{URL: s.leaf.URL(), Tenant: "acme", Services: []kvService{web("dies")}})
 	atLeaf := acme(t, s.leaf)
 	leases := []<-chan struct{}{inside.Lease(atHub).Done(), inside.Lease(late).Done()}
 	sees(t, atLeaf, 0, "web", "dies", "early", "late") // from the hub
 	dies.kill()
-	hc, end := s.hub.Connect(), time.Now().Add(5*ttl) // what the reapers do included
+	hc, end := s.hub.Connect(), time.Now().Add(5*ttl) // with the work of the reapers
 	natstest.Eventually(t, time.Minute, func() error {
 		for _, over := range leases {
 			select {
@@ -143,10 +142,10 @@ func TestLaggingMirrorReapsNobody(t *testing.T) {
 	sees(t, atLeaf, natstest.Soon, "web", "early", "late")
 }
 
-// The hub's bucket is deleted and made anew: the mirror keeps what it had, and no view at the leaf
-// shows that. The bucket is read in the hub, until the mirror is made anew. Nor is a mirror shown
-// that has what was purged in the hub by hand. Seen to fail without the comparison of what a mirror
-// is of, and without what is dropped below the hub's first revision.
+// If the hub's bucket is deleted and recreated, no view at the leaf shows the mirror's old content.
+// Views read the hub until the mirror is recreated. A mirror is also not shown if it has what was
+// purged in the hub by hand. Seen to fail without the comparison of the mirror's origin, and
+// without dropping what is below the hub's first revision.
 func TestMirrorOfABucketThatIsNoMore(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -172,13 +171,13 @@ func TestMirrorOfABucketThatIsNoMore(t *testing.T) {
 	must(t, err)
 	must(t, stream.Purge(t.Context()))
 	sees(t, atLeaf, natstest.Soon, "ghost")
-	sees(t, acme(t, s.leaf), 0, "ghost") // a newcomer sees none of it
+	sees(t, acme(t, s.leaf), 0, "ghost") // a newcomer does not see it
 	must(t, operator.Remove(t.Context(), hc, "acme"))
 	must(t, operator.Provision(t.Context(), hc, "acme", tenant.Config{}))
 	atHub := acme(t, s.hub)
 	register(t, atHub, web("new"))
 	sees(t, atLeaf, natstest.Soon, "web", "new")
-	s.hears() // and takes nothing for wrong
+	s.hears() // the mirror does not notice that
 	newcomer := acme(t, s.leaf)
 	sees(t, newcomer, 0, "web", "new")
 	sees(t, newcomer, 0, "ghost")
@@ -194,13 +193,14 @@ func TestMirrorOfABucketThatIsNoMore(t *testing.T) {
 	sees(t, atLeaf, natstest.Soon, "web", "new", "newer")
 }
 
-// Without its mirror a process at the leaf goes on with the hub, and makes no bucket in its place,
-// also where the hub's is gone too. Seen to fail with a view that wants its mirror, and with an
-// Ensure that makes what is not there.
+// Without its mirror a process at the leaf goes on with the hub. It makes no bucket in the mirror's
+// place, even if the hub's bucket is gone too. Seen to fail with a view that needs its mirror, and
+// with an Ensure that makes a missing bucket there.
 func TestMirrorIsDeleted(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	atHub, atLeaf := acme(t, s.hub), acme(t, s.leaf, kvregistry.Replicas(1)) // which it could make
+	// a bucket that it could make
+	atHub, atLeaf := acme(t, s.hub), acme(t, s.leaf, kvregistry.Replicas(1))
 	register(t, atHub, web("hub"))
 	register(t, atLeaf, web("leaf"))
 	sees(t, atLeaf, natstest.Soon, "web", "hub", "leaf")
@@ -218,7 +218,8 @@ func TestMirrorIsDeleted(t *testing.T) {
 		return nil
 	})
 	resyncs := atLeaf.Health().Resyncs
-	natstest.Eventually(t, natstest.Soon, func() error { // it has asked for the bucket again
+	// wait until it has asked for the bucket again
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if n := atLeaf.Health().Resyncs; n < resyncs+2 {
 			return fmt.Errorf("%d sessions", n-resyncs)
 		}
@@ -232,8 +233,8 @@ func TestMirrorIsDeleted(t *testing.T) {
 	}
 }
 
-// A mirror that would not hold what the bucket holds is refused, and so is one whose bucket is not
-// known. Seen to fail without checkMirror.
+// A mirror that would not hold what the bucket holds is refused, and so is one of an unknown
+// bucket. Seen to fail without checkMirror.
 func TestMirrorThatIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -261,12 +262,12 @@ func TestMirrorThatIsRefused(t *testing.T) {
 		tenant.ErrBucketNotFound) {
 		t.Errorf("a mirror of nothing gave %v", err)
 	}
-	s.mirror() // in place of that one
+	s.mirror() // replaces the other mirror
 	sees(t, acme(t, s.leaf), 0, "web")
 }
 
-// stopMirror starts the leaf node anew, which takes nothing any more of what the hub sends to the
-// mirror. That goes on to ask for it, and takes the answer for a word of the hub's.
+// stopMirror restarts the leaf node so that it takes nothing that the hub sends to the mirror. The
+// mirror goes on asking for it, and takes the answer for a message of the hub.
 func (s *site) stopMirror() {
 	s.t.Helper()
 	s.leaf.Down()

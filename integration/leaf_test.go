@@ -19,8 +19,8 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// site is a hub and a leaf node, each with a JetStream domain of its own, and what is between them.
-// The tenant is "acme".
+// site is a hub and a leaf node, each with a JetStream domain of its own, and the link between
+// them. The tenant is "acme".
 type site struct {
 	t         *testing.T
 	hub, leaf *natstest.Server
@@ -28,7 +28,8 @@ type site struct {
 	link      *link
 }
 
-// newSite makes the tenant's bucket in the hub, and its mirror in the leaf's domain.
+// newSite starts both servers. It makes the tenant's bucket in the hub, and its mirror in the
+// leaf's domain.
 func newSite(t *testing.T, change ...func(leaf *server.Options)) *site {
 	t.Helper()
 	port := natstest.FreePort(t)
@@ -55,7 +56,7 @@ func newSite(t *testing.T, change ...func(leaf *server.Options)) *site {
 	return s
 }
 
-// joined waits until the leaf node has its connection to the hub.
+// joined waits until the leaf node is connected to the hub.
 func (s *site) joined() {
 	s.t.Helper()
 	natstest.Eventually(s.t, natstest.Soon, func() error {
@@ -66,7 +67,7 @@ func (s *site) joined() {
 	})
 }
 
-// mirror makes the mirror, and waits until it hears of the hub.
+// mirror makes the mirror, and waits until the mirror hears of the hub.
 func (s *site) mirror() {
 	s.t.Helper()
 	must(s.t, operator.MakeMirror(s.t.Context(), s.leaf.Connect(), "acme", "hub"))
@@ -93,14 +94,14 @@ func acme(t *testing.T, s *natstest.Server, opts ...kvregistry.Option) *kvregist
 	return open(t, s, append(opts, kvregistry.Tenant("acme"), kvregistry.Timeout(natstest.Soon))...)
 }
 
-// consumers are the view's consumers that a server's own JetStream has of the tenant.
+// consumers returns how many view consumers of the tenant a server's own JetStream has.
 func (s *site) consumers(of *natstest.Server) int {
 	s.t.Helper()
 	names := natstest.Consumers(s.t, of.Connect(), "KV_registry_acme")
 	return len(slices.DeleteFunc(names, func(name string) bool { return name[:5] != "view-" }))
 }
 
-// read returns an error unless so many views read the mirror, and so many the hub's bucket.
+// read returns an error unless near views read the mirror, and far views the hub's bucket.
 func (s *site) read(near, far int) error {
 	if n, f := s.consumers(s.leaf), s.consumers(s.hub); n != near || f != far {
 		return fmt.Errorf("%d views read the mirror, and %d the hub's bucket", n, f)
@@ -108,7 +109,7 @@ func (s *site) read(near, far int) error {
 	return nil
 }
 
-// fresh waits until a registry says that what it shows is current.
+// fresh waits until a registry says that its view is current.
 func fresh(t *testing.T, r *kvregistry.Registry, within time.Duration) {
 	t.Helper()
 	natstest.Eventually(t, within, func() error {
@@ -119,11 +120,10 @@ func fresh(t *testing.T, r *kvregistry.Registry, within time.Duration) {
 	})
 }
 
-// What is registered on either side of a leaf node is seen on the other, and so are its changes and
-// its end, graceful or not. The look-ups at the leaf are served by its mirror, also the first ones,
-// which show what was acknowledged before. Seen to fail with writes that are published to the
-// bucket's own subject (a leaf node's connection does not take it), and with views that read the
-// hub.
+// Each side of a leaf node sees the registrations, changes and ends of the other, graceful or not.
+// The mirror serves the look-ups at the leaf. Even the first ones show what was acknowledged
+// before. Seen to fail with writes to the bucket's own subject, which a leaf node's connection does
+// not take, and with views that read the hub.
 func TestLeafAndHubSeeEachOther(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -155,7 +155,7 @@ func TestLeafAndHubSeeEachOther(t *testing.T) {
 	fresh(t, atLeaf, natstest.Soon)
 }
 
-// A change goes from the hub to the mirror once, and not to each observer that reads it there. Seen
+// The hub sends a change to the mirror once, and not to each observer that reads the mirror. Seen
 // to fail with views that read the hub.
 func TestMirrorSparesTheHub(t *testing.T) {
 	t.Parallel()
@@ -187,16 +187,16 @@ func TestMirrorSparesTheHub(t *testing.T) {
 	direct := perChange() - byMirror
 	t.Logf("a change is %.1f messages from the hub with %d observers at the leaf, and %.1f more "+
 		"with as many at the hub", byMirror, observers, direct)
-	// its answer, the owner's own view, the mirror, and what is not of the change
+	// the answer, the owner's view, the mirror, and messages that are not of the change
 	if byMirror > observers/2 {
 		t.Errorf("%.1f messages from the hub for a change, and %.1f more for %d observers of its "+
 			"own", byMirror, direct, observers)
 	}
 }
 
-// A first look-up at the leaf shows what the hub acknowledged before, though the mirror does not
-// have it yet, and has heard of the hub a moment ago. Seen to fail where a mirror is not waited for
-// ("lags" false for it).
+// A first look-up at the leaf shows what the hub acknowledged before, even if the mirror does not
+// have it yet and has just heard of the hub. Seen to fail if a mirror is not waited for ("lags"
+// false for it).
 func TestFirstLookUpAtALeafIsCurrent(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -208,9 +208,9 @@ func TestFirstLookUpAtALeafIsCurrent(t *testing.T) {
 	sees(t, atLeaf, 0, "web", "a")
 }
 
-// A process at the leaf that is killed is out of all look-ups, and so is one at the hub, with a
-// reaper at the leaf only: it follows the hub's bucket. Seen to fail with a reaper that follows its
-// own JetStream's.
+// A killed process at the leaf or the hub leaves all caches, with a reaper at the leaf only,
+// because that reaper follows the hub's bucket. Seen to fail with a reaper that follows its own
+// JetStream's bucket.
 func TestKilledAtALeaf(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -238,8 +238,8 @@ func TestKilledAtALeaf(t *testing.T) {
 	}
 }
 
-// A user of the leaf node may do there what its role may do in the hub, and no more: its subjects
-// are those of both domains. Seen to fail without those of the hub.
+// A user of the leaf node has there the permissions that its role has in the hub, for the subjects
+// of both domains. Seen to fail without the subjects of the hub.
 func TestRolesAtALeaf(t *testing.T) {
 	t.Parallel()
 	access := map[string]operator.Access{}
@@ -282,6 +282,6 @@ func TestRolesAtALeaf(t *testing.T) {
 	}
 	killed := start(t, plan{URL: s.hub.URL(), Tenant: "acme", Services: []kvService{web("dies")}})
 	sees(t, observer, natstest.Soon, "web", "a", "dies")
-	killed.kill() // and the service at the leaf reaps it
+	killed.kill() // the service at the leaf reaps it
 	sees(t, observer, natstest.Soon, "web", "a")
 }

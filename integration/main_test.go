@@ -10,10 +10,10 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// ttl is the lease of the tests: the shortest there is.
+// ttl is the TTL of most tests: the shortest that is allowed.
 const ttl = 2 * time.Second
 
-// TestMain runs the tests, or, where a test asks for it, one process of another kind.
+// TestMain runs the tests or, if the environment says so, a process of another kind.
 func TestMain(m *testing.M) {
 	for role, run := range map[string]func(plan string) int{
 		"SERVICE": serviceProcess, "WORKER": workerProcess, "LOCKER": lockerProcess,
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// short are the tests of -short: one for each invariant of docs/design.md, in its order.
+// short lists the tests of -short: one for each invariant of docs/design.md, in its order.
 var short = []string{
 	"TestAcknowledgedRegistrationSurvivesARestart", "TestKilledProcessIsOut",
 	"TestNewestRegistrationWins",

@@ -14,12 +14,14 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// endWithParent has the kernel kill the process when this one ends, be the process frozen.
+// endWithParent makes the kernel kill the process when this one ends, even if the process is
+// frozen.
 func endWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 
-// launch starts processes from one thread that stays: for the kernel, the parent is the thread.
+// launch starts processes from one thread that stays, because the kernel takes the thread for the
+// parent.
 func launch(cmd *exec.Cmd) error {
 	launcher.Do(func() {
 		go func() { // lives as long as this process
@@ -42,8 +44,8 @@ var (
 	launched  = make(chan error)
 )
 
-// What a test started ends with it, also where the test is killed and what it started is frozen.
-// Seen to fail without endWithParent.
+// A process that a test started ends with the test, even if the test is killed and the process is
+// frozen. Seen to fail without endWithParent.
 func TestProcessesEndWithTheTest(t *testing.T) {
 	const asParent = "KVREGISTRY_TEST_STORE"
 	if store := os.Getenv(asParent); store != "" {
@@ -61,7 +63,7 @@ func TestProcessesEndWithTheTest(t *testing.T) {
 	parent.kill()
 	natstest.Eventually(t, natstest.Soon, func() error {
 		stat, err := os.ReadFile("/proc/" + child + "/stat")
-		// dead, and nobody's child to wait for
+		// dead, but not yet waited for
 		if err == nil && !strings.Contains(string(stat), ") Z ") {
 			return errors.New("it lives on")
 		}

@@ -16,14 +16,13 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// reloading is a nats-server with a configuration file, in a process of its own: it reads the file
-// again beside its clients' traffic, of which the race detector has a lot to say (nats-server issue
-// 8499) that is none of this library's.
+// reloading is a nats-server with a configuration file, in a process of its own. The server reads
+// the file again while it serves clients, which has data races of its own (nats-server issue 8499).
 type reloading struct {
 	t    testing.TB
 	proc *process
 	file string
-	base string // what the configuration begins with
+	base string // the beginning of the configuration
 	url  string
 }
 
@@ -34,7 +33,7 @@ func (s *reloading) write(users string) {
 	}
 }
 
-// reload has it go on with another configuration of who may connect.
+// reload makes the server use another configuration of its users.
 func (s *reloading) reload(users string) {
 	s.t.Helper()
 	s.write(users)
@@ -53,13 +52,13 @@ func (s *reloading) kick(nc *nats.Conn) {
 	s.proc.await("done", natstest.Soon)
 }
 
-// Connect connects to it until the test ends.
+// Connect connects to the server until the test ends.
 func (s *reloading) Connect(opts ...nats.Option) *nats.Conn {
 	s.t.Helper()
 	return natstest.Connect(s.t, s.url, opts...)
 }
 
-// startReloading runs it until the test ends, with a configuration that says who may connect.
+// startReloading runs the server until the test ends, with the given users.
 func startReloading(t testing.TB, users string) *reloading {
 	t.Helper()
 	dir := t.TempDir()

@@ -20,18 +20,18 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// plan is what a service process is to do.
+// plan is the task of a service process.
 type plan struct {
 	URL      string
 	Tenant   string
 	TTL      time.Duration
 	Services []kvregistry.Service
 	Hold     string // a name to hold exclusively
-	Slow     bool   // to come back after an outage, as with nats.go's own settings
+	Slow     bool   // reconnect slowly after an outage, as with nats.go's defaults
 	Observe  string // look this one up and print how many there are, again and again
 }
 
-// serviceProcess registers what the plan says, and stays until its standard input ends. Then it
+// serviceProcess registers the plan's services, and stays until its standard input ends. Then it
 // closes its registry, as a graceful stop does.
 func serviceProcess(text string) int {
 	var p plan
@@ -87,7 +87,7 @@ type process struct {
 	lines chan string
 }
 
-// await waits for a line that begins with a word, and returns what follows it.
+// await waits for a line that begins with a word, and returns the rest of the line.
 func (p *process) await(word string, within time.Duration) string {
 	p.t.Helper()
 	late := time.After(within)
@@ -109,7 +109,7 @@ func (p *process) await(word string, within time.Duration) string {
 	}
 }
 
-// kill ends the process at once, and reaps it; called again, it does nothing.
+// kill ends the process at once, and waits for its end. A second call does nothing.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	for range p.lines {
@@ -125,9 +125,9 @@ func (p *process) freeze() { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
 
 func (p *process) thaw() { _ = p.cmd.Process.Signal(syscall.SIGCONT) }
 
-// connected reports whether the process has a connection to the server again.
+// connected returns an error unless the process is connected to the server again.
 func (p *process) connected(s *natstest.Server) error {
-	if n := s.Server().NumClients(); n < 3 { // this process's two, and that one's
+	if n := s.Server().NumClients(); n < 3 { // two of this process and one of that process
 		return fmt.Errorf("%d clients", n)
 	}
 	return nil
@@ -147,8 +147,8 @@ func start(t *testing.T, p plan) *process {
 	return pr
 }
 
-// spawn runs this test binary as another process until the test ends. It ends by itself when this
-// one does: its standard input ends then.
+// spawn runs this test binary as another process until the test ends. The process ends by itself
+// when this one does, because its standard input ends.
 func spawn(t testing.TB, role string, plan any) *process {
 	t.Helper()
 	text, err := json.Marshal(plan)
@@ -160,7 +160,7 @@ func spawn(t testing.TB, role string, plan any) *process {
 	return begin(t, cmd)
 }
 
-// begin runs a program until the test ends. What it prints comes line by line.
+// begin runs a program until the test ends. Its output comes line by line.
 func begin(t testing.TB, cmd *exec.Cmd) *process {
 	t.Helper()
 	cmd.Stderr = &complaints{t}
@@ -191,8 +191,8 @@ func begin(t testing.TB, cmd *exec.Cmd) *process {
 	return pr
 }
 
-// complaints pass on what a process prints to its standard error: nothing, but where it panics or
-// the race detector speaks.
+// complaints passes on what a process prints to its standard error, and fails the test after a
+// panic or a data race.
 type complaints struct{ t testing.TB }
 
 func (c *complaints) Write(text []byte) (int, error) {

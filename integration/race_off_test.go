@@ -2,4 +2,5 @@
 
 package integration
 
+// raced says whether the race detector is on, which makes everything many times slower.
 const raced = false

@@ -2,5 +2,5 @@
 
 package integration
 
-// raced says whether the race detector is on, with which everything takes many times as long.
+// raced says whether the race detector is on, which makes everything many times slower.
 const raced = true

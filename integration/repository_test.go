@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// What the documents name is there: tests, benchmarks and examples (a name may be the beginning of
-// several, as TestLeaf…), and the files that they link to. Seen to fail with a test that was
+// The tests, benchmarks and examples that the documents name exist, and so do the files that they
+// link to. A name with … at its end is the beginning of several. Seen to fail with a test that was
 // renamed, and with a page that is gone.
 func TestDocumentsNameWhatIsThere(t *testing.T) {
 	t.Parallel()
@@ -56,8 +56,7 @@ func TestDocumentsNameWhatIsThere(t *testing.T) {
 	}
 }
 
-// The library packages import the standard library and nats.go, with what nats.go itself needs, and
-// nothing else.
+// The library packages import only the standard library, nats.go and what nats.go itself needs.
 func TestLibraryImports(t *testing.T) {
 	for pkg := range library {
 		out, err := exec.Command("go", "list", "-deps", "-f",
@@ -79,7 +78,7 @@ func TestLibraryImports(t *testing.T) {
 			}
 		}
 	}
-	// What they import themselves is less than what nats.go brings along.
+	// The packages themselves import less than nats.go brings along.
 	eachFile(t, func(pkg string, file *ast.File) {
 		for _, imp := range file.Imports {
 			path := strings.Trim(imp.Path.Value, `"`)
@@ -96,8 +95,8 @@ func TestLibraryImports(t *testing.T) {
 	})
 }
 
-// library has the packages that a user's program is built of, and their tiers: a package imports
-// lower tiers alone. Only kvregistry/semver, which wraps a library of others, is not held to
+// library lists the packages that a user's program is built of, and their tiers. A package imports
+// lower tiers alone. Only kvregistry/semver, which wraps another library, may import more than
 // nats.go.
 var library = map[string]int{
 	"internal/journal": 2, "internal/wire": 2,
@@ -125,8 +124,8 @@ func eachFile(t *testing.T, f func(pkg string, file *ast.File)) {
 	}
 }
 
-// Each line that the library logs stands in the page on operations. Seen to fail without the lines
-// of the snapshot file, which were missing.
+// Each line that the library logs is in docs/operations.md. Seen to fail without the lines of the
+// snapshot file, which were missing.
 func TestLogLinesAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../docs/operations.md")
 	if err != nil {

@@ -31,13 +31,13 @@ jetstream {
 }
 `
 
-// bounded is a server with those settings and an account of tenant acme.
+// bounded starts a server with the settings sharedLimits and an account of tenant acme.
 func bounded(t *testing.T) *natstest.Server {
 	t.Helper()
 	account, err := operator.AccountConfig("acme", operator.AccountLimits{MaxBytes: 4 << 20,
 		Replicas: 1, Connections: 8}, operator.User("acme", "p"))
 	must(t, err)
-	// for a slow machine
+	// long enough for a slow machine
 	patient := strings.Replace(sharedLimits, `timeout: "1s"`, `timeout: "1m"`, 1)
 	opts := natstest.Configured(t, patient+"accounts: {\n"+account+"}\n")
 	return natstest.Start(t, func(o *server.Options) {
@@ -46,7 +46,7 @@ func bounded(t *testing.T) *natstest.Server {
 	})
 }
 
-// The page shows the settings that the tests use.
+// docs/security.md shows the settings that the tests use.
 func TestDocumentedLimits(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/security.md")
@@ -56,10 +56,10 @@ func TestDocumentedLimits(t *testing.T) {
 	}
 }
 
-// An account that is generated bounds what its users' consumers hold in the server's memory: their
-// number, and what each may leave unacknowledged unless it asks for more. What it can't bound is
-// said in docs/security.md: if the last check fails, the server has learned to. Seen to fail
-// without max_ack_pending. A registry is none the worse for it, on one server and in a cluster.
+// A generated account bounds what its users' consumers hold in the server's memory: their number,
+// and what each may leave unacknowledged unless it asks for more. docs/security.md says what the
+// account can't bound. If the last check fails, the server has learned to bound it. A registry
+// works with these bounds, on one server and in a cluster. Seen to fail without max_ack_pending.
 func TestAccountBoundsConsumers(t *testing.T) {
 	t.Parallel()
 	s := bounded(t)
@@ -91,9 +91,8 @@ func TestAccountBoundsConsumers(t *testing.T) {
 	}
 }
 
-// An account that is generated may hold no stream in memory, and that is no hindrance to views,
-// whose consumers are in memory: the server does not count them. Seen to fail with the 64 MiB of
-// before.
+// A generated account may hold no stream in memory. Views work all the same: their consumers are in
+// memory, and the server does not count them. Seen to fail with the earlier limit of 64 MiB.
 func TestAccountHasNoMemory(t *testing.T) {
 	t.Parallel()
 	account, err := operator.AccountConfig("acme", operator.AccountLimits{MaxBytes: 4 << 20,
@@ -119,9 +118,9 @@ func TestAccountHasNoMemory(t *testing.T) {
 		natstest.Soon, "web", "a")
 }
 
-// With the settings that docs/security.md lists, a server ends the connection of a client that
-// never reads, and refuses the second open batch of a stream and a batch of more than ten messages.
-// With the settings of a server as it comes, this fails.
+// With the settings of docs/security.md, a server ends the connection of a client that never reads,
+// and refuses a stream's second open batch and a batch of more than ten messages. Fails with a
+// server's default settings.
 func TestServersLimits(t *testing.T) {
 	t.Parallel()
 	s := bounded(t)
@@ -141,7 +140,7 @@ func TestServersLimits(t *testing.T) {
 			return nil
 		})
 		before := s.Server().NumSlowConsumers()
-		for range 48 { // MiB, of which the system may hold some
+		for range 48 { // MiB; the system's buffers hold some of them
 			must(t, nc.Publish("deaf", make([]byte, 1<<20)))
 		}
 		natstest.Eventually(t, natstest.Soon, func() error {
@@ -185,8 +184,8 @@ func TestServersLimits(t *testing.T) {
 	})
 }
 
-// A server that forbids longer duplicate windows, as docs/operations.md says, takes the bucket of a
-// registry, and refuses a change to a longer one. Seen to fail with a new bucket's window of two
+// A server that forbids long duplicate windows, as docs/operations.md says, accepts the bucket of a
+// registry, and refuses a change to a longer window. Seen to fail with a new bucket's window of two
 // minutes.
 func TestServersDuplicateWindow(t *testing.T) {
 	t.Parallel()
@@ -206,9 +205,9 @@ func TestServersDuplicateWindow(t *testing.T) {
 	}
 }
 
-// An operator may have the server refuse what is longer than a record, as docs/operations.md says:
-// the longest record still goes through, with the headers of a change on top, and so do heartbeats.
-// Seen to fail with a limit of the record's own length: the change was refused.
+// A server may refuse values longer than a record, as docs/operations.md says. The longest record
+// still gets through, with the headers of a change, and so do heartbeats. Seen to fail with a limit
+// of the record's own length: the change was refused.
 func TestBucketThatRefusesLargeValues(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Start(t).Connect()
@@ -226,14 +225,14 @@ func TestBucketThatRefusesLargeValues(t *testing.T) {
 	r := openOn(t, nc, kvregistry.Tenant("acme"),
 		kvregistry.OnLeaseLost(func(err error) { t.Error(err) }))
 	s := web("a")
-	for n := kvregistry.DefaultMaxRecord; ; n-- { // to the longest that is registered
+	for n := kvregistry.DefaultMaxRecord; ; n-- { // finds the longest record that can be registered
 		s.Metadata = map[string]string{"k": strings.Repeat("x", n)}
 		if _, err = r.Register(s); !isErr(err, kvregistry.ErrInvalidService) {
 			break
 		}
 	}
 	must(t, err)
-	must(t, r.SetStatus("web", kvregistry.Warning)) // a word of the same length
+	must(t, r.SetStatus("web", kvregistry.Warning)) // "warning" is as long as "passing"
 	granted := r.Health().Renewed
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if h := r.Health(); !h.Renewed.After(granted) || h.Unwritten > 0 {

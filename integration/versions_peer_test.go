@@ -19,12 +19,12 @@ type mix struct {
 	t      *testing.T
 	server *natstest.Server
 	peers  []*peer  // the living
-	dying  []string // the ids that lose waits for
+	dying  []string // the ids for which lose waits
 
 	mu    sync.Mutex                 // guards what follows, and each peer's told
-	gone  map[string]kvregistry.Kind // by id: how the instances of a process had to go
-	wrong []string                   // what a peer said that must not happen
-	lost  int                        // how many leases the living lost
+	gone  map[string]kvregistry.Kind // by id: how the instances of a process have to go
+	wrong []string                   // events that must not happen
+	lost  int                        // the number of leases that live processes lost
 }
 
 // join starts a process and returns when it has registered its instances.
@@ -67,7 +67,7 @@ func (m *mix) listen(p *peer) {
 	}
 }
 
-// tell takes note of an event that a process was told.
+// tell records an event that a process was told.
 func (m *mix) tell(p *peer, kind kvregistry.Kind, id, instance string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -75,7 +75,7 @@ func (m *mix) tell(p *peer, kind kvregistry.Kind, id, instance string) {
 	case kind == kvregistry.LeaseLost:
 		m.lost++
 	case kind == kvregistry.Registered || kind == kvregistry.Updated:
-		// Those that come are awaited by gather.
+		// gather waits for new instances.
 	case !gone || kind == kvregistry.Fenced:
 		m.wrong = append(m.wrong,
 			fmt.Sprintf("%s was told that %s is %s, and it lives", p.id, instance, kind))
@@ -84,7 +84,7 @@ func (m *mix) tell(p *peer, kind kvregistry.Kind, id, instance string) {
 	}
 }
 
-// broke takes note of what must not happen.
+// broke records what must not happen.
 func (m *mix) broke(format string, args ...any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -102,7 +102,7 @@ func (m *mix) conclude() {
 	m.t.Logf("the living lost %d leases", m.lost)
 }
 
-// kill ends processes as a crash does.
+// kill ends processes like a crash.
 func (m *mix) kill(peers ...*peer) {
 	for _, p := range peers {
 		m.leave(p, kvregistry.Expired)
@@ -110,7 +110,7 @@ func (m *mix) kill(peers ...*peer) {
 	}
 }
 
-// stop has processes close their registries.
+// stop makes processes close their registries.
 func (m *mix) stop(peers ...*peer) {
 	m.t.Helper()
 	for _, p := range peers {
@@ -128,7 +128,7 @@ func (m *mix) stop(peers ...*peer) {
 	}
 }
 
-// leave takes a process off the living, before its instances may go.
+// leave removes a process from the live ones, before its instances may go.
 func (m *mix) leave(p *peer, how kvregistry.Kind) {
 	m.peers = slices.DeleteFunc(m.peers, func(other *peer) bool { return other == p })
 	m.dying = append(m.dying, p.id)
@@ -137,8 +137,8 @@ func (m *mix) leave(p *peer, how kvregistry.Kind) {
 	m.gone[p.id] = how
 }
 
-// look compares each living process's cache with the instances of the living. lacking says which
-// are not there, beyond says which others are.
+// look compares each live process's cache with the instances of the live processes. lacking names
+// the missing instances, beyond the additional ones.
 func (m *mix) look() (lacking, beyond error) {
 	m.t.Helper()
 	var want []string
@@ -162,14 +162,14 @@ func (m *mix) look() (lacking, beyond error) {
 	return lacking, beyond
 }
 
-// gather waits until every cache shows just the living.
+// gather waits until every cache shows exactly the live instances.
 func (m *mix) gather() {
 	m.t.Helper()
 	natstest.Eventually(m.t, natstest.Soon, func() error { return errors.Join(m.look()) })
 }
 
-// lose waits until those that went are in no cache and every process was told of it. The living
-// must stay meanwhile.
+// lose waits until the instances of ended processes are in no cache and every process was told of
+// them. Live instances must stay meanwhile.
 func (m *mix) lose(who string) {
 	m.t.Helper()
 	took := natstest.Eventually(m.t, removal, func() error {
@@ -186,7 +186,8 @@ func (m *mix) lose(who string) {
 	m.t.Logf("%s was out of every cache after %s, TTL %s", who, took.Round(time.Millisecond), ttl)
 }
 
-// untold says who was not told once, and rightly, how the instances went that lose waits for.
+// untold returns an error unless each process was told once, and correctly, how the instances went
+// that lose waits for.
 func (m *mix) untold() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -203,13 +204,14 @@ func (m *mix) untold() error {
 	return nil
 }
 
-// keep fails the test unless every cache shows just the living for a time.
+// keep fails the test unless every cache shows exactly the live instances for a time.
 func (m *mix) keep(d time.Duration) {
 	m.t.Helper()
 	m.during(d, func() error { return errors.Join(m.look()) })
 }
 
-// endure fails the test unless every cache shows the living for a time. The dead may be there, too.
+// endure fails the test unless every cache shows the live instances for a time. Dead ones may be
+// there too.
 func (m *mix) endure(d time.Duration) {
 	m.t.Helper()
 	m.during(d, func() error { lacking, _ := m.look(); return lacking })
@@ -222,7 +224,7 @@ func (m *mix) during(d time.Duration, check func() error) {
 		if err := check(); err != nil {
 			m.t.Fatal(err)
 		}
-		time.Sleep(20 * time.Millisecond) // between two looks, for what must not happen
+		time.Sleep(20 * time.Millisecond) // between two checks
 	}
 }
 
@@ -232,8 +234,8 @@ type peer struct {
 	id     string
 	lists  chan []string                // answers to the command list
 	ended  chan struct{}                // closed when all that it printed has been read
-	closed bool                         // it closed its registry; to be read when ended is closed
-	told   map[string][]kvregistry.Kind // by instance: how it went, as this peer was told
+	closed bool                         // it closed its registry; read it after ended is closed
+	told   map[string][]kvregistry.Kind // by instance: how this peer was told that it went
 }
 
 // list asks a process for the instances in its cache.
@@ -251,5 +253,5 @@ func (p *peer) list() []string {
 	return nil
 }
 
-// instances are the keys that look shows for the instances of an id.
+// instances returns the keys that look shows for the instances of an id.
 func instances(id string) []string { return []string{"api/" + id, "web/" + id} }

@@ -20,9 +20,9 @@ import (
 const previous = "a4367c0"
 
 // Invariants 2, 5 and 6 hold for a tenant whose processes are of two versions. During an upgrade
-// and a rollback the dead leave every cache and the living stay in each, also through an outage
-// longer than the TTL. Each process that goes is one event. Seen to fail with a reaper of the newer
-// version that is never in doubt, and with one that purges nothing.
+// and a rollback, and through an outage longer than the TTL, the dead leave every cache and the
+// living stay in each. Each process that ends is one event. Seen to fail with a reaper of the newer
+// version that never doubts, and with one that purges nothing.
 func TestVersionsSideBySide(t *testing.T) {
 	natstest.Long(t)
 	t.Parallel()
@@ -38,11 +38,11 @@ func TestVersionsSideBySide(t *testing.T) {
 }
 
 // replaceVersion starts processes of one version, adds those of another, and stops the first ones.
-// On the way it kills processes of each and restarts the server.
+// Meanwhile it kills processes of each and restarts the server.
 func replaceVersion(t *testing.T, from, to string) {
 	m := &mix{t: t, server: natstest.Start(t), gone: map[string]kvregistry.Kind{}}
 	defer m.conclude()
-	const slow = "-wait=2s" // as nats.DefaultReconnectWait, and later than the reapers
+	const slow = "-wait=2s" // like nats.DefaultReconnectWait, and later than the reapers
 	from1, from2, from3 := m.join(from, "from-1"), m.join(from, "from-2"),
 		m.join(from, "from-3", slow)
 	to1, to2, to3 := m.join(to, "to-1"), m.join(to, "to-2"), m.join(to, "to-3", slow)
@@ -54,7 +54,8 @@ func replaceVersion(t *testing.T, from, to string) {
 	m.kill(to1)
 	m.lose("a process of the second version")
 
-	from4, to4 := m.join(from, "from-4"), m.join(to, "to-4") // each a newcomer among both
+	// each is a newcomer among both versions
+	from4, to4 := m.join(from, "from-4"), m.join(to, "to-4")
 	m.gather()
 	m.server.Outage(100 * time.Millisecond)
 	m.keep(3 * ttl)
@@ -74,8 +75,8 @@ func replaceVersion(t *testing.T, from, to string) {
 	m.stop(to3)
 }
 
-// buildPrevious builds the peer with the previous version of the library. The test is skipped where
-// git does not have that version.
+// buildPrevious builds the peer with the previous version of the library. It skips the test if git
+// does not have that version.
 func buildPrevious(t *testing.T) string {
 	t.Helper()
 	root, err := exec.Command("git", "rev-parse", "--show-toplevel").Output()
