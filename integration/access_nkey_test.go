@@ -74,7 +74,7 @@ func TestNkeyIsRotated(t *testing.T) {
 				select {
 				case <-fenced:
 				case <-time.After(natstest.Soon):
-					t.Error("the old registry was not told")
+					t.Error("the old registry was not told that it is fenced")
 				}
 			} else {
 				sees(t, observer, natstest.Soon, "web", "a", "b")
@@ -88,7 +88,7 @@ func TestNkeyIsRotated(t *testing.T) {
 			sees(t, observer, 0, "web", id)
 			if l := inside.Lease(successor); l == nil || l.ID != lease ||
 				after.Stats().Reconnects > 0 {
-				t.Errorf("lease %v, and %d reconnects", l, after.Stats().Reconnects)
+				t.Errorf("the lease is %v after %d reconnects", l, after.Stats().Reconnects)
 			}
 		})
 	}
@@ -107,15 +107,15 @@ func TestSeedFileIsReplacedInPlace(t *testing.T) {
 	must(t, nc.ForceReconnect())
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if !nc.IsClosed() {
-			return errors.New("the connection lives")
+			return errors.New("the connection is open")
 		}
 		return nil
 	})
 	if err := nc.LastError(); !isErr(err, nats.ErrAuthorization) {
-		t.Errorf("closed by %v", err)
+		t.Errorf("the connection was closed by %v", err)
 	}
 	if _, err := owner.Register(web("a")); !isErr(err, kvregistry.ErrConnectionClosed) {
-		t.Errorf("a registration by it gave %v", err)
+		t.Errorf("a registration over it gave %v", err)
 	}
 	register(t, openOn(t, s.Connect(old.option(t))), web("a")) // a new connection reads both keys
 }

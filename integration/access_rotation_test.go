@@ -197,7 +197,7 @@ func TestCredentialsAreRotated(t *testing.T) {
 			events, err := observer.Watch(t.Context(), "web")
 			must(t, err)
 			if e := <-events; e.Kind != kvregistry.Registered {
-				t.Fatalf("first %s", e.Kind)
+				t.Fatalf("the first event is %s", e.Kind)
 			}
 			lease := inside.Lease(owner).ID
 			for range 2 {
@@ -209,19 +209,19 @@ func TestCredentialsAreRotated(t *testing.T) {
 				s.refuse(nc)
 				natstest.Eventually(t, natstest.Soon, func() error {
 					if nc.Stats().Reconnects == lives || !nc.IsConnected() {
-						return errors.New("the connection was not made again")
+						return errors.New("the connection was not renewed")
 					}
 					return nil
 				})
 				for end := time.Now().Add(2 * ttl); time.Now().Before(end); {
 					select {
 					case e := <-events:
-						t.Fatalf("a registration that goes on was %s", e.Kind)
+						t.Fatalf("the registration should stay, and was %s", e.Kind)
 					case <-time.After(50 * time.Millisecond):
 					}
 				}
 				if l := inside.Lease(owner); l == nil || l.ID != lease {
-					t.Errorf("another lease than before: %v", l)
+					t.Errorf("the lease has changed: %v", l)
 				}
 			}
 		})
@@ -279,7 +279,7 @@ func neverGone(t *testing.T, observer *kvregistry.Registry, name string) (stop f
 				}
 			}
 			if _, err := observer.GetService(name); err != nil {
-				t.Errorf("a look-up meanwhile: %v", err)
+				t.Errorf("a look-up meanwhile gave %v", err)
 				return
 			}
 		}

@@ -82,7 +82,7 @@ func TestSigningKeyIsRotatedInTheWrongOrder(t *testing.T) {
 
 	if _, err := open(t, s, trustsNext).GetServices(t.Context(),
 		"web"); !isErr(err, kvregistry.ErrNotFound) {
-		t.Errorf("the old key is trusted no more, and its owner signs with it: %v", err)
+		t.Errorf("an owner signs with a key that it does not trust: %v", err)
 	}
 	if _, err := open(t, s, kvregistry.SignWith(next),
 		trustsOld).Register(web("b")); !isErr(err, kvregistry.ErrInvalidService) {
@@ -116,10 +116,10 @@ func TestSigningKeyIsRotatedInTheWrongOrder(t *testing.T) {
 	select {
 	case who := <-fenced:
 		if who != "the early one" {
-			t.Errorf("%s was fenced, by what it does not trust", who)
+			t.Errorf("%s was fenced by a registration that it does not trust", who)
 		}
 	case <-time.After(natstest.Soon):
-		t.Error("nobody was fenced")
+		t.Error("no owner was fenced")
 	}
 	must(t, owner.Close())
 	sees(t, observer, natstest.Soon, "web")

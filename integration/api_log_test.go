@@ -69,7 +69,8 @@ func TestLogLinesAreCalm(t *testing.T) {
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if log.Count("can't be read") < 4 || log.Count("took over") < 1 {
-			return fmt.Errorf("it was not logged: %d skipped, %q", r.Health().Skipped, log.String())
+			return fmt.Errorf("the line was not logged: %d skipped, %q", r.Health().Skipped,
+				log.String())
 		}
 		return nil
 	})
@@ -165,7 +166,7 @@ func TestLogHandlerThatCallsBack(t *testing.T) {
 		select {
 		case <-done:
 		case <-time.After(2 * natstest.Soon):
-			t.Fatal("a log handler that calls back stops the registry")
+			t.Fatal("a log handler that calls back blocks the registry")
 		}
 	}
 	sees(t, r, natstest.Soon, "web", "a")
@@ -195,10 +196,10 @@ func TestRegistryTellsWhatToChange(t *testing.T) {
 	const line, version, window = "the server or the bucket should be changed",
 		"nats-server 2.15.2 ", "2m0s"
 	if log := tells(s.Connect()); log.Count(line) != 0 {
-		t.Errorf("all is well: %s", log)
+		t.Errorf("nothing is wrong, and it logs %s", log)
 	}
 	if log := tells(natstest.Connect(t, old)); log.Count(line) != 1 || log.Count(version) != 1 {
-		t.Errorf("an old server: %s", log)
+		t.Errorf("an old server logs %s", log)
 	}
 	stream, err := js.Stream(t.Context(), "KV_registry_acme")
 	must(t, err)
@@ -207,7 +208,7 @@ func TestRegistryTellsWhatToChange(t *testing.T) {
 	_, err = js.UpdateStream(t.Context(), cfg)
 	must(t, err)
 	if log := tells(natstest.Connect(t, old)); log.Count(line) != 2 || log.Count(window) != 1 {
-		t.Errorf("an old server and a long window: %s", log)
+		t.Errorf("an old server and a long window log %s", log)
 	}
 	s.Down()
 	log := &natstest.Log{}

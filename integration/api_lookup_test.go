@@ -100,7 +100,7 @@ func TestFilters(t *testing.T) {
 		}
 		if got != c.want || (err != nil) != (c.want == "") || err != nil &&
 			!isErr(err, kvregistry.ErrNotFound) {
-			t.Errorf("%s: got %q, %v, want %q", c.name, got, err, c.want)
+			t.Errorf("%s: GetServices gave %q, %v, want %q", c.name, got, err, c.want)
 		}
 		seen := map[string]bool{}
 		for range 50 * len(c.want) { // chosen at random
@@ -170,18 +170,18 @@ func TestObserveEverything(t *testing.T) {
 	for _, r := range []*kvregistry.Registry{owner, observer} {
 		if names, err := r.ServiceNames(); err != nil || !cmp.Equal(names,
 			[]string{"late", "web"}) {
-			t.Errorf("names are %v, %v", names, err)
+			t.Errorf("ServiceNames gave %v, %v", names, err)
 		}
 	}
 	if got := observer.ObservedServices(); !cmp.Equal(got, []string{"*"}) {
-		t.Errorf("observes %v", got)
+		t.Errorf("the observed services are %v", got)
 	}
 	if err := un(); err != nil {
 		t.Fatal(err)
 	}
 	sees(t, observer, natstest.Soon, "late")
 	if names, err := observer.ServiceNames(); err != nil || !cmp.Equal(names, []string{"web"}) {
-		t.Errorf("names are %v, %v", names, err)
+		t.Errorf("ServiceNames gave %v, %v", names, err)
 	}
 	register(t, owner, kvregistry.Service{ID: "2", Name: "late", Address: "h:1"})
 	sees(t, observer, natstest.Soon, "late", "2")

@@ -43,12 +43,12 @@ func TestRegisterAll(t *testing.T) {
 	}
 	// each was written once, unless a slow server did not answer in time
 	if len(got) != n || got[0].Revision == 0 || last > uint64(times)*n+n/2 && !raced {
-		t.Errorf("%d are registered, the last one at revision %d", len(got), last)
+		t.Errorf("%d are registered, the last at revision %d", len(got), last)
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
 		got, err := observer.GetServices(t.Context(), "many")
 		if err == nil && (len(got) != n || got[0].Address != "h:10") {
-			err = fmt.Errorf("an observer has %d, first %v", len(got), got[0])
+			err = fmt.Errorf("an observer has %d, the first is %v", len(got), got[0])
 		}
 		return err
 	})
@@ -59,7 +59,7 @@ func TestRegisterAll(t *testing.T) {
 	must(t, unregister()) // a second call is no error
 	sees(t, observer, natstest.Soon, "many")
 	if left := keys(t, s.Connect(), "default", "svc."); len(left) > 0 {
-		t.Errorf("%d are left: %.100s", len(left), left)
+		t.Errorf("%d registrations remain: %.100s", len(left), left)
 	}
 }
 
@@ -73,23 +73,23 @@ func TestRegisterAllOfWhichSomeCannotBe(t *testing.T) {
 	bad.URL, bad.Address = "", ""
 	un, err := r.RegisterAll(t.Context(), web("a"), bad, web("b"))
 	if !isErr(err, kvregistry.ErrInvalidService) || un != nil || len(r.RegisteredServices()) > 0 {
-		t.Errorf("with an invalid one: %v, and %v are registered", err, r.RegisteredServices())
+		t.Errorf("an invalid one gave %v, and %v are registered", err, r.RegisteredServices())
 	}
 	if un, err := r.RegisterAll(t.Context()); un != nil || err != nil {
-		t.Errorf("none: %v", err)
+		t.Errorf("RegisterAll of none gave %v", err)
 	}
 	other := web("a")
 	other.Version = "2"
 	un, err = r.RegisterAll(t.Context(), web("a"), web("b"), other, web("b"))
 	if !isErr(err, kvregistry.ErrFenced) || !strings.Contains(err.Error(), `"a"`) || un == nil ||
 		len(r.RegisteredServices()) != 2 {
-		t.Errorf("one id twice: %v, and %v are registered", err, r.RegisteredServices())
+		t.Errorf("one id twice gave %v, and %v are registered", err, r.RegisteredServices())
 	}
 	must(t, un())
 	must(t, r.Close())
 	if un, err := r.RegisterAll(t.Context(), web("a"),
 		web("b")); !isErr(err, kvregistry.ErrClosed) || un != nil {
-		t.Errorf("closed: %v", err)
+		t.Errorf("a closed registry gave %v", err)
 	}
 }
 
@@ -134,7 +134,7 @@ func TestRegisterAllWithoutAServer(t *testing.T) {
 	un, err := r.RegisterAll(ctx, web("a"), web("b"), web("c"))
 	if !isErr(err, kvregistry.ErrPending) || !errors.Is(err, context.DeadlineExceeded) ||
 		un == nil {
-		t.Fatalf("without a server: %v", err)
+		t.Fatalf("without a server it gave %v", err)
 	}
 	s.Up()
 	sees(t, observer, natstest.Soon, "web", "a", "b", "c", "first")

@@ -40,7 +40,7 @@ func TestRegisterUpdateAndStatus(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon,
 		func() error { return wantAddress(observer, "10.0.0.2:80") })
 	if got, _ := observer.GetService("web"); got.Version != "" || got.ID != "a" {
-		t.Errorf("Update is to replace what the instance says: %+v", got)
+		t.Errorf("Update must replace the whole instance, which is %+v", got)
 	}
 	for _, status := range []kvregistry.Status{kvregistry.Critical, kvregistry.Draining} {
 		if err := owner.SetStatus("web", status); err != nil {
@@ -55,15 +55,15 @@ func TestRegisterUpdateAndStatus(t *testing.T) {
 	}
 	if err := owner.Update(kvregistry.Service{Name: "other",
 		Address: "h:1"}); !isErr(err, kvregistry.ErrNotRegistered) {
-		t.Errorf("updating what is not there gave %v", err)
+		t.Errorf("an update of an unknown service gave %v", err)
 	}
 	if err := owner.Unregister("other"); !isErr(err, kvregistry.ErrNotRegistered) {
-		t.Errorf("unregistering what is not there gave %v", err)
+		t.Errorf("Unregister of an unknown service gave %v", err)
 	}
 	register(t, owner, web("b"))
 	if err := owner.Update(kvregistry.Service{Name: "web", Address: "h:1"}); !isErr(err,
 		kvregistry.ErrInvalidService) {
-		t.Errorf("an update that does not say of which gave %v", err)
+		t.Errorf("an update without an id gave %v", err)
 	}
 	if err := owner.Unregister("web"); err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 	defer cancel()
 	un, err := r.RegisterContext(short, web("declared"))
 	if !isErr(err, kvregistry.ErrPending) || !isErr(err, context.DeadlineExceeded) || un == nil {
-		t.Fatalf("without a server: %v", err)
+		t.Fatalf("without a server it gave %v", err)
 	}
 	for range 2 { // a second call waits again, and registers no second instance
 		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -105,7 +105,7 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := back(); err != nil {
-		t.Fatalf("taking back what was never sent: %v", err)
+		t.Fatalf("unregistering an unsent registration gave %v", err)
 	}
 	waited := make(chan error, 1)
 	go func() { // ends when the server is there
@@ -137,7 +137,7 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 	s.Down()
 	if err := errors.Join(unregisterWithin(r, "web", 200*time.Millisecond)); !isErr(err,
 		kvregistry.ErrPending) {
-		t.Fatalf("unregistering without a server gave %v", err)
+		t.Fatalf("Unregister without a server gave %v", err)
 	}
 	s.Up()
 	sees(t, observer, natstest.Soon, "web")

@@ -20,12 +20,12 @@ import (
 func TestConnectIsOneInstance(t *testing.T) {
 	s := natstest.Start(t)
 	if _, err := kvregistry.Connect(); !isErr(err, kvregistry.ErrNoInstance) {
-		t.Fatalf("without an instance: %v", err)
+		t.Fatalf("without an instance it gave %v", err)
 	}
 	if _, err := kvregistry.GetService("web"); !isErr(err, kvregistry.ErrNoInstance) &&
 		!isErr(err, kvregistry.ErrClosed) {
 		// ErrClosed if this is not the first run in the process
-		t.Fatalf("without an instance: %v", err)
+		t.Fatalf("without an instance it gave %v", err)
 	}
 	nc := s.Connect()
 	var wg sync.WaitGroup
@@ -42,7 +42,7 @@ func TestConnectIsOneInstance(t *testing.T) {
 	wg.Wait()
 	for _, r := range regs {
 		if r != regs[0] {
-			t.Fatal("two instances")
+			t.Fatal("there are two instances")
 		}
 	}
 	if _, err := kvregistry.Connect(kvregistry.Nats(s.Connect())); !isErr(err,
@@ -74,10 +74,10 @@ func TestConnectIsOneInstance(t *testing.T) {
 		}
 	}
 	if _, err := kvregistry.GetService("web"); !isErr(err, kvregistry.ErrClosed) {
-		t.Errorf("after Close: %v", err)
+		t.Errorf("after Close it gave %v", err)
 	}
 	if _, err := kvregistry.Connect(); !isErr(err, kvregistry.ErrNoInstance) {
-		t.Errorf("after Close: %v", err)
+		t.Errorf("after Close it gave %v", err)
 	}
 	again, err := kvregistry.Connect(kvregistry.Nats(nc), quiet())
 	if err != nil || again == regs[0] {
@@ -137,7 +137,7 @@ func TestBadInputIsRefused(t *testing.T) {
 		}
 	}
 	if left := keys(t, s.Connect(), "default", "svc."); len(left) > 0 {
-		t.Errorf("written all the same: %v", left)
+		t.Errorf("invalid input was written: %v", left)
 	}
 	nc.Close()
 	if _, err := r.Register(web("a")); !isErr(err, kvregistry.ErrConnectionClosed) {
@@ -301,7 +301,7 @@ func TestDial(t *testing.T) {
 	must(t, err)
 	t.Cleanup(nc.Close)
 	if nc.Opts.Name != "mine" || nc.Opts.MaxReconnect != -1 {
-		t.Errorf("options: name %q, reconnects %d", nc.Opts.Name, nc.Opts.MaxReconnect)
+		t.Errorf("the options are name %q, reconnects %d", nc.Opts.Name, nc.Opts.MaxReconnect)
 	}
 	r := openOn(t, nc)
 	l.heal()

@@ -97,7 +97,7 @@ func (c *checker) look(i int, e entry) {
 	if e.Err == "found" || e.Err == "not found" {
 		c.answered[e.Who] = true
 	} else if c.answered[e.Who] {
-		c.fail(5, i, "", "a look-up that had answered before failed: %s", e.Err)
+		c.fail(5, i, "", "a look-up failed that had answered before: %s", e.Err)
 	}
 }
 
@@ -117,7 +117,7 @@ func (c *checker) event(i int, e entry) {
 	case "fenced", "lease-lost":
 	case "registered", "updated":
 		if there == (kind == "registered") {
-			c.fail(6, i, key, "%s was told %q of an instance that it knew as there: %v", e.Who,
+			c.fail(6, i, key, "%s was told %q of an instance that it already had: %v", e.Who,
 				kind, there)
 		}
 		if high := c.highest[e.Who][key]; e.Revision <= high.Revision &&

@@ -32,7 +32,7 @@ func (h *history) record(p *process) {
 		if json.Unmarshal([]byte(line), &e) == nil && e.What != "" {
 			h.add(e)
 		} else {
-			p.t.Logf("a worker said: %s", line)
+			p.t.Logf("a worker printed: %s", line)
 		}
 	}
 }

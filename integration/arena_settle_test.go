@@ -146,7 +146,7 @@ func (a *arena) states() map[string]*state {
 func (a *arena) stands(before map[string]map[string]seenInstance) error {
 	now, err := a.readAll()
 	if err == nil && !maps.EqualFunc(before, now, maps.Equal) {
-		err = errors.New("a bucket changes")
+		err = errors.New("a bucket is changing")
 	}
 	return err
 }

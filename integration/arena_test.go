@@ -142,7 +142,7 @@ func (a *arena) end() {
 	natstest.Eventually(a.t, 90*time.Second, func() error {
 		for name := range maps.Values(a.tenants) {
 			if left := views(natstest.Consumers(a.t, nc, "KV_registry_"+name)); len(left) > 0 {
-				return fmt.Errorf("consumers left behind: %s",
+				return fmt.Errorf("consumers remain: %s",
 					a.describe(nc, "KV_registry_"+name, left))
 			}
 		}

@@ -22,7 +22,7 @@ func isOver(t testing.TB, h *kvregistry.Hold, within time.Duration, why error) {
 		t.Fatalf("%s is still held after %s", h.Name(), within)
 	}
 	if err := h.Err(); !errors.Is(err, kvregistry.ErrNotHeld) || !errors.Is(err, why) {
-		t.Errorf("it is over because of %v, want %v", err, why)
+		t.Errorf("the hold ended with %v, want %v", err, why)
 	}
 }
 
@@ -70,7 +70,7 @@ func TestHoldEnds(t *testing.T) {
 					t.Errorf("%v, token %d after %d", n.err, n.Token(), h.Token())
 				}
 			case <-time.After(natstest.Soon):
-				t.Error("the next one does not get it")
+				t.Error("the next one does not get the name")
 			}
 		})
 	}
@@ -91,13 +91,13 @@ func TestHoldOfAKilledProcess(t *testing.T) {
 	killed := time.Now()
 	inTime(t, s, 0, ttl+time.Second, func() error {
 		if len(got) == 0 {
-			return errors.New("nobody holds it")
+			return errors.New("no process holds the name")
 		}
 		return nil
 	})
 	n := <-got
 	must(t, n.err)
-	t.Logf("held by the next one %s after the kill, TTL %s",
+	t.Logf("the next one holds the name %s after the kill, TTL %s",
 		n.at.Sub(killed).Round(time.Millisecond), ttl)
 }
 
@@ -126,17 +126,17 @@ func TestHolderThatIsCutOff(t *testing.T) {
 			cut := time.Now()
 			for at := time.Now(); h.Err() == nil; at = time.Now() {
 				if late := at.Sub(own.Until()); late > 0 {
-					t.Fatalf("it held on for %s after its lease's time", late)
+					t.Fatalf("it believed to hold the name for %s after its lease's end", late)
 				}
 				if len(got) > 0 && h.Err() == nil {
-					t.Fatal("two hold it")
+					t.Fatal("two processes hold the name")
 				}
 				time.Sleep(time.Millisecond) // between two checks
 			}
 			over := time.Now()
 			isOver(t, h, natstest.Soon, kvregistry.ErrLeaseLost)
 			n := within(t, got, natstest.Soon)
-			t.Logf("over %s after the cut, held by the next one %s after that",
+			t.Logf("the hold ended %s after the cut, the next one began %s after that",
 				over.Sub(cut).Round(time.Millisecond), n.at.Sub(over).Round(time.Millisecond))
 			l.heal()
 			again := make(chan granted, 1)
@@ -146,7 +146,7 @@ func TestHolderThatIsCutOff(t *testing.T) {
 			}()
 			select {
 			case a := <-again:
-				t.Fatalf("held twice: %v", a.err)
+				t.Fatalf("the name is held twice: %v", a.err)
 			case <-time.After(ttl):
 			}
 			must(t, n.Release(t.Context()))
@@ -183,7 +183,7 @@ func TestHoldCountsFromTheHeartbeatsBeginning(t *testing.T) {
 	must(t, err)
 	// the server has this machine's clock
 	if late := own.Until().Sub(e.Created().Add(ttl - ttl/8)); late > 0 {
-		t.Errorf("it is counted from %s after the server has begun", late)
+		t.Errorf("the lease is counted from %s after the server's beginning", late)
 	}
 	l.heal()
 }
@@ -206,7 +206,7 @@ func TestHoldEndsWithTheBucket(t *testing.T) {
 	must(t, js.DeleteKeyValue(t.Context(), "registry_default"))
 	for h.Err() == nil {
 		if len(got) > 0 && h.Err() == nil {
-			t.Fatal("two hold it")
+			t.Fatal("two processes hold the name")
 		}
 		time.Sleep(time.Millisecond) // between two checks
 	}
@@ -214,7 +214,7 @@ func TestHoldEndsWithTheBucket(t *testing.T) {
 	case n := <-got:
 		must(t, n.err)
 	case <-time.After(natstest.Soon):
-		t.Error("nobody holds it in the new bucket")
+		t.Error("no process holds the name in the new bucket")
 	}
 }
 
@@ -242,7 +242,7 @@ func TestHoldEndsWithTheBucketForOthers(t *testing.T) {
 	}()
 	for h.Err() == nil {
 		if len(got) > 0 && h.Err() == nil {
-			t.Fatal("two hold it")
+			t.Fatal("two processes hold the name")
 		}
 		time.Sleep(time.Millisecond) // between two checks
 	}

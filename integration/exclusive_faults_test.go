@@ -75,7 +75,7 @@ func (ls *lockers) await(m *member, what string, within time.Duration) {
 				return nil
 			}
 		}
-		return fmt.Errorf("%s has not said %q", m.plan.Name, what)
+		return fmt.Errorf("%s has not printed %q", m.plan.Name, what)
 	})
 }
 
@@ -186,7 +186,7 @@ func (ls *lockers) goesOn() {
 		}
 		time.Sleep(10 * time.Millisecond) // between two checks
 	}
-	ls.arena.t.Fatalf("nobody has held the name for %s since a fault ended; in line: %q",
+	ls.arena.t.Fatalf("no process has held the name for %s since a fault ended; in line: %q",
 		time.Since(now).Round(time.Millisecond), ls.line())
 }
 
@@ -212,7 +212,7 @@ func (ls *lockers) judge(t *testing.T, deeds []deed) {
 			time.Since(began).Round(time.Millisecond))
 	}
 	if len(holds) == 0 || len(additions) == 0 {
-		t.Errorf("%d operations of the lock and %d of the counter say little", len(holds),
+		t.Errorf("%d operations of the lock and %d of the counter are too few", len(holds),
 			len(additions))
 	}
 }

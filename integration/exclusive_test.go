@@ -63,7 +63,7 @@ func within(t *testing.T, got <-chan granted, d time.Duration) granted {
 		must(t, n.err)
 		return n
 	case <-time.After(d):
-		t.Fatalf("nobody has it within %s", d)
+		t.Fatalf("no process has the name within %s", d)
 	}
 	return granted{}
 }
@@ -83,12 +83,13 @@ func TestExclusiveGoesInOrder(t *testing.T) {
 	}
 	for i := range cap(got) {
 		if len(got) > 0 {
-			t.Fatal("somebody holds what is held")
+			t.Fatal("a second process holds the name")
 		}
 		must(t, last.Release(t.Context()))
 		next := within(t, got, natstest.Soon)
 		if next.who != i || next.Token() <= last.Token() {
-			t.Fatalf("turn %d: %d has it, with token %d after %d", i, next.who, next.Token(),
+			t.Fatalf("turn %d: waiter %d has the name, with token %d after %d", i, next.who,
+				next.Token(),
 				last.Token())
 		}
 		last = next.Hold
@@ -120,7 +121,7 @@ func TestReleaseHandsOverAtOnce(t *testing.T) {
 	t.Logf("handed over within %s at the median, %s at the most; a place in line took %s", took[50],
 		took[99], line[50])
 	if took[50] > line[50]+50*time.Millisecond { // a place in line takes several requests
-		t.Error("that is not at once")
+		t.Error("the name is not handed over at once")
 	}
 }
 
@@ -139,7 +140,8 @@ func TestExclusiveIsExclusive(t *testing.T) {
 				h := exclusive(t, regs[i%len(regs)], "job", natstest.Soon)
 				holders++
 				if holders != 1 || h.Token() <= last || h.Err() != nil {
-					t.Errorf("%d hold it, with token %d after %d: %v", holders, h.Token(), last,
+					t.Errorf("%d hold the name, with token %d after %d: %v", holders, h.Token(),
+						last,
 						h.Err())
 				}
 				last = h.Token()
@@ -207,7 +209,7 @@ func TestHoldsInHealth(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := next.Release(ctx); !errors.Is(err, kvregistry.ErrPending) {
-		t.Errorf("released while NATS is away: %v", err)
+		t.Errorf("a release while NATS is away gave %v", err)
 	}
 	if list = r.Health().Holds; len(list) != 1 || list[0].Name != "b" {
 		t.Errorf("%+v, want that b is held", list)
@@ -215,7 +217,7 @@ func TestHoldsInHealth(t *testing.T) {
 	l.heal()
 	must(t, r.Close())
 	if list = r.Health().Holds; len(list) != 0 {
-		t.Errorf("closed, with %+v", list)
+		t.Errorf("a closed registry lists %+v", list)
 	}
 }
 
@@ -275,7 +277,7 @@ func TestHoldsLeaveNothing(t *testing.T) {
 	last, err := stream.GetLastMsgForSubject(t.Context(), "$KV.registry_default.lock.job-4.*")
 	must(t, err)
 	if got := last.Header.Get("Nats-TTL"); got != "10s" {
-		t.Errorf("a ticket's end is kept for %q", got)
+		t.Errorf("a ticket's tombstone has the TTL %q", got)
 	}
 	waits := make(chan granted, 1)
 	other := open(t, s, patient())
@@ -283,7 +285,7 @@ func TestHoldsLeaveNothing(t *testing.T) {
 	lineUp(t, nc, r, "job", 0, waits)
 	must(t, r.Close())
 	if w := <-waits; !errors.Is(w.err, kvregistry.ErrClosed) {
-		t.Errorf("who waited in a registry that was closed got %v", w.err)
+		t.Errorf("a waiter in a closed registry got %v", w.err)
 	}
 	must(t, h.Close())
 	must(t, other.Close())
@@ -291,6 +293,6 @@ func TestHoldsLeaveNothing(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon,
 		func() error { return noneLeft(views(natstest.Consumers(t, nc, "KV_registry_default"))) })
 	if _, err := r.Exclusive(t.Context(), "job"); !errors.Is(err, kvregistry.ErrClosed) {
-		t.Errorf("a closed registry: %v", err)
+		t.Errorf("a closed registry gave %v", err)
 	}
 }

@@ -72,7 +72,7 @@ func TestNewerFormatEndsWithItsLease(t *testing.T) {
 		return nil
 	})
 	if _, err := kv.Get(t.Context(), "svc.web.lives"); err != nil {
-		t.Errorf("one whose lease lives: %v", err)
+		t.Errorf("a ticket with a live lease gave %v", err)
 	}
 }
 
@@ -113,7 +113,7 @@ func TestTicketThatMayNotBeRemoved(t *testing.T) {
 	lineUp(t, admin, next, "job", 0, got)
 	s.reload(users(`publish: { deny: "$KV.registry_default.lock.>" }`))
 	if err := h.Release(t.Context()); !errors.Is(err, kvregistry.ErrPermission) {
-		t.Errorf("released without permission: %v", err)
+		t.Errorf("a release without permission gave %v", err)
 	}
 	s.reload(users(all))
 	within(t, got, tenant.RefusedTime+natstest.Soon)

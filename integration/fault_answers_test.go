@@ -183,7 +183,7 @@ func notAnswered(t *testing.T, how, other string) {
 			return err
 		}
 		if declared := len(r.RegisteredServices()); (declared > registered) != (want == "first:1") {
-			return fmt.Errorf("the first one has %d registrations", declared)
+			return fmt.Errorf("the first registry lists %d registrations", declared)
 		}
 		return nil
 	})

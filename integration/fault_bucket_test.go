@@ -167,7 +167,7 @@ func eachKeyHasItsOwner(t *testing.T, s *natstest.Server, fighters []*kvregistry
 		held[key[strings.LastIndex(key, ".")+1:]] = doc.Instance.Address
 	}
 	if !maps.Equal(believed, held) {
-		return fmt.Errorf("the bucket has %v, and they believe %v", held, believed)
+		return fmt.Errorf("the bucket has %v, and the registries list %v", held, believed)
 	}
 	return nil
 }
@@ -202,11 +202,11 @@ func TestPurgedStreamConverges(t *testing.T) {
 	took := sees(t, observer, natstest.Soon, "web", "a")
 	t.Logf("the cache equals the bucket after %s", took.Round(time.Millisecond))
 	if expired.Load() > 0 {
-		t.Error("the living one was said to be gone")
+		t.Error("the live instance was reported gone")
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if left := keys(t, s.Connect(), "default", "svc."); len(left) != 1 {
-			return errors.New("the living is not written again")
+			return errors.New("the live instance is not written again")
 		}
 		return nil
 	})

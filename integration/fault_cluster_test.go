@@ -95,14 +95,14 @@ func TestCluster(t *testing.T) {
 			got := ids(t, observer, "app")
 			if len(got) == 0 || got[len(got)-1] != "new" && got[len(got)-1] != "live" ||
 				!contains(got, "live") {
-				t.Fatalf("the living one is gone: %v", got)
+				t.Fatalf("the live instance is gone: %v", got)
 			}
 			if time.Since(lost) > 2*natstest.Soon {
-				t.Fatalf("the dead one stays: %v", got)
+				t.Fatalf("the dead instance stays: %v", got)
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
-		t.Logf("the dead one was gone within %s", time.Since(lost).Round(time.Millisecond))
+		t.Logf("the dead instance was gone within %s", time.Since(lost).Round(time.Millisecond))
 		leader.Up()
 		natstest.AwaitCluster(t, servers)
 		natstest.AwaitReplicas(t, natstest.Connect(t, all), "KV_registry_default", 3)
@@ -127,7 +127,7 @@ func TestCluster(t *testing.T) {
 		defer its.Up()
 		register(t, owner, kvregistry.Service{ID: "2", Name: "move", Address: "h:1"})
 		took := sees(t, observer, natstest.Soon, "move", "1", "2")
-		t.Logf("seen %s after the registration", took.Round(time.Millisecond))
+		t.Logf("the instance was seen %s after the registration", took.Round(time.Millisecond))
 	})
 }
 
@@ -143,7 +143,7 @@ func TestServerCutOffFromItsCluster(t *testing.T) {
 	f.awaitReplicas("KV_registry_default")
 	leader := f.leader("KV_registry_default")
 	if leader == nil {
-		t.Fatal("no leader")
+		t.Fatal("the stream has no leader")
 	}
 	var others []*node
 	for _, n := range f.nodes {
@@ -161,11 +161,11 @@ func TestServerCutOffFromItsCluster(t *testing.T) {
 	// the time that is watched
 	for end := time.Now().Add(2 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if got := ids(t, observer, "web"); !contains(got, "a") {
-			t.Fatalf("it is gone: %v", got)
+			t.Fatalf("the instance is gone: %v", got)
 		}
 	}
 	if h := owner.Health(); h.Lease != kvregistry.LeaseHeld || nc.Stats().Reconnects != 1 {
-		t.Errorf("connected to %s, made again %d times; %+v", nc.ConnectedAddr(),
+		t.Errorf("it is connected to %s after %d reconnects; %+v", nc.ConnectedAddr(),
 			nc.Stats().Reconnects, h)
 	}
 	heal()

@@ -33,7 +33,7 @@ func TestDeletedConsumerIsMended(t *testing.T) {
 	}
 	register(t, owner, web("a"))
 	took := sees(t, observer, natstest.Soon, "web", "a")
-	t.Logf("mended after %s", took.Round(time.Millisecond))
+	t.Logf("the view was right after %s", took.Round(time.Millisecond))
 }
 
 // Invariant 4: the dead are removed even after the reapers' consumers were deleted. Seen to fail
@@ -102,7 +102,7 @@ func TestMaxConsumersReached(t *testing.T) {
 	}
 	if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrUnavailable) ||
 		!strings.Contains(err.Error(), "consumers limit") {
-		t.Errorf("got %v, want ErrUnavailable and why", err)
+		t.Errorf("the look-up gave %v, want ErrUnavailable with the reason", err)
 	}
 	time.Sleep(ttl) // the view may try again meanwhile, but not all the time
 	if h, most := observer.Health(), 12+2*uint64(time.Since(began)/time.Second); h.OK() ||
@@ -114,7 +114,7 @@ func TestMaxConsumersReached(t *testing.T) {
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
-			return errors.Join(errors.New("it does not find out"), err)
+			return errors.Join(errors.New("the look-up does not succeed"), err)
 		}
 		return nil
 	})

@@ -72,7 +72,7 @@ func TestDiskFull(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond) // between two checks
 	}
-	t.Logf("right %s after the server's return", time.Since(back).Round(time.Millisecond))
+	t.Logf("all was right %s after the server's return", time.Since(back).Round(time.Millisecond))
 }
 
 // smallDisk mounts a file system of 16 MiB that ends with the test, or with this process, because

@@ -47,14 +47,14 @@ func revoked(t *testing.T, perms string) {
 	end := time.Now().Add(2 * ttl)
 	for time.Now().Before(end) {
 		if got := ids(t, observer, "web"); len(got) == 0 {
-			t.Fatal("a look-up that was answered before is not any more")
+			t.Fatal("a look-up fails that was answered before")
 		}
 		time.Sleep(10 * time.Millisecond) // between two look-ups
 	}
 	if h := observer.Health(); h.OK() || h.Resyncs-before > 12 {
-		t.Errorf("while what it needs is refused: %+v, with %d resyncs before", h, before)
+		t.Errorf("while its requests are refused: %+v, with %d resyncs before", h, before)
 	}
 	s.reload(users(all))
 	took := sees(t, observer, 10*time.Second+natstest.Soon, "web", "a", "b")
-	t.Logf("right again %s after the permissions were given back", took.Round(time.Millisecond))
+	t.Logf("all was right %s after the permissions were given back", took.Round(time.Millisecond))
 }

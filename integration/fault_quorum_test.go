@@ -76,7 +76,7 @@ func TestLostQuorum(t *testing.T) {
 					expired)
 			}
 		}
-		t.Logf("outage %d of %s, all right %s after the servers' return", n,
+		t.Logf("outage %d of %s: all was right %s after the servers' return", n,
 			outage.Round(time.Millisecond), took.Round(time.Millisecond))
 	}
 }
@@ -98,7 +98,7 @@ func (h *household) recovers(t *testing.T) {
 				return fmt.Errorf("TTL %s: %+v", h.ttl, health)
 			}
 			if n := len(ids(t, r, "web")); n != len(h.members) {
-				return fmt.Errorf("TTL %s: %d are seen", h.ttl, n)
+				return fmt.Errorf("TTL %s: %d instances are seen", h.ttl, n)
 			}
 		}
 		return nil

@@ -34,7 +34,7 @@ func TestFullBucket(t *testing.T) {
 	}
 	sees(t, r, natstest.Soon, "web", "a", "big")
 	if got := r.RegisteredServices(); len(got) != 2 {
-		t.Errorf("what was refused is listed: %v", got)
+		t.Errorf("the refused registration is listed: %v", got)
 	}
 }
 
@@ -89,7 +89,7 @@ func TestFullBucketKeepsTheLiving(t *testing.T) {
 		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			got := ids(t, observer, "web")
 			if !contains(got, "live") {
-				t.Fatal("the living one is gone")
+				t.Fatal("the live instance is gone")
 			}
 			if until(got) {
 				return true
@@ -99,9 +99,10 @@ func TestFullBucketKeepsTheLiving(t *testing.T) {
 	}
 	killed := time.Now()
 	if !look(natstest.Soon, func(got []string) bool { return len(got) == 1 }) {
-		t.Error("the dead one stays")
+		t.Error("the dead instance stays")
 	}
-	t.Logf("the dead one was gone %s after the kill", time.Since(killed).Round(time.Millisecond))
+	t.Logf("the dead instance was gone %s after the kill",
+		time.Since(killed).Round(time.Millisecond))
 	if _, err := observer.Register(web("new")); !isErr(err, kvregistry.ErrStorageFull) {
 		t.Errorf("a new registration gave %v, want ErrStorageFull", err)
 	}

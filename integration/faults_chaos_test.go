@@ -65,7 +65,7 @@ func chaosEnd(t *testing.T) time.Time {
 	const after = 3 * time.Minute // the time for the last fault and for the close
 	end := time.Now().Add(*chaosDuration)
 	if last, ok := t.Deadline(); ok && last.Add(-after).Before(end) {
-		t.Logf("cut short by -timeout; for %s of chaos pass -timeout=%s or more", *chaosDuration,
+		t.Logf("shortened by -timeout; for %s of chaos pass -timeout=%s or more", *chaosDuration,
 			*chaosDuration+after)
 		return last.Add(-after)
 	}

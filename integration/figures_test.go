@@ -150,7 +150,7 @@ func leaderFigure(t *testing.T, _ int) []time.Duration {
 	var leader *node
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if leader = f.leader("KV_registry_default"); leader == nil {
-			return errors.New("no leader")
+			return errors.New("the stream has no leader")
 		}
 		return nil
 	})
@@ -169,7 +169,7 @@ func leaderFigure(t *testing.T, _ int) []time.Duration {
 	took := time.Since(began)
 	for time.Since(began) < 3*arenaTTL(3) {
 		if got := ids(t, observer, "web"); !contains(got, "live") {
-			t.Errorf("the living one is gone %s after the leader was killed", time.Since(began))
+			t.Errorf("the live instance is gone %s after the leader was killed", time.Since(began))
 			break
 		}
 		time.Sleep(10 * time.Millisecond) // between two checks
@@ -200,7 +200,7 @@ func blackholeFigure(t *testing.T, trial int) []time.Duration {
 	case at := <-back:
 		return []time.Duration{at.Sub(began)}
 	case <-time.After(30 * time.Second):
-		t.Error("not noticed within 30 s")
+		t.Error("the dead connection is not noticed within 30 s")
 		return nil
 	}
 }
@@ -230,10 +230,10 @@ func outageFigure(t *testing.T, _ int) []time.Duration {
 	natstest.Eventually(t, 30*time.Second, func() error {
 		got := ids(t, observer, "web")
 		if !contains(got, "live") {
-			t.Error("the living one is gone")
+			t.Error("the live instance is gone")
 		}
 		if contains(got, "dies") {
-			return errors.New("the dead one stays")
+			return errors.New("the dead instance stays")
 		}
 		return nil
 	})
@@ -275,7 +275,7 @@ func reconnectsFigure(t *testing.T) {
 			}
 			natstest.Eventually(t, natstest.Soon, func() error {
 				if nc.Stats().Reconnects == before {
-					return errors.New("not back")
+					return errors.New("the connection is not back")
 				}
 				return nil
 			})

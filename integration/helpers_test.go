@@ -132,12 +132,12 @@ func isErr(err, want error) bool { return errors.Is(err, want) }
 
 func noneLeft(list []string) error {
 	if len(list) > 0 {
-		return fmt.Errorf("left: %v", list)
+		return fmt.Errorf("these remain: %v", list)
 	}
 	return nil
 }
 
-var errStill = errors.New("it still says what was written by hand")
+var errStill = errors.New("the key still has the value that was written by hand")
 
 func wantAddress(r *kvregistry.Registry, want string) error {
 	one, err := r.GetService("web")

@@ -18,11 +18,12 @@ func TestAcknowledgedRegistrationSurvivesARestart(t *testing.T) {
 	s.Outage(100 * time.Millisecond)
 	observer := open(t, s)
 	if got := ids(t, observer, "web"); len(got) != 1 {
-		t.Fatalf("after the restart there is %v", got)
+		t.Fatalf("after the restart the service has %v", got)
 	}
 	p.thaw()
 	natstest.Eventually(t, natstest.Soon, func() error { return p.connected(s) })
 	if now := keys(t, s.Connect(), "default", "lease."); len(now) != 1 || now[0] != leases[0] {
-		t.Errorf("lease was %v, is %v: a restart shorter than the TTL must not end it", leases, now)
+		t.Errorf("the lease was %v and is %v: a restart shorter than the TTL must not end it",
+			leases, now)
 	}
 }

@@ -44,7 +44,7 @@ func TestKilledProcessIsOut(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("out of both caches %s after the kill, TTL %s",
+	t.Logf("it left both caches %s after the kill, TTL %s",
 		time.Since(killed).Round(time.Millisecond), ttl)
 	for end := time.Now().Add(2 * ttl); time.Now().Before(end); {
 		for _, o := range observers {
@@ -77,13 +77,13 @@ func TestGracefulStopIsSeenAtOnce(t *testing.T) {
 	}
 	for range 3 {
 		if e := <-events; e.Kind != kvregistry.Registered {
-			t.Fatalf("got %s", e.Kind)
+			t.Fatalf("the event is %s", e.Kind)
 		}
 	}
 	_ = p.stdin.Close() // only now, because an instance that comes and goes unread makes no event
 	for range 3 {
 		if e := <-events; e.Kind != kvregistry.Unregistered {
-			t.Fatalf("got %s, want unregistered", e.Kind)
+			t.Fatalf("the event is %s, want unregistered", e.Kind)
 		}
 	}
 	seen := time.Now()
@@ -110,7 +110,7 @@ func TestFrozenProcessComesBack(t *testing.T) {
 	sees(t, observer, removal, "web")
 	p.thaw()
 	took := sees(t, observer, natstest.Soon, "web", "a")
-	t.Logf("back after %s", took)
+	t.Logf("it was back after %s", took)
 	p.await("lost", natstest.Soon)
 }
 
@@ -130,7 +130,7 @@ func TestNewcomerFindsNoneOfTheDead(t *testing.T) {
 			keys(t, nc, "default", "reaper.")...))
 	})
 	if left := keys(t, nc, "default", "svc."); len(left) != 2 {
-		t.Fatalf("the test is to begin with two dead registrations, there are %v", left)
+		t.Fatalf("the test has to begin with two dead registrations, there are %v", left)
 	}
 	observer := open(t, s)
 	_, err := observer.GetServices(t.Context(), "web")
@@ -139,7 +139,7 @@ func TestNewcomerFindsNoneOfTheDead(t *testing.T) {
 	}
 	names, err := observer.ServiceNames()
 	if err != nil || len(names) != 0 {
-		t.Fatalf("names of the dead: %v, %v", names, err)
+		t.Fatalf("ServiceNames shows the dead: %v, %v", names, err)
 	}
 	// Later newcomers do not show the dead either, whether they reap or not.
 	for _, opts := range [][]kvregistry.Option{nil, {kvregistry.WithoutReaping()}} {

@@ -71,7 +71,7 @@ func TestReapersDieWithACrowd(t *testing.T) {
 			}
 			left := func() error {
 				if n := len(ids(t, observer, "crowd")); n > 0 {
-					return fmt.Errorf("%d are left", n)
+					return fmt.Errorf("%d registrations remain", n)
 				}
 				return nil
 			}
@@ -81,7 +81,7 @@ func TestReapersDieWithACrowd(t *testing.T) {
 			natstest.Eventually(t, natstest.Soon, left)
 			// the processes that were killed with them, whose leases may end last
 			sees(t, observer, natstest.Soon, "web", alive...)
-			t.Logf("all gone %s after the kill", time.Since(killed).Round(time.Millisecond))
+			t.Logf("all were gone %s after the kill", time.Since(killed).Round(time.Millisecond))
 		})
 	}
 }
@@ -99,7 +99,7 @@ func newcomersFindNone(t *testing.T, s *natstest.Server, killed time.Time) {
 			n++
 		}
 		if n > 0 {
-			return fmt.Errorf("%d leases live", n)
+			return fmt.Errorf("%d leases are live", n)
 		}
 		return nil
 	})
@@ -113,7 +113,7 @@ func newcomersFindNone(t *testing.T, s *natstest.Server, killed time.Time) {
 	natstest.Eventually(t, natstest.Soon, func() error {
 		return noneLeft(keys(t, s.Connect(), "default", "svc."))
 	})
-	t.Logf("purged %s after the newcomer came, %s after the kill",
+	t.Logf("they were purged %s after the newcomer's start, %s after the kill",
 		time.Since(began).Round(time.Millisecond),
 		time.Since(killed).Round(time.Millisecond))
 }
@@ -159,16 +159,16 @@ func TestFrozenReaper(t *testing.T) {
 	killed := time.Now()
 	inTime(t, s, 1, ttl+1500*time.Millisecond, func() error {
 		if got := ids(t, observer, "web"); !slices.Equal(got, []string{"alive"}) {
-			return fmt.Errorf("seen are %v", got)
+			return fmt.Errorf("the service has %v", got)
 		}
 		return nil
 	})
-	t.Logf("out %s after the kill", time.Since(killed).Round(time.Millisecond))
+	t.Logf("it was out %s after the kill", time.Since(killed).Round(time.Millisecond))
 	holder.thaw()
 	// the time that is watched
 	for end := time.Now().Add(2 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if got := ids(t, observer, "web"); len(got) != 1 {
-			t.Fatalf("seen are %v", got)
+			t.Fatalf("the service has %v", got)
 		}
 	}
 }
@@ -193,7 +193,7 @@ func inTime(t *testing.T, s *natstest.Server, slot int, within time.Duration, ch
 		err := check()
 		if took := time.Since(began) - (natstest.Late() - late); err != nil && !doubted &&
 			took > within {
-			t.Fatalf("after %s, and no reaper doubts: %v", took, err)
+			t.Fatalf("after %s, and without a doubt of the reaper: %v", took, err)
 		}
 		return err
 	})

@@ -31,7 +31,7 @@ func TestNewestRegistrationWins(t *testing.T) {
 	select {
 	case s := <-fenced:
 		if s.ID != "one" {
-			t.Errorf("told of %q", s.ID)
+			t.Errorf("it was told of %q", s.ID)
 		}
 	case <-time.After(natstest.Soon):
 		t.Fatal("the first owner was not told")
@@ -86,7 +86,7 @@ func TestOwnerOfManyIsTold(t *testing.T) {
 		select {
 		case s := <-fenced:
 			if s.ID != id {
-				t.Fatalf("told of %q, want %q", s.ID, id)
+				t.Fatalf("it was told of %q, want %q", s.ID, id)
 			}
 		case <-time.After(natstest.Soon):
 			t.Fatalf("the owner of %s was not told", id)
@@ -198,7 +198,7 @@ func TestRegisterAgainInOneProcess(t *testing.T) {
 	}
 	for range 2 {
 		if err := next(); err != nil {
-			t.Errorf("unregister is to be idempotent: %v", err)
+			t.Errorf("unregister must be idempotent: %v", err)
 		}
 	}
 	sees(t, r, natstest.Soon, "web")
@@ -283,10 +283,10 @@ func TestNewerOwnerThatWritesOtherJSON(t *testing.T) {
 					return nil
 				}
 			}
-			return fmt.Errorf("%s: not shown: %v", what, err)
+			return fmt.Errorf("%s: the newer record is not shown: %v", what, err)
 		})
 		if e, err := kv.Get(t.Context(), "svc.web."+id); err != nil || e.Revision() != rev {
-			t.Errorf("%s: it was written over: %v", what, err)
+			t.Errorf("%s: the newer record was overwritten: %v", what, err)
 		}
 	}
 }

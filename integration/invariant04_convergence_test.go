@@ -49,7 +49,7 @@ func TestReconnectStorm(t *testing.T) {
 		took.Round(time.Millisecond), most)
 	// A session that can't begin within a second is given up, so a slow machine needs more.
 	if most > 3+uint64(took/time.Second) && !raced {
-		t.Errorf("a view was made anew %d times", most)
+		t.Errorf("a view had %d sessions", most)
 	}
 }
 
@@ -108,7 +108,7 @@ func TestFencedOwnerKeepsNoGhost(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := first.GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
-		t.Errorf("got %v, want ErrNotFound", err)
+		t.Errorf("it gave %v, want ErrNotFound", err)
 	}
 }
 

@@ -65,7 +65,7 @@ func TestOutageLongerThanTheTTL(t *testing.T) {
 	for _, o := range observers {
 		sees(t, o, natstest.Soon, "web", "a", "b")
 	}
-	t.Logf("the dead one was gone %s after the server's return",
+	t.Logf("the dead instance was gone %s after the server's return",
 		time.Since(back).Round(time.Millisecond))
 	end := time.Now().Add(ttl)
 	// the leases from before the outage have ended; live instances must stay
@@ -75,7 +75,7 @@ func TestOutageLongerThanTheTTL(t *testing.T) {
 	close(stop)
 	<-done
 	if len(missing) > 0 {
-		t.Errorf("%d look-ups missed a living one, the first gave %v", len(missing), missing[0])
+		t.Errorf("%d look-ups missed a live instance, the first gave %v", len(missing), missing[0])
 	}
 	if oldest < 2*ttl {
 		t.Errorf("the oldest view said it was %s old, in an outage of %s", oldest, 2*ttl+ttl/2)
@@ -121,7 +121,7 @@ func TestHealthThroughAnOutage(t *testing.T) {
 		_, err := r.GetServices(t.Context(), "web")
 		if h.OK() || h.Connected || h.Lease != kvregistry.LeaseGone || h.Unwritten != 2 ||
 			len(h.Unread) != 1 || !isErr(err, kvregistry.ErrStale) {
-			return errors.Join(errors.New("it does not say so"), err)
+			return errors.Join(errors.New("Health does not report the outage"), err)
 		}
 		return nil
 	})
@@ -134,7 +134,7 @@ func TestHealthThroughAnOutage(t *testing.T) {
 	s.Up()
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if h := r.Health(); !h.OK() || h.Lease != kvregistry.LeaseHeld {
-			return fmt.Errorf("it is not well again: %+v", h)
+			return fmt.Errorf("it is not healthy again: %+v", h)
 		}
 		_, err := r.GetService("web")
 		return err
@@ -150,11 +150,11 @@ func TestUnknownIsNotNotFound(t *testing.T) {
 	sees(t, observer, natstest.Soon, "web")
 	s.Down()
 	if _, err := observer.GetService("web"); !isErr(err, kvregistry.ErrNotFound) {
-		t.Errorf("a service known to have no instance gave %v, want ErrNotFound", err)
+		t.Errorf("a service without instances gave %v, want ErrNotFound", err)
 	}
 	_, err := observer.GetService("never asked for")
 	if !isErr(err, kvregistry.ErrUnavailable) || isErr(err, kvregistry.ErrNotFound) {
-		t.Errorf("a service never read gave %v, want ErrUnavailable", err)
+		t.Errorf("a service that was never read gave %v, want ErrUnavailable", err)
 	}
 	if _, err := observer.ServiceNames(); !isErr(err, kvregistry.ErrUnavailable) {
 		t.Errorf("ServiceNames gave %v, want ErrUnavailable", err)
@@ -194,7 +194,7 @@ func TestNewNamesFarAway(t *testing.T) {
 	}
 	looks.Wait()
 	if n := r.Health().Resyncs; n != before {
-		t.Errorf("%d sessions more", n-before)
+		t.Errorf("there were %d more sessions", n-before)
 	}
 	register(t, owner, web("b"))
 	sees(t, r, natstest.Soon, "web", "a", "b")

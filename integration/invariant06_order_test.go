@@ -110,7 +110,7 @@ func TestEventsAreTheCachesHistory(t *testing.T) {
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if nc.Stats().Reconnects == reconnects {
-			return fmt.Errorf("not back")
+			return fmt.Errorf("the connection is not back")
 		}
 		return nil
 	})
@@ -207,7 +207,7 @@ func TestSlowConsumer(t *testing.T) {
 		defer mu.Unlock()
 		for i := range instances {
 			if n := last[fmt.Sprintf("%02d", i)]; n != fmt.Sprint(rounds-1) {
-				return fmt.Errorf("the last event of %d was of change %s", i, n)
+				return fmt.Errorf("the last event of %d is of change %s", i, n)
 			}
 		}
 		return nil

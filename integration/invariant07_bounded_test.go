@@ -47,7 +47,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		}
 		natstest.Eventually(t, natstest.Soon, func() error {
 			if nc.Stats().Reconnects == before {
-				return fmt.Errorf("not back")
+				return fmt.Errorf("the connection is not back")
 			}
 			return nil
 		})
@@ -119,7 +119,7 @@ func TestTombstonesEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		if msg.Header.Get("Nats-TTL") == "" {
-			t.Errorf("%s stays for ever, with headers %v", msg.Subject, msg.Header)
+			t.Errorf("%s has no TTL: its headers are %v", msg.Subject, msg.Header)
 		}
 	}
 }
@@ -149,7 +149,7 @@ func TestOneConsumerPerRegistry(t *testing.T) {
 	register(t, owner, kvregistry.Service{Name: "s299", ID: "2", Address: "127.0.0.1:1"})
 	sees(t, observer, natstest.Soon, "s299", "1", "2")
 	if got := observer.ObservedServices(); len(got) != 300 {
-		t.Errorf("observes %d", len(got))
+		t.Errorf("it observes %d services", len(got))
 	}
 }
 

@@ -73,7 +73,7 @@ func TestMemoryOfAView(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 	if _, err := observer.Snapshot("other"); !errors.Is(err, kvregistry.ErrUnavailable) {
-		t.Errorf("a service that may have been left out: %v", err)
+		t.Errorf("a service that may have been left out gave %v", err)
 	}
 	purge(t, nc, records-50, func(i int) string {
 		key, _ := large(i + 50)
@@ -87,11 +87,11 @@ func TestMemoryOfAView(t *testing.T) {
 		return err
 	})
 	if n := lines.Count("the view is as large as it may be"); n != 1 {
-		t.Errorf("logged %d times that it is full", n)
+		t.Errorf("it logged %d times that it is full", n)
 	}
 	natstest.Eventually(t, natstest.Soon, func() error { // a line may follow the change of state
 		if n := lines.Count("the view has room again"); n != 1 {
-			return fmt.Errorf("logged %d times that there is room", n)
+			return fmt.Errorf("it logged %d times that there is room", n)
 		}
 		return nil
 	})
@@ -125,7 +125,7 @@ func TestNewcomerToLargeValues(t *testing.T) {
 		newcomer = openOn(t, nc, kvregistry.WithoutReaping(), kvregistry.Timeout(time.Minute))
 		must(t, newcomer.ObserveContext(t.Context(), "web"))
 	}); peak > most {
-		t.Errorf("a newcomer took %d MB for %d", peak>>20, many)
+		t.Errorf("a newcomer took %d MB for %d values", peak>>20, many)
 	}
 	sees(t, newcomer, natstest.Soon, "web", "a")
 	if n := newcomer.Health().Skipped; n != uint64(many) {
@@ -161,14 +161,14 @@ func TestJunkLeavesNothing(t *testing.T) {
 	}
 	began := time.Now()
 	must(t, observer.ObserveContext(t.Context(), "web"))
-	t.Logf("read in %s", time.Since(began))
+	t.Logf("the values were read in %s", time.Since(began))
 	sees(t, observer, 30*time.Second, "web", "a")
 	skipped(junk)
 	resyncs := observer.Health().Resyncs
 	must(t, observed.ForceReconnect())
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if observer.Health().Resyncs == resyncs {
-			return errors.New("the view is not made anew")
+			return errors.New("the view has no new session")
 		}
 		return nil
 	})

@@ -93,7 +93,7 @@ func besieged(t *testing.T, hostile, victim *nats.Conn, owner, observer *kvregis
 	natstest.Eventually(t, natstest.Soon, func() error {
 		list, err := late.GetServices(t.Context(), "web")
 		if err == nil && len(list) != 2 {
-			err = fmt.Errorf("it shows %v", list)
+			err = fmt.Errorf("the look-up shows %v", list)
 		}
 		return err
 	})
@@ -101,9 +101,9 @@ func besieged(t *testing.T, hostile, victim *nats.Conn, owner, observer *kvregis
 		t.Errorf("the lease was lost: %v", lease.Err())
 	}
 	if told := toldOf(events, "a"); len(told) > 0 {
-		t.Errorf("the living one was %v", told)
+		t.Errorf("the live instance was %v", told)
 	}
-	t.Logf("to register took %s at the median and %s at the most, and during the flood %s and %s",
+	t.Logf("a registration took %s at the median and %s at most, during the flood %s and %s",
 		calm[len(calm)/2], calm[len(calm)-1], hurt[len(hurt)/2], hurt[len(hurt)-1])
 }
 
@@ -180,7 +180,7 @@ func TestAccountPerTenant(t *testing.T) {
 	}
 	for _, name := range []string{"registry_other", "other"} {
 		if _, err := js.KeyValue(t.Context(), name); err == nil {
-			t.Errorf("bucket %s of another account was found", name)
+			t.Errorf("bucket %s of another account is visible", name)
 		}
 	}
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "more",

@@ -97,7 +97,7 @@ func TestAnswerThatIsSentIntoAnotherBucket(t *testing.T) {
 			list, err := observer.GetServices(watch, "web")
 			if watch.Err() == nil && (err != nil || len(list) != 1 || list[0].URL != web("a").URL) {
 				select {
-				case wrong <- fmt.Errorf("shows %v, %v", list, err):
+				case wrong <- fmt.Errorf("the look-up gave %v, %v", list, err):
 				default:
 				}
 			}
@@ -166,7 +166,7 @@ func sentByConsumers(t *testing.T, g *guarded, forged func(string) []byte) {
 		})
 		if e, err := keys.Get(t.Context(), "svc.web."+id); !errors.Is(err,
 			jetstream.ErrKeyNotFound) {
-			t.Errorf("what a consumer sent is key %s: %v, %v", id, e, err)
+			t.Errorf("a message from a consumer became key %s: %v, %v", id, e, err)
 		}
 	}
 	push := func(id string) *jetstream.ConsumerInfo {
@@ -187,20 +187,20 @@ func sentByConsumers(t *testing.T, g *guarded, forged func(string) []byte) {
 	// a bucket's subscription has a wildcard, but the server delivers to a subscription to exactly
 	// the subject
 	if push("unheard").PushBound {
-		t.Error("a consumer is bound to a key that nobody subscribed to")
+		t.Error("a consumer is bound to a key without a subscription")
 	}
 	_, err = root.SubscribeSync("$KV.registry_other.svc.web.heard")
 	must(t, err)
 	must(t, root.Flush())
 	if !push("heard").PushBound {
-		t.Error("an observer can't learn any more who subscribes to a subject: docs/security.md " +
+		t.Error("an observer can no longer learn the subscribers of a subject: docs/security.md " +
 			"says that he can")
 	}
 	arrived("heard")
 
 	if _, err := other.GetLastMsgForSubject(t.Context(),
 		"$KV.registry_acme.svc.web.unheard"); !errors.Is(err, jetstream.ErrMsgNotFound) {
-		t.Errorf("what nobody subscribed to was sent: %v", err)
+		t.Errorf("a message without a subscriber was sent: %v", err)
 	}
 }
 
@@ -255,12 +255,12 @@ func TestAnswersThatReachAnotherTenant(t *testing.T) {
 			after := standing(t, v.js, "KV_registry_other")
 			for _, line := range after[len(v.before):] {
 				if !strings.Contains(line, ` map[] "{\"`) {
-					t.Errorf("an answer is no JSON, or has a header: %s", line)
+					t.Errorf("an answer is not JSON, or has a header: %s", line)
 				}
 			}
 			if len(after) != len(v.before)+n || !slices.Equal(after[2:len(v.before)],
 				v.before[2:]) {
-				t.Errorf("after %d answers, the bucket is %q, and was %q", n, after, v.before)
+				t.Errorf("after %d answers the bucket is %q, and was %q", n, after, v.before)
 			}
 			natstest.Eventually(t, natstest.Soon, func() error {
 				if h := v.observer.Health(); h.Err != nil || h.Skipped != uint64(n) {
@@ -312,6 +312,6 @@ func TestWhatOneAccountCannotKeepApart(t *testing.T) {
 	}
 	time.Sleep(500 * time.Millisecond) // time for the server to do something wrong
 	if _, err := js.Stream(t.Context(), "KV_registry_other"); err != nil {
-		t.Errorf("a role got at another tenant's bucket: %v", err)
+		t.Errorf("a role reached another tenant's bucket: %v", err)
 	}
 }

@@ -43,10 +43,10 @@ func (v *victim) isAsItWas() {
 	select {
 	case e := <-v.events:
 		if e.Service.ID != "last" {
-			v.t.Errorf("it was told %+v", e)
+			v.t.Errorf("the observer was told %+v", e)
 		}
 	case <-time.After(natstest.Soon):
-		v.t.Error("it was told nothing")
+		v.t.Error("the observer was told nothing")
 	}
 	if h := v.observer.Health(); h.Err != nil || h.Skipped > 0 || h.Resyncs > 0 {
 		v.t.Errorf("%+v", h)

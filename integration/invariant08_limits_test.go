@@ -76,18 +76,18 @@ func TestTenantAtItsLimit(t *testing.T) {
 				if _, err := r.Register(padded(fmt.Sprint("last-", n),
 					pad)); !isErr(err, kvregistry.ErrStorageFull) {
 					n++
-					return fmt.Errorf("one more: %v", err)
+					return fmt.Errorf("one more instance gave %v", err)
 				}
 				return nil
 			})
 			refusedNewcomers(t, nc, pad)
 			if err := r.SetStatus("web", kvregistry.Draining); err != nil {
-				t.Errorf("what is there can't change: %v", err)
+				t.Errorf("an existing instance can't change: %v", err)
 			}
 			again := openOn(t, nc, kvregistry.Tenant("acme"),
 				kvregistry.OnLeaseLost(func(err error) { lost <- err }))
 			if _, err := again.Register(padded("0-0", pad)); err != nil {
-				t.Errorf("what is there can't be taken over: %v", err)
+				t.Errorf("an existing instance can't be taken over: %v", err)
 			}
 			lives(t, 3*ttl, lost)
 			if got := len(keys(t, nc, "acme", "svc.")); got != n {
@@ -134,7 +134,7 @@ func fillUp(t *testing.T, r *kvregistry.Registry, pad int) (n int) {
 		}
 		wg.Wait()
 		if n > 200 {
-			t.Fatal("nothing is refused")
+			t.Fatal("no registration is refused")
 		}
 	}
 	for _, s := range r.RegisteredServices() {
@@ -156,7 +156,7 @@ func refusedNewcomers(t *testing.T, nc *nats.Conn, pad int) {
 			quiet(), kvregistry.WithoutReaping())
 		must(t, err)
 		if _, err := r.Register(padded("", pad)); !isErr(err, kvregistry.ErrStorageFull) {
-			t.Fatalf("one more than there may be: %v", err)
+			t.Fatalf("an instance beyond the limit gave %v", err)
 		}
 		must(t, r.Close())
 	}
@@ -201,7 +201,7 @@ func TestLimitsAreChanged(t *testing.T) {
 			return nil
 		}
 		n++
-		return errors.New("nothing is refused")
+		return errors.New("no registration is refused")
 	})
 	must(t, change(tenant.Config{MaxKeys: 100}))
 	natstest.Eventually(t, natstest.Soon,
@@ -213,7 +213,7 @@ func TestLimitsAreChanged(t *testing.T) {
 	}
 	if err := operator.Change(t.Context(), nc, "other",
 		tenant.Config{MaxKeys: 5}); !isErr(err, tenant.ErrBucketNotFound) {
-		t.Errorf("of a bucket that is not there: %v", err)
+		t.Errorf("the limits of a missing bucket gave %v", err)
 	}
 }
 

@@ -45,7 +45,7 @@ func TestNoNameReachesAnother(t *testing.T) {
 	got, err := a.ServiceNames()
 	slices.Sort(names)
 	if err != nil || !slices.Equal(got, names) {
-		t.Errorf("names are %q, %v", got, err)
+		t.Errorf("ServiceNames gave %q, %v", got, err)
 	}
 	if got, err := b.ServiceNames(); err != nil || len(got) != 0 {
 		t.Errorf("the other tenant's names are %q, %v", got, err)
@@ -53,7 +53,7 @@ func TestNoNameReachesAnother(t *testing.T) {
 	for _, bad := range []string{"", "*", strings.Repeat("n", 256), "\xff"} {
 		if _, err := a.Register(kvregistry.Service{Name: bad,
 			Address: "127.0.0.1:1"}); !isErr(err, kvregistry.ErrInvalidService) {
-			t.Errorf("%.10q: registering it gave %v", bad, err)
+			t.Errorf("%.10q: Register gave %v", bad, err)
 		}
 	}
 	for _, bad := range []string{"", "a.b", "a>", "*", "a b", "é", strings.Repeat("n", 65)} {
@@ -154,7 +154,7 @@ func registersThatAlone(t *testing.T, r *kvregistry.Registry, name, other string
 	register(t, r, kvregistry.Service{Name: name, ID: name, Address: "a:1"})
 	if list, err := r.GetServices(t.Context(), name); err != nil || len(list) != 1 ||
 		list[0].Name != name || list[0].ID != name {
-		t.Errorf("it is shown as %+v, %v", list, err)
+		t.Errorf("the service is shown as %+v, %v", list, err)
 	}
 	if _, err := r.Register(kvregistry.Service{Name: other, ID: name,
 		Address: "a:1"}); !isErr(err, kvregistry.ErrPermission) {
@@ -224,7 +224,7 @@ func TestTenantNamesThatAreRefused(t *testing.T) {
 		}
 	}
 	if list, err := operator.List(t.Context(), nc); err != nil || len(list) != 0 {
-		t.Errorf("there are %+v, %v", list, err)
+		t.Errorf("the list of tenants is %+v, %v", list, err)
 	}
 }
 

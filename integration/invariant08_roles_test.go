@@ -475,9 +475,9 @@ func reapsByRole(t *testing.T, g *guarded, role operator.Role) {
 	}
 	time.Sleep(2*ttl + 3*time.Second) // checks that something does not happen
 	if got := ids(t, r, "web"); len(got) != 1 {
-		t.Error("what the dead left went, though this one may not reap")
+		t.Error("the dead instance was removed by a role that may not reap")
 	}
 	if n := log.Count("leaves reaping to others"); n != 1 || len(refused.all()) > 0 {
-		t.Errorf("it was said %d times, and %q were refused", n, refused.all())
+		t.Errorf("the line was logged %d times, and %q were refused", n, refused.all())
 	}
 }

@@ -85,14 +85,14 @@ func TestSignedRegistrations(t *testing.T) {
 			if holds[what] {
 				snap, err := observer.Snapshot("web")
 				if err == nil && snap.Revision() < rev {
-					err = fmt.Errorf("%s: not seen", what)
+					err = fmt.Errorf("%s: the record is not seen", what)
 				}
 				return err
 			}
 			if e, err := kv.Get(t.Context(), write.key); write.key == "svc.web.a" &&
 				(err != nil || !strings.Contains(string(e.Value()), web("a").URL) ||
 					string(e.Value()) == write.value) {
-				return fmt.Errorf("%s: stands: %v", what, err)
+				return fmt.Errorf("%s: the record is still there: %v", what, err)
 			}
 			return nil
 		})
@@ -100,14 +100,14 @@ func TestSignedRegistrations(t *testing.T) {
 			kvregistry.WithStatus(kvregistry.Warning, kvregistry.Passing))
 		mu.Lock()
 		if err != nil || len(list) != 1 || len(shown) > 0 {
-			t.Errorf("%s: shows %+v, %v, and showed %+v", what, list, err, shown)
+			t.Errorf("%s: the observer shows %+v, %v, and showed %+v", what, list, err, shown)
 		}
 		shown = nil
 		mu.Unlock()
 	}
 	select {
 	case s := <-fenced:
-		t.Errorf("fenced by what is not signed: %+v", s)
+		t.Errorf("an unsigned record fenced the owner: %+v", s)
 	default:
 	}
 
@@ -116,17 +116,17 @@ func TestSignedRegistrations(t *testing.T) {
 	register(t, impostor, kvregistry.Service{Name: "api", ID: "a", Address: "a:1"})
 	sees(t, observer, natstest.Soon, "api", "a") // no signers are given for this service
 	if got := ids(t, observer, "web"); len(got) != 1 {
-		t.Errorf("shows %v", got)
+		t.Errorf("the observer shows %v", got)
 	}
 	if n := observer.Health().Skipped; n < 3 {
 		t.Errorf("%d skipped", n)
 	}
 	if _, err := open(t, s, trust).Register(web("d")); !isErr(err, kvregistry.ErrInvalidService) {
-		t.Errorf("a registration that its own registry would not believe gave %v", err)
+		t.Errorf("a registration that its own registry does not trust gave %v", err)
 	}
 	everything := open(t, s, kvregistry.TrustSigners(kvregistry.Everything, minePublic))
 	if _, err := everything.GetServices(t.Context(), "api"); !isErr(err, kvregistry.ErrNotFound) {
-		t.Errorf("a service whose signer is not given: %v", err)
+		t.Errorf("a service without a given signer gave %v", err)
 	}
 	takesOver(t, s, mine, trust, fenced)
 }
@@ -210,7 +210,7 @@ func TestDeadSignedRegistrationIsNotKept(t *testing.T) {
 				natstest.Eventually(t, 45*time.Second, func() error {
 					put(lease, life)
 					if got := ids(t, observer, "web"); len(got) > 0 {
-						return fmt.Errorf("it is shown: %v", got)
+						return fmt.Errorf("the dead instance is shown: %v", got)
 					}
 					return nil
 				})

@@ -142,7 +142,7 @@ func TestHundredThousandKeys(t *testing.T) {
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if holds(observer, kept) == nil {
-			return errors.New("as many as before")
+			return errors.New("the list has not changed")
 		}
 		return nil
 	})

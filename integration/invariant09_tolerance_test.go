@@ -84,13 +84,13 @@ func TestWhateverStandsInTheBucket(t *testing.T) {
 	for _, r := range []*kvregistry.Registry{observer, newcomer} {
 		if names, err := r.ServiceNames(); err != nil || !slices.Equal(names,
 			[]string{"next", "web"}) {
-			t.Errorf("names are %q, %v", names, err)
+			t.Errorf("ServiceNames gave %q, %v", names, err)
 		}
 	}
 	close(stop)
 	<-done
 	if told := toldOf(events, "a"); len(told) > 0 { // it may have been missing between two look-ups
-		t.Errorf("the living one was %v", told)
+		t.Errorf("the live instance was %v", told)
 	}
 }
 
@@ -125,7 +125,7 @@ func TestEntriesThatImitateTheServer(t *testing.T) {
 	newcomer := open(t, s)
 	sees(t, newcomer, natstest.Soon, "web", "a", "b")
 	if names, err := newcomer.ServiceNames(); err != nil || !slices.Equal(names, []string{"web"}) {
-		t.Errorf("names are %q, %v", names, err)
+		t.Errorf("ServiceNames gave %q, %v", names, err)
 	}
 	// over a live registration, which its owner writes again
 	write("svc.web.b", "100", "Idle Heartbeat")
@@ -162,7 +162,7 @@ func TestJunkThatGoesOn(t *testing.T) {
 	deadline := time.Now().Add(20 * time.Second)
 	for i := 0; slices.Contains(ids(t, observer, "web"), "dead"); i++ {
 		if time.Now().After(deadline) {
-			t.Fatal("it is still shown")
+			t.Fatal("the instance is still shown")
 		}
 		_, err := kv.PutString(t.Context(), "svc.web.dead", junk[i%len(junk)])
 		must(t, err)
@@ -170,7 +170,7 @@ func TestJunkThatGoesOn(t *testing.T) {
 	}
 	awaitEvent(t, events, "dead", kvregistry.Expired)
 	if told := toldOf(events, "dead"); len(told) > 0 {
-		t.Errorf("after that it was %v", told)
+		t.Errorf("after that the instance was %v", told)
 	}
 }
 

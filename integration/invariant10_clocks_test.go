@@ -46,7 +46,7 @@ func TestNoForeignClockIsRead(t *testing.T) {
 				sel.Sel.Name == "TimeStamp" || sel.Sel.Name == "LastTime" ||
 				sel.Sel.Name == "FirstTime") &&
 				!equal[sel] && (x == nil || !allowed[x.Name+"."+sel.Sel.Name]) {
-				t.Errorf("%s reads a time of the server's: %s", pkg, sel.Sel.Name)
+				t.Errorf("%s reads a time of the server: %s", pkg, sel.Sel.Name)
 			}
 			if sel.Sel.Name == "created" && !equal[sel] {
 				t.Errorf("%s does more with a stream's creation time than to compare it for "+
@@ -74,7 +74,7 @@ func TestClockThatJumps(t *testing.T) {
 	// the time that is watched
 	for end := time.Now().Add(4 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if got := ids(t, observer, "web"); len(got) != 2 {
-			t.Fatalf("another sees %v", got)
+			t.Fatalf("another process sees %v", got)
 		}
 	}
 	jumps := 0
@@ -83,7 +83,7 @@ func TestClockThatJumps(t *testing.T) {
 		case strings.HasPrefix(line, "jumped"):
 			jumps++
 		case !strings.HasPrefix(line, "event registered"):
-			t.Errorf("it lost sight of somebody, or its lease: %s", line)
+			t.Errorf("it missed an instance or lost its lease: %s", line)
 		}
 	}
 	if jumps < 3 {
@@ -92,12 +92,12 @@ func TestClockThatJumps(t *testing.T) {
 	other.kill()
 	killed := time.Now()
 	jumpy.await("event expired steady", removal)
-	t.Logf("the other one went %s after its kill; %d jumps before",
+	t.Logf("the other one was removed %s after its kill, after %d jumps",
 		time.Since(killed).Round(time.Millisecond), jumps)
 	sees(t, observer, natstest.Soon, "web", "jumpy")
 	_ = jumpy.stdin.Close()
 	if healthy := jumpy.await("health", natstest.Soon); healthy != "true 0" {
-		t.Errorf("at last its health was %s", healthy)
+		t.Errorf("its last health was %s", healthy)
 	}
 	sees(t, observer, natstest.Soon, "web")
 }
@@ -136,7 +136,7 @@ func TestServerClockThatJumps(t *testing.T) {
 		// the time that is watched
 		for end := time.Now().Add(4 * ttl); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			if got := ids(t, observer, "web"); len(got) != len(all) {
-				t.Fatalf("after a jump by %s there are %v", d, got)
+				t.Fatalf("after a jump by %s the service has %v", d, got)
 			}
 		}
 	}
@@ -144,7 +144,7 @@ func TestServerClockThatJumps(t *testing.T) {
 	jump(-time.Hour)
 	began := time.Now()
 	sees(t, observer, natstest.Soon, "web", "a", "b", "c", "late")
-	t.Logf("after a jump back, the dead one is gone in %s",
+	t.Logf("after a jump back, the dead instance was removed in %s",
 		time.Since(began).Round(time.Millisecond))
 	time.Sleep(2 * ttl)
 	late.kill()

@@ -59,7 +59,7 @@ func TestHeartbeatsReachNoObserver(t *testing.T) {
 	before := settled(t, plain)
 	time.Sleep(3 * ttl) // the time that is watched
 	if after := delivered(t, plain); !maps.Equal(after, before) {
-		t.Errorf("messages that the views' consumers had were %v, are %v", before, after)
+		t.Errorf("the views' consumers had sent %v, and now %v", before, after)
 	}
 	if n, which := svc(); n != 0 {
 		t.Errorf("%d messages on svc.>: %v", n, which)

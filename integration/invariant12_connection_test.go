@@ -45,7 +45,7 @@ func TestBusyConnection(t *testing.T) {
 	took := time.Since(began)
 	t.Logf("%d messages in %s", messages, took.Round(time.Millisecond))
 	if took < 6*time.Second {
-		t.Errorf("the link was not busy")
+		t.Errorf("the link was not busy long enough")
 	}
 	// a heartbeat was sent meanwhile, and another one after that
 	natstest.Eventually(t, natstest.Soon, func() error {
@@ -56,7 +56,8 @@ func TestBusyConnection(t *testing.T) {
 	})
 	if h := r.Health(); !h.OK() || h.Resyncs != before || nc.Stats().Reconnects != 0 ||
 		len(lost) > 0 {
-		t.Errorf("%d reconnects, %d leases lost: %+v", nc.Stats().Reconnects, len(lost), h)
+		t.Errorf("there were %d reconnects and %d lost leases: %+v", nc.Stats().Reconnects,
+			len(lost), h)
 	}
 }
 
@@ -69,7 +70,7 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, took := range blackholeFigure(t, trial) { // 30 s at most
-				t.Logf("connected again after %s", took.Round(time.Millisecond))
+				t.Logf("it was connected again after %s", took.Round(time.Millisecond))
 			}
 		})
 	}
@@ -89,7 +90,7 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 		})
 		time.Sleep(ttl) // the connection must stay meanwhile
 		if !nc.IsConnected() || nc.Stats().Reconnects != 0 {
-			t.Error("the connection was made again")
+			t.Error("the connection was replaced")
 		}
 		l.cut()
 	})

@@ -267,7 +267,7 @@ func TestUsersFunctions(t *testing.T) {
 				}
 				await("it", u.done)
 				if !t.Failed() && u.err != nil {
-					t.Errorf("a first look-up by it: %v", u.err)
+					t.Errorf("a first look-up by the function gave %v", u.err)
 				}
 			})
 		}

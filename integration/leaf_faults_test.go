@@ -43,7 +43,7 @@ func TestLeafIsCutOffAndComesBack(t *testing.T) {
 		return nil
 	})
 	if h := atLeaf.Health(); h.OK() || h.Age < 3*ttl {
-		t.Errorf("a leaf that is cut off says %+v", h)
+		t.Errorf("a leaf that is cut off reports %+v", h)
 	}
 	sees(t, atHub, natstest.Soon, "web", "hub")
 	newcomer := acme(t, s.leaf)
@@ -58,12 +58,12 @@ func TestLeafIsCutOffAndComesBack(t *testing.T) {
 	for _, r := range []*kvregistry.Registry{atHub, atLeaf, newcomer} {
 		sees(t, r, natstest.Soon, "web", "hub", "leaf", "new")
 	}
-	t.Logf("current after %s", time.Since(back).Round(time.Millisecond))
+	t.Logf("the view was current after %s", time.Since(back).Round(time.Millisecond))
 	natstest.Eventually(t, 2*time.Minute, func() error { return s.read(2, 1) })
-	t.Logf("by the mirror after %s", time.Since(back).Round(time.Millisecond))
+	t.Logf("the mirror was read after %s", time.Since(back).Round(time.Millisecond))
 	for len(events) > 0 {
 		if e := <-events; e.Service.ID == "hub" && e.Kind != kvregistry.Registered {
-			t.Errorf("who is at the hub was %s", e.Kind)
+			t.Errorf("the instance at the hub was %s", e.Kind)
 		}
 	}
 	fresh(t, atLeaf, natstest.Soon)
@@ -86,7 +86,7 @@ func TestHubRestarts(t *testing.T) {
 				t.Fatalf("the leaf shows %v", got)
 			}
 			if time.Now().Before(until) {
-				return errors.New("it may come yet")
+				return errors.New("an instance may still be missing later")
 			}
 			return more()
 		})
@@ -126,7 +126,7 @@ func TestLaggingMirrorReapsNobody(t *testing.T) {
 		for _, over := range leases {
 			select {
 			case <-over:
-				t.Fatal("one who lives lost its lease")
+				t.Fatal("a live process lost its lease")
 			default:
 			}
 		}
@@ -213,7 +213,7 @@ func TestMirrorIsDeleted(t *testing.T) {
 	must(t, operator.Remove(t.Context(), s.hub.Connect(), "acme"))
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if err := atLeaf.Health().Err; !errors.Is(err, tenant.ErrBucketNotFound) {
-			return fmt.Errorf("the leaf says %v", err)
+			return fmt.Errorf("the look-up at the leaf gave %v", err)
 		}
 		return nil
 	})
@@ -221,7 +221,7 @@ func TestMirrorIsDeleted(t *testing.T) {
 	// wait until it has asked for the bucket again
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if n := atLeaf.Health().Resyncs; n < resyncs+2 {
-			return fmt.Errorf("%d sessions", n-resyncs)
+			return fmt.Errorf("there were %d sessions", n-resyncs)
 		}
 		return nil
 	})
@@ -260,7 +260,7 @@ func TestMirrorThatIsRefused(t *testing.T) {
 	}
 	if err := operator.MakeMirror(t.Context(), lc, "none", "hub"); !errors.Is(err,
 		tenant.ErrBucketNotFound) {
-		t.Errorf("a mirror of nothing gave %v", err)
+		t.Errorf("a mirror of a missing bucket gave %v", err)
 	}
 	s.mirror() // replaces the other mirror
 	sees(t, acme(t, s.leaf), 0, "web")

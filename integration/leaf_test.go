@@ -234,7 +234,7 @@ func TestKilledAtALeaf(t *testing.T) {
 	fromLeaf.kill()
 	for _, r := range []*kvregistry.Registry{atHub, atLeaf} {
 		took := sees(t, r, natstest.Soon, "web", "lives")
-		t.Logf("seen %s later", took.Round(time.Millisecond))
+		t.Logf("the kill was seen %s later", took.Round(time.Millisecond))
 	}
 }
 

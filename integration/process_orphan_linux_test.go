@@ -65,7 +65,7 @@ func TestProcessesEndWithTheTest(t *testing.T) {
 		stat, err := os.ReadFile("/proc/" + child + "/stat")
 		// dead, but not yet waited for
 		if err == nil && !strings.Contains(string(stat), ") Z ") {
-			return errors.New("it lives on")
+			return errors.New("the process lives on")
 		}
 		return nil
 	})

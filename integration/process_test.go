@@ -95,7 +95,7 @@ func (p *process) await(word string, within time.Duration) string {
 		select {
 		case line, more := <-p.lines:
 			if !more {
-				p.t.Fatalf("process ended before it said %q", word)
+				p.t.Fatalf("the process ended before it printed %q", word)
 			}
 			if rest, ok := strings.CutPrefix(line, word); ok {
 				return strings.TrimSpace(rest)
@@ -104,7 +104,7 @@ func (p *process) await(word string, within time.Duration) string {
 				p.t.Fatal(line)
 			}
 		case <-late:
-			p.t.Fatalf("process did not say %q within %s", word, within)
+			p.t.Fatalf("the process did not print %q within %s", word, within)
 		}
 	}
 }
@@ -197,7 +197,7 @@ type complaints struct{ t testing.TB }
 
 func (c *complaints) Write(text []byte) (int, error) {
 	if bytes.Contains(text, []byte("DATA RACE")) || bytes.Contains(text, []byte("panic:")) {
-		c.t.Error("a process panicked, or has a data race; see what it printed")
+		c.t.Error("a process panicked or has a data race; see its output")
 	}
 	return os.Stderr.Write(text)
 }

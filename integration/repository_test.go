@@ -149,13 +149,13 @@ func TestLogLinesAreDocumented(t *testing.T) {
 					continue
 				}
 				if found++; !strings.Contains(string(page), "`"+said[1]) {
-					t.Errorf("%s: %q is not there", file, said[1])
+					t.Errorf("%s: %q is not in docs/operations.md", file, said[1])
 				}
 			}
 		}
 	}
 	if found < 45 {
-		t.Errorf("%d lines were found, want all that there are", found)
+		t.Errorf("only %d lines were found", found)
 	}
 }
 

@@ -135,7 +135,7 @@ func TestServersLimits(t *testing.T) {
 		must(t, err)
 		natstest.Eventually(t, natstest.Soon, func() error {
 			if s.Server().NumSubscriptions() == 0 {
-				return errors.New("it has not subscribed")
+				return errors.New("the client has not subscribed")
 			}
 			return nil
 		})
@@ -145,7 +145,7 @@ func TestServersLimits(t *testing.T) {
 		}
 		natstest.Eventually(t, natstest.Soon, func() error {
 			if s.Server().NumSlowConsumers() == before {
-				return errors.New("it is still connected")
+				return errors.New("the client is still connected")
 			}
 			return nil
 		})

@@ -149,7 +149,7 @@ func (m *mix) look() (lacking, beyond error) {
 		got := p.list()
 		for _, instance := range want {
 			if !slices.Contains(got, instance) {
-				lacking = errors.Join(lacking, fmt.Errorf("%s has no %s, which lives", p.id,
+				lacking = errors.Join(lacking, fmt.Errorf("%s has no %s, which is live", p.id,
 					instance))
 			}
 		}
