@@ -18,12 +18,14 @@
 //	invariant07_memory       memory under large values and junk
 //	invariant08_accounts     one account for each tenant
 //	invariant08_answers      answers that a server sends to another tenant
-//	invariant08_hostile      the hostile client and its victim, for the tests of invariant 8
+//	invariant08_hostile      the hostile client of the other tests of invariant 8
 //	invariant08_limits       one tenant at its limit
 //	invariant08_names        names of tenants and services
 //	invariant08_raw          raw requests and consumers within one account
 //	invariant08_roles        what each role may do
+//	invariant08_roles_raw    raw requests that each role may make
 //	invariant08_signed       registrations that are signed
+//	invariant08_victim       the tenant that the hostile client attacks
 //	invariant09_flood        many and large hostile values
 //	invariant09_tolerance    values that can't be read
 //	invariant10_clocks       clocks that jump
@@ -98,5 +100,6 @@
 //	process_orphan_other     the same on other systems
 //	process_reload           a server that reloads its configuration
 //	race_off, race_on        whether the race detector is on
-//	repository               documents, imports and log lines against the code
+//	readme                   the Go code of the README and the tour compiles
+//	repository               documents, imports, log lines and this index against the code
 package integration

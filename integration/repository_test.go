@@ -9,8 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // The tests, benchmarks and examples that the documents name exist, and so do the files that they
@@ -53,6 +56,29 @@ func TestDocumentsNameWhatIsThere(t *testing.T) {
 	}
 	if named < 10 {
 		t.Errorf("only %d names found", named)
+	}
+}
+
+// The index in doc.go names each file of tests, and no other. Seen to fail with a file that was
+// renamed.
+func TestIndexNamesEachFile(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("doc.go")
+	must(t, err)
+	var named []string
+	for _, m := range regexp.MustCompile(`(?m)^//\t([\w, ]+?)  +`).FindAllStringSubmatch(
+		string(text), -1) {
+		named = append(named, strings.Split(m[1], ", ")...)
+	}
+	files, err := filepath.Glob("*_test.go")
+	must(t, err)
+	for i, file := range files {
+		files[i] = strings.TrimSuffix(file, "_test.go")
+	}
+	slices.Sort(named)
+	slices.Sort(files)
+	if diff := cmp.Diff(files, named); diff != "" {
+		t.Errorf("files and index differ:\n%s", diff)
 	}
 }
 
