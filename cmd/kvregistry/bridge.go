@@ -15,11 +15,12 @@ import (
 	"github.com/kvregistry/go/kvregistry/bridge"
 )
 
-const aboutBridge = `kvregistry bridge joins a tenant with the processes that use the plain pub/sub registry: what is registered on one
-side is seen on the other, so that a fleet moves one process at a time. docs/moving.md tells how.
+const aboutBridge = `kvregistry bridge joins a tenant with the processes that use the plain
+pub/sub registry. What is registered on one side is seen on the other, so that a fleet moves one
+process at a time. docs/moving.md tells how.
 
-SIGINT and SIGTERM stop it and leave everything as it is, for the next one to carry on within the TTL. Run two:
-one does the work, and the other takes over where that dies.`
+SIGINT and SIGTERM stop it. It leaves all registrations as they are, and the next bridge continues
+within the TTL. Run two: one does the work, and the other takes over if that one dies.`
 
 // joinPlain runs a bridge until a signal stops it.
 func joinPlain(args []string, std streams) error {
@@ -29,13 +30,18 @@ func joinPlain(args []string, std streams) error {
 	var most int
 	fs := flag.NewFlagSet("bridge", flag.ContinueOnError)
 	l.flags(fs)
-	fs.StringVar(&plain.url, "plain-server", "", "`URL` of the plain processes' server; the same one by default")
+	fs.StringVar(&plain.url, "plain-server", "", "`URL` of the plain processes' server; the same "+
+		"one by default")
 	fs.StringVar(&plain.creds, "plain-creds", "", "credentials `file` for it")
 	fs.StringVar(&tenant, "tenant", kvregistry.DefaultTenant, "`name` of the tenant")
-	fs.StringVar(&prefix, "prefix", bridge.DefaultPrefix, "`prefix` of the plain processes' subjects, their main topic")
-	fs.DurationVar(&ttl, "ttl", kvregistry.DefaultTTL, "the lease of what is heard, whole seconds from 2s to 24h; the same for all bridges")
-	fs.DurationVar(&interval, "interval", bridge.DefaultInterval, "the time between two times that plain processes hear of an instance")
-	fs.IntVar(&most, "max-instances", bridge.DefaultMaxInstances, "how `many` instances of plain processes may be registered")
+	fs.StringVar(&prefix, "prefix", bridge.DefaultPrefix, "`prefix` of the plain processes' "+
+		"subjects, their main topic")
+	fs.DurationVar(&ttl, "ttl", kvregistry.DefaultTTL, "the `TTL` of the lease of what is heard, "+
+		"whole seconds from 2s to 24h; the same for all bridges")
+	fs.DurationVar(&interval, "interval", bridge.DefaultInterval, "the `time` after which plain "+
+		"processes hear again of an instance")
+	fs.IntVar(&most, "max-instances", bridge.DefaultMaxInstances, "how `many` instances of plain "+
+		"processes may be registered")
 	if err := parse(fs, aboutBridge, args, std); err != nil {
 		return err
 	}
@@ -48,7 +54,8 @@ func joinPlain(args []string, std streams) error {
 	}
 	defer nc.Close()
 	opts := []bridge.Option{
-		bridge.Tenant(tenant), bridge.Prefix(prefix), bridge.TTL(ttl), bridge.Interval(interval), bridge.MaxInstances(most), bridge.Logger(log),
+		bridge.Tenant(tenant), bridge.Prefix(prefix), bridge.TTL(ttl), bridge.Interval(interval),
+		bridge.MaxInstances(most), bridge.Logger(log),
 	}
 	if plain != (login{}) {
 		plain.url, plain.ca = cmp.Or(plain.url, l.url), l.ca

@@ -16,7 +16,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// With credentials alone, the plain processes are another account's of the same server. Seen to fail with the default URL in the place of the server's.
+// With --plain-creds alone, the plain processes use another account of the same server. Seen to
+// fail with the default URL in place of the server's.
 func TestBridgeToAnotherAccount(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -29,7 +30,8 @@ func TestBridgeToAnotherAccount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprintf("-----BEGIN NATS USER JWT-----\neyJ\n------END NATS USER JWT------\n-----BEGIN USER NKEY SEED-----\n%s\n------END USER NKEY SEED------\n", seed)
+	text := fmt.Sprintf("-----BEGIN NATS USER JWT-----\neyJ\n------END NATS USER "+
+		"JWT------\n-----BEGIN USER NKEY SEED-----\n%s\n------END USER NKEY SEED------\n", seed)
 	if err := os.WriteFile(creds, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -40,13 +42,15 @@ func TestBridgeToAnotherAccount(t *testing.T) {
 	}
 }
 
-// The command joins a tenant with what is said on a server of its own, and leaves all as it is when it is stopped. Seen to fail without Plain, and with an end that closes
-// the connection in place of the bridge.
+// The command joins a tenant with the plain processes of another server, and leaves all
+// registrations as they are when it is stopped. Seen to fail without Plain, and with an end that
+// closes the connection in place of the bridge.
 func TestBridge(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	old := natstest.Start(t, func(o *server.Options) { o.JetStream = false })
-	p := start(t, "bridge", "--server", s.URL(), "--plain-server", old.URL(), "--tenant", "acme", "--prefix", "acme.services", "--ttl", "5s", "--interval", "1s")
+	p := start(t, "bridge", "--server", s.URL(), "--plain-server", old.URL(), "--tenant", "acme",
+		"--prefix", "acme.services", "--ttl", "5s", "--interval", "1s")
 	p.says("ready: tenant acme and the plain processes of acme.services\n", natstest.Soon)
 	nc := old.Connect()
 	heard, err := nc.SubscribeSync("acme.services.register.new")
@@ -68,7 +72,8 @@ func TestBridge(t *testing.T) {
 	if _, err := reg.Register(kvregistry.Service{Name: "new", Address: "10.0.0.1:80"}); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := heard.NextMsg(natstest.Soon); err != nil || !strings.Contains(string(m.Data), `"add":"10.0.0.1:80"`) {
+	if m, err := heard.NextMsg(natstest.Soon); err != nil || !strings.Contains(string(m.Data),
+		`"add":"10.0.0.1:80"`) {
 		t.Errorf("plain processes hear %v, %v", m, err)
 	}
 	there := func() error {
@@ -76,7 +81,8 @@ func TestBridge(t *testing.T) {
 		return err
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
-		if err := nc.Publish("acme.services.register.old", []byte(`{"name":"old","add":"10.0.0.2:80"}`)); err != nil {
+		if err := nc.Publish("acme.services.register.old",
+			[]byte(`{"name":"old","add":"10.0.0.2:80"}`)); err != nil {
 			t.Fatal(err)
 		}
 		return there()

@@ -15,10 +15,11 @@ import (
 	"github.com/kvregistry/go/lease"
 )
 
-const aboutDemo = `kvregistry demo starts a NATS server and three HTTP services, each a process of its own, and calls them all
-the time by way of the registry. Then one service is killed, one is stopped, a new one comes, and the server
-is restarted with its data. It prints what happens and when, checks that each was seen as soon as promised,
-and exits 0 only where every promise was kept. It takes about twice the TTL and some seconds.`
+const aboutDemo = `kvregistry demo starts a NATS server and three HTTP services, each a process
+of its own, and calls them all the time by way of the registry. Then one service is killed, one is
+stopped, a new one comes, and the server is restarted with its data. It prints what happens and
+when, checks that each change was seen as soon as promised, and exits with 0 only if every promise
+was kept. It takes about twice the TTL and some seconds.`
 
 // demoName is the name of the service that is looked up.
 const demoName = "httptest"
@@ -35,14 +36,18 @@ type demoConfig struct {
 func demo(args []string, std streams) error {
 	var cfg demoConfig
 	fs := flag.NewFlagSet("demo", flag.ContinueOnError)
-	fs.StringVar(&cfg.nats, "nats", "", "`URL` of a server to use in place of one of the demo's own; it is not restarted")
-	fs.DurationVar(&cfg.ttl, "ttl", 3*time.Second, "the services' lease, whole seconds from 2s to 24h")
-	fs.BoolVar(&cfg.verbose, "verbose", false, "log to standard error what the registries and the server say")
+	fs.StringVar(&cfg.nats, "nats", "", "`URL` of a server to use in place of one of the demo's "+
+		"own; it is not restarted")
+	fs.DurationVar(&cfg.ttl, "ttl", 3*time.Second, "the services' lease, whole seconds from 2s "+
+		"to 24h")
+	fs.BoolVar(&cfg.verbose, "verbose", false, "log to standard error what the registries and "+
+		"the server say")
 	if err := parse(fs, aboutDemo, args, std); err != nil {
 		return err
 	}
 	if err := lease.CheckTTL(cfg.ttl); err != nil {
-		return wrongUsage("--ttl %s can't be: use whole seconds from %s to %s", cfg.ttl, lease.MinTTL, lease.MaxTTL)
+		return wrongUsage("--ttl %s is invalid: use whole seconds from %s to %s", cfg.ttl,
+			lease.MinTTL, lease.MaxTTL)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -52,7 +57,7 @@ func demo(args []string, std streams) error {
 	return errors.Join(d.run(ctx), d.tearDown())
 }
 
-// run takes the steps, and returns what ended them early, or that a promise was broken.
+// run takes the steps, and returns the error that ended them early, or that a promise was broken.
 func (d *demonstration) run(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		d.setUp, d.beginWithThree, d.killOne, d.stopOne, d.addOne, d.restartServer,
@@ -64,37 +69,40 @@ func (d *demonstration) run(ctx context.Context) error {
 	return d.judge()
 }
 
-// judge looks back at everything, prints the calls, and returns an error where a promise was broken.
+// judge checks everything that was noted, prints the calls, and returns an error if a promise was
+// broken.
 func (d *demonstration) judge() error {
 	d.stopWatching()
 	d.line.never(d.unasked())
 	d.line.never(d.seen.faults())
 	lookups, wrongs := d.client.lookedUp()
 	d.line.never(wrongs)
-	d.line.say("look-ups", "%d by the client, %d of them not as they should be", lookups, len(wrongs))
+	d.line.say("look-ups", "%d by the client, %d of them wrong", lookups, len(wrongs))
 	for _, p := range d.services {
 		d.line.say("calls", "%s", d.accounts(p))
 	}
 	if n := len(d.line.broken); n > 0 {
-		return fmt.Errorf("of %d promises %d were broken: %s", n+d.line.kept, n, strings.Join(d.line.broken, "; "))
+		return fmt.Errorf("of %d promises %d were broken: %s", n+d.line.kept, n,
+			strings.Join(d.line.broken, "; "))
 	}
 	d.line.say("kept", "all %d promises", d.line.kept)
 	return nil
 }
 
-// unasked are the departures of services that live.
+// unasked returns the departures of services that live.
 func (d *demonstration) unasked() (list []string) {
 	for _, p := range d.services {
 		if gone, ok := d.seen.departed(p.id); ok && p.id != d.killed && p.id != d.stopped {
-			list = append(list, fmt.Sprintf("%s went from look-ups (%s) at %.3f s, though nobody stopped it",
+			list = append(list, fmt.Sprintf("%s went from look-ups (%s) at %.3f s, though nobody "+
+				"stopped it",
 				p.id, gone.why, gone.at.Sub(d.line.began).Seconds()))
 		}
 	}
 	return list
 }
 
-// accounts checks that no call failed but those to the killed service after its end, and says how many went to
-// a service.
+// accounts checks that no call failed except those to the killed service after its end, and prints
+// how many calls went to each service.
 func (d *demonstration) accounts(p *process) string {
 	t := d.client.tally(p.id)
 	var reasons, unexpected []string
@@ -104,7 +112,8 @@ func (d *demonstration) accounts(p *process) string {
 			reasons = append(reasons, f.why)
 		}
 		if p.id != d.killed || f.at.Before(d.killedAt) {
-			unexpected = append(unexpected, fmt.Sprintf("a call to %s failed at %.3f s: %s", p.id, f.at.Sub(d.line.began).Seconds(), f.why))
+			unexpected = append(unexpected, fmt.Sprintf("a call to %s failed at %.3f s: %s", p.id,
+				f.at.Sub(d.line.began).Seconds(), f.why))
 		}
 	}
 	d.line.never(unexpected)
@@ -113,7 +122,7 @@ func (d *demonstration) accounts(p *process) string {
 		text += fmt.Sprintf(", %d of them: %s", number[why], why)
 	}
 	if p.id == d.killed && unexpected == nil {
-		text += "; as must be, between its end and its going"
+		text += "; as expected, between its end and its removal"
 	}
 	return text
 }

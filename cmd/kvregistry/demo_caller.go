@@ -19,7 +19,7 @@ const (
 	callTime  = time.Second // bounds one call
 )
 
-// caller is the client: it looks the service up and calls what it got, all the time.
+// caller is the client: it looks the service up and calls the instance, again and again.
 type caller struct {
 	reg  *kvregistry.Registry
 	seen *roster
@@ -28,13 +28,13 @@ type caller struct {
 	mu      sync.Mutex // guards what follows
 	lookups int
 	tallies map[string]*tally // by instance
-	wrongs  []string          // look-ups that should not have been answered as they were
+	wrongs  []string          // look-ups with a wrong answer
 }
 
-// tally is what became of the calls to one instance.
+// tally counts the calls to one instance.
 type tally struct {
 	calls  int
-	first  time.Time // when the first call that was answered began
+	first  time.Time // when the first answered call began
 	failed []failure
 }
 
@@ -46,7 +46,7 @@ type failure struct {
 func newCaller(reg *kvregistry.Registry, seen *roster) *caller {
 	return &caller{
 		reg: reg, seen: seen, tallies: map[string]*tally{},
-		web: &http.Client{Timeout: callTime, Transport: &http.Transport{}}, // a transport without a proxy
+		web: &http.Client{Timeout: callTime, Transport: &http.Transport{}}, // without a proxy
 	}
 }
 
@@ -86,12 +86,12 @@ func (c *caller) looked(id string, err error, began time.Time) bool {
 	case err != nil:
 		c.wrongs = append(c.wrongs, fmt.Sprintf("a look-up failed: %v", err))
 	case wasGone && gone.at.Before(began):
-		c.wrongs = append(c.wrongs, fmt.Sprintf("a look-up gave %s, which had gone before", id))
+		c.wrongs = append(c.wrongs, fmt.Sprintf("a look-up gave %s, which was gone already", id))
 	}
 	return err == nil
 }
 
-// call calls an instance, and makes sure that it was this one that answered.
+// call calls an instance, and checks that this instance answered.
 func (c *caller) call(s kvregistry.Service) error {
 	answer, err := c.web.Get(s.URL)
 	if err != nil {
@@ -128,12 +128,13 @@ func (c *caller) called(id string, err error, began time.Time) {
 	}
 }
 
-// reason says in few words why a call failed.
+// reason returns in few words why a call failed.
 func reason(err error) string {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, syscall.ECONNRESET):
 		return "connection cut"
 	case os.IsTimeout(err):
 		return "no answer within " + callTime.String()
@@ -141,7 +142,7 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// tally is a copy of what is known of the calls to an instance.
+// tally returns a copy of the counts of an instance.
 func (c *caller) tally(id string) tally {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -151,7 +152,7 @@ func (c *caller) tally(id string) tally {
 	return tally{}
 }
 
-// lookedUp is the number of look-ups so far, and what was wrong with them.
+// lookedUp returns the number of look-ups so far, and the wrong ones.
 func (c *caller) lookedUp() (n int, wrongs []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// roster notes who came and who went in the client's look-ups, and when. No instance of the demo comes twice,
-// and none changes what it says.
+// roster notes when instances come and go in the client's look-ups. No instance of the demo comes
+// twice, and none changes its record.
 type roster struct {
 	reg *kvregistry.Registry
 
@@ -21,7 +21,7 @@ type roster struct {
 	wrongs []string // what should not have been seen
 }
 
-// departure is an instance's going from the look-ups.
+// departure is the end of an instance in the look-ups.
 type departure struct {
 	at  time.Time
 	why kvregistry.Kind
@@ -38,7 +38,7 @@ func (r *roster) follow(events <-chan kvregistry.Event) {
 	}
 }
 
-// note notes one event, and makes sure that look-ups say the same: it is they that count.
+// note notes one event, and checks that look-ups say the same, because they are what counts.
 func (r *roster) note(e kvregistry.Event, at time.Time) {
 	listed, err := r.listed(e.Service.ID)
 	r.mu.Lock()
@@ -49,18 +49,21 @@ func (r *roster) note(e kvregistry.Event, at time.Time) {
 	case kvregistry.Unregistered, kvregistry.Expired:
 		r.went[e.Service.ID] = departure{at, e.Kind}
 	default:
-		r.wrongs = append(r.wrongs, fmt.Sprintf("an event says that %s was %s, though it did not change", e.Service.ID, e.Kind))
+		r.wrongs = append(r.wrongs, fmt.Sprintf("an event says that %s was %s, though it did not "+
+			"change", e.Service.ID, e.Kind))
 		return
 	}
 	switch {
 	case err != nil:
-		r.wrongs = append(r.wrongs, fmt.Sprintf("the look-up when %s was %s failed: %v", e.Service.ID, e.Kind, err))
+		r.wrongs = append(r.wrongs, fmt.Sprintf("the look-up when %s was %s failed: %v",
+			e.Service.ID, e.Kind, err))
 	case listed != (e.Kind == kvregistry.Registered):
-		r.wrongs = append(r.wrongs, fmt.Sprintf("when %s was %s, the look-up did not say so", e.Service.ID, e.Kind))
+		r.wrongs = append(r.wrongs, fmt.Sprintf("when %s was %s, the look-up did not say so",
+			e.Service.ID, e.Kind))
 	}
 }
 
-// listed reports whether look-ups have an instance in their answer.
+// listed reports whether look-ups give an instance.
 func (r *roster) listed(id string) (bool, error) {
 	list, err := r.reg.GetServices(context.Background(), demoName)
 	if err != nil && !errors.Is(err, kvregistry.ErrNotFound) {
@@ -74,7 +77,7 @@ func (r *roster) listed(id string) (bool, error) {
 	return false, nil
 }
 
-// arrival is when an instance came, if it did.
+// arrival returns when an instance came, if it did.
 func (r *roster) arrival(id string) (time.Time, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,7 +85,7 @@ func (r *roster) arrival(id string) (time.Time, bool) {
 	return at, ok
 }
 
-// departed is how an instance went, if it did.
+// departed returns how an instance went, if it did.
 func (r *roster) departed(id string) (departure, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -90,15 +93,15 @@ func (r *roster) departed(id string) (departure, bool) {
 	return d, ok
 }
 
-// faults are the things that should not have been seen.
+// faults returns what should not have been seen.
 func (r *roster) faults() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]string(nil), r.wrongs...)
 }
 
-// poll looks every millisecond whether something has happened, for as long as within, and reports whether it
-// did. The error says that ctx ended.
+// poll checks every millisecond whether something has happened, for as long as within, and reports
+// whether it did. The error says that ctx ended.
 func poll(ctx context.Context, within time.Duration, happened func() bool) (bool, error) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

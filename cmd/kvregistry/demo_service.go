@@ -19,8 +19,8 @@ import (
 // demoServiceCommand is the hidden subcommand by which the demo starts its services.
 const demoServiceCommand = "demo-service"
 
-// What a service process says on its standard output, one line each: the word, the time in Unix nanoseconds,
-// and with wordServing its URL.
+// The lines that a service process writes to its standard output: the word, the time in Unix
+// nanoseconds, and with wordServing its URL.
 const (
 	wordServing       = "serving"       // over HTTP; look-ups do not know of it yet
 	wordRegistering   = "registering"   // begins to register
@@ -28,8 +28,9 @@ const (
 )
 
 const (
-	drain   = 200 * time.Millisecond // how long a service serves on for callers that looked it up just before
-	goodbye = 2 * time.Second        // bounds each step of a graceful stop
+	// How long a service still serves callers that looked it up just before.
+	drain   = 200 * time.Millisecond
+	goodbye = 2 * time.Second // bounds each step of a graceful stop
 )
 
 type serviceConfig struct {
@@ -38,8 +39,8 @@ type serviceConfig struct {
 	verbose         bool
 }
 
-// demoService is one HTTP service in a process of its own. SIGTERM stops it gracefully, and so does the end of
-// its standard input, so that it does not outlive the demo.
+// demoService is one HTTP service in a process of its own. SIGTERM stops it gracefully, and so does
+// the end of its standard input, so that it does not outlive the demo.
 func demoService(args []string, std streams) error {
 	var cfg serviceConfig
 	fs := flag.NewFlagSet(demoServiceCommand, flag.ContinueOnError)
@@ -48,11 +49,12 @@ func demoService(args []string, std streams) error {
 	fs.StringVar(&cfg.id, "id", "", "id of the instance")
 	fs.DurationVar(&cfg.ttl, "ttl", kvregistry.DefaultTTL, "lease")
 	fs.BoolVar(&cfg.verbose, "verbose", false, "log to standard error")
-	if err := parse(fs, "kvregistry demo-service is one service of the demo.", args, std); err != nil {
+	if err := parse(fs, "kvregistry demo-service is one service of the demo.",
+		args, std); err != nil {
 		return err
 	}
-	// A Ctrl-C in a terminal goes to the demo's services too, but it is the demo that ends them. And where the
-	// demo is gone there is nobody to write to, which must not kill a service that is about to unregister.
+	// A Ctrl-C in a terminal also reaches the demo's services, but the demo ends them. If the demo
+	// is gone nothing reads the output, which must not kill a service that is about to unregister.
 	signal.Ignore(os.Interrupt, syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -90,7 +92,8 @@ func (cfg serviceConfig) run(ctx context.Context, std streams) error {
 	return nil
 }
 
-// register keeps the service registered until ctx ends, and returns when nobody should call it any more.
+// register keeps the service registered until ctx ends, and returns when no caller should call it
+// any more.
 func (cfg serviceConfig) register(ctx context.Context, url string, std streams) error {
 	log := logger(cfg.verbose, std.err).With("id", cfg.id)
 	nc, err := connect(cfg.url, cfg.id, true, log)
@@ -105,7 +108,7 @@ func (cfg serviceConfig) register(ctx context.Context, url string, std streams) 
 		return err
 	}
 	say(std, wordRegistering, "")
-	// Where the server is away, this waits until it is back, or until the service is to stop.
+	// If the server is away, this waits until it is back, or until the service is to stop.
 	_, err = reg.RegisterContext(ctx, kvregistry.Service{Name: demoName, ID: cfg.id, URL: url})
 	if err == nil {
 		<-ctx.Done()
@@ -117,7 +120,7 @@ func (cfg serviceConfig) register(ctx context.Context, url string, std streams) 
 	if err != nil && ctx.Err() == nil {
 		return err
 	}
-	time.Sleep(drain) // callers that hold its URL from a look-up just before are to reach it still
+	time.Sleep(drain) // callers that have its URL from a look-up just before can still reach it
 	return closeErr
 }
 

@@ -41,7 +41,7 @@ type demonstration struct {
 	stopped  string
 }
 
-// setUp brings up the server, where it is the demo's, and the client.
+// setUp starts the server, if it is the demo's, and the client.
 func (d *demonstration) setUp(ctx context.Context) error {
 	d.url = d.cfg.nats
 	if d.url == "" {
@@ -52,11 +52,13 @@ func (d *demonstration) setUp(ctx context.Context) error {
 	log := logger(d.cfg.verbose, d.std.err).With("id", "client")
 	var err error
 	if d.nc, err = connect(d.url, "kvregistry demo", false, log); err != nil {
-		return fmt.Errorf("can't connect to NATS: %w; check --nats, or leave it out for a server of the demo's own", err)
+		return fmt.Errorf("can't connect to NATS: %w; check --nats, or leave it out for a server "+
+			"of the demo's own", err)
 	}
 	// Not the URL, whose user may be a token.
 	d.line.say("server", "%s, tenant %s, TTL %s", d.nc.ConnectedAddr(), d.tenant, d.cfg.ttl)
-	if d.reg, err = kvregistry.New(ctx, d.nc, registryOptions(d.tenant, d.cfg.ttl, log)...); err != nil {
+	if d.reg, err = kvregistry.New(ctx, d.nc, registryOptions(d.tenant, d.cfg.ttl,
+		log)...); err != nil {
 		return err
 	}
 	return d.startWatching()
@@ -92,7 +94,7 @@ func (d *demonstration) serverConfig(port int) serverConfig {
 	return cfg
 }
 
-// startWatching notes what the client's look-ups say from now on.
+// startWatching notes the changes of the client's look-ups from now on.
 func (d *demonstration) startWatching() error {
 	d.seen = newRoster(d.reg)
 	d.client = newCaller(d.reg, d.seen)
@@ -107,14 +109,14 @@ func (d *demonstration) startWatching() error {
 	return nil
 }
 
-// startCalling has the client call from now on.
+// startCalling makes the client call from now on.
 func (d *demonstration) startCalling() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.endCalls = cancel
 	d.watching.Go(func() { d.client.run(ctx) }) // ends with endCalls; stopWatching waits
 }
 
-// stopWatching ends calls and notes. It may be called again.
+// stopWatching ends the calls and the notes. It may be called again.
 func (d *demonstration) stopWatching() {
 	for _, end := range []context.CancelFunc{d.endCalls, d.endEvents} {
 		if end != nil {
@@ -124,10 +126,10 @@ func (d *demonstration) stopWatching() {
 	d.watching.Wait()
 }
 
-// tearDown leaves nothing behind, however far the run came.
+// tearDown removes everything, however far the run came.
 func (d *demonstration) tearDown() (err error) {
 	d.stopWatching()
-	end(d.services) // before the bucket goes: a service that lives would make it anew
+	end(d.services) // before the bucket is deleted: a service that lives would recreate it
 	if d.reg != nil {
 		err = d.reg.Close()
 	}
@@ -159,7 +161,8 @@ func (d *demonstration) deleteBucket() error {
 		err = js.DeleteKeyValue(ctx, bucket)
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrBucketNotFound) {
-		return fmt.Errorf("bucket %s is left on the server, delete it with \"nats kv del %s\": %w", bucket, bucket, err)
+		return fmt.Errorf("bucket %s is left on the server, delete it with \"nats kv del %s\": %w",
+			bucket, bucket, err)
 	}
 	return nil
 }

@@ -11,20 +11,22 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// What is promised. A killed service goes within its TTL and ofKill.
+// What is promised. A killed service is removed within its TTL and ofKill.
 const (
 	ofKill = time.Second            // after the TTL
 	ofStop = 100 * time.Millisecond // from the beginning of its unregistering, the write included
-	ofJoin = time.Second            // from the beginning of its registering, or from the return of the connection
+	// From the beginning of its registering, or from the return of the connection.
+	ofJoin = time.Second
 )
 
-// outage is how long the server is away, so that it can be seen that look-ups go on.
+// outage is how long the server is away, so that look-ups are seen to go on.
 const outage = time.Second
 
 // start starts the next service.
 func (d *demonstration) start() (*process, error) {
 	p, err := startService(serviceConfig{
-		url: d.url, tenant: d.tenant, id: fmt.Sprintf("%s-%d", demoName, len(d.services)+1), ttl: d.cfg.ttl, verbose: d.cfg.verbose,
+		url: d.url, tenant: d.tenant, id: fmt.Sprintf("%s-%d", demoName, len(d.services)+1),
+		ttl: d.cfg.ttl, verbose: d.cfg.verbose,
 	}, d.std.err)
 	if err != nil {
 		return nil, err
@@ -33,7 +35,7 @@ func (d *demonstration) start() (*process, error) {
 	return p, nil
 }
 
-// beginWithThree starts three services, and calls them until each was called some times.
+// beginWithThree starts three services, and waits until each was called a few times.
 func (d *demonstration) beginWithThree(ctx context.Context) error {
 	for range 3 {
 		p, err := d.start()
@@ -57,7 +59,8 @@ func (d *demonstration) beginWithThree(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.line.promise(all, "not each of the three services was called %d times within %s", some, patience)
+	d.line.promise(all, "not each of the three services was called %d times within %s", some,
+		patience)
 	d.line.say("calls", "each of the three was called at least %d times", some)
 	return nil
 }
@@ -76,12 +79,15 @@ func (d *demonstration) join(ctx context.Context, p *process) error {
 	if err != nil || !ok {
 		return err
 	}
-	d.line.at(came, "came", "%s (pid %d, %s), %s after it began to register", p.id, p.pid(), serving.text, ms(came.Sub(registering.at)))
+	d.line.at(came, "came", "%s (pid %d, %s), %s after it began to register", p.id, p.pid(),
+		serving.text, ms(came.Sub(registering.at)))
 	return nil
 }
 
-// awaitArrival waits until look-ups have a service, as they should soon after something that happened.
-func (d *demonstration) awaitArrival(ctx context.Context, p *process, since time.Time) (came time.Time, ok bool, err error) {
+// awaitArrival waits until look-ups have a service, which is promised within a limit after an
+// event.
+func (d *demonstration) awaitArrival(ctx context.Context, p *process,
+	since time.Time) (came time.Time, ok bool, err error) {
 	ok, err = poll(ctx, ofJoin+patience, func() (there bool) {
 		came, there = d.seen.arrival(p.id)
 		return there
@@ -90,7 +96,8 @@ func (d *demonstration) awaitArrival(ctx context.Context, p *process, since time
 		return came, false, err
 	}
 	if !ok {
-		d.line.promise(false, "%s did not come within %s, promised within %s", p.id, ms(ofJoin+patience), ms(ofJoin))
+		d.line.promise(false, "%s did not come within %s, promised within %s", p.id,
+			ms(ofJoin+patience), ms(ofJoin))
 		return came, false, nil
 	}
 	d.line.within(came.Sub(since), ofJoin, p.id+" came")
@@ -116,9 +123,10 @@ func (d *demonstration) awaitCall(ctx context.Context, p *process, came time.Tim
 	return nil
 }
 
-// awaitDeparture waits until look-ups no longer have a service, as they should within a limit of something that
-// happened.
-func (d *demonstration) awaitDeparture(ctx context.Context, p *process, why kvregistry.Kind, cause string, since time.Time, limit time.Duration) error {
+// awaitDeparture waits until look-ups no longer have a service, which is promised within a limit
+// after an event.
+func (d *demonstration) awaitDeparture(ctx context.Context, p *process, why kvregistry.Kind,
+	cause string, since time.Time, limit time.Duration) error {
 	var gone departure
 	ok, err := poll(ctx, limit+patience, func() (isGone bool) {
 		gone, isGone = d.seen.departed(p.id)
@@ -128,18 +136,20 @@ func (d *demonstration) awaitDeparture(ctx context.Context, p *process, why kvre
 		return err
 	}
 	if !ok {
-		d.line.promise(false, "%s did not go within %s of %s, promised within %s", p.id, ms(limit+patience), cause, ms(limit))
+		d.line.promise(false, "%s did not go within %s of %s, promised within %s", p.id,
+			ms(limit+patience), cause, ms(limit))
 		return nil
 	}
 	took := gone.at.Sub(since)
-	d.line.at(gone.at, "went", "%s (%s), %s after %s, promised within %s; %d calls to it failed until then",
+	d.line.at(gone.at, "went", "%s (%s), %s after %s, promised within %s; %d calls to it failed "+
+		"until then",
 		p.id, gone.why, ms(took), cause, ms(limit), len(d.client.tally(p.id).failed))
 	d.line.within(took, limit, p.id+" went")
 	d.line.promise(gone.why == why, "%s went as %s, promised was %s", p.id, gone.why, why)
 	return nil
 }
 
-// killOne kills a service, which can't unregister then.
+// killOne kills a service, which cannot unregister then.
 func (d *demonstration) killOne(ctx context.Context) error {
 	p := d.services[0]
 	d.killed, d.killedAt = p.id, time.Now()
@@ -162,7 +172,8 @@ func (d *demonstration) stopOne(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.awaitDeparture(ctx, p, kvregistry.Unregistered, "it began to unregister", unregistering.at, ofStop); err != nil {
+	if err := d.awaitDeparture(ctx, p, kvregistry.Unregistered, "it began to unregister",
+		unregistering.at, ofStop); err != nil {
 		return err
 	}
 	err = p.awaitEnd(ctx)
@@ -174,7 +185,7 @@ func (d *demonstration) stopOne(ctx context.Context) error {
 	return nil
 }
 
-// addOne starts a further service.
+// addOne starts one more service.
 func (d *demonstration) addOne(ctx context.Context) error {
 	p, err := d.start()
 	if err != nil {
@@ -189,11 +200,12 @@ func (d *demonstration) addOne(ctx context.Context) error {
 	return nil
 }
 
-// restartServer stops the server and starts it again on its data. While it is away a service is started, which is
-// to come when the server is back; and for a TTL after that no service may go.
+// restartServer stops the server and starts it again on its data. A service that is started while
+// the server is away has to come when it is back, and for a TTL after that no service may go.
 func (d *demonstration) restartServer(ctx context.Context) error {
 	if d.server == nil {
-		d.line.say("skipped", "the restart of the server: the one that --nats names is not the demo's")
+		d.line.say("skipped", "the restart of the server: the one that --nats names is not the "+
+			"demo's")
 		return nil
 	}
 	back, stop := d.noteReturn()
@@ -208,13 +220,15 @@ func (d *demonstration) restartServer(ctx context.Context) error {
 		return err
 	}
 	after, _ := d.client.lookedUp()
-	d.line.at(returned, "back", "the client's connection; it looked up %d times meanwhile", after-before)
+	d.line.at(returned, "back", "the client's connection; it looked up %d times "+
+		"meanwhile", after-before)
 	came, ok, err := d.awaitArrival(ctx, p, returned)
 	if err != nil {
 		return err
 	}
 	if ok {
-		d.line.at(came, "came", "%s (pid %d), %s after the client's connection was back", p.id, p.pid(), ms(came.Sub(returned)))
+		d.line.at(came, "came", "%s (pid %d), %s after the client's connection was back", p.id,
+			p.pid(), ms(came.Sub(returned)))
 		if err := d.awaitCall(ctx, p, came); err != nil {
 			return err
 		}
@@ -222,7 +236,8 @@ func (d *demonstration) restartServer(ctx context.Context) error {
 	return d.watchCalm(ctx, returned)
 }
 
-// takeServerAway restarts the server after an outage, and returns the service that was started meanwhile.
+// takeServerAway restarts the server after an outage, and returns the service that was started
+// meanwhile.
 func (d *demonstration) takeServerAway(ctx context.Context) (*process, error) {
 	began := time.Now()
 	d.server.stop()
@@ -235,7 +250,8 @@ func (d *demonstration) takeServerAway(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.line.at(serving.at, "started", "%s (pid %d, %s); it can't register yet", p.id, p.pid(), serving.text)
+	d.line.at(serving.at, "started", "%s (pid %d, %s); it can't register yet", p.id,
+		p.pid(), serving.text)
 	if err := pause(ctx, time.Until(began.Add(outage))); err != nil {
 		return nil, err
 	}
@@ -243,7 +259,8 @@ func (d *demonstration) takeServerAway(ctx context.Context) (*process, error) {
 	if err != nil {
 		d.line.promise(false, "the look-up during the outage failed: %v", err)
 	} else {
-		d.line.say("outage", "look-ups give %d services; the server confirmed them last %s ago", snapshot.Len(), ms(snapshot.Age()))
+		d.line.say("outage", "look-ups give %d services; the server confirmed them last %s ago",
+			snapshot.Len(), ms(snapshot.Age()))
 	}
 	if err := d.restart(); err != nil {
 		return nil, fmt.Errorf("the server does not come back: %w", err)
@@ -252,7 +269,7 @@ func (d *demonstration) takeServerAway(ctx context.Context) (*process, error) {
 	return p, nil
 }
 
-// noteReturn notes from now on when the client's connection comes up again; stop ends that.
+// noteReturn notes when the client's connection comes up again; stop ends that.
 func (d *demonstration) noteReturn() (back <-chan time.Time, stop func()) {
 	up := d.nc.StatusChanged(nats.CONNECTED)
 	noted := make(chan time.Time, 1)
@@ -264,7 +281,7 @@ func (d *demonstration) noteReturn() (back <-chan time.Time, stop func()) {
 	return noted, func() { d.nc.RemoveStatusListener(up) }
 }
 
-// awaitReturn waits until the client's connection is back, and says when that was.
+// awaitReturn waits until the client's connection is back, and returns when that was.
 func (d *demonstration) awaitReturn(ctx context.Context, back <-chan time.Time) (time.Time, error) {
 	late := time.NewTimer(patience)
 	defer late.Stop()
@@ -272,14 +289,16 @@ func (d *demonstration) awaitReturn(ctx context.Context, back <-chan time.Time) 
 	case at := <-back:
 		return at, nil
 	case <-late.C:
-		return time.Time{}, fmt.Errorf("the client's connection is not back %s after the server", patience)
+		return time.Time{}, fmt.Errorf("the client's connection is not back %s after the "+
+			"server", patience)
 	case <-ctx.Done():
 		return time.Time{}, errInterrupted
 	}
 }
 
-// watchCalm lets time go by after an outage: a live service that goes by mistake does so when leases that
-// could not be renewed are found to have run out. What happens is judged at the end.
+// watchCalm waits for a time after an outage. A live service that goes by mistake does so when
+// leases that could not be renewed are found to have run out. The end of the run judges what
+// happened.
 func (d *demonstration) watchCalm(ctx context.Context, since time.Time) error {
 	if err := pause(ctx, time.Until(since.Add(d.cfg.ttl+ofKill))); err != nil {
 		return err

@@ -32,9 +32,11 @@ func TestDemo(t *testing.T) {
 		`came +httptest-3 `,
 		`calls +each of the three was called at least 20 times`,
 		`SIGKILL +to httptest-1`,
-		`went +httptest-1 \(expired\), \S+ ms after the kill, promised within 3000 ms; \d+ calls to it failed until then`,
+		`went +httptest-1 \(expired\), \S+ ms after the kill, promised within 3000 ms; `+
+			`\d+ calls to it failed until then`,
 		`SIGTERM +to httptest-2`,
-		`went +httptest-2 \(unregistered\), \S+ ms after it began to unregister, promised within 100 ms; 0 calls`,
+		`went +httptest-2 \(unregistered\), \S+ ms after it began to unregister, `+
+			`promised within 100 ms; 0 calls`,
 		`ended +httptest-2, 0 calls to it failed`,
 		`came +httptest-4 `,
 		`called +httptest-4, \S+ ms after it came`,
@@ -46,8 +48,8 @@ func TestDemo(t *testing.T) {
 		`came +httptest-5 \(pid \d+\), \S+ ms after the client's connection was back`,
 		`called +httptest-5, `,
 		`calm +for a TTL and a second, 0 services went by mistake`,
-		`look-ups +[1-9]\d* by the client, 0 of them not as they should be`,
-		`calls +httptest-1 +\d+, [1-9]\d* failed, .*: connection refused.*; as must be`,
+		`look-ups +[1-9]\d* by the client, 0 of them wrong`,
+		`calls +httptest-1 +\d+, [1-9]\d* failed, .*: connection refused.*; as expected`,
 		`calls +httptest-2 +[1-9]\d*, 0 failed`,
 		`calls +httptest-3 +[1-9]\d*, 0 failed`,
 		`calls +httptest-4 +[1-9]\d*, 0 failed`,
@@ -57,7 +59,7 @@ func TestDemo(t *testing.T) {
 	leftNothing(t, p)
 }
 
-// lines checks that these come in the program's output, in order.
+// lines checks that these lines come in the program's output, in order.
 func lines(t *testing.T, p *program, patterns ...string) {
 	t.Helper()
 	rest := p.out.String()
@@ -101,18 +103,21 @@ func servicesEnd(t *testing.T, p *program, within time.Duration) {
 	}
 }
 
-// On a server of another's the demo leaves nothing behind, and says nothing of how it logs in. Seen to fail with a line that has nc.ConnectedUrlRedacted.
+// On a server that is not its own the demo leaves nothing behind, and prints nothing of how it logs
+// in. Seen to fail with a line that has nc.ConnectedUrlRedacted.
 func TestDemoOnAnExistingServer(t *testing.T) {
 	t.Parallel()
 	_, url := startServing(t, t.TempDir())
-	p := start(t, "demo", "--ttl", "2s", "--verbose", "--nats", strings.Replace(url, "//", "//SECRET@", 1))
+	p := start(t, "demo", "--ttl", "2s", "--verbose", "--nats", strings.Replace(url,
+		"//", "//SECRET@", 1))
 	if code := p.code(demoTime); code != 0 {
 		t.Fatalf("exit code %d:\n%s%s", code, p.out.String(), p.err.String())
 	}
 	if said := p.out.String() + p.err.String(); strings.Contains(said, "SECRET") {
-		t.Errorf("it says the token:\n%s", said)
+		t.Errorf("it prints the token:\n%s", said)
 	}
-	lines(t, p, `called +httptest-4`, `skipped +the restart of the server`, `kept +all \d+ promises`)
+	lines(t, p, `called +httptest-4`, `skipped +the restart of the server`,
+		`kept +all \d+ promises`)
 	leftNothing(t, p)
 	names := jetStream(t, url).StreamNames(t.Context())
 	for name := range names.Name() {
@@ -148,7 +153,7 @@ func TestDemoKilled(t *testing.T) {
 	servicesEnd(t, p, natstest.Soon)
 }
 
-// A promise that is not kept is named, and the demo fails: here a service dies that nobody of the demo killed.
+// A broken promise is named, and the demo fails: here a service dies that the demo did not kill.
 func TestDemoBrokenPromise(t *testing.T) {
 	t.Parallel()
 	p := start(t, "demo", "--ttl", "2s")
@@ -168,7 +173,8 @@ func TestDemoBrokenPromise(t *testing.T) {
 	if code := p.code(demoTime); code != 1 {
 		t.Errorf("exit code %d, want 1:\n%s", code, p.out.String())
 	}
-	lines(t, p, `BROKEN +httptest-3 went from look-ups \(expired\)`, `BROKEN +a call to httptest-3 failed`)
+	lines(t, p, `BROKEN +httptest-3 went from look-ups \(expired\)`,
+		`BROKEN +a call to httptest-3 failed`)
 	said(t, "standard error", p.err.String(), "httptest-3 went from look-ups (expired)")
 	leftNothing(t, p)
 }

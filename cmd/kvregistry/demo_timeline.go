@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// timeline prints what happens, with its offset from the beginning, and keeps count of the promises.
+// timeline prints events, with their offset from the beginning, and counts the promises.
 type timeline struct {
 	out    io.Writer
 	began  time.Time
@@ -14,17 +14,18 @@ type timeline struct {
 	broken []string
 }
 
-// at prints something that happened at a time.
+// at prints an event of a given time.
 func (t *timeline) at(when time.Time, what, format string, args ...any) {
-	_, _ = fmt.Fprintf(t.out, "%7.3f s  %-8s  %s\n", when.Sub(t.began).Seconds(), what, fmt.Sprintf(format, args...))
+	_, _ = fmt.Fprintf(t.out, "%7.3f s  %-8s  %s\n", when.Sub(t.began).Seconds(), what,
+		fmt.Sprintf(format, args...))
 }
 
-// say prints something that happens now.
+// say prints an event of now.
 func (t *timeline) say(what, format string, args ...any) {
 	t.at(time.Now(), what, format, args...)
 }
 
-// promise takes down whether a promise was kept, and says at once where it was not.
+// promise notes whether a promise was kept, and prints a broken one at once.
 func (t *timeline) promise(kept bool, format string, args ...any) {
 	if kept {
 		t.kept++
@@ -60,7 +61,7 @@ func abridged(things []string, most int) string {
 	return text
 }
 
-// ms writes a duration in milliseconds.
+// ms formats a duration in milliseconds.
 func ms(d time.Duration) string {
 	if d < 10*time.Millisecond {
 		return fmt.Sprintf("%.1f ms", d.Seconds()*1000)

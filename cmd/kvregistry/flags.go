@@ -12,7 +12,7 @@ import (
 // usageError says that the command line was wrong.
 type usageError struct{ error }
 
-// wrongUsage is a usageError whose message quotes what was typed, as far as it can be no secret.
+// wrongUsage is a usageError whose message quotes what was typed, except what may be a secret.
 func wrongUsage(format string, args ...any) error {
 	for i, arg := range args {
 		args[i] = printable(arg)
@@ -20,8 +20,8 @@ func wrongUsage(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
-// parse reads a subcommand's options, and prints them where help was asked for: then the error is
-// flag.ErrHelp. Other errors are usage errors; they are printed once, by run.
+// parse reads a subcommand's options. If help was asked for it prints them, and the error is
+// flag.ErrHelp. Other errors are usage errors, which run prints once.
 func parse(fs *flag.FlagSet, about string, args []string, std streams) error {
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
@@ -34,7 +34,8 @@ func parse(fs *flag.FlagSet, about string, args []string, std streams) error {
 		return err
 	case err != nil:
 		return optionError(err)
-	case fs.NArg() > 0 && slices.ContainsFunc(args, isDoubtful): // a shell cuts a password at its spaces
+	case fs.NArg() > 0 && slices.ContainsFunc(args, isDoubtful):
+		// A shell cuts a password at its spaces.
 		return wrongUsage("unknown argument: %w", errSecret)
 	case fs.NArg() > 0:
 		return wrongUsage("unknown argument %q", strings.Join(fs.Args(), " "))

@@ -4,5 +4,5 @@ package main
 
 import "os"
 
-// lock does nothing where there is no flock.
+// lock does nothing on a system without flock.
 func lock(*os.File) error { return nil }

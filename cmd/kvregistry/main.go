@@ -6,7 +6,7 @@
 //	kvregistry bridge   joins a tenant with processes that use the plain pub/sub registry
 //	kvregistry reaper   removes what dead processes of a tenant left
 //
-// It ends with 0 if all went well, with 1 if it did not, and with 2 if it was called wrongly.
+// The exit code is 0 if all went well, 1 if it did not, and 2 if the command line is wrong.
 package main
 
 import (
@@ -28,7 +28,8 @@ Usage:
   kvregistry reaper   remove what dead processes of a tenant left
   kvregistry help     print this
 
-"kvregistry serve -h", and likewise demo, bridge and reaper, prints the options, "kvregistry tenant help" its subcommands.
+"kvregistry serve -h" prints the options of serve, and so for demo, bridge and reaper.
+"kvregistry tenant help" lists the subcommands of tenant.
 `
 
 // streams are where a command reads and writes.
@@ -37,7 +38,7 @@ type streams struct {
 	out, err io.Writer
 }
 
-// commands are the subcommands. demoServiceCommand is for the demo alone, and stands in no usage.
+// commands are the subcommands. demoServiceCommand is for the demo only, and is not in the usage.
 var commands = map[string]func(args []string, std streams) error{
 	"serve":            serve,
 	"demo":             demo,
@@ -60,7 +61,8 @@ func run(args []string, std streams) int {
 	}
 	command, ok := commands[args[0]]
 	if !ok {
-		_, _ = fmt.Fprintf(std.err, "kvregistry: there is no subcommand %q; \"kvregistry help\" lists them\n", printable(args[0]))
+		_, _ = fmt.Fprintf(std.err, "kvregistry: there is no subcommand "+
+			"%q; \"kvregistry help\" lists them\n", printable(args[0]))
 		return 2
 	}
 	err := command(args[1:], std)
@@ -69,7 +71,8 @@ func run(args []string, std streams) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
 	case errors.As(err, &wrong):
-		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %s; \"kvregistry %s -h\" lists the options\n", args[0], oneLine(err.Error()), args[0])
+		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %s; \"kvregistry %s -h\" lists the options\n",
+			args[0], oneLine(err.Error()), args[0])
 		return 2
 	default:
 		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %s\n", args[0], oneLine(err.Error()))

@@ -13,10 +13,10 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// asProgram is set in the environment of a process that is to be the program rather than its test.
+// asProgram is set in the environment of a process that is to run the program and not its tests.
 const asProgram = "KVREGISTRY_TEST_AS_PROGRAM"
 
-// TestMain runs the tests, or, where a test asks for it, the program.
+// TestMain runs the tests, or the program if a test asks for it.
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
@@ -61,7 +61,8 @@ func (p *program) says(text string, within time.Duration) {
 		}
 		select {
 		case <-p.ended:
-			p.t.Fatalf("the program ended and did not say %q:\n%s%s", text, p.out.String(), p.err.String())
+			p.t.Fatalf("the program ended and did not say %q:\n%s%s", text,
+				p.out.String(), p.err.String())
 		default:
 		}
 		return fmt.Errorf("no %q in:\n%s%s", text, p.out.String(), p.err.String())
@@ -94,7 +95,7 @@ func TestCommandLine(t *testing.T) {
 	for _, test := range []struct {
 		args     string
 		code     int
-		out, err string // what is said, "" is nothing
+		out, err string // what is printed; "" is nothing
 	}{
 		{"", 0, "Usage:", ""},
 		{"help", 0, "kvregistry serve", ""},
@@ -104,12 +105,12 @@ func TestCommandLine(t *testing.T) {
 		{"sevre", 2, "", `there is no subcommand "sevre"`},
 		{"serve now", 2, "", `unknown argument "now"`},
 		{"serve --prot 1", 2, "", "not defined: -prot"},
-		{"serve --port 70000", 2, "", "--port 70000 is none; use 1 to 65535"},
+		{"serve --port 70000", 2, "", "--port 70000 is no port; use 1 to 65535"},
 		{"serve --store=", 2, "", "--store is empty"},
 		{"serve --host=", 2, "", "--host is empty"},
 		{"demo now", 2, "", `unknown argument "now"`},
-		{"demo --ttl 1s", 2, "", "--ttl 1s can't be: use whole seconds from 2s"},
-		{"demo --ttl 2500ms", 2, "", "--ttl 2.5s can't be: use whole seconds"},
+		{"demo --ttl 1s", 2, "", "--ttl 1s is invalid: use whole seconds from 2s"},
+		{"demo --ttl 2500ms", 2, "", "--ttl 2.5s is invalid: use whole seconds"},
 		{"demo --nats nats://127.0.0.1:1", 1, "", "can't connect to NATS"},
 		{"bridge -h", 0, "-prefix prefix", ""},
 		{"bridge now", 2, "", `unknown argument "now"`},
@@ -126,11 +127,13 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// What a command says ends up in terminals and logs that others read: nothing of a password, wherever its URL was typed. Seen to fail with dial returning nats.Connect's error,
-// and with a printable that passes everything on.
+// A command's output goes to terminals and logs that others read. It holds nothing of a password,
+// wherever its URL was typed. Seen to fail with dial returning nats.Connect's error, and with a
+// printable that passes everything on.
 func TestCommandHidesPasswords(t *testing.T) {
 	t.Parallel()
-	const noURL, hidden = "the URL does not parse; write it as nats://user:password@host:4222", "not printed: it may hold a password"
+	const noURL, hidden = "the URL does not parse; write it as nats://user:password@host:4222",
+		"not printed: it may hold a password"
 	for _, tc := range []struct {
 		want string
 		args []string
@@ -177,13 +180,17 @@ func TestCommandHidesPasswords(t *testing.T) {
 	}
 }
 
-// A host that is not found, or does not answer, may be a piece of a password. Seen to fail with the errors of package net as they are.
+// A host that is not found, or does not answer, may be a piece of a password. Seen to fail with the
+// errors of package net as they are.
 func TestConnectingHidesHosts(t *testing.T) {
 	t.Parallel()
 	for want, err := range map[string]error{
-		"no such host": &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "SECRET"}},
-		"i/o timeout":  &net.OpError{Op: "dial", Net: "tcp", Addr: &net.UnixAddr{Name: "SECRET"}, Err: errors.New("i/o timeout")},
-		"invalid port": &net.OpError{Op: "dial", Net: "tcp", Err: &net.AddrError{Err: "invalid port", Addr: "SECRET"}},
+		"no such host": &net.OpError{Op: "dial", Net: "tcp",
+			Err: &net.DNSError{Err: "no such host", Name: "SECRET"}},
+		"i/o timeout": &net.OpError{Op: "dial", Net: "tcp", Addr: &net.UnixAddr{Name: "SECRET"},
+			Err: errors.New("i/o timeout")},
+		"invalid port": &net.OpError{Op: "dial", Net: "tcp",
+			Err: &net.AddrError{Err: "invalid port", Addr: "SECRET"}},
 	} {
 		if got := withoutURL(fmt.Errorf("SECRET: %w", err)); got.Error() != want {
 			t.Errorf("%v, want %s", got, want)
@@ -194,7 +201,7 @@ func TestConnectingHidesHosts(t *testing.T) {
 	}
 }
 
-// said checks that a stream has a text, or is empty where the text is.
+// said checks that a stream has a text, or is empty if the text is.
 func said(t *testing.T, stream, got, want string) {
 	t.Helper()
 	if want == "" && got != "" || !strings.Contains(got, want) {

@@ -9,11 +9,11 @@ import (
 	"unicode/utf8"
 )
 
-// printed writes lines for people: what is not printable stands escaped, as in a Go string, so that
-// nobody's text steers the terminal. A tab and the end of a line stay.
+// printed writes lines for people. It escapes what is not printable, as a Go string does, so that
+// no foreign text controls the terminal. A tab and the end of a line stay.
 type printed struct {
 	out    io.Writer
-	filter func(text string) string // what is left out; nil is nothing
+	filter func(text string) string // removes what must not be printed; nil keeps all
 }
 
 func (p printed) Write(text []byte) (int, error) {
@@ -27,14 +27,15 @@ func (p printed) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// oneLine is a text of others as a part of a line.
+// oneLine returns foreign text as a part of a line.
 func oneLine(text string) string { return escaped(text, "") }
 
-// escaped is a text in which all is printable but the characters to be kept.
+// escaped escapes what is not printable, except the characters to keep.
 func escaped(text, keep string) string {
 	clean := true
 	for _, r := range text {
-		clean = clean && r != utf8.RuneError && (unicode.IsPrint(r) || strings.ContainsRune(keep, r))
+		clean = clean && r != utf8.RuneError && (unicode.IsPrint(r) ||
+			strings.ContainsRune(keep, r))
 	}
 	if clean {
 		return text

@@ -13,10 +13,12 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-const aboutReaper = `kvregistry reaper removes what dead processes of a tenant left, for a tenant whose processes may not or should not:
-those with the role registrar, or made WithoutReaping. Its user needs the role reaper.
+const aboutReaper = `kvregistry reaper removes what dead processes of a tenant left. It is for a
+tenant whose processes may not reap or should not: those with the role registrar, or made
+WithoutReaping. Its user needs the role reaper.
 
-SIGINT and SIGTERM stop it. Run two, on two machines: each takes one of the tenant's two reaper slots.`
+SIGINT and SIGTERM stop it. Run two, on two machines: each takes one of the tenant's two reaper
+slots.`
 
 // reap holds one of a tenant's reaper slots until a signal stops it.
 func reap(args []string, std streams) error {

@@ -16,7 +16,8 @@ import (
 func TestReaper(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	reg, err := kvregistry.New(t.Context(), s.Connect(), kvregistry.Tenant("acme"), kvregistry.TTL(2*time.Second),
+	reg, err := kvregistry.New(t.Context(), s.Connect(), kvregistry.Tenant("acme"),
+		kvregistry.TTL(2*time.Second),
 		kvregistry.WithoutReaping())
 	if err != nil {
 		t.Fatal(err)
@@ -25,11 +26,13 @@ func TestReaper(t *testing.T) {
 	p := start(t, "reaper", "--server", s.URL(), "--tenant", "acme", "--ttl", "2s")
 	p.says("ready: tenant acme\n", natstest.Soon)
 	p.says("reaps: it holds a slot\n", natstest.Soon)
-	dead, err := kvregistry.New(t.Context(), s.Connect(), kvregistry.Tenant("acme"), kvregistry.TTL(2*time.Second))
+	dead, err := kvregistry.New(t.Context(), s.Connect(), kvregistry.Tenant("acme"),
+		kvregistry.TTL(2*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := dead.Register(kvregistry.Service{Name: "web", Address: "10.0.0.1:80"}); err != nil {
+	if _, err := dead.Register(kvregistry.Service{Name: "web",
+		Address: "10.0.0.1:80"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := dead.Leave(t.Context()); err != nil { // its lease runs out
@@ -37,7 +40,7 @@ func TestReaper(t *testing.T) {
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if _, err := reg.GetService("web"); !errors.Is(err, kvregistry.ErrNotFound) {
-			return errors.Join(errors.New("it is there yet"), err)
+			return errors.Join(errors.New("it is still there"), err)
 		}
 		return nil
 	})

@@ -12,34 +12,36 @@ import (
 	"strings"
 )
 
-// What a person typed may be a secret, wherever it stands: a password in a URL, the seed in place
-// of its file. So a message quotes of it only what can't be one.
+// Any word that was typed may be a secret: a password in a URL, or a seed in place of its file. So
+// a message quotes only words that cannot be one.
 
 var errSecret = errors.New("(not printed: it may hold a password)")
 
-// plainWord is what a message quotes: a short word, as a subcommand's or an option's name.
+// plainWord is what a message quotes: a short word, such as a subcommand's or an option's name.
 var plainWord = regexp.MustCompile(`^-{0,2}[a-z][a-z-]{0,14}$`)
 
-// keys are secrets whatever stands around them: seeds of nkeys, JWTs, credentials and other PEM
+// keys match what is a secret in any context: seeds of nkeys, JWTs, credentials and other PEM
 // files.
-var keys = regexp.MustCompile(`(?is)\bS[ACNOPUX][A-Z2-7]{40,}|\beyJ[\w-]{8,}[\w.-]*|-----\s*BEGIN.*`)
+var keys = regexp.MustCompile(`(?is)\bS[ACNOPUX][A-Z2-7]{40,}|\beyJ[\w-]{8,}[\w.-]*|` +
+	`-----\s*BEGIN.*`)
 
-// userinfo is a URL, or a host, with a user or a password.
-var userinfo = regexp.MustCompile(`(?is)[a-z][a-z0-9+.-]*(://|%3A%2F%2F).*(@|%40)\S*|[^\s:/]+:\S+@\S+`)
+// userinfo matches a URL, or a host, with a user or a password.
+var userinfo = regexp.MustCompile(`(?is)[a-z][a-z0-9+.-]*(://|%3A%2F%2F).*(@|%40)\S*|` +
+	`[^\s:/]+:\S+@\S+`)
 
-// doubtful is what a message about a file or a host does not quote.
+// doubtful matches what a message about a file or a host does not quote.
 var doubtful = regexp.MustCompile(`(?i)@|%40|://|%3A%2F%2F|pass(word)?\W`)
 
 // isSecret reports whether a text certainly holds a secret.
 func isSecret(text string) bool { return keys.MatchString(text) || userinfo.MatchString(text) }
 
-// isDoubtful reports whether a text may hold one.
+// isDoubtful reports whether a text may hold a secret.
 func isDoubtful(text string) bool { return isSecret(text) || doubtful.MatchString(text) }
 
 // exampleURL is the URL that messages show.
 const exampleURL = "nats://user:password@host:4222"
 
-// hidden is a text without the secrets that it certainly holds.
+// hidden returns a text without the secrets that it certainly holds.
 func hidden(text string) string {
 	parts := strings.Split(text, exampleURL)
 	for i := range parts {
@@ -52,8 +54,8 @@ func hidden(text string) string {
 
 var quotation = regexp.MustCompile(`"(?:\\.|[^"\\])*"`)
 
-// printable is a part of a message: a word that was typed, or an error that may quote some, with
-// errSecret in place of what may be a secret. Numbers and durations stay as they are.
+// printable returns a part of a message: a word that was typed, or an error that may quote one,
+// with errSecret in place of what may be a secret. Numbers and durations stay as they are.
 func printable(part any) any {
 	switch p := part.(type) {
 	case string:
@@ -77,7 +79,7 @@ func printable(part any) any {
 	return part
 }
 
-// place is a file or a directory as a message names it.
+// place returns the name of a file or a directory for a message.
 func place(path string) string {
 	if isDoubtful(path) {
 		return errSecret.Error()
@@ -86,11 +88,12 @@ func place(path string) string {
 }
 
 var (
-	badValue = regexp.MustCompile(`(?s)^invalid (?:boolean )?value (".*") for (?:flag )?(-[a-z-]+): (.*)$`)
-	badFlag  = regexp.MustCompile(`(?s)^(flag provided but not defined|bad flag syntax): (.*)$`)
+	badValue = regexp.MustCompile(`(?s)^invalid (?:boolean )?value (".*") for ` +
+		`(?:flag )?(-[a-z-]+): (.*)$`)
+	badFlag = regexp.MustCompile(`(?s)^(flag provided but not defined|bad flag syntax): (.*)$`)
 )
 
-// optionError is an error of package flag, which quotes what was typed.
+// optionError rewrites an error of package flag, which quotes what was typed.
 func optionError(err error) error {
 	if m := badValue.FindStringSubmatch(err.Error()); m != nil {
 		value, _ := strconv.Unquote(m[1])
@@ -104,7 +107,8 @@ func optionError(err error) error {
 
 // urls are the options that take a URL with a password, or a text of which a part may look like
 // one.
-var urls = map[string]bool{"server": true, "plain-server": true, "nats": true, "user": true, "service": true}
+var urls = map[string]bool{"server": true, "plain-server": true, "nats": true,
+	"user": true, "service": true}
 
 // checkSecrets refuses a secret in an option that takes none, and the contents of a file in place
 // of its name.
@@ -112,14 +116,16 @@ func checkSecrets(set *flag.FlagSet) (err error) {
 	set.Visit(func(f *flag.Flag) {
 		value := f.Value.String()
 		switch {
-		case keys.MatchString(value) && !userinfo.MatchString(value), isSecret(value) && !urls[f.Name]:
-			err = wrongUsage("--"+f.Name+": %w; name a file that holds the secret, or leave it out", errSecret)
+		case keys.MatchString(value) && !userinfo.MatchString(value),
+			isSecret(value) && !urls[f.Name]:
+			err = wrongUsage("--"+f.Name+": %w; name a file that holds the secret, or leave "+
+				"it out", errSecret)
 		}
 	})
 	return err
 }
 
-// readable checks that an option's file can be read. Its error does not name the file, for the
+// readable checks that an option's file can be read. Its error does not name the file, because the
 // contents may stand in place of the name.
 func readable(option, path string) error {
 	f, err := os.Open(path)
@@ -129,7 +135,7 @@ func readable(option, path string) error {
 	return f.Close()
 }
 
-// cause is why something failed, without the file, the host or the address.
+// cause returns why something failed, without the file, the host or the address.
 func cause(err error) error {
 	var path *fs.PathError
 	var lookup *net.DNSError

@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// secrets are texts that hold a secret, each with the part that nobody may see.
+// secrets are texts that hold a secret, each with the part that must not be printed.
 func secrets(t *testing.T) map[string][2]string {
 	t.Helper()
 	pair, err := nkeys.CreateUser()
@@ -49,8 +49,8 @@ func secrets(t *testing.T) map[string][2]string {
 	}
 }
 
-// calls are the command lines of every subcommand, as they fail before they do anything: no server
-// is to be reached, and the port of serve is taken.
+// calls are the command lines of every subcommand that fail before they do anything: no server is
+// there, and the port of serve is taken.
 func calls(t *testing.T) map[string][]string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -95,7 +95,7 @@ func calls(t *testing.T) map[string][]string {
 	return all
 }
 
-// options are the names of a subcommand's options, as its help prints them.
+// options returns the names of a subcommand's options, as its help prints them.
 func options(t *testing.T, command string) (names []string) {
 	t.Helper()
 	code, out, text := called(append(strings.Fields(command), "-h")...)
@@ -108,10 +108,10 @@ func options(t *testing.T, command string) (names []string) {
 	return names
 }
 
-// No message holds a secret, whatever option of whatever subcommand it came by, and however that
-// was written: as its value, in place of its name, beside it, or in place of the tenant. Only what
-// a command was asked to print is not looked at. Seen to fail with errors of package flag, of the
-// file system and of package net as they are, and with a seed that is a tenant's name.
+// No message holds a secret, in whatever option of whatever subcommand, and in whatever form: as
+// its value, in place of its name, beside it, or in place of the tenant. The requested output of a
+// command is not checked. Seen to fail with errors of package flag, of the file system and of
+// package net as they are, and with a seed that is a tenant's name.
 func TestNoOptionPrintsASecret(t *testing.T) {
 	t.Parallel()
 	number := regexp.MustCompile(`^[0-9]+$`)
@@ -125,26 +125,32 @@ func TestNoOptionPrintsASecret(t *testing.T) {
 				t.Helper()
 				tried++
 				var out, text bytes.Buffer
-				code := run(append(base[:len(base):len(base)], args...), streams{strings.NewReader(""), &out, &text})
-				if strings.Contains(text.String(), inside) || code != 0 && strings.Contains(out.String(), inside) {
+				code := run(append(base[:len(base):len(base)], args...),
+					streams{strings.NewReader(""), &out, &text})
+				if strings.Contains(text.String(), inside) || code != 0 &&
+					strings.Contains(out.String(), inside) {
 					t.Errorf("%s in %q: %d, %s%s", kind, args, code, out.String(), text.String())
 				}
 				if strings.ContainsRune(out.String()+text.String(), '\x1b') {
-					t.Errorf("%s in %q: an escape reaches the terminal: %q", kind, args, out.String()+text.String())
+					t.Errorf("%s in %q: an escape reaches the terminal: %q", kind, args,
+						out.String()+text.String())
 				}
 			}
 			for kind, s := range secrets {
 				secret, inside := s[0], s[1]
 				for _, name := range names {
-					if command == demoServiceCommand && name == "nats" && strings.Contains(secret, "@") {
+					if command == demoServiceCommand && name == "nats" &&
+						strings.Contains(secret, "@") {
 						continue // it would wait for that server
 					}
 					if number.MatchString(secret) && (name == "port" || name == "replicas") {
 						continue // a number that is out of range is named
 					}
 					try(kind, inside, "--"+name, secret)
-					lookup := urls[name] && !strings.Contains(secret, "@") // of a host, which may take its time
-					if lookup || command == demoServiceCommand {           // some of whose calls serve for a moment
+					// Of a host, which may take a while.
+					lookup := urls[name] && !strings.Contains(secret, "@")
+					// Some of whose calls serve for a moment.
+					if lookup || command == demoServiceCommand {
 						continue
 					}
 					try(kind, inside, "-"+name, secret)
@@ -166,8 +172,10 @@ func TestNoOptionPrintsASecret(t *testing.T) {
 	}
 	for kind, s := range secrets {
 		for _, args := range [][]string{
-			{s[0]}, {"--" + s[0]}, {"tenant", s[0]}, {"tenant", "create", s[0]}, {"tenant", "delete", s[0]}, {"tenant", "delete", s[0], "--yes"},
-			{"tenant", "permissions", s[0]}, {"tenant", "account", s[0]}, {"tenant", "mirror", s[0]},
+			{s[0]}, {"--" + s[0]}, {"tenant", s[0]}, {"tenant", "create", s[0]},
+			{"tenant", "delete", s[0]}, {"tenant", "delete", s[0], "--yes"},
+			{"tenant", "permissions", s[0]}, {"tenant", "account", s[0]},
+			{"tenant", "mirror", s[0]},
 		} {
 			if strings.HasPrefix(kind, "a password, a word") || number.MatchString(s[0]) {
 				continue // may be a tenant's name, which is printed
@@ -179,7 +187,7 @@ func TestNoOptionPrintsASecret(t *testing.T) {
 	}
 }
 
-// What was wrong is still said, and the remedy.
+// The message still names the mistake and the remedy.
 func TestMessagesAboutSecrets(t *testing.T) {
 	t.Parallel()
 	seed := secrets(t)["a seed"][0]
@@ -188,22 +196,27 @@ func TestMessagesAboutSecrets(t *testing.T) {
 		want string
 		args []string
 	}{
-		{"--nkey: (not printed: it may hold a password); name a file", []string{"list", "--nkey", seed}},
-		{"--creds: (not printed: it may hold a password); name a file", []string{"list", "--creds", secrets(t)["credentials"][0]}},
+		{"--nkey: (not printed: it may hold a password); name a file",
+			[]string{"list", "--nkey", seed}},
+		{"--creds: (not printed: it may hold a password); name a file", []string{"list", "--creds",
+			secrets(t)["credentials"][0]}},
 		{"--creds: the file can't be read: no such file", []string{"list", "--creds", missing}},
 		{"--tlsca: the file can't be read: no such file", []string{"list", "--tlsca", missing}},
 		{"--user: (not printed", []string{"account", "acme", "--user", "nkey: " + seed}},
-		{"options: -max-keys is (not printed: it may hold a password): give a number above 0, or none", []string{"change", "acme", "--max-keys", "Tr0ub4dor"}},
-		{"flag provided but not defined: -fromat", []string{"permissions", "acme", "--fromat", "jwt"}},
+		{"options: -max-keys is (not printed: it may hold a password): give a number above 0, " +
+			"or none", []string{"change", "acme", "--max-keys", "Tr0ub4dor"}},
+		{"flag provided but not defined: -fromat", []string{"permissions", "acme",
+			"--fromat", "jwt"}},
 	} {
-		if code, _, err := called(append([]string{"tenant"}, tc.args...)...); code != 2 || !strings.Contains(err, tc.want) {
+		if code, _, err := called(append([]string{"tenant"}, tc.args...)...); code != 2 ||
+			!strings.Contains(err, tc.want) {
 			t.Errorf("%q: %d %q, want %q", tc.args, code, err, tc.want)
 		}
 	}
 }
 
-// A server's log line, a file's name and whatever else others choose does not steer the terminal.
-// Seen to fail with lines that are written as they come.
+// A server's log line, a file's name and other foreign text do not control the terminal. Seen to
+// fail with lines that are written as they come.
 func TestNothingSteersTheTerminal(t *testing.T) {
 	t.Parallel()
 	const hostile = "a\x1b[31mred\x07\r\nforged: line\u202e\u009b\xff"
@@ -218,13 +231,16 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 	if e := os.WriteFile(store, nil, 0o600); e != nil {
 		t.Fatal(e)
 	}
-	if code := run([]string{"serve", "--port", "0", "--store", store}, streams{nil, &out, &err}); code != 1 {
+	if code := run([]string{"serve", "--port", "0", "--store", store},
+		streams{nil, &out, &err}); code != 1 {
 		t.Errorf("%d", code)
 	}
-	if text := out.String() + err.String(); strings.ContainsAny(text, "\x1b\x07\r\u202e\u009b") || strings.Contains(text, "\xff") {
+	if text := out.String() + err.String(); strings.ContainsAny(text, "\x1b\x07\r\u202e\u009b") ||
+		strings.Contains(text, "\xff") {
 		t.Errorf("%q", text)
 	}
-	if lines := strings.Count(out.String(), "\n"); lines != 5 { // the last one's line feed is its own
+	// The last one's line feed is its own.
+	if lines := strings.Count(out.String(), "\n"); lines != 5 {
 		t.Errorf("%d lines: %s", lines, out.String())
 	}
 	if !strings.Contains(out.String(), `a\x1b[31mred\a\r\nforged: line\u202e\u009b\xff`) {

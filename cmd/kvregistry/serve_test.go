@@ -65,7 +65,7 @@ func jetStream(t *testing.T, url string) jetstream.JetStream {
 	return js
 }
 
-// stopServing stops "serve", which is to end well and to have said one line.
+// stopServing stops "serve", which has to end well and to have printed one line.
 func stopServing(t *testing.T, p *program, s os.Signal) {
 	t.Helper()
 	p.signal(s)
@@ -96,12 +96,18 @@ func TestServeSaysWhyItCannot(t *testing.T) {
 		args []string
 		want string
 	}{
-		"port in use":         {[]string{"--port", taken, "--store", t.TempDir()}, "port " + taken + " of 127.0.0.1 is in use"},
-		"store is a file":     {[]string{"--port", "0", "--store", file}, "can't be written: choose another with --store"},
-		"store below a file":  {[]string{"--port", "0", "--store", filepath.Join(file, "store")}, "can't be written: choose another with --store"},
-		"store in use":        {[]string{"--port", "0", "--store", used}, "is in use by another server"},
-		"no address of ours":  {[]string{"--port", "0", "--store", t.TempDir(), "--host", "192.0.2.1"}, "choose another address with --host"},
-		"JetStream not to be": {[]string{"--port", "0", "--store", spoilt(t)}, "the NATS server does not start"},
+		"port in use": {[]string{"--port", taken, "--store", t.TempDir()}, "port " + taken +
+			" of 127.0.0.1 is in use"},
+		"store is a file": {[]string{"--port", "0", "--store", file}, "can't be written: " +
+			"choose another with --store"},
+		"store below a file": {[]string{"--port", "0", "--store", filepath.Join(file, "store")},
+			"can't be written: choose another with --store"},
+		"store in use": {[]string{"--port", "0", "--store", used}, "is in use by another " +
+			"server"},
+		"no address of ours": {[]string{"--port", "0", "--store", t.TempDir(), "--host",
+			"192.0.2.1"}, "choose another address with --host"},
+		"JetStream not to be": {[]string{"--port", "0", "--store", spoilt(t)}, "the NATS server " +
+			"does not start"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, append([]string{"serve"}, test.args...)...)
@@ -124,14 +130,15 @@ func spoilt(t *testing.T) string {
 	return dir
 }
 
-// A client chooses text that the server logs: a subject with an escape sequence. It reaches the
-// terminal of "serve" escaped, in one line. Seen to fail with the server's text as it is.
+// A client chooses text that the server logs: a subject with an escape sequence. "serve" prints it
+// escaped, in one line. Seen to fail with the server's text as it is.
 func TestServeQuotesWhatClientsChoose(t *testing.T) {
 	t.Parallel()
 	p, url := startServing(t, t.TempDir())
 	nc := natstest.Connect(t, url)
 	for _, request := range []string{"STREAM.CREATE", "STREAM.UPDATE", "CONSUMER.CREATE"} {
-		if _, err := nc.Request("$JS.API."+request+".\x1b[31mX\u202e", []byte("{no JSON\x1b[0m\r\nforged: line"), natstest.Soon); err != nil {
+		if _, err := nc.Request("$JS.API."+request+".\x1b[31mX\u202e",
+			[]byte("{no JSON\x1b[0m\r\nforged: line"), natstest.Soon); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -141,7 +148,8 @@ func TestServeQuotesWhatClientsChoose(t *testing.T) {
 		}
 		return nil
 	})
-	if text := p.err.String(); strings.ContainsAny(text, "\x1b\r\u202e") || strings.Contains(text, "\nforged") {
+	if text := p.err.String(); strings.ContainsAny(text, "\x1b\r\u202e") ||
+		strings.Contains(text, "\nforged") {
 		t.Errorf("%q", text)
 	}
 }

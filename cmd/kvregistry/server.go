@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// serverConfig says how an embedded server is.
+// serverConfig configures an embedded server.
 type serverConfig struct {
 	store    string
 	host     string
@@ -23,7 +23,7 @@ type serverConfig struct {
 // natsServer is a NATS server with JetStream in this process.
 type natsServer struct {
 	srv   *server.Server
-	store io.Closer // gives the store free
+	store io.Closer // releases the store
 	port  int       // that it listens on
 }
 
@@ -58,7 +58,7 @@ func startServer(cfg serverConfig) (*natsServer, error) {
 	return s, nil
 }
 
-// awaitReady waits until the server listens, or has said why it does not.
+// awaitReady waits until the server listens, or has logged why it does not.
 func (s *natsServer) awaitReady(log *serverLog) error {
 	const patience = 10 * time.Second
 	for began := time.Now(); ; {
@@ -77,23 +77,25 @@ func (s *natsServer) awaitReady(log *serverLog) error {
 	}
 }
 
-// checkFree returns an error that says what to do where the address can't be listened on. The server
-// itself would only log it.
+// checkFree returns an error with a remedy if nothing can listen on the address. The server itself
+// would only log it.
 func checkFree(host string, port int) error {
 	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	switch {
 	case err == nil:
 		return l.Close()
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("port %d of %s is in use: stop what listens there, or choose another with --port", port, address(host))
+		return fmt.Errorf("port %d of %s is in use: stop what listens there, or choose another "+
+			"with --port", port, address(host))
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("port %d may not be listened on: choose one above 1023 with --port", port)
 	default:
-		return fmt.Errorf("can't listen on %s, choose another address with --host: %w", address(host), cause(err))
+		return fmt.Errorf("can't listen on %s, choose another address with --host: %w",
+			address(host), cause(err))
 	}
 }
 
-// address is a host as a message names it.
+// address returns a host as a message names it.
 func address(host string) string {
 	if net.ParseIP(host) == nil && host != "localhost" {
 		return "this host"
@@ -101,7 +103,7 @@ func address(host string) string {
 	return host
 }
 
-// url is the server's address for clients.
+// url returns the server's address for clients.
 func (s *natsServer) url() string { return s.srv.ClientURL() }
 
 // stop stops the server, if it runs. Its data stay in the store.

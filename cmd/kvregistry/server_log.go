@@ -5,8 +5,8 @@ import (
 	"io"
 )
 
-// serverLog passes on what a server warns of, and catches why it could not start: an embedded server only
-// logs that.
+// serverLog passes on the server's warnings, and keeps why it could not start, which an embedded
+// server only logs.
 type serverLog struct {
 	out   io.Writer
 	fatal chan string // holds one

@@ -10,12 +10,13 @@ import (
 
 var errLocked = errors.New("locked by another process")
 
-// openStore makes the directory where there is none, finds out whether it can be written, and keeps other
-// processes' servers off it until it is closed: two servers on one store would spoil it, and JetStream does
-// not look.
+// openStore makes the directory if it does not exist, checks that it can be written, and keeps
+// other processes' servers off it until it is closed. Two servers would damage the store, and
+// JetStream does not check.
 func openStore(dir string) (io.Closer, error) {
 	cannot := func(err error) error {
-		return fmt.Errorf("the store %s can't be written: choose another with --store: %w", place(dir), cause(err))
+		return fmt.Errorf("the store %s can't be written: choose another with --store: %w",
+			place(dir), cause(err))
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, cannot(err)
@@ -33,7 +34,8 @@ func openStore(dir string) (io.Closer, error) {
 	if err := lock(f); err != nil {
 		_ = f.Close()
 		if errors.Is(err, errLocked) {
-			return nil, fmt.Errorf("the store %s is in use by another server: stop that one, or choose another with --store", place(dir))
+			return nil, fmt.Errorf("the store %s is in use by another server: stop that one, or "+
+				"choose another with --store", place(dir))
 		}
 		return nil, cannot(err)
 	}

@@ -18,7 +18,8 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-const usageTenant = `kvregistry tenant makes, lists and deletes tenants, and says what their users may do.
+const usageTenant = `kvregistry tenant makes, lists and deletes tenants, and says what their users
+may do.
 
 Usage:
 
@@ -52,7 +53,8 @@ func tenants(args []string, std streams) error {
 	}
 	command, ok := tenantCommands[args[0]]
 	if !ok {
-		return wrongUsage("there is no subcommand %q; \"kvregistry tenant help\" lists them", args[0])
+		return wrongUsage("there is no subcommand %q; \"kvregistry tenant help\" lists them",
+			args[0])
 	}
 	return command(args[1:], std)
 }
@@ -66,7 +68,8 @@ func named(args []string) (name string, rest []string) {
 }
 
 // parseNamed is parse for a subcommand that needs a tenant's name.
-func parseNamed(fs *flag.FlagSet, about string, args []string, std streams) (name string, err error) {
+func parseNamed(fs *flag.FlagSet, about string, args []string,
+	std streams) (name string, err error) {
 	name, rest := named(args)
 	if err := parse(fs, about, rest, std); err != nil {
 		return "", err
@@ -80,22 +83,26 @@ func parseNamed(fs *flag.FlagSet, about string, args []string, std streams) (nam
 	return name, nil
 }
 
-// login is how who runs a command connects.
+// login holds the options by which a command connects.
 type login struct{ url, creds, nkey, cert, key, ca, inbox string }
 
 func (l *login) flags(fs *flag.FlagSet) {
-	fs.StringVar(&l.url, "server", nats.DefaultURL, "`URL` of the server, with user and password where it asks for them")
+	fs.StringVar(&l.url, "server", nats.DefaultURL, "`URL` of the server, with user and password "+
+		"if it asks for them")
 	fs.StringVar(&l.creds, "creds", "", "credentials `file`")
 	fs.StringVar(&l.nkey, "nkey", "", "`file` with the seed of an nkey")
 	fs.StringVar(&l.cert, "tlscert", "", "`file` with the client's certificate")
 	fs.StringVar(&l.key, "tlskey", "", "`file` with its key")
-	fs.StringVar(&l.inbox, "inbox", "", "`prefix` of the user's answers, as \"tenant permissions\" prints it")
-	fs.StringVar(&l.ca, "tlsca", "", "`file` with the certificates that the server's is signed by")
+	fs.StringVar(&l.inbox, "inbox", "", "`prefix` of the user's "+
+		"answers, as \"tenant permissions\" prints it")
+	fs.StringVar(&l.ca, "tlsca", "", "`file` with the certificates of the authorities that "+
+		"signed the server's")
 }
 
-// do connects, does something and disconnects.
+// do connects, calls a function and disconnects.
 func (l *login) do(f func(ctx context.Context, nc *nats.Conn) error) error {
-	nc, err := l.connect(nats.Name("kvregistry tenant"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	nc, err := l.connect(nats.Name("kvregistry tenant"),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		return err
 	}
@@ -113,7 +120,8 @@ func (l *login) connect(opts ...nats.Option) (*nats.Conn, error) {
 	if (l.cert == "") != (l.key == "") {
 		return nil, wrongUsage("--tlscert and --tlskey go together")
 	}
-	for option, file := range map[string]string{"creds": l.creds, "nkey": l.nkey, "tlscert": l.cert, "tlskey": l.key, "tlsca": l.ca} {
+	for option, file := range map[string]string{"creds": l.creds, "nkey": l.nkey, "tlscert": l.cert,
+		"tlskey": l.key, "tlsca": l.ca} {
 		if file == "" {
 			continue
 		}
@@ -139,13 +147,15 @@ func (l *login) connect(opts ...nats.Option) (*nats.Conn, error) {
 	}
 	nc, err := dial(l.url, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("can't connect to NATS: %w; check --server, or log in with a file: --creds", err)
+		return nil, fmt.Errorf("can't connect to NATS: %w; check --server, or log in with a "+
+			"file: --creds", err)
 	}
 	return nc, nil
 }
 
-// report does something and then says so.
-func (l *login) report(std streams, done string, f func(ctx context.Context, nc *nats.Conn) error) error {
+// report calls a function and then prints what was done.
+func (l *login) report(std streams, done string, f func(ctx context.Context,
+	nc *nats.Conn) error) error {
 	return l.do(func(ctx context.Context, nc *nats.Conn) error {
 		if err := f(ctx, nc); err != nil {
 			return err
@@ -160,18 +170,27 @@ func tenantCreate(args []string, std streams) error {
 	var cfg tenant.Config
 	fs := flag.NewFlagSet("tenant create", flag.ContinueOnError)
 	l.flags(fs)
-	fs.IntVar(&cfg.Replicas, "replicas", 0, "how `many` servers keep the bucket: 1, 3 or 5; 0 is 1 on a single server and 3 in a cluster")
-	fs.Int64Var(&cfg.MaxBytes, "max-bytes", 0, "the bucket's largest size in `bytes`; 0 is without limit")
-	fs.Int64Var(&cfg.MaxKeys, "max-keys", 0, "the largest `number` of registrations, leases and keys that ended in the last 10 minutes together; 0 is without limit")
-	fs.Int64Var(&cfg.MaxValue, "max-value", 0, "the longest value that the server takes, in `bytes` with its headers; 0 is without limit")
-	name, err := parseNamed(fs, "kvregistry tenant create <tenant> makes a tenant's bucket. One that is there is checked; of that one, a duplicate window that is too long is changed alone.", args, std)
+	fs.IntVar(&cfg.Replicas, "replicas", 0, "how `many` servers keep the bucket: 1, 3 or 5; 0 is "+
+		"1 on a single server and 3 in a cluster")
+	fs.Int64Var(&cfg.MaxBytes, "max-bytes", 0, "the bucket's largest size in `bytes`; 0 is "+
+		"without limit")
+	fs.Int64Var(&cfg.MaxKeys, "max-keys", 0, "the largest `number` of registrations, leases and "+
+		"keys that ended in the last 10 minutes together; 0 is without limit")
+	fs.Int64Var(&cfg.MaxValue, "max-value", 0, "the longest value that the server takes, in "+
+		"`bytes` with its headers; 0 is without limit")
+	name, err := parseNamed(fs, "kvregistry tenant create <tenant> makes a tenant's bucket. If "+
+		"the bucket exists, it is checked, and only a duplicate window that is too long is "+
+		"changed.", args, std)
 	if err != nil {
 		return err
 	}
-	return l.report(std, "tenant "+name+" is there", func(ctx context.Context, nc *nats.Conn) error { return operator.Provision(ctx, nc, name, cfg) })
+	done := "tenant " + name + " is there"
+	return l.report(std, done, func(ctx context.Context, nc *nats.Conn) error {
+		return operator.Provision(ctx, nc, name, cfg)
+	})
 }
 
-// amount is a flag of a limit that may be taken away.
+// amount is a flag for a limit that can be removed.
 type amount int64
 
 func (a *amount) String() string { return limit(int64(*a)) }
@@ -196,16 +215,22 @@ func tenantChange(args []string, std streams) error {
 	l.flags(fs)
 	fs.IntVar(&cfg.Replicas, "replicas", 0, "how `many` servers keep the bucket: 1, 3 or 5")
 	fs.Var((*amount)(&cfg.MaxBytes), "max-bytes", "the bucket's largest size in `bytes`, or none")
-	fs.Var((*amount)(&cfg.MaxKeys), "max-keys", "the largest `number` of registrations, leases and keys that ended in the last 10 minutes together, or none")
-	fs.Var((*amount)(&cfg.MaxValue), "max-value", "the longest value that the server takes, in `bytes` with its headers, or none")
-	name, err := parseNamed(fs, "kvregistry tenant change <tenant> sets limits of a bucket that is there. What is not given stays as it is.", args, std)
+	fs.Var((*amount)(&cfg.MaxKeys), "max-keys", "the largest `number` of registrations, leases "+
+		"and keys that ended in the last 10 minutes together, or none")
+	fs.Var((*amount)(&cfg.MaxValue), "max-value", "the longest value that the server takes, in "+
+		"`bytes` with its headers, or none")
+	name, err := parseNamed(fs, "kvregistry tenant change <tenant> sets limits of a bucket that "+
+		"exists. Other limits stay as they are.", args, std)
 	if err != nil {
 		return err
 	}
 	if cfg == (tenant.Config{}) {
 		return wrongUsage("say what to change: --max-keys, --max-bytes, --max-value or --replicas")
 	}
-	return l.report(std, "tenant "+name+" is changed", func(ctx context.Context, nc *nats.Conn) error { return operator.Change(ctx, nc, name, cfg) })
+	done := "tenant " + name + " is changed"
+	return l.report(std, done, func(ctx context.Context, nc *nats.Conn) error {
+		return operator.Change(ctx, nc, name, cfg)
+	})
 }
 
 func tenantMirror(args []string, std streams) error {
@@ -214,21 +239,27 @@ func tenantMirror(args []string, std streams) error {
 	fs := flag.NewFlagSet("tenant mirror", flag.ContinueOnError)
 	l.flags(fs)
 	fs.StringVar(&domain, "hub-domain", "", "JetStream `domain` of the hub, which has the bucket")
-	name, err := parseNamed(fs, "kvregistry tenant mirror <tenant> mirrors a tenant's bucket in the JetStream of the leaf node that it connects to. A mirror of a bucket that was deleted and made anew is replaced.", args, std)
+	name, err := parseNamed(fs, "kvregistry tenant mirror <tenant> mirrors a tenant's bucket in "+
+		"the JetStream of the leaf node that it connects to. It replaces a mirror of a bucket "+
+		"that was deleted and recreated.", args, std)
 	if err != nil {
 		return err
 	}
 	if domain == "" {
 		return wrongUsage("name the domain that the bucket is in: --hub-domain")
 	}
-	return l.report(std, "tenant "+name+" is mirrored", func(ctx context.Context, nc *nats.Conn) error { return operator.MakeMirror(ctx, nc, name, domain) })
+	done := "tenant " + name + " is mirrored"
+	return l.report(std, done, func(ctx context.Context, nc *nats.Conn) error {
+		return operator.MakeMirror(ctx, nc, name, domain)
+	})
 }
 
 func tenantList(args []string, std streams) error {
 	var l login
 	fs := flag.NewFlagSet("tenant list", flag.ContinueOnError)
 	l.flags(fs)
-	if err := parse(fs, "kvregistry tenant list lists the account's tenants. It needs a user who may see all of the account's streams.", args, std); err != nil {
+	if err := parse(fs, "kvregistry tenant list lists the account's tenants. It needs a user that "+
+		"may see all of the account's streams.", args, std); err != nil {
 		return err
 	}
 	return l.do(func(ctx context.Context, nc *nats.Conn) error {
@@ -239,7 +270,8 @@ func tenantList(args []string, std streams) error {
 		w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
 		_, _ = fmt.Fprintln(w, "tenant\tkeys\tmax keys\tbytes\tmax bytes\treplicas")
 		for _, t := range list {
-			_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\t%d\n", t.Tenant, t.Keys, limit(t.MaxKeys), t.Bytes, limit(t.MaxBytes), t.Replicas)
+			_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\t%d\n", t.Tenant, t.Keys, limit(t.MaxKeys),
+				t.Bytes, limit(t.MaxBytes), t.Replicas)
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -268,12 +300,18 @@ func tenantPermissions(args []string, std streams) error {
 	var role, user, hub, format string
 	var services entries
 	fs := flag.NewFlagSet("tenant permissions", flag.ContinueOnError)
-	fs.StringVar(&role, "role", string(operator.RoleService), "`role`: "+fmt.Sprint(operator.Roles()))
-	fs.Var(&services, "service", "`name` of a service that a registrar may register; may be given several times")
-	fs.StringVar(&user, "user", "", "`name` of the user, whom the inbox is named after; without it one is made up")
-	fs.StringVar(&hub, "hub-domain", "", "JetStream `domain` of the hub, for a user of a leaf node whose domain has a mirror")
-	fs.StringVar(&format, "format", "config", "`format`: config (of nats-server), jwt (the claims' permissions) or json")
-	name, err := parseNamed(fs, "kvregistry tenant permissions <tenant> prints what a user of a role may do. It asks no server.", args, std)
+	fs.StringVar(&role, "role", string(operator.RoleService),
+		"`role`: "+fmt.Sprint(operator.Roles()))
+	fs.Var(&services, "service", "`name` of a service that a registrar may register; may be "+
+		"given several times")
+	fs.StringVar(&user, "user", "", "`name` of the user, which the inbox is named after; random "+
+		"by default")
+	fs.StringVar(&hub, "hub-domain", "", "JetStream `domain` of the hub, for a user of a leaf "+
+		"node whose domain has a mirror")
+	fs.StringVar(&format, "format", "config", "`format`: config (of nats-server), jwt (the "+
+		"claims' permissions) or json")
+	name, err := parseNamed(fs, "kvregistry tenant permissions <tenant> prints what a user of a "+
+		"role may do. It asks no server.", args, std)
 	if err != nil {
 		return err
 	}
@@ -287,21 +325,23 @@ func tenantPermissions(args []string, std streams) error {
 	if err != nil {
 		return wrongUsage("%w", err)
 	}
-	_, _ = fmt.Fprintln(std.err, "kvregistry tenant permissions: roles keep the tenants of one account apart with nats-server", operator.RolesNeed)
+	_, _ = fmt.Fprintln(std.err, "kvregistry tenant permissions: roles keep the tenants of one "+
+		"account apart with nats-server", operator.RolesNeed)
 	switch format {
 	case "config":
-		_, err = fmt.Fprintf(std.out, "# connect with nats.CustomInboxPrefix(%q)\n%s", access.Inbox, access.Config())
+		_, err = fmt.Fprintf(std.out, "# connect with nats.CustomInboxPrefix(%q)\n%s",
+			access.Inbox, access.Config())
 	case "jwt":
 		_, err = fmt.Fprintf(std.out, "%s\n", access.Claims())
 	case "json":
 		err = json.NewEncoder(std.out).Encode(access)
 	default:
-		err = wrongUsage("--format %q is none; use config, jwt or json", format)
+		err = wrongUsage("--format %q is unknown; use config, jwt or json", format)
 	}
 	return err
 }
 
-// entries are a flag that may be given several times.
+// entries is a flag that may be given several times.
 type entries []string
 
 func (e *entries) String() string         { return strings.Join(*e, "; ") }
@@ -314,10 +354,15 @@ func tenantAccount(args []string, std streams) error {
 	fs := flag.NewFlagSet("tenant account", flag.ContinueOnError)
 	fs.Int64Var(&limits.MaxBytes, "max-bytes", 64<<20, "the bucket's largest size in `bytes`")
 	fs.IntVar(&limits.Replicas, "replicas", 1, "how `many` servers keep the bucket: 1, 3 or 5")
-	fs.IntVar(&limits.Connections, "connections", 100, "how `many` connections the account's users may have together")
-	fs.StringVar(&format, "format", "config", "`format`: config (of nats-server) or jwt (the limits of the account's claims)")
-	fs.Var(&users, "user", "`entry` of a user, as \"user: web, password: $SECRET\" or \"nkey: UD…\"; the password is taken as it stands; may be given several times")
-	name, err := parseNamed(fs, "kvregistry tenant account <tenant> prints an entry of \"accounts\" in a nats-server's configuration. It asks no server.", args, std)
+	fs.IntVar(&limits.Connections, "connections", 100, "how `many` connections the account's "+
+		"users may have together")
+	fs.StringVar(&format, "format", "config", "`format`: config (of nats-server) or jwt (the "+
+		"limits of the account's claims)")
+	fs.Var(&users, "user", "`entry` of a user, as \"user: web, password: "+
+		"$SECRET\" or \"nkey: UD…\"; the password is taken as it stands; may be given several "+
+		"times")
+	name, err := parseNamed(fs, "kvregistry tenant account <tenant> prints an "+
+		"entry of \"accounts\" in a nats-server's configuration. It asks no server.", args, std)
 	if err != nil {
 		return err
 	}
@@ -328,9 +373,10 @@ func tenantAccount(args []string, std streams) error {
 		limit, err = operator.AccountClaims(name, limits)
 		text = string(limit) + "\n"
 	case format == "jwt":
-		return wrongUsage("an account's JWT has no users: leave --user out, and sign each with the account's key")
+		return wrongUsage("an account's JWT has no users: leave --user out, and sign each with " +
+			"the account's key")
 	case format != "config":
-		return wrongUsage("--format %q is none; use config or jwt", format)
+		return wrongUsage("--format %q is unknown; use config or jwt", format)
 	case len(users) == 0:
 		return wrongUsage("an account needs users: --user \"user: web, password: $SECRET\"")
 	default:
@@ -349,12 +395,17 @@ func tenantDelete(args []string, std streams) error {
 	fs := flag.NewFlagSet("tenant delete", flag.ContinueOnError)
 	l.flags(fs)
 	fs.BoolVar(&yes, "yes", false, "do it")
-	name, err := parseNamed(fs, "kvregistry tenant delete <tenant> deletes a tenant's bucket and all that is in it.", args, std)
+	name, err := parseNamed(fs, "kvregistry tenant delete <tenant> deletes a tenant's bucket and "+
+		"all that is in it.", args, std)
 	if err != nil {
 		return err
 	}
 	if !yes {
-		return usageError{fmt.Errorf("this ends every registration of tenant %s; add --yes to do it", name)}
+		return usageError{fmt.Errorf("this ends every registration of tenant %s; add --yes to "+
+			"do it", name)}
 	}
-	return l.report(std, "tenant "+name+" is deleted", func(ctx context.Context, nc *nats.Conn) error { return operator.Remove(ctx, nc, name) })
+	done := "tenant " + name + " is deleted"
+	return l.report(std, done, func(ctx context.Context, nc *nats.Conn) error {
+		return operator.Remove(ctx, nc, name)
+	})
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// called runs the program's code and returns what it printed.
+// called runs the program's code and returns its output.
 func called(args ...string) (code int, out, err string) {
 	var o, e bytes.Buffer
 	code = run(args, streams{nil, &o, &e})
@@ -26,21 +26,25 @@ func called(args ...string) (code int, out, err string) {
 func TestTenantLife(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	if code, out, err := called("tenant", "create", "acme", "--server", s.URL(), "--max-bytes", "1048576", "--max-keys", "500"); code != 0 || out != "tenant acme is there\n" {
+	if code, out, err := called("tenant", "create", "acme", "--server", s.URL(), "--max-bytes",
+		"1048576", "--max-keys", "500"); code != 0 || out != "tenant acme is there\n" {
 		t.Fatal(code, out, err)
 	}
 	if code, out, err := called("tenant", "create", "beta", "--server", s.URL()); code != 0 {
 		t.Fatal(code, out, err)
 	}
 	code, out, err := called("tenant", "list", "--server", s.URL())
-	want := "tenant  keys  max keys  bytes  max bytes  replicas\nacme    0     500       0      1048576    1\nbeta    0     none      0      none       1\n"
+	want := "tenant  keys  max keys  bytes  max bytes  replicas\nacme    0     500       0      " +
+		"1048576    1\nbeta    0     none      0      none       1\n"
 	if code != 0 || out != want {
 		t.Errorf("%d %s\n%q, want\n%q", code, err, out, want)
 	}
-	if code, out, err := called("tenant", "change", "beta", "--server", s.URL(), "--max-keys", "70", "--max-bytes", "2097152"); code != 0 || out != "tenant beta is changed\n" {
+	if code, out, err := called("tenant", "change", "beta", "--server", s.URL(), "--max-keys", "70",
+		"--max-bytes", "2097152"); code != 0 || out != "tenant beta is changed\n" {
 		t.Errorf("%d %s %s", code, out, err)
 	}
-	if code, out, err := called("tenant", "change", "acme", "--server", s.URL(), "--max-keys", "none"); code != 0 {
+	if code, out, err := called("tenant", "change", "acme", "--server", s.URL(), "--max-keys",
+		"none"); code != 0 {
 		t.Errorf("%d %s %s", code, out, err)
 	}
 	js, err2 := jetstream.New(s.Connect())
@@ -48,25 +52,31 @@ func TestTenantLife(t *testing.T) {
 		t.Fatal(err2)
 	}
 	for value, size := range map[string]int32{"66560": 66560, "none": -1} {
-		code, _, text := called("tenant", "change", "beta", "--server", s.URL(), "--max-value", value)
-		if stream, err := js.Stream(t.Context(), "KV_registry_beta"); code != 0 || err != nil || stream.CachedInfo().Config.MaxMsgSize != size {
+		code, _, text := called("tenant", "change", "beta", "--server", s.URL(),
+			"--max-value", value)
+		if stream, err := js.Stream(t.Context(), "KV_registry_beta"); code != 0 || err != nil ||
+			stream.CachedInfo().Config.MaxMsgSize != size {
 			t.Errorf("values of %s bytes: %d %s %v", value, code, text, err)
 		}
 	}
-	want = "tenant  keys  max keys  bytes  max bytes  replicas\nacme    0     none      0      1048576    1\nbeta    0     70        0      2097152    1\n"
+	want = "tenant  keys  max keys  bytes  max bytes  replicas\nacme    0     none      0      " +
+		"1048576    1\nbeta    0     70        0      2097152    1\n"
 	if code, out, err := called("tenant", "list", "--server", s.URL()); code != 0 || out != want {
 		t.Errorf("%d %s\n%q, want\n%q", code, err, out, want)
 	}
-	if code, _, err := called("tenant", "create", "acme", "--server", s.URL(), "--max-bytes", "5"); code != 1 || !strings.Contains(err, "max bytes is 1048576, must be 5") {
+	if code, _, err := called("tenant", "create", "acme", "--server", s.URL(), "--max-bytes",
+		"5"); code != 1 || !strings.Contains(err, "max bytes is 1048576, must be 5") {
 		t.Errorf("another limit: %d %s", code, err)
 	}
-	if code, _, err := called("tenant", "delete", "acme", "--server", s.URL()); code != 2 || !strings.Contains(err, "--yes") {
+	if code, _, err := called("tenant", "delete", "acme", "--server", s.URL()); code != 2 ||
+		!strings.Contains(err, "--yes") {
 		t.Errorf("deleted without being sure: %d %s", code, err)
 	}
 	if code, _, err := called("tenant", "delete", "acme", "--server", s.URL(), "--yes"); code != 0 {
 		t.Errorf("%d %s", code, err)
 	}
-	if code, _, err := called("tenant", "delete", "acme", "--server", s.URL(), "--yes"); code != 1 || !strings.Contains(err, tenant.ErrBucketNotFound.Error()) {
+	if code, _, err := called("tenant", "delete", "acme", "--server", s.URL(),
+		"--yes"); code != 1 || !strings.Contains(err, tenant.ErrBucketNotFound.Error()) {
 		t.Errorf("deleted twice: %d %s", code, err)
 	}
 }
@@ -99,15 +109,16 @@ func TestTenantWrongUsage(t *testing.T) {
 		{"go together", []string{"list", "--tlscert", "x"}},
 		{"--nkey", []string{"list", "--nkey", "there/is/none"}},
 	} {
-		if code, out, err := called(append([]string{"tenant"}, tc.args...)...); code != 2 || out != "" || !strings.Contains(err, tc.want) {
+		if code, out, err := called(append([]string{"tenant"}, tc.args...)...); code != 2 ||
+			out != "" || !strings.Contains(err, tc.want) {
 			t.Errorf("%q: %d %q %q, want 2 and %q", tc.args, code, out, err, tc.want)
 		}
 	}
 }
 
-// "list" says what should be changed about the server, once, and about each bucket; "create" and
-// "change" shorten a bucket's duplicate window; "permissions" names the server that roles need.
-// Seen to fail without what is said, and with a "create" that changes nothing.
+// "list" prints what should be changed about the server, once, and about each bucket. "create" and
+// "change" shorten a bucket's duplicate window. "permissions" names the server version that roles
+// need. Seen to fail without these lines, and with a "create" that changes nothing.
 func TestTenantAdvice(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -144,7 +155,8 @@ func TestTenantAdvice(t *testing.T) {
 	}
 	lengthen()
 	told := does("list", "--server", s.Labelled(t, "2.11.4"))
-	if strings.Count(told, "\n") != 3 || strings.Count(told, "nats-server 2.11.4 ") != 1 || strings.Count(told, "2m0s") != 2 || strings.Count(told, "registry_beta") != 1 {
+	if strings.Count(told, "\n") != 3 || strings.Count(told, "nats-server 2.11.4 ") != 1 ||
+		strings.Count(told, "2m0s") != 2 || strings.Count(told, "registry_beta") != 1 {
 		t.Errorf("two long windows and an old server: %s", told)
 	}
 	does("create", "acme", "--server", s.URL())
@@ -153,13 +165,15 @@ func TestTenantAdvice(t *testing.T) {
 		t.Errorf("all was changed: %s", told)
 	}
 	for _, format := range []string{"config", "jwt", "json"} {
-		if told := does("permissions", "acme", "--format", format); !strings.Contains(told, operator.RolesNeed) {
+		if told := does("permissions", "acme", "--format", format); !strings.Contains(told,
+			operator.RolesNeed) {
 			t.Errorf("%s: %q", format, told)
 		}
 	}
 }
 
-// What is printed is what a server and the JWT library read, of names with commas too. Seen to fail with names that are split at commas.
+// A server and the JWT library read the printed permissions, also of names with commas. Seen to
+// fail with names that are split at commas.
 func TestTenantPermissions(t *testing.T) {
 	t.Parallel()
 	want, err := operator.Permissions("acme", operator.RoleRegistrar, "web", "a.b", "a,b")
@@ -170,38 +184,49 @@ func TestTenantPermissions(t *testing.T) {
 		t.Fatal(err)
 	}
 	printed := func(format string) string {
-		code, out, err := called("tenant", "permissions", "acme", "--role", "registrar", "--service", "web", "--service", "a.b", "--service", "a,b", "--user", "web-1", "--format", format)
+		code, out, err := called("tenant", "permissions", "acme", "--role", "registrar",
+			"--service", "web", "--service", "a.b", "--service", "a,b", "--user",
+			"web-1", "--format", format)
 		if code != 0 {
 			t.Fatal(code, err)
 		}
 		return out
 	}
 	var access operator.Access
-	if err := json.Unmarshal([]byte(printed("json")), &access); err != nil || access.Inbox != want.Inbox || len(access.Publish) != len(want.Publish) {
+	if err := json.Unmarshal([]byte(printed("json")), &access); err != nil ||
+		access.Inbox != want.Inbox || len(access.Publish) != len(want.Publish) {
 		t.Errorf("json: %v, %+v", err, access)
 	}
 	var claims jwt.Permissions
-	if err := json.Unmarshal([]byte(printed("jwt")), &claims); err != nil || strings.Join(claims.Pub.Allow, " ") != strings.Join(want.Publish, " ") ||
+	if err := json.Unmarshal([]byte(printed("jwt")), &claims); err != nil ||
+		strings.Join(claims.Pub.Allow, " ") != strings.Join(want.Publish, " ") ||
 		len(claims.Pub.Deny) > 0 || claims.Sub.Allow[0] != "_INBOX_acme.web-1.>" {
 		t.Errorf("jwt: %v, %+v", err, claims)
 	}
-	opts := natstest.Configured(t, "authorization { users: [ { user: u, password: p\n"+printed("config")+"} ] }\n")
-	if p := opts.Users[0].Permissions; strings.Join(p.Publish.Allow, " ") != strings.Join(want.Publish, " ") || len(p.Publish.Deny) > 0 ||
+	opts := natstest.Configured(t, "authorization { users: [ { user: u, "+
+		"password: p\n"+printed("config")+"} ] }\n")
+	if p := opts.Users[0].Permissions; strings.Join(p.Publish.Allow,
+		" ") != strings.Join(want.Publish, " ") || len(p.Publish.Deny) > 0 ||
 		p.Subscribe.Allow[0] != "_INBOX_acme.web-1.>" {
 		t.Errorf("config: %+v %+v", p.Publish, p.Subscribe)
 	}
 }
 
-// An account is printed as a server reads it.
+// A server reads the printed account.
 func TestTenantAccount(t *testing.T) {
 	t.Parallel()
-	code, out, text := called("tenant", "account", "acme", "--max-bytes", "1048576", "--connections", "3", "--user", "user: web, password: a", "--user", "user: api, password: b")
+	code, out, text := called("tenant", "account", "acme", "--max-bytes", "1048576",
+		"--connections", "3", "--user", "user: web, password: a", "--user",
+		"user: api, password: b")
 	if code != 0 {
 		t.Fatal(text)
 	}
-	code, claims, text := called("tenant", "account", "acme", "--max-bytes", "1048576", "--connections", "3", "--format", "jwt")
+	code, claims, text := called("tenant", "account", "acme", "--max-bytes", "1048576",
+		"--connections", "3", "--format", "jwt")
 	var limits jwt.OperatorLimits
-	if err := json.Unmarshal([]byte(claims), &limits); code != 0 || err != nil || limits.DiskStorage != 1<<20 || limits.Conn != 3 || limits.Streams != 1 || limits.LeafNodeConn != 0 || limits.Consumer != 16 {
+	if err := json.Unmarshal([]byte(claims), &limits); code != 0 || err != nil ||
+		limits.DiskStorage != 1<<20 || limits.Conn != 3 || limits.Streams != 1 ||
+		limits.LeafNodeConn != 0 || limits.Consumer != 16 {
 		t.Errorf("%d %s %v %+v", code, text, err, limits)
 	}
 	opts := natstest.Configured(t, "accounts: {\n"+out+"}\n")
@@ -210,52 +235,62 @@ func TestTenantAccount(t *testing.T) {
 	}
 }
 
-// A password is printed as the server reads it, whatever its characters. Seen to fail with entries
-// that are printed as they are.
+// The server reads the printed password, whatever its characters. Seen to fail with entries that
+// are printed as they are.
 func TestTenantAccountOfHostilePasswords(t *testing.T) {
 	t.Parallel()
 	for _, secret := range []string{
-		"$HOME", "12345", "true", "abc, permissions: {}", "abc }, { user: evil, password: x", `a"b`, `a\b`, "#", " x ", "a\x1b[31m", "user: x, password: y",
+		"$HOME", "12345", "true", "abc, permissions: {}", "abc }, { user: evil, password: x", `a"b`,
+		`a\b`, "#", " x ", "a\x1b[31m", "user: x, password: y",
 	} {
-		code, out, text := called("tenant", "account", "acme", "--user", "user: web, password: "+secret, "--user", "user: api, password: b")
+		code, out, text := called("tenant", "account", "acme", "--user",
+			"user: web, password: "+secret, "--user", "user: api, password: b")
 		if code != 0 {
 			t.Errorf("%q: %d %s", secret, code, text)
 			continue
 		}
 		opts := natstest.Configured(t, "accounts: {\n"+out+"}\n")
-		if len(opts.Users) != 2 || opts.Users[0].Username != "web" || opts.Users[0].Password != secret || opts.Users[0].Permissions != nil {
+		if len(opts.Users) != 2 || opts.Users[0].Username != "web" ||
+			opts.Users[0].Password != secret || opts.Users[0].Permissions != nil {
 			t.Errorf("%q: %+v of\n%s", secret, opts.Users, out)
 		}
 		if strings.ContainsRune(out, '\x1b') {
-			t.Errorf("%q steers the terminal", out)
+			t.Errorf("%q controls the terminal", out)
 		}
 	}
-	for _, entry := range []string{"SECRET", "user: web, password: SECRET\npermissions: { publish: x }"} {
-		if code, out, text := called("tenant", "account", "acme", "--user", entry); code != 2 || strings.Contains(out+text, "SECRET") || !strings.Contains(text, "entry") {
+	for _, entry := range []string{"SECRET", "user: web, password: SECRET\npermissions: { " +
+		"publish: x }"} {
+		if code, out, text := called("tenant", "account", "acme", "--user", entry); code != 2 ||
+			strings.Contains(out+text, "SECRET") || !strings.Contains(text, "entry") {
 			t.Errorf("%q: %d %s %s", entry, code, out, text)
 		}
 	}
 }
 
-// An administrator of a tenant makes and deletes its bucket with what "permissions" prints, and hears what is missing.
+// An administrator of a tenant makes and deletes its bucket with the permissions that "permissions"
+// prints, and gets an error that names a missing one.
 func TestTenantAdmin(t *testing.T) {
 	t.Parallel()
 	code, out, text := called("tenant", "permissions", "acme", "--role", "admin", "--user", "ann")
 	if code != 0 {
 		t.Fatal(text)
 	}
-	opts := natstest.Configured(t, "authorization { users: [ { user: ann, password: p\n"+out+"} ] }\n")
+	opts := natstest.Configured(t, "authorization { users: [ { user: ann, "+
+		"password: p\n"+out+"} ] }\n")
 	s := natstest.Start(t, func(o *server.Options) { o.Users = opts.Users })
 	url := strings.Replace(s.URL(), "nats://", "nats://ann:p@", 1)
-	if code, _, text := called("tenant", "create", "acme", "--server", url); code != 1 || !strings.Contains(text, "CustomInboxPrefix") {
+	if code, _, text := called("tenant", "create", "acme", "--server", url); code != 1 ||
+		!strings.Contains(text, "CustomInboxPrefix") {
 		t.Errorf("without the inbox: %d %s", code, text)
 	}
 	for _, args := range [][]string{{"create", "acme"}, {"delete", "acme", "--yes"}} {
-		if code, _, text := called(append(append([]string{"tenant"}, args...), "--server", url, "--inbox", "_INBOX_acme.ann")...); code != 0 {
+		if code, _, text := called(append(append([]string{"tenant"}, args...), "--server", url,
+			"--inbox", "_INBOX_acme.ann")...); code != 0 {
 			t.Errorf("%v: %d %s", args, code, text)
 		}
 	}
-	if code, _, text := called("tenant", "create", "other", "--server", url, "--inbox", "_INBOX_acme.ann"); code != 1 || !strings.Contains(text, "permission") {
+	if code, _, text := called("tenant", "create", "other", "--server", url, "--inbox",
+		"_INBOX_acme.ann"); code != 1 || !strings.Contains(text, "permission") {
 		t.Errorf("another tenant: %d %s", code, text)
 	}
 }
