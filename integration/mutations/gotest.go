@@ -15,21 +15,21 @@ import (
 
 const (
 	testLimit  = 120 * time.Second // of one run of go test, by its own clock
-	buildLimit = 5 * time.Minute   // of what comes before it
+	buildLimit = 5 * time.Minute   // of the build before it
 )
 
-// result is what a run of go test came to.
+// result is the outcome of a run of go test.
 type result struct {
 	failed bool
-	ran    int      // tests that were begun
-	tests  []string // that failed, subtests before those that they belong to
-	reason string   // why it failed where no test says so: a panic, a time-out
-	output string   // what was printed by tests
+	ran    int      // tests that began
+	tests  []string // that failed, subtests before the tests that they belong to
+	reason string   // why it failed if no test says so: a panic, a time-out
+	output string   // what tests printed
 }
 
 func (r result) fails() bool { return r.failed }
 
-// name is the test that failed.
+// name returns the test that failed.
 func (r result) name() string {
 	if len(r.tests) == 0 {
 		return cmp.Or(r.reason, "(no test's name)")
@@ -37,19 +37,24 @@ func (r result) name() string {
 	return r.tests[0]
 }
 
-// topLevel are the tests that failed, without subtests.
+// topLevel returns the tests that failed, without subtests.
 func (r result) topLevel() []string {
-	return slices.DeleteFunc(slices.Clone(r.tests), func(name string) bool { return strings.Contains(name, "/") })
+	return slices.DeleteFunc(slices.Clone(r.tests), func(name string) bool {
+		return strings.Contains(name, "/")
+	})
 }
 
-// test runs go test in the copy. The error is about what is no verdict: it does not compile, there is no such test.
+// test runs go test in the copy. An error means that there is no verdict: the code does not
+// compile, or there is no such test.
 func (c *moduleCopy) test(ctx context.Context, pkg, run string) (result, error) {
 	ctx, cancel := context.WithTimeout(ctx, testLimit+buildLimit)
 	defer cancel()
-	// Without vet: what vet finds in a mutation is not what a test finds.
-	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-vet=off", "-count=1", "-timeout", testLimit.String(), "-run", run, pkg)
+	// Without vet, because what vet finds in a mutation is not what a test finds.
+	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-vet=off", "-count=1", "-timeout",
+		testLimit.String(), "-run", run, pkg)
 	cmd.Dir = c.root
-	cmd.Env = append(os.Environ(), "TMPDIR="+c.temp, "GOTMPDIR="+c.temp, "GOWORK=off", "GOFLAGS=", "KVREGISTRY_LONG=1")
+	cmd.Env = append(os.Environ(), "TMPDIR="+c.temp, "GOTMPDIR="+c.temp, "GOWORK=off", "GOFLAGS=",
+		"KVREGISTRY_LONG=1")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	endGroup := group(cmd)
@@ -72,7 +77,8 @@ func (c *moduleCopy) test(ctx context.Context, pkg, run string) (result, error) 
 	return r, nil
 }
 
-// read makes a result of what go test -json printed. The error is about code that does not compile.
+// read makes a result of the output of go test -json. The error is about code that does not
+// compile.
 func read(events []byte) (r result, err error) {
 	var build, output strings.Builder
 	for line := range bytes.Lines(events) {

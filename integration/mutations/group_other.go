@@ -4,7 +4,7 @@ package main
 
 import "os/exec"
 
-// group is for systems with process groups; elsewhere what a command started ends by itself.
+// group is for systems with process groups. On others the children of a command end by themselves.
 func group(cmd *exec.Cmd) (end func() error) {
 	return func() error {
 		if cmd.Process == nil {

@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// group has a command begin a process group, with all that it starts. end kills what is left of it.
+// group makes a command begin a process group, with all that it starts. end kills what is left of
+// the group.
 func group(cmd *exec.Cmd) (end func() error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return func() error {

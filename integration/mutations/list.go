@@ -22,13 +22,13 @@ type mutation struct {
 	edits     []edit
 }
 
-// edit replaces whole lines of a file, which stand there once.
+// edit replaces whole lines of a file, which occur there once.
 type edit struct {
 	file     string // from the module's root
 	old, new []string
 }
 
-// parse reads the list. Its head describes the format.
+// parse reads the list. The head of the list describes the format.
 func parse(text string) (ms []mutation, err error) {
 	for n, line := range strings.Split(text, "\n") {
 		if line == "" || line[0] == '#' {
@@ -39,7 +39,8 @@ func parse(text string) (ms []mutation, err error) {
 			continue
 		}
 		if len(ms) == 0 {
-			return nil, fmt.Errorf("mutations.txt:%d: %q comes before the first mutation", n+1, line)
+			return nil, fmt.Errorf("mutations.txt:%d: %q comes before the first mutation", n+1,
+				line)
 		}
 		if err := ms[len(ms)-1].add(line); err != nil {
 			return nil, fmt.Errorf("mutations.txt:%d: %w", n+1, err)
@@ -53,7 +54,7 @@ func parse(text string) (ms []mutation, err error) {
 	return ms, nil
 }
 
-// add takes one line of a mutation's entry.
+// add reads one line of a mutation's entry.
 func (m *mutation) add(line string) (err error) {
 	if line[0] == '-' || line[0] == '+' {
 		if len(m.edits) == 0 {
@@ -83,18 +84,18 @@ func (m *mutation) add(line string) (err error) {
 
 func (m mutation) check() error {
 	if m.invariant == 0 || m.pkg == "" || m.run == "" || len(m.edits) == 0 {
-		return errors.New("it needs an invariant, a test and a file")
+		return errors.New("a mutation needs an invariant, a test and a file")
 	}
 	for _, e := range m.edits {
 		if len(e.old) == 0 || slices.Equal(e.old, e.new) {
-			return fmt.Errorf("it changes nothing in %s", e.file)
+			return fmt.Errorf("the mutation changes nothing in %s", e.file)
 		}
 	}
 	return nil
 }
 
-// apply returns what the mutated files hold. It writes nothing. The error names a mutation that does not fit the
-// source under root.
+// apply returns the contents of the mutated files. It writes nothing. The error names a mutation
+// that does not fit the source under root.
 func (m mutation) apply(root string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, e := range m.edits {
@@ -108,16 +109,18 @@ func (m mutation) apply(root string) (map[string][]byte, error) {
 		lines := strings.Split(string(text), "\n")
 		places := find(lines, e.old)
 		if len(places) != 1 {
-			return nil, fmt.Errorf("mutation %s: the old text occurs %d times in %s, must once:\n%s",
+			return nil, fmt.Errorf("mutation %s: the old text occurs %d times in %s, must "+
+				"once:\n%s",
 				m.name, len(places), e.file, strings.Join(e.old, "\n"))
 		}
 		at := places[0]
-		files[e.file] = []byte(strings.Join(slices.Replace(lines, at, at+len(e.old), e.new...), "\n"))
+		files[e.file] = []byte(strings.Join(slices.Replace(lines, at, at+len(e.old), e.new...),
+			"\n"))
 	}
 	return files, nil
 }
 
-// find is where the wanted lines begin.
+// find returns the index at which the wanted lines begin.
 func find(lines, want []string) (places []int) {
 	for i := 0; i+len(want) <= len(lines); i++ {
 		if slices.Equal(lines[i:i+len(want)], want) {

@@ -2,8 +2,8 @@ package main
 
 import "testing"
 
-// Each mutation still fits the source, and each of the eleven invariants has one. Whether it is caught is for the
-// program to find out.
+// Each mutation still fits the source, and each of the eleven invariants has one. The program finds
+// out whether a test catches it.
 func TestListFitsTheSource(t *testing.T) {
 	ms, err := parse(listed)
 	if err != nil {
@@ -16,7 +16,7 @@ func TestListFitsTheSource(t *testing.T) {
 	names, invariants := map[string]bool{}, map[int]bool{}
 	for _, m := range ms {
 		if names[m.name] {
-			t.Errorf("mutation %s is there twice", m.name)
+			t.Errorf("mutation %s is listed twice", m.name)
 		}
 		if m.invariant < 1 || m.invariant > 11 {
 			t.Errorf("mutation %s: there is no invariant %d", m.name, m.invariant)

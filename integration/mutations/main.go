@@ -1,12 +1,13 @@
-// Program mutations breaks the library on purpose, in one small way after the other, and shows that a test catches each
-// of them. For every invariant of docs/design.md there is at least one such break in mutations.txt.
+// Program mutations breaks the library on purpose, in one small way after the other, and shows that
+// a test catches each of them. For every invariant of docs/design.md there is at least one such
+// break in mutations.txt.
 //
 //	go run ./integration/mutations                 # all of them: some minutes
 //	go run ./integration/mutations -run heartbeat  # those whose name matches
 //	go run ./integration/mutations -list
 //
-// It works on a copy of the module. The exit status is 1 where a mutation was missed, does not apply or does not
-// compile, and where a test fails without any mutation.
+// It works on a copy of the module. The exit code is 1 if a mutation was missed, does not apply or
+// does not compile, and if a test fails without any mutation.
 package main
 
 import (
@@ -28,7 +29,8 @@ func main() {
 	verbose := flag.Bool("v", false, "print what the tests that catch a mutation say")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "mutations: %q is no flag; -run %s runs those of that name\n", flag.Arg(0), flag.Arg(0))
+		fmt.Fprintf(os.Stderr, "mutations: unknown argument %q; -run %s runs those of that name\n",
+			flag.Arg(0), flag.Arg(0))
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -43,7 +45,7 @@ func main() {
 	}
 }
 
-// run reports whether all that was asked for was caught.
+// run reports whether all the requested mutations were caught.
 func run(ctx context.Context, names string, list, verbose bool) (bool, error) {
 	ms, err := chosen(names)
 	if err != nil {
@@ -91,7 +93,8 @@ func chosen(names string) ([]mutation, error) {
 	return ms, nil
 }
 
-// sound runs the tests on the source as it is: one that fails without a mutation catches none.
+// sound runs the tests on the source as it is, because a test that fails without a mutation catches
+// none.
 func (c *moduleCopy) sound(ctx context.Context, ms []mutation) error {
 	var pkgs []string
 	tests := map[string][]string{}
@@ -106,8 +109,10 @@ func (c *moduleCopy) sound(ctx context.Context, ms []mutation) error {
 	for _, pkg := range pkgs {
 		began := time.Now()
 		r, err := c.test(ctx, pkg, strings.Join(tests[pkg], "|"))
-		if err == nil && r.fails() && len(r.tests) > 0 { // together they may be too much for a machine; a mutation's runs alone
-			fmt.Printf("fails      %6.1fs  %s, unchanged: %s; once more\n", time.Since(began).Seconds(), pkg, strings.Join(r.topLevel(), " "))
+		// Together they may be too much for a machine; a mutation's test runs alone.
+		if err == nil && r.fails() && len(r.tests) > 0 {
+			fmt.Printf("fails      %6.1fs  %s, unchanged: %s; once more\n",
+				time.Since(began).Seconds(), pkg, strings.Join(r.topLevel(), " "))
 			r, err = c.test(ctx, pkg, "^("+strings.Join(r.topLevel(), "|")+")$")
 		}
 		if err != nil {
@@ -138,7 +143,8 @@ func (c *moduleCopy) tryAll(ctx context.Context, ms []mutation, verbose bool) (b
 			caught++
 			verdict, by = "caught", r.name()
 		}
-		fmt.Printf("%-10s %6.1fs  %2d  %-36s %s\n", verdict, time.Since(began).Seconds(), m.invariant, m.name, by)
+		fmt.Printf("%-10s %6.1fs  %2d  %-36s %s\n", verdict, time.Since(began).Seconds(),
+			m.invariant, m.name, by)
 		if verbose && err == nil {
 			fmt.Print(r.output)
 		}

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// moduleRoot is the directory of the module that the working directory is in.
+// moduleRoot returns the directory of the module that the working directory is in.
 func moduleRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -21,7 +21,7 @@ func moduleRoot() (string, error) {
 		}
 		up := filepath.Dir(dir)
 		if up == dir {
-			return "", errors.New("run it inside the module github.com/kvregistry/go")
+			return "", errors.New("run mutations inside the module github.com/kvregistry/go")
 		}
 		dir = up
 	}
@@ -51,7 +51,8 @@ func newCopy(root string) (*moduleCopy, error) {
 	return c, nil
 }
 
-// copyTree copies the files below from, those left out whose name, or whose directory's, begins with a dot.
+// copyTree copies the files below from, except those whose name, or whose directory's, begins with
+// a dot.
 func copyTree(from, to string) error {
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -82,7 +83,7 @@ func copyTree(from, to string) error {
 
 func (c *moduleCopy) remove() { _ = os.RemoveAll(c.dir) }
 
-// mutate breaks the copy. undo mends it.
+// mutate breaks the copy. undo restores it.
 func (c *moduleCopy) mutate(m mutation) (undo func() error, err error) {
 	broken, err := m.apply(c.root)
 	if err != nil {

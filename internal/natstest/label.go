@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// Labelled is the URL of a server that passes itself off as another version: clients connect by way
-// of a proxy that changes the version in what the server says of itself.
+// Labelled returns the URL of a server that claims to be another version. Clients connect by way of
+// a proxy that changes the version in the server's INFO.
 func (s *Server) Labelled(t testing.TB, version string) (url string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// Log holds what was written to it, and may be read meanwhile. The zero value is empty. Its methods may be called by any number of goroutines.
+// Log holds the text that was written to it, and may be read meanwhile. The zero value is empty.
+// Any number of goroutines may call its methods.
 type Log struct {
 	mu   sync.Mutex // guards text
 	text strings.Builder
@@ -24,13 +25,13 @@ func (l *Log) String() string {
 	return l.text.String()
 }
 
-// Logger is a logger that writes to it, a line each.
+// Logger returns a logger that writes to the Log, one line for each record.
 func (l *Log) Logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
-// Count is how many times it has a text.
+// Count returns how many times the Log has a text.
 func (l *Log) Count(text string) int { return strings.Count(l.String(), text) }
 
-// With are its lines that have a text.
+// With returns the lines that have a text.
 func (l *Log) With(text string) (list []string) {
 	for line := range strings.Lines(l.String()) {
 		if strings.Contains(line, text) {

@@ -1,5 +1,5 @@
-// Package natstest runs real nats-servers inside a test: one, or a cluster of three, on loopback, each with
-// a store of its own, so that it can be stopped and started again on its data.
+// Package natstest runs real nats-servers inside a test: one, or a cluster of three, on loopback.
+// Each has a store of its own, so that it can be stopped and started again on its data.
 package natstest
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// startTime bounds the start of a server, on a machine that is busy.
+// startTime bounds the start of a server on a busy machine.
 const startTime = 30 * time.Second
 
 // Server is a nats-server in this process.
@@ -31,7 +31,8 @@ func Start(t testing.TB, change ...func(*server.Options)) *Server {
 	t.Helper()
 	skipIfShort(t)
 	s := &Server{t: t, opts: server.Options{
-		Host: "127.0.0.1", Port: FreePort(t), JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
+		Host: "127.0.0.1", Port: FreePort(t), JetStream: true, StoreDir: t.TempDir(),
+		NoLog: true, NoSigs: true,
 	}}
 	for _, f := range change {
 		f(&s.opts)
@@ -41,7 +42,7 @@ func Start(t testing.TB, change ...func(*server.Options)) *Server {
 	return s
 }
 
-// Configured is what nats-server reads from the text of a configuration file.
+// Configured returns the options that nats-server reads from the text of a configuration file.
 func Configured(t testing.TB, text string) *server.Options {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "nats.conf")
@@ -55,7 +56,7 @@ func Configured(t testing.TB, text string) *server.Options {
 	return opts
 }
 
-// Up starts the server, on the data that it had.
+// Up starts the server on its data.
 func (s *Server) Up() {
 	s.t.Helper()
 	s.start()
@@ -75,7 +76,7 @@ func (s *Server) start() {
 	s.srv = srv
 }
 
-// Down stops the server. Its data stay.
+// Down stops the server, and keeps its data.
 func (s *Server) Down() {
 	if s.srv != nil {
 		s.srv.Shutdown()
@@ -88,27 +89,28 @@ func (s *Server) Down() {
 func (s *Server) Outage(d time.Duration) {
 	s.t.Helper()
 	s.Down()
-	time.Sleep(d) // the fault itself, not a wait for something
+	time.Sleep(d) // the fault itself, not a wait for a condition
 	s.Up()
 }
 
-// URL is the server's address for clients.
+// URL returns the server's address for clients.
 func (s *Server) URL() string { return fmt.Sprintf("nats://127.0.0.1:%d", s.opts.Port) }
 
-// Server is the running server.
+// Server returns the running server.
 func (s *Server) Server() *server.Server { return s.srv }
 
-// Connect connects to the server until the test ends, quick to come back after an outage.
+// Connect connects to the server until the test ends, and reconnects quickly after an outage.
 func (s *Server) Connect(opts ...nats.Option) *nats.Conn {
 	s.t.Helper()
 	return Connect(s.t, s.URL(), opts...)
 }
 
-// Connect connects to a server until the test ends, quick to come back after an outage.
+// Connect connects to a server until the test ends, and reconnects quickly after an outage.
 func Connect(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	base := []nats.Option{
-		nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.ReconnectJitter(10*time.Millisecond, 10*time.Millisecond),
+		nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond),
+		nats.ReconnectJitter(10*time.Millisecond, 10*time.Millisecond),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the default one prints
 	}
 	nc, err := nats.Connect(url, append(base, opts...)...)
@@ -133,8 +135,10 @@ func Cluster(t testing.TB, change ...func(*server.Options)) []*Server {
 	var list []*Server
 	for i := range 3 {
 		s := &Server{t: t, opts: server.Options{
-			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: FreePort(t), JetStream: true, StoreDir: t.TempDir(),
-			NoLog: true, NoSigs: true, Routes: server.RoutesFromStr(routes[0] + "," + routes[1] + "," + routes[2]),
+			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: FreePort(t),
+			JetStream: true, StoreDir: t.TempDir(),
+			NoLog: true, NoSigs: true, Routes: server.RoutesFromStr(routes[0] + "," +
+				routes[1] + "," + routes[2]),
 			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i]},
 		}}
 		for _, f := range change {
@@ -148,7 +152,8 @@ func Cluster(t testing.TB, change ...func(*server.Options)) []*Server {
 	return list
 }
 
-// AwaitCluster waits until the servers that are up have a JetStream leader among them, follow it, and are known to it, so that it gives them replicas.
+// AwaitCluster waits until the servers that are up have a JetStream leader among them, follow it,
+// and are known to it, so that it gives them replicas.
 func AwaitCluster(t testing.TB, list []*Server) {
 	t.Helper()
 	Eventually(t, 30*time.Second, func() error {
@@ -173,8 +178,8 @@ func AwaitCluster(t testing.TB, list []*Server) {
 	})
 }
 
-// AwaitReplicas waits until every replica of a stream is there and has all that its leader has. After many faults a node may
-// take its time.
+// AwaitReplicas waits until every replica of a stream is there and has all that its leader has.
+// After many faults a node may need long.
 func AwaitReplicas(t testing.TB, nc *nats.Conn, stream string, replicas int) {
 	t.Helper()
 	js, err := jetstream.New(nc)
@@ -201,7 +206,7 @@ func AwaitReplicas(t testing.TB, nc *nats.Conn, stream string, replicas int) {
 	})
 }
 
-// URLs are the addresses of several servers, for one client.
+// URLs returns the addresses of several servers, for one client.
 func URLs(list []*Server) string {
 	urls := ""
 	for i, s := range list {
@@ -213,7 +218,7 @@ func URLs(list []*Server) string {
 	return urls
 }
 
-// StreamLeader is the server that leads a stream.
+// StreamLeader returns the server that leads a stream.
 func StreamLeader(t testing.TB, list []*Server, stream string) *Server {
 	t.Helper()
 	var leader *Server
@@ -262,7 +267,8 @@ func Run() (url string, stop func()) {
 	if err != nil {
 		panic(err)
 	}
-	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true})
+	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT,
+		JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true})
 	if err != nil {
 		panic(err)
 	}

@@ -10,9 +10,10 @@ import (
 	"time"
 )
 
-// The ports that FreePort gives: below those that the kernel gives to outgoing connections, so that
-// one is still free when a server that was down comes back to it. They come in blocks. A process
-// owns a block while it listens on the block's first port, and gives each of the others once.
+// The state of FreePort. Its ports are below those that the kernel gives to outgoing connections,
+// so that a port is still free when a server that was down comes back to it. They come in blocks. A
+// process owns a block while it listens on the block's first port, and gives each of the others
+// once.
 const (
 	firstPort = 10000
 	blockSize = 500
@@ -26,16 +27,16 @@ var ports struct {
 	left   int            // ports of the last block that were not given
 }
 
-// FreePort is a port of loopback that nobody listens on just now, and that no test was given
-// before. It tries by a connection and not by listening itself: a process that is started at that
-// moment would keep its socket open for another one.
+// FreePort returns a port of loopback that nothing listens on, and that no test was given before.
+// It tries by a connection and does not listen itself, because a process that is started at that
+// moment would keep its socket open.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	ports.Lock()
 	defer ports.Unlock()
 	for {
 		if ports.left == 0 && !takeBlock() {
-			t.Fatal("no port is free: other processes have them all")
+			t.Fatal("no port is free: other processes own all blocks")
 		}
 		ports.left--
 		ports.last++
@@ -49,7 +50,7 @@ func FreePort(t testing.TB) int {
 	}
 }
 
-// takeBlock makes a block that no process owns this process's own, if there is one.
+// takeBlock takes a block that no process owns for this process, if there is one.
 func takeBlock() bool {
 	for b := range blocks {
 		first := firstPort + b*blockSize

@@ -14,7 +14,7 @@ const longTier = "KVREGISTRY_LONG"
 // IsLong reports whether the long tests were asked for.
 func IsLong() bool { return os.Getenv(longTier) == "1" }
 
-// Long skips a test that takes long, unless it was asked for.
+// Long skips a test that takes long, unless the long tests were asked for.
 func Long(t testing.TB) {
 	t.Helper()
 	if !IsLong() {
@@ -22,19 +22,19 @@ func Long(t testing.TB) {
 	}
 }
 
-// ServersInShort lets the servers of tests start with -short. Without it -short skips such a test.
+// ServersInShort allows the servers of tests with -short. Without it -short skips such a test.
 var ServersInShort bool
 
 // skipIfShort skips a test that starts a server, if only short ones were asked for.
 func skipIfShort(t testing.TB) {
 	t.Helper()
 	if _, test := t.(*testing.T); test && testing.Short() && !ServersInShort {
-		t.Skip("it needs a server: run without -short")
+		t.Skip("the test needs a server: run without -short")
 	}
 }
 
-// Parallel has a package's tests run n at once, unless -parallel says otherwise: most of what they
-// do is wait. TestMain calls it. A machine with many cores runs more of them.
+// Parallel makes a package's tests run n at once, unless -parallel says otherwise, because they
+// mostly wait. TestMain calls it. A machine with many cores runs more of them.
 func Parallel(n int) {
 	flag.Parse()
 	f := flag.Lookup("test.parallel")

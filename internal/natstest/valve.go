@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// Valve dials connections on which nothing comes in while it is locked.
+// Valve dials connections on which nothing is received while the Valve is locked.
 type Valve struct{ sync.RWMutex }
 
 // Dial makes a Valve a [nats.CustomDialer].
