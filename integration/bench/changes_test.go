@@ -10,9 +10,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// BenchmarkGetServiceUnderChanges measures single calls of GetService while a service of ten instances does not change, and while it
-// changes ten thousand times a second, with server, sender and observer on the same cores. Floor: an atomic load and a copy of
-// one Service, beside the same changes. The clock's two readings are part of both.
+// BenchmarkGetServiceUnderChanges measures single calls of GetService while a service of ten
+// instances does not change, and while it changes ten thousand times a second, with server, sender
+// and observer on the same cores. Floor: an atomic load and a copy of one Service, during the same
+// changes. Both include two readings of the clock.
 func BenchmarkGetServiceUnderChanges(b *testing.B) {
 	for _, rate := range []int{0, 10_000} {
 		b.Run(fmt.Sprintf("changes=%d", rate), func(b *testing.B) {
@@ -48,8 +49,8 @@ func calls(b *testing.B, f func()) {
 	report(b, h)
 }
 
-// changing is a registry that observes a service which changes so many times a second until the benchmark ends. The benchmark fails where
-// the observer does not keep up.
+// changing returns a registry that observes a service which changes so many times a second until
+// the benchmark ends. The benchmark fails if the observer falls behind.
 func changing(b *testing.B, rate int) *kvregistry.Registry {
 	b.Helper()
 	server := jetStream(b, false)
@@ -83,7 +84,8 @@ func changing(b *testing.B, rate int) *kvregistry.Registry {
 				return
 			case now := <-ticker.C:
 				for ; n < int(now.Sub(began).Seconds()*float64(rate)); n++ {
-					_ = nc.Publish(subject(n%instances), values[n%instances]) // that it arrived is seen below
+					// The check below sees whether it arrived.
+					_ = nc.Publish(subject(n%instances), values[n%instances])
 				}
 			}
 		}

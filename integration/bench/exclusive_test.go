@@ -9,8 +9,9 @@ import (
 	"go.etcd.io/etcd/client/v3/concurrency"
 )
 
-// BenchmarkExclusive holds a name that nobody else wants, and releases it, again and again. Floor: the two messages that this takes, with as many bytes. Peer: etcd's mutex, on a session that is
-// there already.
+// BenchmarkExclusive holds a name that no other process wants, and releases it, again and again.
+// Floor: the two messages that this takes, with as many bytes. Peer: etcd's mutex, on an existing
+// session.
 func BenchmarkExclusive(b *testing.B) {
 	synced(b, func(b *testing.B, fsync bool) {
 		b.Run("by=this", func(b *testing.B) {
@@ -25,7 +26,7 @@ func BenchmarkExclusive(b *testing.B) {
 		})
 		b.Run("by=floor", func(b *testing.B) {
 			js, _ := bucket(b, jetStream(b, fsync))
-			value := value(0)[:140] // what a ticket has
+			value := value(0)[:140] // the length of a ticket
 			each(b, func(i int) error {
 				msg := nats.NewMsg("$KV.registry_default.lock.job." + id(i))
 				msg.Data = value
@@ -35,7 +36,8 @@ func BenchmarkExclusive(b *testing.B) {
 				}
 				msg = nats.NewMsg(msg.Subject)
 				msg.Header.Set("KV-Operation", "PURGE")
-				_, err = publish(js, msg, jetstream.WithMsgTTL(10*time.Second), jetstream.WithExpectLastSequencePerSubject(sequence))
+				_, err = publish(js, msg, jetstream.WithMsgTTL(10*time.Second),
+					jetstream.WithExpectLastSequencePerSubject(sequence))
 				return err
 			})
 		})

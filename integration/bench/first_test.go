@@ -14,8 +14,9 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// crowd is a server where a service has ten thousand instances, whose owner lives. The tenant has been swept, as any has that is older than a TTL: before that,
-// each newcomer looks for the dead itself.
+// crowd starts a server with a service of ten thousand instances, whose owner lives. The tenant has
+// been swept, as any tenant that is older than a TTL: before that, each newcomer looks for dead
+// leases itself.
 func crowd(b *testing.B) *natstest.Server {
 	b.Helper()
 	server := jetStream(b, false)
@@ -34,8 +35,9 @@ func crowd(b *testing.B) *natstest.Server {
 	return server
 }
 
-// BenchmarkFirstLookup is the first look-up of a service of ten thousand instances. Floor: an ordered consumer that gets the same keys, and
-// decodes them. Peers: the stock watcher, which does so too, and etcd's range get of as many, decoded.
+// BenchmarkFirstLookup measures the first look-up of a service of ten thousand instances. Floor: an
+// ordered consumer that gets the same keys, and decodes them. Peers: the stock watcher, which does
+// so too, and etcd's range get of as many, decoded.
 func BenchmarkFirstLookup(b *testing.B) {
 	server := crowd(b)
 	b.Run("by=this", func(b *testing.B) {
@@ -86,8 +88,8 @@ func BenchmarkFirstLookup(b *testing.B) {
 	})
 }
 
-// BenchmarkMemory reports the bytes of heap that an observer of ten thousand instances holds for each. Floor: the decoded instances, with
-// their strings, slices and maps.
+// BenchmarkMemory reports the bytes of heap that an observer of ten thousand instances holds for
+// each. Floor: the decoded instances, with their strings, slices and maps.
 func BenchmarkMemory(b *testing.B) {
 	server := crowd(b)
 	b.Run("by=this", func(b *testing.B) {
@@ -110,8 +112,8 @@ func BenchmarkMemory(b *testing.B) {
 	})
 }
 
-// held reports what the heap has less, for each of many, after release: the server runs in this process, and what it
-// keeps of its own accord it has before and after that.
+// held reports how much the heap shrinks by release, for each of many. The server runs in this
+// process, and its own memory is in both measurements.
 func held(b *testing.B, take func() (release func())) {
 	b.Helper()
 	bytes, n := 0.0, 0
@@ -149,7 +151,8 @@ func look(b *testing.B, reg *kvregistry.Registry) {
 func read(b *testing.B, server *natstest.Server) []kvregistry.Service {
 	b.Helper()
 	list, done := make([]kvregistry.Service, 0, many), make(chan struct{})
-	consume, err := ordered(b, server, jetstream.DeliverLastPerSubjectPolicy, "svc.web.*").Consume(func(msg jetstream.Msg) {
+	consume, err := ordered(b, server, jetstream.DeliverLastPerSubjectPolicy,
+		"svc.web.*").Consume(func(msg jetstream.Msg) {
 		if list = append(list, decoded(b, msg.Data())); len(list) == many {
 			close(done)
 		}

@@ -9,15 +9,19 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// BenchmarkGrow is what an observer takes of ten thousand instances and of ten times as many, in one service and in many: the time until it has them all, its heap for
-// each, and for one change the time from the call of Update to the event, and what this process allocates for it. -short leaves the larger number out.
+// BenchmarkGrow measures an observer of ten thousand instances and of ten times as many, in one
+// service and in many. It reports the time until the observer has them all and its heap for each.
+// For one change it reports the time from the call of Update to the event, and the allocations of
+// this process. -short leaves the larger number out.
 func BenchmarkGrow(b *testing.B) {
 	for _, n := range []int{many, 10 * many} {
 		if testing.Short() && n > many {
 			continue
 		}
 		for _, services := range []int{1, n / 10} {
-			b.Run(fmt.Sprintf("n=%d/services=%d", n, services), func(b *testing.B) { grow(b, n, services) })
+			b.Run(fmt.Sprintf("n=%d/services=%d", n, services), func(b *testing.B) {
+				grow(b, n, services)
+			})
 		}
 	}
 }
@@ -48,7 +52,7 @@ func grow(b *testing.B, n, services int) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// follow has the time of each update told, and returns when all that is there was.
+// follow sends the time of each update, and returns when all instances were read.
 func follow(b *testing.B, observer *kvregistry.Registry, n int, seen chan<- time.Time) {
 	events, err := observer.Watch(b.Context(), kvregistry.Everything)
 	try(b, err)
@@ -70,7 +74,8 @@ func follow(b *testing.B, observer *kvregistry.Registry, n int, seen chan<- time
 }
 
 // change makes one change after the other.
-func change(b *testing.B, owner *kvregistry.Registry, list []kvregistry.Service, seen <-chan time.Time) {
+func change(b *testing.B, owner *kvregistry.Registry, list []kvregistry.Service,
+	seen <-chan time.Time) {
 	var before, after runtime.MemStats
 	took := time.Duration(0)
 	for i, s := range list {

@@ -13,12 +13,13 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// observed is how many services are observed where there are several.
+// observed is how many services a benchmark of several services observes.
 const observed = 100
 
-// BenchmarkIdle has a client observe a hundred services that have no instance, and reports CPU time per second, server included, and what
-// the client added: goroutines, those of the server for its connection included, and consumers on the server. Floor: one ordered
-// consumer of as many filters. Peers: a stock watcher for each, and etcd's watch for each.
+// BenchmarkIdle observes a hundred services that have no instance. It reports CPU time per second,
+// server included, and what the client added: goroutines, those of the server for its connection
+// included, and consumers on the server. Floor: one ordered consumer of as many filters. Peers: a
+// stock watcher for each, and etcd's watch for each.
 func BenchmarkIdle(b *testing.B) {
 	b.Run("by=this", func(b *testing.B) {
 		nothing(b, empty(b), func(server *natstest.Server) {
@@ -34,7 +35,8 @@ func BenchmarkIdle(b *testing.B) {
 			for i := range observed {
 				keys = append(keys, "svc."+name(i)+".*")
 			}
-			consume, err := ordered(b, server, jetstream.DeliverLastPerSubjectPolicy, keys...).Consume(func(jetstream.Msg) {})
+			consume, err := ordered(b, server, jetstream.DeliverLastPerSubjectPolicy,
+				keys...).Consume(func(jetstream.Msg) {})
 			try(b, err)
 			b.Cleanup(consume.Stop)
 		})
@@ -56,7 +58,8 @@ func BenchmarkIdle(b *testing.B) {
 		nothing(b, nil, func(*natstest.Server) {
 			c := server.connect()
 			for i := range observed {
-				<-c.Watch(b.Context(), name(i)+"/", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+				<-c.Watch(b.Context(), name(i)+"/", clientv3.WithPrefix(),
+					clientv3.WithCreatedNotify())
 			}
 		})
 	})
@@ -64,7 +67,7 @@ func BenchmarkIdle(b *testing.B) {
 
 func name(i int) string { return fmt.Sprint("web", i) }
 
-// empty is a server with a bucket in which there is nothing.
+// empty starts a server with a bucket that is empty.
 func empty(b *testing.B) *natstest.Server {
 	b.Helper()
 	server := jetStream(b, false)
@@ -72,7 +75,7 @@ func empty(b *testing.B) *natstest.Server {
 	return server
 }
 
-// nothing reports what it costs that the client which observe makes is there.
+// nothing reports the cost of the idle client that observe makes.
 func nothing(b *testing.B, server *natstest.Server, observe func(*natstest.Server)) {
 	b.Helper()
 	consumers := func() int {
@@ -85,7 +88,7 @@ func nothing(b *testing.B, server *natstest.Server, observe func(*natstest.Serve
 	}
 	goroutinesBefore, consumersBefore := runtime.NumGoroutine(), consumers()
 	observe(server)
-	time.Sleep(200 * time.Millisecond) // what comes with the beginning is over
+	time.Sleep(200 * time.Millisecond) // the work of the start is over
 	used, took := time.Duration(0), time.Duration(0)
 	for b.Loop() {
 		began, before := time.Now(), cpu(b)
@@ -100,7 +103,7 @@ func nothing(b *testing.B, server *natstest.Server, observe func(*natstest.Serve
 	b.ReportMetric(0, "ns/op")
 }
 
-// cpu is the time that this process has used.
+// cpu returns the processor time that this process has used.
 func cpu(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage

@@ -10,7 +10,7 @@ import (
 // latencies are times between a nanosecond and a minute, to three digits.
 func latencies() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(time.Minute), 3) }
 
-// report says a benchmark's median and its 99th percentile, in the place of the mean.
+// report reports a benchmark's median and its 99th percentile, in place of the mean.
 func report(b *testing.B, h *hdrhistogram.Histogram) {
 	b.ReportMetric(float64(h.ValueAtQuantile(50)), "p50-ns")
 	b.ReportMetric(float64(h.ValueAtQuantile(99)), "p99-ns")
@@ -31,7 +31,8 @@ func each(b *testing.B, f func(i int) error) {
 	report(b, h)
 }
 
-// told measures from the call of write until somebody else has been told of it, and takes it back by end, which is not measured but told too.
+// told measures from the call of write until another client has been told of it. It takes the write
+// back by end, which is not measured but told too.
 func told(b *testing.B, seen <-chan time.Time, write, end func(i int) error) {
 	b.Helper()
 	h := latencies()

@@ -11,7 +11,7 @@ import (
 
 const instances = 10
 
-// observer is a registry that has read a service of ten instances.
+// observer returns a registry that has read a service of ten instances.
 func observer(b *testing.B) *kvregistry.Registry {
 	b.Helper()
 	reg := idle(b, jetStream(b, false).Connect())
@@ -50,15 +50,15 @@ func sink(s kvregistry.Service) {
 	}
 }
 
-// lists is what one would write first: lists by name, under a mutex.
+// lists is the simplest alternative: lists by name, under a mutex.
 type lists struct {
 	sync.Mutex
 	byName map[string][]kvregistry.Service
 	turn   int
 }
 
-// BenchmarkGetService has as its floor an atomic load and a copy of one Service. Peers: the same with a sync.Map's Load, and a mutex and
-// a map, which takes turns as the registry does.
+// BenchmarkGetService has as its floor an atomic load and a copy of one Service. Peers: the same
+// with a sync.Map's Load, and a mutex and a map, which takes turns as the registry does.
 func BenchmarkGetService(b *testing.B) {
 	reg := observer(b)
 	both(b, "this", func() {

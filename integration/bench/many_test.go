@@ -17,21 +17,24 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// many is how many instances there are where there are many.
+// many is the number of instances in the benchmarks of many.
 const many = 10_000
 
-// writers goroutines put as many keys into etcd sooner than a tenth of them; from ten times as many it refuses some.
+// writers is the number of goroutines that put keys into etcd. A tenth of them takes longer, and
+// etcd refuses some of ten times as many.
 const writers = 1000
 
-// BenchmarkRegisterMany has one process register ten thousand instances, from as many goroutines, and measures the time of all of them.
-// Floor: as many messages of the same bytes, published asynchronously as nats.go does it when asked for no more than to know that all were
-// stored. Peers: as many puts under one lease, from as many goroutines as suit etcd best.
+// BenchmarkRegisterMany has one process register ten thousand instances, from as many goroutines,
+// and measures the time of all of them. Floor: as many messages of the same bytes, published
+// asynchronously as nats.go does it if it only has to know that all were stored. Peers: as many
+// puts under one lease, from as many goroutines as suit etcd best.
 func BenchmarkRegisterMany(b *testing.B) {
 	b.Run("by=this", func(b *testing.B) {
 		rounds(b, func() (register, stop func()) {
 			server := jetStream(b, false)
 			reg := fresh(b, server)
-			ctx, cancel := context.WithTimeout(b.Context(), time.Minute) // on a busy machine the default is too short for the last ones
+			// On a busy machine the default is too short for the last ones.
+			ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 			return func() {
 					try(b, together(many, func(i int) error {
 						_, err := reg.RegisterContext(ctx, numbered(i))
@@ -44,7 +47,8 @@ func BenchmarkRegisterMany(b *testing.B) {
 				}
 		})
 	})
-	b.Run("by=RegisterAll", func(b *testing.B) { // the registry's own call for many, with one deadline for all
+	// The registry's own call for many, with one deadline for all.
+	b.Run("by=RegisterAll", func(b *testing.B) {
 		rounds(b, func() (register, stop func()) {
 			server := jetStream(b, false)
 			reg := fresh(b, server)
@@ -78,7 +82,8 @@ func BenchmarkRegisterMany(b *testing.B) {
 			}, server.Down
 		})
 	})
-	b.Run("by=atomic", func(b *testing.B) { // in batches of which the server takes all or nothing, each key only where it is not there
+	// In batches of which the server takes all or nothing, each key only if it is not there.
+	b.Run("by=atomic", func(b *testing.B) {
 		rounds(b, func() (register, stop func()) {
 			server := jetStream(b, false)
 			bucket(b, server)
@@ -102,7 +107,7 @@ func BenchmarkRegisterMany(b *testing.B) {
 	b.Run("by=etcd_fsync", func(b *testing.B) { puts(b, true) })
 }
 
-// atomicBatch is as many messages as a server takes in a batch.
+// atomicBatch is how many messages a server takes in a batch.
 const atomicBatch = 1000
 
 // publishBatch publishes instances as one batch, and waits until it is stored.
@@ -110,7 +115,8 @@ func publishBatch(nc *nats.Conn, from, to int) error {
 	id := rand.Text()
 	for i := from; i < to; i++ {
 		msg := &nats.Msg{Subject: subject(i), Data: value(i), Header: nats.Header{
-			"Nats-Batch-Id": {id}, "Nats-Batch-Sequence": {strconv.Itoa(i - from + 1)}, "Nats-Expected-Last-Subject-Sequence": {"0"},
+			"Nats-Batch-Id": {id}, "Nats-Batch-Sequence": {strconv.Itoa(i - from + 1)},
+			"Nats-Expected-Last-Subject-Sequence": {"0"},
 		}}
 		if i < to-1 {
 			if err := nc.PublishMsg(msg); err != nil {
@@ -162,7 +168,8 @@ func rounds(b *testing.B, begin func() (measured, stop func())) {
 	}
 }
 
-// together runs f for each of many, in so many goroutines, and returns when all have ended, with one of their errors.
+// together runs f for each of many, in so many goroutines, and returns when all have ended, with
+// one of their errors.
 func together(goroutines int, f func(i int) error) error {
 	errs := make([]error, goroutines)
 	var wg sync.WaitGroup

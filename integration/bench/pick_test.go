@@ -7,7 +7,8 @@ import (
 	"github.com/kvregistry/go/kvregistry/pick"
 )
 
-// BenchmarkPick is of a prepared look-up's pick among ten instances, and its end. Its floor is GetService, which is told of no end and knows of no call in flight.
+// BenchmarkPick measures a prepared look-up's pick among ten instances, and its end. Its floor is
+// GetService, which counts no calls in flight.
 func BenchmarkPick(b *testing.B) {
 	reg, ctx := observer(b), b.Context()
 	for _, p := range []struct {

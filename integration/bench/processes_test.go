@@ -16,8 +16,8 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// BenchmarkIdleProcesses reports what idle processes cost a server, those that reap included.
-// The program integration/bench/quiet measures more of them, and for longer. -short leaves most out.
+// BenchmarkIdleProcesses reports what idle processes cost a server, including those that reap. The
+// program integration/bench/quiet measures more of them, and for longer. -short leaves most out.
 func BenchmarkIdleProcesses(b *testing.B) {
 	numbers, ttl := []int{100, 500}, kvregistry.DefaultTTL
 	if testing.Short() {

@@ -12,8 +12,9 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// BenchmarkRegister registers one new instance after the other. Floor: the same bytes created as a key of the same bucket. Peers: a put
-// under a lease that is there already, plain and by etcd's own layer for discovery; an ephemeral node.
+// BenchmarkRegister registers one new instance after the other. Floor: the same bytes created as a
+// key of the same bucket. Peers: a put under an existing lease, plain and by etcd's own layer for
+// discovery; an ephemeral node.
 func BenchmarkRegister(b *testing.B) {
 	synced(b, func(b *testing.B, fsync bool) {
 		b.Run("by=this", func(b *testing.B) {
@@ -43,7 +44,8 @@ func BenchmarkRegister(b *testing.B) {
 			lease, manager := lease(b, c), naming(b, c)
 			each(b, func(i int) error {
 				s := numbered(i)
-				return manager.AddEndpoint(b.Context(), "web/"+s.ID, endpoints.Endpoint{Addr: s.Address, Metadata: s}, lease)
+				return manager.AddEndpoint(b.Context(), "web/"+s.ID,
+					endpoints.Endpoint{Addr: s.Address, Metadata: s}, lease)
 			})
 		})
 		b.Run("by=ZooKeeper", func(b *testing.B) {
@@ -54,8 +56,9 @@ func BenchmarkRegister(b *testing.B) {
 	})
 }
 
-// BenchmarkRegisterCycle registers one instance and takes it back: what Register costs where this process's list of registrations does
-// not grow. Floor: the two messages that this takes, with the same subjects, headers and as many bytes.
+// BenchmarkRegisterCycle registers one instance and takes it back: the cost of Register while this
+// process's list of registrations does not grow. Floor: the two messages that this takes, with the
+// same subjects, headers and as many bytes.
 func BenchmarkRegisterCycle(b *testing.B) {
 	b.Run("by=this", func(b *testing.B) {
 		reg := fresh(b, jetStream(b, false))
@@ -90,14 +93,17 @@ func put(js jetstream.JetStream, i int) (sequence uint64, err error) {
 func end(js jetstream.JetStream, i int, sequence uint64) error {
 	msg := nats.NewMsg(subject(i))
 	msg.Header.Set("KV-Operation", "DEL")
-	_, err := publish(js, msg, jetstream.WithMsgTTL(tenant.TombstoneTTL), jetstream.WithExpectLastSequencePerSubject(sequence))
+	_, err := publish(js, msg, jetstream.WithMsgTTL(tenant.TombstoneTTL),
+		jetstream.WithExpectLastSequencePerSubject(sequence))
 	return err
 }
 
 func subject(i int) string { return "$KV.registry_default.svc.web." + id(i) }
 
-func publish(js jetstream.JetStream, msg *nats.Msg, opts ...jetstream.PublishOpt) (sequence uint64, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // without a deadline nats.go makes one
+func publish(js jetstream.JetStream, msg *nats.Msg,
+	opts ...jetstream.PublishOpt) (sequence uint64, err error) {
+	// Without a deadline nats.go makes one.
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	ack, err := js.PublishMsg(ctx, msg, opts...)
 	if err != nil {

@@ -19,20 +19,21 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// synced runs f for servers that do not force each write to disk before they acknowledge it, and for servers that do. JetStream comes
-// as the former and etcd as the latter, so each is measured once as it comes and once as the other does.
+// synced runs f for servers that do not force each write to disk before they acknowledge it, and
+// for servers that do. By default JetStream does not and etcd does, so each is measured once by its
+// default and once like the other.
 func synced(b *testing.B, f func(b *testing.B, fsync bool)) {
 	b.Run("fsync=no", func(b *testing.B) { f(b, false) })
 	b.Run("fsync=yes", func(b *testing.B) { f(b, true) })
 }
 
-// jetStream is a nats-server in this process.
+// jetStream runs a nats-server in this process.
 func jetStream(b *testing.B, fsync bool) *natstest.Server {
 	b.Helper()
 	return natstest.Start(b, func(o *server.Options) { o.SyncAlways = fsync })
 }
 
-// fresh is a registry on a connection of its own, which holds a lease already.
+// fresh returns a registry on a connection of its own, which holds a lease already.
 func fresh(b *testing.B, server *natstest.Server, opts ...kvregistry.Option) *kvregistry.Registry {
 	b.Helper()
 	reg := idle(b, server.Connect(), opts...)
@@ -41,16 +42,17 @@ func fresh(b *testing.B, server *natstest.Server, opts ...kvregistry.Option) *kv
 	return reg
 }
 
-// idle is a registry that holds nothing yet.
+// idle returns a registry that holds nothing yet.
 func idle(b *testing.B, nc *nats.Conn, opts ...kvregistry.Option) *kvregistry.Registry {
 	b.Helper()
-	reg, err := kvregistry.New(b.Context(), nc, append(opts, kvregistry.Logger(slog.New(slog.DiscardHandler)))...)
+	reg, err := kvregistry.New(b.Context(), nc,
+		append(opts, kvregistry.Logger(slog.New(slog.DiscardHandler)))...)
 	try(b, err)
 	b.Cleanup(func() { _ = reg.Close() })
 	return reg
 }
 
-// bucket is the registry's bucket, on a connection of its own and without a registry.
+// bucket returns the registry's bucket, on a connection of its own and without a registry.
 func bucket(b *testing.B, server *natstest.Server) (jetstream.JetStream, jetstream.KeyValue) {
 	b.Helper()
 	nc := server.Connect()
@@ -93,7 +95,8 @@ func etcd(b *testing.B, fsync bool) *etcdServer {
 // connect connects to it until it is stopped.
 func (e *etcdServer) connect() *clientv3.Client {
 	e.b.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{e.server.Clients[0].Addr().String()}, Context: e.b.Context(), Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{e.server.Clients[0].Addr().String()},
+		Context: e.b.Context(), Logger: zap.NewNop()})
 	try(e.b, err)
 	e.clients = append(e.clients, c)
 	return c
@@ -109,7 +112,7 @@ func (e *etcdServer) stop() {
 	})
 }
 
-// lease is a lease that lives as long as the benchmark, for whoever writes under it.
+// lease returns a lease that lives as long as the benchmark.
 func lease(b *testing.B, c *clientv3.Client) clientv3.OpOption {
 	b.Helper()
 	granted, err := c.Grant(b.Context(), 15)
@@ -123,7 +126,7 @@ func lease(b *testing.B, c *clientv3.Client) clientv3.OpOption {
 	return clientv3.WithLease(granted.ID)
 }
 
-// naming is etcd's own layer for service discovery.
+// naming returns etcd's own layer for service discovery.
 func naming(b *testing.B, c *clientv3.Client) endpoints.Manager {
 	b.Helper()
 	m, err := endpoints.NewManager(c, "web")

@@ -14,16 +14,19 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// BenchmarkRegisterToVisible measures from the call of Register until the cache of another registry, on a connection of its own, shows the
-// instance: an event is told after the cache shows what it tells. Floors: a bare write and an ordered consumer; and, as a peer because it
-// stores nothing, core NATS from publish to subscription. Other peers: a put under a lease and a watch, plain and by etcd's own layer; an
-// ephemeral node and a watch, which tells that the children have changed, so that they are read again.
+// BenchmarkRegisterToVisible measures from the call of Register until the cache of another
+// registry, on a connection of its own, shows the instance: an event is told after the cache shows
+// it. Floors: a bare write and an ordered consumer; and, as a peer because it stores nothing, core
+// NATS from publish to subscription. Other peers: a put under a lease and a watch, plain and by
+// etcd's own layer; an ephemeral node and a watch, which says that the children have changed, so
+// that they are read again.
 func BenchmarkRegisterToVisible(b *testing.B) {
 	synced(b, func(b *testing.B, fsync bool) {
 		b.Run("by=this", func(b *testing.B) {
 			server := jetStream(b, fsync)
 			seen := make(chan time.Time, 1)
-			owner, observer := fresh(b, server), fresh(b, server, kvregistry.OnEvent(func(kvregistry.Event) { seen <- time.Now() }))
+			owner, observer := fresh(b, server), fresh(b, server,
+				kvregistry.OnEvent(func(kvregistry.Event) { seen <- time.Now() }))
 			try(b, observer.ObserveContext(b.Context(), "web"))
 			var unregister func() error
 			told(b, seen, func(i int) (err error) {
@@ -31,7 +34,8 @@ func BenchmarkRegisterToVisible(b *testing.B) {
 				return err
 			}, func(int) error {
 				if snap, err := observer.Snapshot("web"); err != nil || snap.Len() != 1 {
-					b.Fatal("told of what the cache does not show", snap.Len(), err)
+					b.Fatal("an event tells of an instance that the cache does "+
+						"not show", snap.Len(), err)
 				}
 				return unregister()
 			})
@@ -59,7 +63,8 @@ func BenchmarkRegisterToVisible(b *testing.B) {
 			server := etcd(b, fsync)
 			c := server.connect()
 			lease, seen := lease(b, c), make(chan time.Time, 1)
-			watch := server.connect().Watch(b.Context(), "svc/web/", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+			watch := server.connect().Watch(b.Context(), "svc/web/", clientv3.WithPrefix(),
+				clientv3.WithCreatedNotify())
 			<-watch
 			go func() { // ends with the client
 				for range watch {
@@ -87,19 +92,22 @@ func BenchmarkRegisterToVisible(b *testing.B) {
 			}()
 			told(b, seen, func(i int) error {
 				s := numbered(i)
-				return manager.AddEndpoint(b.Context(), "web/"+s.ID, endpoints.Endpoint{Addr: s.Address, Metadata: s}, lease)
+				return manager.AddEndpoint(b.Context(), "web/"+s.ID,
+					endpoints.Endpoint{Addr: s.Address, Metadata: s}, lease)
 			}, func(i int) error { return manager.DeleteEndpoint(b.Context(), "web/"+id(i)) })
 		})
 		b.Run("by=ZooKeeper", func(b *testing.B) {
 			node, connect := zooKeeper(b, fsync)
 			c := connect()
-			told(b, children(b, connect(), node), func(i int) error { return ephemeral(c, node, i) }, func(i int) error { return c.Delete(node+"/"+id(i), 0) })
+			told(b, children(b, connect(), node),
+				func(i int) error { return ephemeral(c, node, i) },
+				func(i int) error { return c.Delete(node+"/"+id(i), 0) })
 		})
 	})
 }
 
-// BenchmarkUpdateToEvent measures from the call of Update until it has returned and another registry has told of it. Floor: a bare publish
-// and an ordered consumer.
+// BenchmarkUpdateToEvent measures from the call of Update until it has returned and another
+// registry has told of it. Floor: a bare publish and an ordered consumer.
 func BenchmarkUpdateToEvent(b *testing.B) {
 	b.Run("by=this", func(b *testing.B) { updateToEvent(b) })
 	b.Run("by=floor", publishToConsumer)
@@ -112,7 +120,8 @@ func BenchmarkSignedUpdateToEvent(b *testing.B) {
 		try(b, err)
 		public, err := pair.PublicKey()
 		try(b, err)
-		updateToEvent(b, kvregistry.SignWith(pair), kvregistry.TrustSigners(kvregistry.Everything, public))
+		updateToEvent(b, kvregistry.SignWith(pair), kvregistry.TrustSigners(kvregistry.Everything,
+			public))
 	})
 	b.Run("by=floor", publishToConsumer)
 }
@@ -146,18 +155,23 @@ func publishToConsumer(b *testing.B) {
 	})
 }
 
-// consumed tells when an ordered consumer, on a connection of its own, got a message of the service.
+// consumed sends when an ordered consumer, on a connection of its own, got a message of the
+// service.
 func consumed(b *testing.B, server *natstest.Server) <-chan time.Time {
 	b.Helper()
 	seen := make(chan time.Time, 1)
-	consume, err := ordered(b, server, jetstream.DeliverNewPolicy, "svc.web.*").Consume(func(jetstream.Msg) { seen <- time.Now() })
+	consume, err := ordered(b, server, jetstream.DeliverNewPolicy,
+		"svc.web.*").Consume(func(jetstream.Msg) {
+		seen <- time.Now()
+	})
 	try(b, err)
 	b.Cleanup(consume.Stop)
 	return seen
 }
 
-// ordered is an ordered consumer of keys of the bucket, on a connection of its own.
-func ordered(b *testing.B, server *natstest.Server, policy jetstream.DeliverPolicy, keys ...string) jetstream.Consumer {
+// ordered returns an ordered consumer of keys of the bucket, on a connection of its own.
+func ordered(b *testing.B, server *natstest.Server, policy jetstream.DeliverPolicy,
+	keys ...string) jetstream.Consumer {
 	b.Helper()
 	js, err := jetstream.New(server.Connect())
 	try(b, err)

@@ -16,11 +16,13 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// zooKeeperJar is where Debian's package zookeeper has it. Where it is not installed, what needs it is skipped.
+// zooKeeperJar is the path in Debian's package zookeeper. If the package is not installed, the
+// benchmarks that need it are skipped.
 const zooKeeperJar = "/usr/share/java/zookeeper.jar"
 
-// zooKeeper is a node of its own on a ZooKeeper, and connects to that until the benchmark ends. Its server ends then too, so that others are not measured beside it, and
-// is warm: a JVM compiles what it does often.
+// zooKeeper makes a node of its own on a ZooKeeper, and a connection to it until the benchmark
+// ends. Its server ends then too, so that others are not measured beside it. It is warm, because a
+// JVM compiles what it does often.
 func zooKeeper(b *testing.B, fsync bool) (node string, connect func() *zk.Conn) {
 	b.Helper()
 	if _, err := os.Stat(zooKeeperJar); err != nil {
@@ -55,11 +57,15 @@ func startZooKeeper(b *testing.B, fsync bool) (address string) {
 	_, port, _ := net.SplitHostPort(address)
 	dir := b.TempDir()
 	config := filepath.Join(dir, "zoo.cfg")
-	try(b, os.WriteFile(config, fmt.Appendf(nil, "tickTime=2000\ndataDir=%s\nclientPort=%s\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n", dir, port), 0o600))
+	text := fmt.Sprintf("tickTime=2000\ndataDir=%s\nclientPort=%s\n"+
+		"clientPortAddress=127.0.0.1\nadmin.enableServer=false\n", dir, port)
+	try(b, os.WriteFile(config, []byte(text), 0o600))
 	force := map[bool]string{false: "no", true: "yes"}[fsync]
-	// The shell's input ends when this process does, however that comes.
-	cmd := exec.Command("sh", "-c", `java "$@" >/dev/null 2>&1 & read _; kill $!; wait $!`, "zookeeper",
-		"-Dzookeeper.forceSync="+force, "-cp", zooKeeperJar, "org.apache.zookeeper.server.quorum.QuorumPeerMain", config)
+	// The shell's input ends when this process does, however that happens.
+	cmd := exec.Command("sh", "-c", `java "$@" >/dev/null 2>&1 & read _; kill $!; wait $!`,
+		"zookeeper",
+		"-Dzookeeper.forceSync="+force, "-cp", zooKeeperJar,
+		"org.apache.zookeeper.server.quorum.QuorumPeerMain", config)
 	input, err := cmd.StdinPipe()
 	try(b, err)
 	try(b, cmd.Start())
@@ -91,13 +97,14 @@ func serving(address string) error {
 	return err
 }
 
-// ephemeral makes the node of a numbered service, which lives by its connection.
+// ephemeral makes the node of a numbered service, which lives with its connection.
 func ephemeral(c *zk.Conn, node string, i int) error {
 	_, err := c.Create(node+"/"+id(i), value(i), zk.FlagEphemeral, zk.WorldACL(zk.PermAll))
 	return err
 }
 
-// children tells, at first and then whenever they have changed, when a node's children were read. It ends with the connection.
+// children sends, at first and then whenever they have changed, when a node's children were read.
+// It ends with the connection.
 func children(b *testing.B, c *zk.Conn, node string) <-chan time.Time {
 	b.Helper()
 	seen := make(chan time.Time, 1)

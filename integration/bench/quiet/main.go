@@ -1,5 +1,5 @@
-// Quiet measures what processes that do nothing cost a server, and how that grows with their
-// number. Each number of processes has a server of its own, in a process of its own.
+// Quiet measures what idle processes cost a server, and how that grows with their number. Each
+// number of processes has a server of its own, in a process of its own.
 package main
 
 import (
@@ -21,7 +21,8 @@ import (
 func main() {
 	natsproc.Main()
 	ns := []int{100, 500, 2000}
-	flag.Func("processes", "`numbers` of processes, with commas between them (default 100,500,2000)",
+	flag.Func("processes", "`numbers` of processes, with commas between them (default "+
+		"100,500,2000)",
 		func(text string) (err error) {
 			ns, err = numbers(text)
 			return err
@@ -42,7 +43,7 @@ func numbers(text string) (list []int, err error) {
 	for part := range strings.SplitSeq(text, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(part))
 		if err != nil || n < 1 {
-			return nil, fmt.Errorf("%q is no number of processes", part)
+			return nil, fmt.Errorf("%q is not a number of processes", part)
 		}
 		list = append(list, n)
 	}

@@ -10,10 +10,10 @@ import (
 	"github.com/kvregistry/go/integration/bench/internal/natsproc"
 )
 
-// patience is how long the last changes may take to come to the observers, beyond a TTL.
+// patience is how long the last changes may take to reach the observers, beyond a TTL.
 const patience = time.Minute
 
-// carry measures a tenant that is carried for some time.
+// carry measures a tenant under load for some time.
 func carry(ctx context.Context, b *bench) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -26,11 +26,13 @@ func carry(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer f.wg.Wait()
-	defer cancel() // before it is waited for them
+	defer cancel() // before it is waited for
 	if err := f.start(ctx, b.leases); err != nil {
 		return err
 	}
-	if err := sleep(ctx, b.ttl); err != nil { // or the bucket would be as it never is again: registrations side by side, no lease renewed
+	// Otherwise the bucket would be as it never is again: registrations side by side, no lease
+	// renewed.
+	if err := sleep(ctx, b.ttl); err != nil {
 		return err
 	}
 	w := &watch{fleet: f}
@@ -39,11 +41,13 @@ func carry(ctx context.Context, b *bench) error {
 		return err
 	}
 	if ghosts, missing, err := all.differences(f.registered()); err != nil || ghosts+missing > 0 {
-		return errors.Join(err, fmt.Errorf("scale: at the start observers lack %d and have %d too many", missing, ghosts))
+		return errors.Join(err, fmt.Errorf("scale: at the start observers lack %d and have %d "+
+			"too many", missing, ghosts))
 	}
 	stop := f.churn(ctx, b.churnTime())
 	defer stop()
-	if err := sleep(ctx, b.ttl+time.Second); err != nil { // until the first leases run out, and all beat as they will
+	// Until the first leases run out, and the heartbeats are spread.
+	if err := sleep(ctx, b.ttl+time.Second); err != nil {
 		return err
 	}
 	m, err := b.measure(ctx, f, w)
@@ -62,7 +66,7 @@ func carry(ctx context.Context, b *bench) error {
 	return report(f, m, w, all)
 }
 
-// churnTime is the time from one crash to the next; 0 where there are none.
+// churnTime returns the time from one crash to the next; 0 if there are none.
 func (s settings) churnTime() time.Duration {
 	rate := float64(s.leases) * s.churn
 	if rate == 0 {
@@ -71,10 +75,12 @@ func (s settings) churnTime() time.Duration {
 	return time.Duration(float64(s.ttl) / rate)
 }
 
-// measured is what was taken while it was measured.
+// measured is what was recorded during the measurement.
 type measured struct {
 	length time.Duration
-	used   []natsproc.Usage // of each server and each reaper, and last this process: the difference, and Memory and Peak at the end
+	// Of each server and each reaper, and last this process: the difference, and Memory and Peak at
+	// the end.
+	used   []natsproc.Usage
 	moved  []natsproc.Traffic
 	stored []int64
 	beats  int
@@ -96,7 +102,8 @@ func (b *bench) measure(ctx context.Context, f *fleet, w *watch) (*measured, err
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	m.length, m.beats, m.events, m.deaths = time.Since(began), f.beats.took.count()-beats, w.told.Load()-events, len(f.ended())-deaths
+	m.length, m.beats, m.events, m.deaths = time.Since(began), f.beats.took.count()-beats,
+		w.told.Load()-events, len(f.ended())-deaths
 	if m.used, m.moved, err = b.state(); err != nil {
 		return nil, err
 	}
@@ -111,7 +118,7 @@ func (b *bench) measure(ctx context.Context, f *fleet, w *watch) (*measured, err
 	return m, nil
 }
 
-// state is what each server, and last this process, has taken so far.
+// state returns what each server, and last this process, has used so far.
 func (b *bench) state() (used []natsproc.Usage, moved []natsproc.Traffic, err error) {
 	for _, s := range b.servers.List {
 		traffic, err := s.Traffic()
@@ -129,10 +136,14 @@ func (b *bench) state() (used []natsproc.Usage, moved []natsproc.Traffic, err er
 func (m *measured) print(b *bench) {
 	seconds := m.length.Seconds()
 	fmt.Printf("%d leases of %s, %d services, %d observers of %d services each, %d reapers, %s\n\n",
-		b.leases, b.ttl, b.services, b.observers, b.observed, len(b.reapers), m.length.Round(time.Second))
-	fmt.Printf("%.0f heartbeats, %.2f crashes and as many that came, %.1f events in observers a second\n\n",
+		b.leases, b.ttl, b.services, b.observers, b.observed, len(b.reapers),
+		m.length.Round(time.Second))
+	fmt.Printf("%.0f heartbeats, %.2f crashes and as many that came, %.1f events in observers a "+
+		"second\n\n",
 		float64(m.beats)/seconds, float64(m.deaths)/seconds, float64(m.events)/seconds)
-	fmt.Print("| process | of a core | memory | at most | written to disk | on disk | messages in | out | bytes in | out |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	fmt.Print("| process | of a core | memory | at most | written to disk | on disk | messages " +
+		"in | out | bytes in | out |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | " +
+		"--- |\n")
 	for i, u := range m.used {
 		name := "the load"
 		if i < len(m.moved) {
@@ -140,18 +151,22 @@ func (m *measured) print(b *bench) {
 		} else if n := i - len(m.moved); n < len(b.reapers) {
 			name = fmt.Sprint("reaper ", n)
 		}
-		fmt.Printf("| %s | %.1f %% | %d MB | %d MB | %.2f MB/s |", name, 100*u.Processor.Seconds()/seconds, u.Memory>>20, u.Peak>>20, float64(u.Written)/seconds/1e6)
+		fmt.Printf("| %s | %.1f %% | %d MB | %d MB | %.2f MB/s |", name,
+			100*u.Processor.Seconds()/seconds, u.Memory>>20, u.Peak>>20,
+			float64(u.Written)/seconds/1e6)
 		if i >= len(m.moved) {
 			fmt.Print(" | | | | |\n")
 			continue
 		}
 		t := m.moved[i]
 		fmt.Printf(" %d MB | %.0f/s | %.0f/s | %.2f MB/s | %.2f MB/s |\n", m.stored[i]>>20,
-			float64(t.InMsgs)/seconds, float64(t.OutMsgs)/seconds, float64(t.InBytes)/seconds/1e6, float64(t.OutBytes)/seconds/1e6)
+			float64(t.InMsgs)/seconds, float64(t.OutMsgs)/seconds, float64(t.InBytes)/seconds/1e6,
+			float64(t.OutBytes)/seconds/1e6)
 	}
 }
 
-// report prints how late everything was, and what must not have been at all, which is an error.
+// report prints how late everything was, and the counts that must be 0. It returns an error if one
+// is not.
 func report(f *fleet, m *measured, w *watch, all *observers) error {
 	fmt.Print("\n", sampleHead)
 	fmt.Print(w.began.row("observer: from Observe to its first snapshot"))
@@ -176,7 +191,7 @@ func report(f *fleet, m *measured, w *watch, all *observers) error {
 		{"living instances that caches lack at the end", int64(missing)},
 		{"leases that were lost", f.beats.lost.Load()},
 		{"processes that could not register", f.failed.Load()},
-		{"instances that nobody registered", w.unknown.Load()},
+		{"instances that were never registered", w.unknown.Load()},
 	}
 	fmt.Print("\n| what must be 0 | |\n| --- | --- |\n")
 	sum := int64(0)

@@ -10,13 +10,15 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// expireAll has so many leases run out at once, for each of the numbers, and measures when the observers' caches have dropped them.
+// expireAll has so many leases run out at once, for each of the numbers, and measures when the
+// observers' caches have dropped them.
 func expireAll(ctx context.Context, b *bench) error {
 	conns, err := b.connectSeveral()
 	if err != nil {
 		return err
 	}
-	fmt.Printf("leases of %s, %d reapers, one observer of all services\n\n%s", b.ttl, len(b.reapers), sampleHead)
+	fmt.Printf("leases of %s, %d reapers, one observer of all services\n\n%s", b.ttl,
+		len(b.reapers), sampleHead)
 	for _, n := range b.expire {
 		if err := expire(ctx, b, conns, n); err != nil {
 			return err
@@ -25,7 +27,7 @@ func expireAll(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// expire has n processes come, send a last heartbeat and crash.
+// expire makes n processes come, send a last heartbeat and crash.
 func expire(ctx context.Context, b *bench, conns []*nats.Conn, n int) error {
 	const perService = 10
 	f, err := newFleet(ctx, conns, max(1, n/perService), b.ttl)
@@ -33,7 +35,8 @@ func expire(ctx context.Context, b *bench, conns []*nats.Conn, n int) error {
 		return err
 	}
 	w := &watch{fleet: f}
-	if err := b.open(ctx, conns[0], kvregistry.WithoutReaping(), kvregistry.OnEvent(w.event)); err != nil {
+	if err := b.open(ctx, conns[0], kvregistry.WithoutReaping(),
+		kvregistry.OnEvent(w.event)); err != nil {
 		return err
 	}
 	o := observer{b.registries[len(b.registries)-1], []string{kvregistry.Everything}}
@@ -48,18 +51,25 @@ func expire(ctx context.Context, b *bench, conns []*nats.Conn, n int) error {
 	if err != nil {
 		return err
 	}
-	if err := await(ctx, patience, "the observer knows of all", func() bool { return w.came.count() == n }); err != nil {
+	if err := await(ctx, patience, "the observer knows of all", func() bool {
+		return w.came.count() == n
+	}); err != nil {
 		return err
 	}
 	began := time.Now()
-	if err := inParallel(writers, n, func(i int) error { return list[i].last(ctx, b.ttl) }); err != nil {
+	if err := inParallel(writers, n, func(i int) error {
+		return list[i].last(ctx, b.ttl)
+	}); err != nil {
 		return err
 	}
 	renewed := time.Since(began)
-	if err := await(ctx, b.ttl+patience, "the observer has dropped all", func() bool { return w.went.count() >= n }); err != nil {
+	if err := await(ctx, b.ttl+patience, "the observer has dropped all", func() bool {
+		return w.went.count() >= n
+	}); err != nil {
 		return err
 	}
-	fmt.Print(w.went.row(fmt.Sprintf("%d leases, renewed within %d ms: from the TTL's end to the event", n, renewed.Milliseconds())))
+	fmt.Print(w.went.row(fmt.Sprintf("%d leases, renewed within %d ms: from the TTL's end to the "+
+		"event", n, renewed.Milliseconds())))
 	if early := w.early.Load(); early > 0 {
 		return fmt.Errorf("scale: %d expiries before the TTL's end", early)
 	}

@@ -31,7 +31,8 @@ type fleet struct {
 	dead   []*process
 }
 
-func newFleet(ctx context.Context, conns []*nats.Conn, services int, ttl time.Duration) (*fleet, error) {
+func newFleet(ctx context.Context, conns []*nats.Conn, services int,
+	ttl time.Duration) (*fleet, error) {
 	f := &fleet{services: services, ttl: ttl}
 	for _, nc := range conns {
 		b, err := tenant.New(nc, kvregistry.DefaultTenant, tenant.Config{})
@@ -48,7 +49,7 @@ func newFleet(ctx context.Context, conns []*nats.Conn, services int, ttl time.Du
 
 func serviceName(i int) string { return fmt.Sprintf("service-%04d", i) }
 
-// find is the process that registered an instance, or nil.
+// find returns the process that registered an instance, or nil.
 func (f *fleet) find(id string) *process {
 	p, ok := f.byID.Load(id)
 	if !ok {
@@ -74,7 +75,8 @@ func (f *fleet) come(ctx context.Context, i int, counts bool, ttl time.Duration)
 	return p, nil
 }
 
-// keep has a process send its heartbeats, in a goroutine that ends with ctx or the process; f.wg waits for it.
+// keep makes a process send its heartbeats, in a goroutine that ends with ctx or the process; f.wg
+// waits for it.
 func (f *fleet) keep(ctx context.Context, p *process, first time.Duration) {
 	f.wg.Go(func() {
 		if p.live(ctx, f.ttl, first, &f.beats) != nil {
@@ -83,7 +85,8 @@ func (f *fleet) keep(ctx context.Context, p *process, first time.Duration) {
 	})
 }
 
-// start brings the first n processes, whose heartbeats are spread out as those of processes are that came one by one.
+// start starts the first n processes. Their heartbeats are spread like those of processes that came
+// one by one.
 func (f *fleet) start(ctx context.Context, n int) error {
 	return inParallel(writers, n, func(i int) error {
 		p, err := f.come(ctx, i, false, f.ttl)
@@ -94,7 +97,8 @@ func (f *fleet) start(ctx context.Context, n int) error {
 	})
 }
 
-// churn has one process crash and one come after each such time, until stop is called. Those that come live until ctx ends.
+// churn makes one process crash and one come after each such time, until stop is called. Those that
+// come live until ctx ends.
 func (f *fleet) churn(ctx context.Context, every time.Duration) (stop func()) {
 	if every == 0 {
 		return func() {}
@@ -114,7 +118,7 @@ func (f *fleet) churn(ctx context.Context, every time.Duration) (stop func()) {
 	return sync.OnceFunc(func() { tick.Stop(); close(done) })
 }
 
-// crash ends one of the living.
+// crash ends one of the living processes.
 func (f *fleet) crash() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -129,7 +133,8 @@ func (f *fleet) crash() {
 	close(p.crashed)
 }
 
-// arrive brings one process while it is measured. It tries for as long as a registry's Register does.
+// arrive starts one process during the measurement. It tries for as long as a registry's Register
+// does.
 func (f *fleet) arrive(ctx context.Context) {
 	i, began := rand.N(f.services*len(f.buckets)), time.Now()
 	for {
@@ -152,14 +157,14 @@ func (f *fleet) arrive(ctx context.Context) {
 // registerTime is how long a registry's Register tries.
 const registerTime = 5 * time.Second
 
-// ended are those that crashed.
+// ended returns the processes that crashed.
 func (f *fleet) ended() []*process {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.dead)
 }
 
-// registered are the ids of the living, by service.
+// registered returns the ids of the living, by service.
 func (f *fleet) registered() map[string]map[string]bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -175,7 +180,8 @@ func (f *fleet) registered() map[string]map[string]bool {
 
 const writers = 64 // processes that register at once, at the start
 
-// inParallel calls f for 0 to n-1, so many of them at once, and returns an error that one of them returned.
+// inParallel calls f for 0 to n-1, so many of them at once, and returns an error that one of them
+// returned.
 func inParallel(workers, n int, f func(i int) error) (err error) {
 	next := make(chan int)
 	var wg sync.WaitGroup

@@ -1,8 +1,10 @@
-// Scale puts a large tenant's load on one server, or on a cluster of three, and says what that costs and how late
-// clients hear of what happens; docs/scale.md says what follows from it. With -expire it has many leases run out at once.
+// Scale puts a large tenant's load on one server, or on a cluster of three. It prints what that
+// costs and how late clients hear of changes; docs/scale.md says what follows from it. With -expire
+// it has many leases run out at once.
 //
-// The servers are processes of their own. The load is this process: thousands of simulated processes, each with a lease, its heartbeats and one
-// registration in the wire format, but no registry; and observers that are registries. Reapers are registries in processes of their own.
+// The servers are processes of their own. The load is this process: thousands of simulated
+// processes, each with a lease, its heartbeats and one registration in the wire format, but no
+// registry; and observers that are registries. Reapers are registries in processes of their own.
 package main
 
 import (
@@ -39,19 +41,23 @@ type settings struct {
 }
 
 func parse() (s settings) {
-	flag.IntVar(&s.leases, "leases", 10000, "simulated processes, each with a lease and a registration")
+	flag.IntVar(&s.leases, "leases", 10000, "simulated processes, each with a lease and a "+
+		"registration")
 	flag.IntVar(&s.services, "services", 1000, "services that they register")
 	flag.IntVar(&s.observers, "observers", 200, "registries that observe")
 	flag.IntVar(&s.observed, "observed", 10, "services that each of them observes")
 	flag.IntVar(&s.atOnce, "at-once", 4, "observers that begin at the same time")
 	flag.IntVar(&s.reapers, "reapers", 3, "registries that reap")
-	flag.IntVar(&s.connections, "connections", 8, "connections that the processes share, and as many that the observers share")
+	flag.IntVar(&s.connections, "connections", 8, "connections that the processes share, and as "+
+		"many that the observers share")
 	flag.DurationVar(&s.ttl, "ttl", 15*time.Second, "time to live of every lease")
 	flag.DurationVar(&s.length, "for", 10*time.Minute, "how long it is measured")
-	flag.Float64Var(&s.churn, "churn", 0.01, "share of the processes that crash in each TTL, and that come")
+	flag.Float64Var(&s.churn, "churn", 0.01, "share of the processes that crash in each TTL, and "+
+		"that come")
 	flag.BoolVar(&s.cluster, "cluster", false, "three servers with three replicas in place of one")
 	flag.StringVar(&s.profiles, "profile", "", "write processor profiles into this `folder`")
-	flag.Func("expire", "instead, have so many leases run out at once: `numbers` with commas between them", func(text string) (err error) {
+	flag.Func("expire", "instead, have so many leases run out at once: `numbers` with commas "+
+		"between them", func(text string) (err error) {
 		s.expire, err = numbers(text)
 		return err
 	})
@@ -108,7 +114,7 @@ func run(ctx context.Context, s settings) error {
 	return carry(ctx, b)
 }
 
-// bench is the servers, what is connected to them, and the reapers, which both measurements need.
+// bench has the servers, the connections to them, and the reapers, which both measurements need.
 type bench struct {
 	settings
 	servers    *natsproc.Servers
@@ -134,7 +140,8 @@ func (b *bench) begin(ctx context.Context) (err error) {
 		n = 3
 	}
 	if b.profiles != "" {
-		if b.profiled, err = natsproc.Profile(filepath.Join(b.profiles, "client.pprof")); err != nil {
+		if b.profiled, err = natsproc.Profile(filepath.Join(b.profiles,
+			"client.pprof")); err != nil {
 			return err
 		}
 	}
@@ -151,7 +158,8 @@ func (b *bench) begin(ctx context.Context) (err error) {
 		}
 		b.reapers = append(b.reapers, r)
 	}
-	return sleep(ctx, max(b.ttl, 3*time.Second)+500*time.Millisecond) // after which a new reaper may purge
+	// After which a new reaper may purge.
+	return sleep(ctx, max(b.ttl, 3*time.Second)+500*time.Millisecond)
 }
 
 // provision makes the bucket as soon as the servers can. A new cluster needs some seconds.
@@ -161,7 +169,8 @@ func (b *bench) provision(ctx context.Context, replicas int) error {
 		return err
 	}
 	for began := time.Now(); ; {
-		err := operator.Provision(ctx, nc, kvregistry.DefaultTenant, tenant.Config{Replicas: replicas})
+		err := operator.Provision(ctx, nc, kvregistry.DefaultTenant,
+			tenant.Config{Replicas: replicas})
 		if err == nil || time.Since(began) > time.Minute {
 			return err
 		}
@@ -191,9 +200,10 @@ func (b *bench) connectSeveral() ([]*nats.Conn, error) {
 	return list, nil
 }
 
-// open makes a registry, which reaps where no option says otherwise.
+// open makes a registry, which reaps unless an option says otherwise.
 func (b *bench) open(ctx context.Context, nc *nats.Conn, opts ...kvregistry.Option) error {
-	reg, err := kvregistry.New(ctx, nc, append(opts, kvregistry.TTL(b.ttl), kvregistry.Logger(slog.New(&b.warned)))...)
+	reg, err := kvregistry.New(ctx, nc, append(opts, kvregistry.TTL(b.ttl),
+		kvregistry.Logger(slog.New(&b.warned)))...)
 	if err == nil {
 		b.registries = append(b.registries, reg)
 	}
@@ -230,7 +240,7 @@ func numbers(text string) (list []int, err error) {
 
 var errLate = errors.New("scale: it did not happen in time")
 
-// await waits until something is so. what says what it is.
+// await waits until a condition holds. what names the condition.
 func await(ctx context.Context, within time.Duration, what string, so func() bool) error {
 	for began := time.Now(); !so(); {
 		if time.Since(began) > within {

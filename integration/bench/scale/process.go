@@ -16,7 +16,8 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// process is a simulated one: a lease that it renews as package lease does, and one registration. It does not watch its own key.
+// process is a simulated one: a lease that it renews as package lease does, and one registration.
+// It does not watch its own key.
 type process struct {
 	bucket  *tenant.Bucket
 	lease   string
@@ -24,9 +25,9 @@ type process struct {
 	service kvregistry.Service
 	key     string        // of the registration
 	counts  bool          // observers are to be told of its coming: it was not there before them
-	crashed chan struct{} // closed when it is to send no heartbeat more
+	crashed chan struct{} // closed when it has to send no more heartbeats
 
-	rev    uint64 // of the last acknowledged heartbeat; its own goroutine's, as is
+	rev    uint64 // of the last acknowledged heartbeat; only its own goroutine uses this and unsure
 	unsure bool   // a heartbeat's answer did not come
 
 	registered atomic.Int64 // observers that were told that it came,
@@ -34,15 +35,18 @@ type process struct {
 
 	mu    sync.Mutex // guards what follows
 	began time.Time  // when its registration's write began
-	until time.Time  // a TTL after the last acknowledged heartbeat was begun: no expiry may come earlier
-	dead  bool       // it sends no heartbeat any more
-	void  bool       // it was told that it is not registered, be it so or not: another takes its place
+	// A TTL after the last acknowledged heartbeat was begun: no expiry may come earlier.
+	until time.Time
+	dead  bool // it sends no heartbeat any more
+	void  bool // it was told that it is not registered, even if it is: another takes its place
 }
 
 func newProcess(b *tenant.Bucket, service string, counts bool) (*process, error) {
 	p := &process{
-		bucket: b, lease: rand.Text(), owner: rand.Text(), counts: counts, crashed: make(chan struct{}),
-		service: kvregistry.Service{ID: rand.Text()[:16], Name: service, Address: "127.0.0.1:8083", Host: hostname, Status: kvregistry.Passing},
+		bucket: b, lease: rand.Text(), owner: rand.Text(), counts: counts,
+		crashed: make(chan struct{}),
+		service: kvregistry.Service{ID: rand.Text()[:16], Name: service, Address: "127.0.0.1:8083",
+			Host: hostname, Status: kvregistry.Passing},
 	}
 	var err error
 	p.key, err = tenant.ServiceKey(p.service.Name, p.service.ID)
@@ -56,7 +60,8 @@ func (p *process) register(ctx context.Context, ttl time.Duration) error {
 	if err := p.renew(ctx, ttl); err != nil {
 		return err
 	}
-	value, err := json.Marshal(map[string]any{"format": 1, "lease": p.lease, "owner": p.owner, "instance": p.service})
+	value, err := json.Marshal(map[string]any{"format": 1, "lease": p.lease, "owner": p.owner,
+		"instance": p.service})
 	if err != nil {
 		return err
 	}
@@ -67,7 +72,8 @@ func (p *process) register(ctx context.Context, ttl time.Duration) error {
 	return err
 }
 
-// giveUp ends one that could not register. What it wrote all the same runs out with its lease.
+// giveUp ends one that could not register. If it was written all the same, it runs out with its
+// lease.
 func (p *process) giveUp() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,9 +88,11 @@ func (p *process) isVoid() bool {
 
 // renew does one heartbeat; the first one takes the lease.
 func (p *process) renew(ctx context.Context, ttl time.Duration) error {
-	value := fmt.Appendf(nil, `{"format":1,"owner":%q,"host":%q,"pid":%d,"ttl":%q}`, p.owner, hostname, os.Getpid(), ttl)
+	value := fmt.Appendf(nil, `{"format":1,"owner":%q,"host":%q,"pid":%d,"ttl":%q}`, p.owner,
+		hostname, os.Getpid(), ttl)
 	began := time.Now()
-	rev, err := p.bucket.Write(ctx, tenant.Write{Key: tenant.LeaseKey(p.lease), Value: value, TTL: ttl, If: tenant.At(p.rev)})
+	rev, err := p.bucket.Write(ctx, tenant.Write{Key: tenant.LeaseKey(p.lease), Value: value,
+		TTL: ttl, If: tenant.At(p.rev)})
 	if err != nil {
 		return err
 	}
@@ -95,7 +103,7 @@ func (p *process) renew(ctx context.Context, ttl time.Duration) error {
 	return nil
 }
 
-// interval is the time from one heartbeat to the next, as package lease has it.
+// interval returns the time from one heartbeat to the next, by the rule of package lease.
 func interval(ttl time.Duration) time.Duration {
 	third := ttl / 3
 	return third - mathrand.N(third/10)
@@ -103,8 +111,8 @@ func interval(ttl time.Duration) time.Duration {
 
 var errLost = errors.New("the lease was lost")
 
-// live sends heartbeats until ctx ends or the process crashes, which it does between two of them. first is the time to the first one. It
-// returns errLost where the lease ran out in spite of them.
+// live sends heartbeats until ctx ends or the process crashes, which it does between two of them.
+// first is the time to the first one. It returns errLost if the lease ran out in spite of them.
 func (p *process) live(ctx context.Context, ttl, first time.Duration, beats *beats) error {
 	timer := time.NewTimer(first)
 	defer timer.Stop()
@@ -127,8 +135,9 @@ func (p *process) live(ctx context.Context, ttl, first time.Duration, beats *bea
 	}
 }
 
-// beat sends a heartbeat, and says when the next one is due.
-func (p *process) beat(ctx context.Context, ttl time.Duration, beats *beats) (next time.Duration, err error) {
+// beat sends a heartbeat, and returns when the next one is due.
+func (p *process) beat(ctx context.Context, ttl time.Duration,
+	beats *beats) (next time.Duration, err error) {
 	if p.unsure {
 		e, found, err := p.bucket.Get(ctx, tenant.LeaseKey(p.lease))
 		switch {
@@ -154,7 +163,7 @@ func (p *process) beat(ctx context.Context, ttl time.Duration, beats *beats) (ne
 	return ttl / 12, nil
 }
 
-// beats is what came of the heartbeats of all.
+// beats counts the outcomes of all heartbeats.
 type beats struct {
 	took   samples // from the write to its acknowledgement
 	failed atomic.Int64

@@ -16,14 +16,14 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// reaperVariable tells a process that it is to reap, and where.
+// reaperVariable tells a process that it has to reap, and where.
 const reaperVariable = "KVREGISTRY_BENCH_REAPER"
 
 // reaper is a registry in a process of its own, so that the cost of holding a slot can be told
 // apart.
 type reaper struct {
 	cmd *exec.Cmd
-	in  io.Closer // whose end ends it
+	in  io.Closer // its end ends the reaper
 }
 
 // reaperMain returns at once, except in a process that startReaper has started.
@@ -47,7 +47,8 @@ func reap(url string, ttl time.Duration) error {
 	}
 	defer nc.Close()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	reg, err := kvregistry.New(context.Background(), nc, kvregistry.TTL(ttl), kvregistry.Logger(log))
+	reg, err := kvregistry.New(context.Background(), nc, kvregistry.TTL(ttl),
+		kvregistry.Logger(log))
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (s *samples) count() int {
 
 const sampleHead = "| | number | p50 | p99 | max |\n| --- | --- | --- | --- | --- |\n"
 
-// row is a line of a table under sampleHead.
+// row returns a line of a table under sampleHead.
 func (s *samples) row(what string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,7 +10,8 @@ import (
 	"sync"
 )
 
-// tally counts what registries warn of, by its text: under more load than can be carried they say the same again and again.
+// tally counts the warnings of registries, by their text. Under too much load they repeat the same
+// warnings.
 type tally struct {
 	mu    sync.Mutex // guards what follows
 	times map[string]int

@@ -19,10 +19,10 @@ type watch struct {
 
 	early    atomic.Int64 // expiries before the TTL's end
 	vanished atomic.Int64 // instances of living processes that went
-	unknown  atomic.Int64 // instances that nobody registered
+	unknown  atomic.Int64 // instances that were never registered
 }
 
-// event is told each change by each observer: its cache has it by then.
+// event records each change that an observer is told. The observer's cache has it by then.
 func (w *watch) event(e kvregistry.Event) {
 	now := time.Now()
 	w.told.Add(1)
@@ -62,7 +62,7 @@ type observer struct {
 	names []string
 }
 
-// observers are all of them. Together they observe each service about as often as any other.
+// observers has all observers. Together they observe each service about as often as any other.
 type observers struct {
 	list []observer
 	of   map[string]int64 // how many observe a service
@@ -76,7 +76,8 @@ func (w *watch) observe(ctx context.Context, b *bench) (*observers, error) {
 		return nil, err
 	}
 	for i := range b.observers {
-		if err := b.open(ctx, conns[i%len(conns)], kvregistry.WithoutReaping(), kvregistry.OnEvent(w.event)); err != nil {
+		if err := b.open(ctx, conns[i%len(conns)], kvregistry.WithoutReaping(),
+			kvregistry.OnEvent(w.event)); err != nil {
 			return nil, err
 		}
 		o := observer{reg: b.registries[len(b.registries)-1]}
@@ -112,8 +113,10 @@ func (o observer) begin(ctx context.Context) error {
 	return nil
 }
 
-// differences are the instances that an observer shows and nobody has registered, and those that it does not show though they live.
-func (all *observers) differences(registered map[string]map[string]bool) (ghosts, missing int, err error) {
+// differences returns the instances that an observer shows and that are not registered, and those
+// that it does not show though they live.
+func (all *observers) differences(registered map[string]map[string]bool) (
+	ghosts, missing int, err error) {
 	for _, o := range all.list {
 		for _, name := range o.names {
 			snap, err := o.reg.Snapshot(name)
@@ -134,7 +137,7 @@ func (all *observers) differences(registered map[string]map[string]bool) (ghosts
 	return ghosts, missing, nil
 }
 
-// untold are the changes that observers were not told: of who came, and of who went.
+// untold returns the changes that observers were not told: instances that came, and that went.
 func (all *observers) untold(f *fleet) (came, went int64) {
 	f.byID.Range(func(_, value any) bool {
 		if p := value.(*process); p.counts && !p.isVoid() {

@@ -1,5 +1,5 @@
-// Command table reads the raw output of the benchmarks, prints it as one table, and writes the table into a document between two lines
-// that mark its place. integration/bench/run starts it.
+// Command table reads the raw output of the benchmarks, prints it as one table, and writes the
+// table into a document between two lines that mark its place. integration/bench/run starts it.
 package main
 
 import (
@@ -46,9 +46,11 @@ func run(raw, document string) error {
 	before, rest, marked := bytes.Cut(doc, []byte(begin))
 	_, after, ended := bytes.Cut(rest, []byte(end))
 	if !marked || !ended {
-		return fmt.Errorf("%s: no place for the table, which is between %q and %q", document, begin, end)
+		return fmt.Errorf("%s: no place for the table; put it between the lines %q and %q",
+			document, begin, end)
 	}
-	return os.WriteFile(document, slices.Concat(before, []byte(begin), []byte(text), []byte(end), after), 0o644)
+	return os.WriteFile(document, slices.Concat(before, []byte(begin), []byte(text),
+		[]byte(end), after), 0o644)
 }
 
 // row is one line: what was measured, in one unit, by this, by its floor and by peers.
@@ -64,7 +66,8 @@ type table struct {
 	allocations map[string]float64 // per call of this
 }
 
-// read takes the results in the order in which they were first measured. The n-th result of a name is of the n-th round.
+// read returns the results in the order in which they were first measured. The n-th result of a
+// name is of the n-th round.
 func read(results *benchfmt.Reader) (*table, error) {
 	t := &table{allocations: map[string]float64{}}
 	for results.Scan() {
@@ -78,12 +81,15 @@ func read(results *benchfmt.Reader) (*table, error) {
 		}
 		t.machine = fmt.Sprintf("%s, %s cores; %s, nats.go %s, nats-server %s, etcd %s; rounds: %s",
 			strings.TrimSpace(r.GetConfig("cpu")), r.GetConfig("cores"), r.GetConfig("go"),
-			r.GetConfig("nats.go"), r.GetConfig("nats-server"), r.GetConfig("etcd"), r.GetConfig("rounds"))
+			r.GetConfig("nats.go"), r.GetConfig("nats-server"), r.GetConfig("etcd"),
+			r.GetConfig("rounds"))
 		for _, v := range r.Values {
 			switch {
 			case v.Unit == "allocs/op" && by == "this":
 				t.allocations[what] = v.Value
-			case v.Unit != "allocs/op" && v.Unit != "B/op" && v != (benchfmt.Value{Unit: "sec/op", OrigUnit: "ns/op"}): // that one says there is no mean
+			case v.Unit != "allocs/op" && v.Unit != "B/op" &&
+				v != (benchfmt.Value{Unit: "sec/op", OrigUnit: "ns/op"}):
+				// The latter says that there is no mean.
 				t.row(what, v.Unit).add(by, v.Value)
 			}
 		}
@@ -94,7 +100,7 @@ func read(results *benchfmt.Reader) (*table, error) {
 	return t, results.Err()
 }
 
-// parse takes a name apart: what is measured, and by what.
+// parse splits a name: what is measured, and by what.
 func parse(name benchfmt.Name) (what, by string, err error) {
 	base, parts := name.Parts()
 	what = string(base)
@@ -131,27 +137,31 @@ func (r *row) add(by string, v float64) {
 func (t *table) String() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "Machine: %s.\n\n", t.machine)
-	s.WriteString("| what | this | floor | peers | this/floor | this/peer | allocations |\n| --- | --- | --- | --- | --- | --- | --- |\n")
+	s.WriteString("| what | this | floor | peers | this/floor | this/peer | allocations |\n| --- " +
+		"| --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range t.rows {
 		var peers, ratios []string
 		for _, by := range r.by {
 			if by != "this" && by != "floor" {
-				peers, ratios = append(peers, by+" "+r.value(by)), append(ratios, by+" "+r.ratio(by))
+				peers, ratios = append(peers, by+" "+r.value(by)),
+					append(ratios, by+" "+r.ratio(by))
 			}
 		}
 		what, allocations := r.what, ""
 		if r.unit != "sec/op" {
-			what += ": " + strings.Replace(r.unit, "-sec", "", 1) // the values say their own unit of time
+			// The values have their own unit of time.
+			what += ": " + strings.Replace(r.unit, "-sec", "", 1)
 		} else if n, ok := t.allocations[r.what]; ok {
 			allocations = fmt.Sprint(n)
 		}
-		fmt.Fprintf(&s, "| %s | %s | %s | %s | %s | %s | %s |\n", what, r.value("this"), r.value("floor"), strings.Join(peers, ", "),
+		fmt.Fprintf(&s, "| %s | %s | %s | %s | %s | %s | %s |\n", what, r.value("this"),
+			r.value("floor"), strings.Join(peers, ", "),
 			r.ratio("floor"), strings.Join(ratios, ", "), allocations)
 	}
 	return s.String()
 }
 
-// value is the median of the rounds.
+// value returns the median of the rounds.
 func (r *row) value(by string) string {
 	values := r.values[by]
 	if values == nil {
@@ -172,7 +182,8 @@ func (r *row) value(by string) string {
 	return fmt.Sprintf("%.3g ns", v/1e-9)
 }
 
-// ratio is the median of the ratios of this and another in the same round, with the middle half where there are rounds enough to tell.
+// ratio returns the median of the ratios of this and another in the same round, with the middle
+// half if there are enough rounds.
 func (r *row) ratio(by string) string {
 	this, other := r.values["this"], r.values[by]
 	var ratios []float64
@@ -187,10 +198,11 @@ func (r *row) ratio(by string) string {
 	case len(ratios) < 4:
 		return fmt.Sprintf("%.3g", quantile(ratios, 0.5))
 	}
-	return fmt.Sprintf("%.3g (%.3g–%.3g)", quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75))
+	return fmt.Sprintf("%.3g (%.3g–%.3g)", quantile(ratios, 0.5), quantile(ratios, 0.25),
+		quantile(ratios, 0.75))
 }
 
-// quantile sorts the values, and takes what lies between two where none is at the place.
+// quantile sorts the values, and interpolates if none is at the place.
 func quantile(values []float64, q float64) float64 {
 	slices.Sort(values)
 	whole, part := math.Modf(q * float64(len(values)-1))

@@ -1,5 +1,6 @@
-// Tenants measures what many tenants cost one server: their buckets are made, a process registers in each and observes it, and they are deleted. The
-// server is a process of its own, so that its memory is its own.
+// Tenants measures what many tenants cost one server: their buckets are made, a process registers
+// in each and observes it, and they are deleted. The server is a process of its own, so that its
+// memory can be told apart.
 package main
 
 import (
@@ -23,7 +24,8 @@ import (
 func main() {
 	natsproc.Main()
 	n := flag.Int("n", 1000, "how many tenants")
-	rest := flag.Duration("rest", 15*time.Second, "how long the server's processor time is measured with everything idle")
+	rest := flag.Duration("rest", 15*time.Second, "how long the server's processor time is "+
+		"measured with everything idle")
 	flag.Parse()
 	if err := measure(*n, *rest); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -31,7 +33,7 @@ func main() {
 	}
 }
 
-// timed does something for each tenant, one after the other, and prints how long that took.
+// timed calls a function for each tenant, one after the other, and prints how long each call took.
 func timed(what string, n int, f func(i int) error) error {
 	took := make([]time.Duration, n)
 	for i := range n {
@@ -42,7 +44,8 @@ func timed(what string, n int, f func(i int) error) error {
 		took[i] = time.Since(began)
 	}
 	slices.Sort(took)
-	fmt.Printf("| %s | %.2f ms | %.2f ms |\n", what, took[n/2].Seconds()*1e3, took[n*99/100].Seconds()*1e3)
+	fmt.Printf("| %s | %.2f ms | %.2f ms |\n", what, took[n/2].Seconds()*1e3,
+		took[n*99/100].Seconds()*1e3)
 	return nil
 }
 
@@ -62,11 +65,15 @@ func measure(n int, rest time.Duration) error {
 	name := func(i int) string { return fmt.Sprintf("t%04d", i) }
 	state := func(what string) {
 		runtime.GC()
-		fmt.Printf("%s: server %d MB, disk %d MB, client %d MB, %d goroutines\n\n", what, natsproc.UsageOf(server.PID).Memory>>20, server.Stored()>>20, natsproc.UsageOf(own).Memory>>20, runtime.NumGoroutine())
+		fmt.Printf("%s: server %d MB, disk %d MB, client %d MB, %d goroutines\n\n", what,
+			natsproc.UsageOf(server.PID).Memory>>20, server.Stored()>>20,
+			natsproc.UsageOf(own).Memory>>20, runtime.NumGoroutine())
 	}
 	state("before")
 	fmt.Print("| each of the tenants, one after the other | median | p99 |\n| --- | --- | --- |\n")
-	if err := timed("bucket made", n, func(i int) error { return operator.Provision(ctx, nc, name(i), tenant.Config{}) }); err != nil {
+	if err := timed("bucket made", n, func(i int) error {
+		return operator.Provision(ctx, nc, name(i), tenant.Config{})
+	}); err != nil {
 		return err
 	}
 	state("\nmade")
@@ -84,19 +91,27 @@ func measure(n int, rest time.Duration) error {
 	}); err != nil {
 		return err
 	}
-	if err := timed("first look-up", n, func(i int) error { _, err := regs[i].GetService("web"); return err }); err != nil {
+	if err := timed("first look-up", n, func(i int) error {
+		_, err := regs[i].GetService("web")
+		return err
+	}); err != nil {
 		return err
 	}
-	time.Sleep(2 * time.Second) // for what the start leaves to do
+	time.Sleep(2 * time.Second) // for the rest of the start's work
 	before, beforeOwn := natsproc.UsageOf(server.PID).Processor, natsproc.UsageOf(own).Processor
-	time.Sleep(rest) // is what is measured
+	time.Sleep(rest) // this is measured
 	fmt.Printf("\nidle for %s: server %.1f %%, client %.1f %% of a core\n", rest,
-		100*(natsproc.UsageOf(server.PID).Processor-before).Seconds()/rest.Seconds(), 100*(natsproc.UsageOf(own).Processor-beforeOwn).Seconds()/rest.Seconds())
+		100*(natsproc.UsageOf(server.PID).Processor-before).Seconds()/rest.Seconds(),
+		100*(natsproc.UsageOf(own).Processor-beforeOwn).Seconds()/rest.Seconds())
 	state("used")
-	if err := timed("registry closed", n, func(i int) error { return regs[i].Close() }); err != nil {
+	if err := timed("registry closed", n, func(i int) error {
+		return regs[i].Close()
+	}); err != nil {
 		return err
 	}
-	if err := timed("bucket deleted", n, func(i int) error { return operator.Remove(ctx, nc, name(i)) }); err != nil {
+	if err := timed("bucket deleted", n, func(i int) error {
+		return operator.Remove(ctx, nc, name(i))
+	}); err != nil {
 		return err
 	}
 	regs = nil

@@ -1,5 +1,6 @@
-// Package natsproc runs nats-servers in processes of their own, so that what they take of the machine can be told from
-// what their clients take. The program starts itself again: its main calls Main first.
+// Package natsproc runs nats-servers in processes of their own, so that their use of the machine
+// can be told from that of their clients. The program starts itself again: its main calls Main
+// first.
 package natsproc
 
 import (
@@ -25,19 +26,20 @@ import (
 // variable tells a process that it is to be a server, and which one.
 const variable = "KVREGISTRY_BENCH_SERVER"
 
-// plan is how a server is set up.
+// plan is the configuration of a server.
 type plan struct {
 	Name    string
 	Store   string
-	Profile string   // file for its processor profile; none where it is empty
-	Cluster string   // host:port for the others of its cluster; empty where it is alone
+	Profile string   // file for its processor profile; none if it is empty
+	Cluster string   // host:port for the others of its cluster; empty without one
 	Routes  []string // URLs of the others
 }
 
-// ready is what a server says when it takes clients.
+// ready is what a server writes when it accepts clients.
 type ready struct{ URL, Monitor string }
 
-// Main returns at once, except in a process that Start has started: there it is the server, and ends the process with it.
+// Main returns at once, except in a process that Start has started: there it is the server, and
+// ends the process with it.
 func Main() {
 	text, asked := os.LookupEnv(variable)
 	if !asked {
@@ -52,7 +54,7 @@ func Main() {
 
 // serve runs a server until its standard input ends.
 func serve(text string) error {
-	signal.Ignore(os.Interrupt) // is its parent's, which then ends it
+	signal.Ignore(os.Interrupt) // for its parent, which then ends it
 	var p plan
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		return err
@@ -72,7 +74,8 @@ func serve(text string) error {
 	if !s.ReadyForConnections(20 * time.Second) {
 		return errors.New("the server is not ready")
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(ready{s.ClientURL(), "http://" + s.MonitorAddr().String()}); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(ready{s.ClientURL(), "http://" +
+		s.MonitorAddr().String()}); err != nil {
 		return err
 	}
 	_, _ = bufio.NewReader(os.Stdin).ReadByte()
@@ -81,18 +84,20 @@ func serve(text string) error {
 
 func (p plan) options() *server.Options {
 	o := &server.Options{
-		ServerName: p.Name, Host: "127.0.0.1", Port: server.RANDOM_PORT, HTTPHost: "127.0.0.1", HTTPPort: server.RANDOM_PORT,
+		ServerName: p.Name, Host: "127.0.0.1", Port: server.RANDOM_PORT, HTTPHost: "127.0.0.1",
+		HTTPPort:  server.RANDOM_PORT,
 		JetStream: true, StoreDir: p.Store, NoLog: true, NoSigs: true,
 	}
 	if p.Cluster != "" {
-		address, _ := net.ResolveTCPAddr("tcp", p.Cluster) // was one of ours
+		address, _ := net.ResolveTCPAddr("tcp", p.Cluster) // layOut made it
 		o.Cluster = server.ClusterOpts{Name: "bench", Host: "127.0.0.1", Port: address.Port}
 		o.Routes = server.RoutesFromStr(strings.Join(p.Routes, ","))
 	}
 	return o
 }
 
-// Profile writes a processor profile of this process to a file until stop is called; without a file it does nothing.
+// Profile writes a processor profile of this process to a file until stop is called. Without a file
+// it does nothing.
 func Profile(file string) (stop func(), err error) {
 	if file == "" {
 		return func() {}, nil
@@ -114,7 +119,7 @@ type Server struct {
 	PID  int
 
 	cmd     *exec.Cmd
-	in      io.Closer // whose end ends it
+	in      io.Closer // its end ends the server
 	out     *bufio.Reader
 	monitor string
 	store   string
@@ -126,7 +131,8 @@ type Servers struct {
 	folder string // of all stores
 }
 
-// Start starts so many servers, with file storage. With a folder for profiles each writes one of its processor there. Stop ends them.
+// Start starts so many servers, with file storage. With a folder for profiles each writes one of
+// its processor there. Stop ends them.
 func Start(n int, profiles string) (*Servers, error) {
 	folder, err := os.MkdirTemp("", "natsproc")
 	if err != nil {
@@ -155,7 +161,7 @@ func Start(n int, profiles string) (*Servers, error) {
 	return all, nil
 }
 
-// layOut plans the servers. A cluster's need to know each other's ports before they are there.
+// layOut plans the servers. Those of a cluster need to know each other's ports before they start.
 func layOut(n int, folder, profiles string) ([]plan, error) {
 	plans := make([]plan, n)
 	for i := range plans {
@@ -208,10 +214,11 @@ func start(p plan) (*Server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	return &Server{Name: p.Name, PID: cmd.Process.Pid, cmd: cmd, in: in, out: bufio.NewReader(out), store: p.Store}, nil
+	return &Server{Name: p.Name, PID: cmd.Process.Pid, cmd: cmd, in: in, out: bufio.NewReader(out),
+		store: p.Store}, nil
 }
 
-// await returns when the server takes clients, or has ended.
+// await returns when the server accepts clients, or has ended.
 func (s *Server) await() error {
 	var r ready
 	if err := json.NewDecoder(s.out).Decode(&r); err != nil {
@@ -221,7 +228,7 @@ func (s *Server) await() error {
 	return nil
 }
 
-// URL is the address of all of them for a client.
+// URL returns the address of all of them for a client.
 func (all *Servers) URL() string {
 	urls := make([]string, len(all.List))
 	for i, s := range all.List {
@@ -230,7 +237,7 @@ func (all *Servers) URL() string {
 	return strings.Join(urls, ",")
 }
 
-// Stop ends the servers and removes what they have stored.
+// Stop ends the servers and removes their stores.
 func (all *Servers) Stop() {
 	for _, s := range all.List {
 		_ = s.in.Close()
@@ -241,7 +248,7 @@ func (all *Servers) Stop() {
 	_ = os.RemoveAll(all.folder)
 }
 
-// Stored is how many bytes its files have.
+// Stored returns how many bytes the server's files have.
 func (s *Server) Stored() (bytes int64) {
 	_ = filepath.WalkDir(s.store, func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
@@ -254,7 +261,7 @@ func (s *Server) Stored() (bytes int64) {
 	return bytes
 }
 
-// Traffic is what a server has taken and sent since it began, as it says itself.
+// Traffic is what a server has received and sent since it began, by its own count.
 type Traffic struct {
 	InMsgs   int64 `json:"in_msgs"`
 	OutMsgs  int64 `json:"out_msgs"`
@@ -262,7 +269,7 @@ type Traffic struct {
 	OutBytes int64 `json:"out_bytes"`
 }
 
-// Traffic asks the server.
+// Traffic asks the server for its traffic.
 func (s *Server) Traffic() (t Traffic, err error) {
 	client := http.Client{Timeout: 10 * time.Second}
 	answer, err := client.Get(s.monitor + "/varz")
@@ -273,7 +280,8 @@ func (s *Server) Traffic() (t Traffic, err error) {
 	return t, json.NewDecoder(answer.Body).Decode(&t)
 }
 
-// Since is what came after an earlier time.
+// Since returns the traffic after an earlier time.
 func (t Traffic) Since(earlier Traffic) Traffic {
-	return Traffic{t.InMsgs - earlier.InMsgs, t.OutMsgs - earlier.OutMsgs, t.InBytes - earlier.InBytes, t.OutBytes - earlier.OutBytes}
+	return Traffic{t.InMsgs - earlier.InMsgs, t.OutMsgs - earlier.OutMsgs,
+		t.InBytes - earlier.InBytes, t.OutBytes - earlier.OutBytes}
 }

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// Usage is what a process has taken of the machine, as Linux says; elsewhere it is all 0.
+// Usage is what a process has used of the machine, on Linux; on other systems it is all 0.
 type Usage struct {
-	Processor time.Duration // computed since it began, in hundredths of a second
+	Processor time.Duration // since it began, in hundredths of a second
 	Memory    int64         // held now, in bytes
-	Peak      int64         // held at the most
+	Peak      int64         // the most that it held
 	Written   int64         // bytes that it had written to a disk since it began
 }
 
-// UsageOf reads what a process has taken.
+// UsageOf reads what a process has used.
 func UsageOf(pid int) Usage {
 	return Usage{
 		Processor: processor(pid),
@@ -26,7 +26,7 @@ func UsageOf(pid int) Usage {
 	}
 }
 
-// field is the number behind a name in one of a process's files.
+// field returns the number behind a name in one of a process's files.
 func field(pid int, file, name string) int64 {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 	_, line, _ := strings.Cut(string(text), name)

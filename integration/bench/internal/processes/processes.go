@@ -1,4 +1,4 @@
-// Package processes measures what processes that have registered, and are idle, cost a server.
+// Package processes measures what idle processes with a registration cost a server.
 package processes
 
 import (
@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	perConnection = 20                    // registries that share a connection
-	pace          = 20 * time.Millisecond // between two that come; newcomers cost more than idle ones
+	perConnection = 20 // registries that share a connection
+	// Between two that come; newcomers cost more than idle ones.
+	pace = 20 * time.Millisecond
 )
 
 // Fleet is registries that stand for a process each, and a server of their own.
@@ -29,8 +30,8 @@ type Fleet struct {
 	lost    atomic.Int64 // leases
 }
 
-// Start brings n registries with a registration each, all of one tenant, and lets them settle.
-// The caller must call [Fleet.Stop] unless Start returns an error.
+// Start starts n registries with a registration each, all of one tenant, and lets them settle. The
+// caller must call [Fleet.Stop] unless Start returns an error.
 func Start(ctx context.Context, n int, ttl time.Duration) (*Fleet, error) {
 	servers, err := natsproc.Start(1, "")
 	if err != nil {
@@ -49,9 +50,9 @@ func Start(ctx context.Context, n int, ttl time.Duration) (*Fleet, error) {
 	return f, nil
 }
 
-// open brings one registry after the other, so that their heartbeats do not come all at once. The
-// first is alone for a while: it takes a slot and is ready, and the others need not look for the
-// dead themselves.
+// open starts one registry after the other, so that their heartbeats do not come all at once. The
+// first is alone for a while: it takes a slot and is ready, and the others need not look for dead
+// leases themselves.
 func (f *Fleet) open(ctx context.Context, ttl time.Duration) error {
 	for i := range f.regs {
 		if i%perConnection == 0 {
@@ -103,7 +104,7 @@ func (f *Fleet) Stop() {
 	f.servers.Stop()
 }
 
-// Cost is what the fleet cost the server, those that reap for all the others included.
+// Cost is what the fleet cost the server, including the registries that reap.
 type Cost struct {
 	Processes int
 	In, Out   float64 // messages per process and second, as the server counts them
@@ -112,8 +113,8 @@ type Cost struct {
 	Added     int64   // how much of that an empty server does not hold
 }
 
-// Measure returns what a window of time cost.
-// It returns an error if the fleet was not idle then, because a connection or a lease was lost.
+// Measure returns what a window of time cost. It returns an error if the fleet was not idle then,
+// because a connection or a lease was lost.
 func (f *Fleet) Measure(ctx context.Context, window time.Duration) (Cost, error) {
 	server, faults := f.servers.List[0], f.faults()
 	began, used := time.Now(), natsproc.UsageOf(server.PID)
@@ -130,7 +131,7 @@ func (f *Fleet) Measure(ctx context.Context, window time.Duration) (Cost, error)
 		return Cost{}, err
 	}
 	if n := f.faults() - faults; n > 0 {
-		return Cost{}, fmt.Errorf("processes: %d faults while they were to be idle", n)
+		return Cost{}, fmt.Errorf("processes: %d faults while they should be idle", n)
 	}
 	traffic = trafficNow.Since(traffic)
 	each := took * float64(len(f.regs))
@@ -144,8 +145,8 @@ func (f *Fleet) Measure(ctx context.Context, window time.Duration) (Cost, error)
 	}, nil
 }
 
-// faults counts the connections and leases that were lost so far, and the registrations that
-// are not written now.
+// faults counts the connections and leases that were lost so far, and the registrations that are
+// not written now.
 func (f *Fleet) faults() int {
 	n := int(f.lost.Load())
 	for _, nc := range f.conns {
