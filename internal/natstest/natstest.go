@@ -248,7 +248,7 @@ func Stream(t testing.TB, nc *nats.Conn, stream string) jetstream.Stream {
 	return s
 }
 
-// Consumers is the number of consumers of a stream.
+// Consumers returns the names of the consumers of a stream.
 func Consumers(t testing.TB, nc *nats.Conn, stream string) (names []string) {
 	t.Helper()
 	list := Stream(t, nc, stream).ConsumerNames(t.Context())

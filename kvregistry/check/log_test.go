@@ -71,8 +71,8 @@ func TestRefusalIsLoggedOnce(t *testing.T) {
 			return nil
 		})
 		f.again(t, 20)
-		if list := log.With("could not set the status"); len(list) != round || !strings.Contains(list[0],
-			"service=web status=critical") {
+		list := log.With("could not set the status")
+		if len(list) != round || !strings.Contains(list[0], "service=web status=critical") {
 			t.Errorf("%d lines after %d rounds: %q", len(list), round, list)
 		}
 		f.down.Store(false)

@@ -32,8 +32,10 @@ Machine: Some Processor, 2 cores; go1.26, nats.go v1, nats-server v2, etcd v3; r
 | what | this | floor | peers | this/floor | this/peer | allocations |
 | --- | --- | --- | --- | --- | --- | --- |
 | Look, serial | 20 ns | 10 ns | sync.Map 40 ns | 2 | sync.Map 0.5 | 1 |
-| Write, fsync=no: p50 | 3 µs |  | etcd 6 µs, etcd endpoints 1.5 µs |  | etcd 0.5, etcd endpoints 2 |  |
-| Write, fsync=no: p99 | 5 ms |  | etcd 20 ms, etcd endpoints 2.5 ms |  | etcd 0.25, etcd endpoints 2 |  |
+| Write, fsync=no: p50 | 3 µs |  ` +
+		`| etcd 6 µs, etcd endpoints 1.5 µs |  | etcd 0.5, etcd endpoints 2 |  |
+| Write, fsync=no: p99 | 5 ms |  ` +
+		`| etcd 20 ms, etcd endpoints 2.5 ms |  | etcd 0.25, etcd endpoints 2 |  |
 | Memory: B/instance | 512 | 256 |  | 2 |  |  |
 <!-- end -->
 more
