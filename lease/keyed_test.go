@@ -3,6 +3,8 @@ package lease
 import (
 	"encoding/base64"
 	"fmt"
+	"math"
+	"strconv"
 	"testing"
 	"time"
 
@@ -68,6 +70,20 @@ func TestKeyedLease(t *testing.T) {
 	late := newReaper(t, b)
 	late.Start()
 	ends("for a reaper that comes later")
+}
+
+// A heartbeat's message has one length, whatever revision it names: a full bucket takes none that is
+// longer than the one before. Seen to fail with values that are not padded.
+func TestRenewalsHaveOneLength(t *testing.T) {
+	t.Parallel()
+	size := func(on uint64) int {
+		return len(padded([]byte("x"), on)) + len(strconv.FormatUint(on, 10))
+	}
+	for on := uint64(0); on < math.MaxUint64/10; on = 10*on + 7 {
+		if size(on) != size(0) {
+			t.Errorf("on top of revision %d it has %d bytes, on top of 0 %d", on, size(on), size(0))
+		}
+	}
 }
 
 // What is signed of a heartbeat is all that it says. Seen to fail with a statement without the

@@ -349,7 +349,7 @@ func TestLeaseThatDoesNotEnd(t *testing.T) {
 	r := newReaper(t, b)
 	r.Start()
 	serves(t, r)
-	grant(t, b, "L", "svc.web.a", 10*MinTTL)
+	grant(t, b, "L", "svc.web.a", 1000*MinTTL)
 	natstest.Eventually(t, natstest.Soon, func() error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
