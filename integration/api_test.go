@@ -45,12 +45,12 @@ func TestConnectIsOneInstance(t *testing.T) {
 			t.Fatal("there are two instances")
 		}
 	}
-	if _, err := kvregistry.Connect(kvregistry.Nats(s.Connect())); !isErr(err,
-		kvregistry.ErrInvalidOption) {
+	_, err := kvregistry.Connect(kvregistry.Nats(s.Connect()))
+	if !isErr(err, kvregistry.ErrInvalidOption) {
 		t.Errorf("another connection gave %v", err)
 	}
-	if _, err := kvregistry.Connect(kvregistry.Tenant("other")); !isErr(err,
-		kvregistry.ErrInvalidOption) {
+	_, err = kvregistry.Connect(kvregistry.Tenant("other"))
+	if !isErr(err, kvregistry.ErrInvalidOption) {
 		t.Errorf("another tenant gave %v", err)
 	}
 	if _, err := kvregistry.Register(web("a")); err != nil {
@@ -95,8 +95,8 @@ func TestBadInputIsRefused(t *testing.T) {
 	if _, err := kvregistry.New(t.Context(), nil); !isErr(err, kvregistry.ErrNilConnection) {
 		t.Errorf("a nil connection gave %v", err)
 	}
-	if _, err := kvregistry.Connect(kvregistry.Nats(nil)); !isErr(err,
-		kvregistry.ErrNilConnection) {
+	_, err := kvregistry.Connect(kvregistry.Nats(nil))
+	if !isErr(err, kvregistry.ErrNilConnection) {
 		t.Errorf("Connect with a nil connection gave %v", err)
 	}
 	closed := s.Connect()

@@ -196,8 +196,8 @@ func TestLimitsAreChanged(t *testing.T) {
 	must(t, change(tenant.Config{MaxKeys: 20, MaxBytes: 1 << 20}))
 	n := 0
 	natstest.Eventually(t, natstest.Soon, func() error {
-		if _, err := r.Register(web(fmt.Sprint("more-", n/20))); isErr(err,
-			kvregistry.ErrStorageFull) {
+		_, err := r.Register(web(fmt.Sprint("more-", n/20)))
+		if isErr(err, kvregistry.ErrStorageFull) {
 			return nil
 		}
 		n++
