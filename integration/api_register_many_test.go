@@ -154,7 +154,7 @@ func TestCrowdThatRegistersAtOnce(t *testing.T) {
 		kvregistry.WithoutReaping())
 	register(t, r, web("first"))
 	l.narrow(500)
-	const n = 4000
+	const n = 8000
 	errs, began := make([]error, n), time.Now()
 	var wg sync.WaitGroup
 	for i := range n {

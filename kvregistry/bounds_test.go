@@ -120,12 +120,10 @@ func TestNamesAreQuoted(t *testing.T) {
 		t.Errorf("a name that can be printed is logged as %s", got)
 	}
 	name := "\x1b[2J\r\n\u202e"
-	g := &registration{name: name, id: name, over: ErrFenced}
-	_, fenced := newOwner().ending(claim{registration: g})
 	s := Service{Name: name, ID: name, Status: "\x1b"}
 	_, missing := newRegistry(t, natstest.Start(t)).GetService(name)
 	for what, err := range map[string]error{
-		"fenced": fenced, "invalid": s.check(), "not found": missing, "name": checkName(name + "\xff"),
+		"fenced": named(&registration{First: s}, ErrFenced), "invalid": s.check(), "not found": missing, "name": checkName(name + "\xff"),
 	} {
 		if err == nil || strings.ContainsAny(err.Error(), "\x1b\r\n\u202e") {
 			t.Errorf("%s: %v", what, err)

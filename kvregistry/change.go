@@ -1,13 +1,10 @@
 package kvregistry
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"reflect"
-
-	"github.com/kvregistry/go/tenant"
 )
 
 // Update replaces what a registered instance says, within 5 s. See [Registry.UpdateContext].
@@ -27,7 +24,7 @@ func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
 	if err := r.usable(ctx); err != nil {
 		return fmt.Errorf("kvregistry: update: %w", err)
 	}
-	list := r.own.declared(s.Name, s.ID)
+	list := r.declared(s.Name, s.ID)
 	switch {
 	case len(list) == 0 || s.Name == "":
 		return fmt.Errorf("kvregistry: update: instance %q of service %q: %w", s.ID, s.Name, r.orClosed(ErrNotRegistered))
@@ -35,20 +32,20 @@ func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
 		return fmt.Errorf("kvregistry: update: %w: this process has %d instances of service %q; set ID", ErrInvalidService, len(list), s.Name)
 	}
 	s = s.Clone()
-	s.ID = list[0].id
+	s.ID = list[0].First.ID
 	keep := s.Status == ""
 	if err := r.complete(&s); err != nil {
 		return fmt.Errorf("kvregistry: update: %w", err)
 	}
-	err := r.alter(ctx, list[0], func(was Service) (Service, error) {
+	errs := r.alter(ctx, []*claimed{r.own.Change(list[0], func(was Service) (Service, error) {
 		next := s
 		if keep {
 			next.Status = was.Status
 		}
 		return next, nil
-	})
+	})})
 	r.tellNews(list...)
-	return wrap("update", err)
+	return wrap("update", errors.Join(errs...))
 }
 
 // SetStatus sets the status of all of this process's instances of a service, within 5 s. See
@@ -85,7 +82,7 @@ func (r *Registry) alterAll(ctx context.Context, name, id string, f func(*Servic
 	if err := r.usable(ctx); err != nil {
 		return err
 	}
-	list := r.own.declared(name, id)
+	list := r.declared(name, id)
 	switch {
 	case len(list) > 0 && name != "":
 	case id != "":
@@ -100,8 +97,12 @@ func (r *Registry) alterAll(ctx context.Context, name, id string, f func(*Servic
 		for i, g := range todo { // by the caller's goroutine, which holds nothing meanwhile
 			edits[i] = r.edit(g, f)
 		}
+		claims := make([]*claimed, len(todo))
+		for i, e := range edits {
+			claims[i] = r.own.Change(e.of, func(s Service) (Service, error) { return r.edited(ctx, e, s) })
+		}
 		todo = nil
-		for i, err := range all(edits, func(e edit) error { return r.make(ctx, e) }) {
+		for i, err := range r.alter(ctx, claims) {
 			if errors.Is(err, errMoved) {
 				todo = append(todo, edits[i].of)
 			} else {
@@ -124,7 +125,7 @@ var errMoved = errors.New("there was another change meanwhile")
 
 // edit calls f, which may be the user's.
 func (r *Registry) edit(g *registration, f func(*Service)) edit {
-	was, _, _ := r.own.content(g)
+	was := r.own.Want(g)
 	e := edit{of: g, was: was, next: was.Clone()}
 	f(&e.next)
 	e.err = r.fit(g, &e.next)
@@ -133,63 +134,52 @@ func (r *Registry) edit(g *registration, f func(*Service)) edit {
 
 // fit completes and checks what a registration is to declare.
 func (r *Registry) fit(g *registration, s *Service) error {
-	s.Name, s.ID = g.name, g.id
+	s.Name, s.ID = g.First.Name, g.First.ID
 	return r.complete(s)
 }
 
-// make makes an edit. If there was another change meanwhile, the error is errMoved; when ctx is
-// over, so that the edit is left to another goroutine, the fields that it changed are changed
-// nevertheless.
-func (r *Registry) make(ctx context.Context, e edit) error {
-	if e.err != nil {
-		return e.err
+// edited is what an edit makes of a service. If there was another change meanwhile, the error is
+// errMoved; if ctx is over, so that nobody waits for the edit, the fields that it changed are
+// changed nevertheless.
+func (r *Registry) edited(ctx context.Context, e edit, s Service) (Service, error) {
+	switch {
+	case e.err != nil:
+		return s, e.err
+	case s.same(&e.was):
+		return e.next, nil
+	case ctx.Err() == nil:
+		return s, errMoved
 	}
-	return r.alter(ctx, e.of, func(s Service) (Service, error) {
-		switch {
-		case s.same(&e.was):
-			return e.next, nil
-		case ctx.Err() == nil:
-			return s, errMoved
+	s = s.Clone()
+	now, was, next := reflect.ValueOf(&s).Elem(), reflect.ValueOf(e.was), reflect.ValueOf(e.next)
+	for i := range now.NumField() {
+		if !reflect.DeepEqual(was.Field(i).Interface(), next.Field(i).Interface()) {
+			now.Field(i).Set(next.Field(i))
 		}
-		s = s.Clone()
-		now, was, next := reflect.ValueOf(&s).Elem(), reflect.ValueOf(e.was), reflect.ValueOf(e.next)
-		for i := range now.NumField() {
-			if !reflect.DeepEqual(was.Field(i).Interface(), next.Field(i).Interface()) {
-				now.Field(i).Set(next.Field(i))
-			}
-		}
-		return s, r.fit(e.of, &s)
-	})
+	}
+	return s, r.fit(e.of, &s)
 }
 
-// alter changes what a registration declares and writes it. One change at a time is under way, so that one that is refused is taken
-// back without any other. Where its turn does not come in time, the change is left to whoever has it.
-func (r *Registry) alter(ctx context.Context, g *registration, change func(Service) (Service, error)) error {
+// alter waits for changes, and returns what each came to.
+func (r *Registry) alter(ctx context.Context, claims []*claimed) []error {
 	ctx, cancel := r.whileOpen(ctx)
 	defer cancel()
-	if err := g.take(ctx); abandoned(ctx, err) {
-		return r.orClosed(errAbandoned)
-	} else if err != nil {
-		return r.orClosed(cmp.Or(r.own.leave(g, change), err))
-	}
-	defer r.release(g)
-	revert, err := r.own.alter(g, change)
-	if err != nil {
-		return err
-	}
 	through := false
 	defer func() {
 		if !through { // the signer panicked
-			revert()
+			for _, c := range claims {
+				r.own.Drop(c)
+			}
 		}
 	}()
-	err = persist(ctx, func() error { return r.tryWrite(ctx, g) })
+	errs := r.settle(ctx, claims)
 	through = true
-	if tenant.Permanent(err) {
-		revert()
-	} else if abandoned(ctx, err) {
-		revert() // if it was written all the same, the view shows it, and it is written over
-		err = errAbandoned
+	for i, c := range claims {
+		if errs[i] == nil || errors.Is(errs[i], ErrPending) {
+			r.own.Stand(c, errs[i])
+		} else { // if it was written all the same, it is written over
+			r.own.Drop(c)
+		}
 	}
-	return r.outcome(ctx, g, r.orClosed(err))
+	return errs
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -23,7 +24,7 @@ const lastTime = time.Second
 type DrainOption func(*draining) error
 
 type draining struct {
-	only   []func(g *registration) bool // one of them has to hold, where there are any
+	only   []func(s *Service) bool // one of them has to hold, where there are any
 	settle time.Duration
 	until  []func(context.Context) error
 }
@@ -35,8 +36,8 @@ func Only(name string, ids ...string) DrainOption {
 		if err := checkName(name); err != nil {
 			return err
 		}
-		d.only = append(d.only, func(g *registration) bool {
-			return g.name == name && (len(ids) == 0 || slices.Contains(ids, g.id))
+		d.only = append(d.only, func(s *Service) bool {
+			return s.Name == name && (len(ids) == 0 || slices.Contains(ids, s.ID))
 		})
 		return nil
 	}
@@ -91,7 +92,7 @@ func (r *Registry) Drain(ctx context.Context, opts ...DrainOption) error {
 		}
 	}
 	list, unable := r.drained(&d)
-	claims := r.own.claims(list) // what is registered meanwhile is another's to end
+	claims := r.claims(list) // what is registered meanwhile is another's to end
 	var endErr error
 	err := func() error {
 		defer func() { endErr = r.endAfter(ctx, claims) }() // though one of Until's panics
@@ -108,15 +109,15 @@ func (r *Registry) drained(d *draining) ([]*registration, error) {
 	if err := r.usable(context.Background()); err != nil {
 		return nil, err
 	}
-	list := r.own.those(func(g *registration) bool { return g.declared() && d.takes(g) })
+	list := r.own.Declared(d.takes)
 	if len(list) == 0 && len(d.only) > 0 {
 		return nil, ErrNotRegistered
 	}
 	return list, nil
 }
 
-func (d *draining) takes(g *registration) bool {
-	return len(d.only) == 0 || slices.ContainsFunc(d.only, func(is func(*registration) bool) bool { return is(g) })
+func (d *draining) takes(s *Service) bool {
+	return len(d.only) == 0 || slices.ContainsFunc(d.only, func(is func(*Service) bool) bool { return is(s) })
 }
 
 // mark marks registrations draining.
@@ -127,12 +128,14 @@ func (r *Registry) mark(ctx context.Context, list []*registration) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
 	defer r.tellNews(list...)
-	return each(list, func(g *registration) error {
-		return g.left("mark", r.alter(ctx, g, func(s Service) (Service, error) {
+	claims := make([]*claimed, len(list))
+	for i, g := range list {
+		claims[i] = r.own.Change(g, func(s Service) (Service, error) {
 			s.Status = Draining
 			return s, nil
-		}))
-	})
+		})
+	}
+	return remains("mark", claims, r.alter(ctx, claims))
 }
 
 // wait waits for the settle time, and for the user's functions. It ends with ctx.
@@ -165,24 +168,43 @@ func await(ctx context.Context, f func(context.Context) error) error {
 }
 
 // endAfter takes registrations back, be ctx over.
-func (r *Registry) endAfter(ctx context.Context, list []claim) error {
-	left := writeTime
+func (r *Registry) endAfter(ctx context.Context, list []*claimed) error {
+	limit := writeTime
 	if deadline, ok := ctx.Deadline(); ok {
-		left = time.Until(deadline)
+		limit = time.Until(deadline)
 	}
-	if ctx.Err() != nil || left < lastTime {
-		left = lastTime
+	if ctx.Err() != nil || limit < lastTime {
+		limit = lastTime
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), left)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	defer r.tellNews(registrations(list)...)
-	return each(list, func(c claim) error { return c.left("unregister", r.end(ctx, c)) })
+	return remains("unregister", list, r.end(ctx, list))
 }
 
-// left says of which registration something is left to be done. One that a newer one took over is not this process's any more, nor is one that was taken back.
-func (g *registration) left(what string, err error) error {
-	if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrNotRegistered) {
-		return nil
+// remains says of which registrations something is left to be done. One that a newer one took over is
+// not this process's any more, nor is one that was taken back.
+func remains(what string, list []*claimed, errs []error) error {
+	for i, err := range errs {
+		if errors.Is(err, ErrFenced) || errors.Is(err, ErrNotRegistered) {
+			errs[i] = nil
+		} else if err != nil {
+			errs[i] = fmt.Errorf("%s %q of service %q: %w", what, list[i].First.ID, list[i].First.Name, err)
+		}
 	}
-	return fmt.Errorf("%s %q of service %q: %w", what, g.id, g.name, err)
+	return errors.Join(errs...)
+}
+
+// catch calls f, and then done with a function that has the same end on another goroutine: it
+// returns f's error, panics as f did, or ends the goroutine.
+func catch(f func() error, done func(end func() error)) {
+	end := func() error { runtime.Goexit(); return nil }
+	defer func() {
+		if p := recover(); p != nil {
+			end = func() error { panic(p) }
+		}
+		done(end)
+	}()
+	err := f()
+	end = func() error { return err }
 }

@@ -3,6 +3,7 @@ package kvregistry
 import (
 	"errors"
 
+	"github.com/kvregistry/go/kvregistry/internal/claim"
 	"github.com/kvregistry/go/kvregistry/internal/endpoint"
 	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/lease/line"
@@ -26,15 +27,15 @@ var (
 	// ErrNoInstance says that there is no default instance: Connect was not called with Nats yet.
 	ErrNoInstance = errors.New("no default registry")
 	// ErrClosed says that the registry was closed.
-	ErrClosed = errors.New("registry is closed")
+	ErrClosed = claim.ErrClosed
 	// ErrPending says that a change was taken and not acknowledged in time. It is made as soon as
 	// the server answers, unless it is taken back.
-	ErrPending = errors.New("not acknowledged yet")
+	ErrPending = claim.ErrPending
 	// ErrFenced says that a newer registration of the same id took over. This one changes nothing
 	// any more.
-	ErrFenced = errors.New("fenced by a newer registration of the same id")
+	ErrFenced = claim.ErrFenced
 	// ErrNotRegistered says that this registry has no such registration of its own.
-	ErrNotRegistered = errors.New("not registered by this process")
+	ErrNotRegistered = claim.ErrNotRegistered
 	// ErrNotListening says that nothing listens where a service is said to be, and [Listening]
 	// asked for that. It was not registered.
 	ErrNotListening = errors.New("nothing listens there")

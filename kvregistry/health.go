@@ -140,7 +140,7 @@ func list(names []string) []string { return append([]string{}, names...) }
 func (r *Registry) Health() Health {
 	h := Health{
 		Age: r.age(), Observed: r.cache.names(), Resyncs: r.view.Resyncs(),
-		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.unwritten(r.keeper.Current()), Holds: r.lines.Health(),
+		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.Unwritten(r.owned.Lease()), Holds: r.lines.Health(),
 		Ended: r.reaper.Waiting(), Unreaped: r.reaper.Unreaped(), Reaped: r.reaper.Reaped(), Skipped: r.cache.skipped.Load(),
 		Memory: r.cache.memory(), Full: r.cache.full.Load(),
 	}
@@ -182,7 +182,7 @@ func (r *Registry) refusal() error {
 	if refuses(failure) {
 		return failure
 	}
-	return r.own.refusal(r.keeper.Failure())
+	return r.owned.refusal()
 }
 
 // refuses reports whether an error is a refusal that stays until somebody changes something.

@@ -1,9 +1,8 @@
 package kvregistry
 
 import (
-	"errors"
-
 	"github.com/kvregistry/go/internal/journal"
+	"github.com/kvregistry/go/kvregistry/internal/claim"
 )
 
 // What is told of a registration.
@@ -15,50 +14,26 @@ const (
 	lineStatus       = "kvregistry: status changed"
 )
 
+var linesOf = map[claim.News]string{
+	claim.Registered: lineRegistered, claim.Again: lineAgain, claim.Ended: lineUnregistered, claim.Changed: lineStatus,
+}
+
 // lineOfChange is a line, and the status that it tells of.
 type lineOfChange struct {
 	line   string
 	status Status
 }
 
-// news is what changed about a registration since it was last told; the zero value if nothing
-// did. The caller holds owner.mu.
-func (g *registration) news() (l lineOfChange) {
-	switch {
-	case errors.Is(g.over, errEnded):
-		if g.said != "" {
-			l.line = lineUnregistered
-		}
-		g.said = ""
-	case g.over != nil: // which has a line of its own
-		g.said = ""
-	case !g.acked || g.dirty || g.ending || g.lease == "":
-	case g.said == "":
-		l.line = lineRegistered
-		g.said, g.saidLease = g.service.Status, g.lease
-	case g.said != g.service.Status && g.service.Status == Draining:
-		l.line = lineDraining
-		g.said = Draining
-	case g.said != g.service.Status:
-		l = lineOfChange{lineStatus, g.service.Status}
-		g.said = g.service.Status
-	case g.saidLease != g.lease:
-		l.line = lineAgain
-		g.saidLease = g.lease
-	}
-	return l
-}
-
 // tellNews logs what changed about registrations, a line for all to which the same happened.
 func (r *Registry) tellNews(list ...*registration) {
-	for _, news := range r.own.news(list) {
+	for _, news := range r.news(list) {
 		r.journal.Say(news.line, len(news.of), news.args()...)
 	}
 }
 
 // tellNewsLater is tellNews for goroutines that Close waits for.
 func (r *Registry) tellNewsLater(list []*registration) {
-	for _, news := range r.own.news(list) {
+	for _, news := range r.news(list) {
 		r.journal.SayLater(news.line, len(news.of), news.args()...)
 	}
 }
@@ -70,14 +45,18 @@ type news struct {
 }
 
 // news is what changed about registrations since it was last told.
-func (o *owner) news(list []*registration) (all []news) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+func (r *Registry) news(list []*registration) (all []news) {
 	at := map[lineOfChange]int{}
 	for _, g := range list {
-		l := g.news()
-		if l.line == "" {
+		what, status := r.own.News(g, func(s *Service) string { return string(s.Status) })
+		if what == claim.Old {
 			continue
+		}
+		l := lineOfChange{line: linesOf[what]}
+		if what == claim.Changed && Status(status) == Draining {
+			l.line = lineDraining
+		} else if what == claim.Changed {
+			l.status = Status(status)
 		}
 		i, ok := at[l]
 		if !ok {
@@ -101,14 +80,14 @@ func (n news) args() []any {
 // subject says in a log line which registrations it is about.
 func subject(list []*registration) []any {
 	if len(list) == 1 {
-		return []any{"service", journal.Plain(list[0].name), "instance", journal.Plain(list[0].id)}
+		return []any{"service", journal.Plain(list[0].First.Name), "instance", journal.Plain(list[0].First.ID)}
 	}
 	names := map[string]struct{}{}
 	for _, g := range list {
-		names[g.name] = struct{}{}
+		names[g.First.Name] = struct{}{}
 	}
 	if len(names) == 1 {
-		return []any{"service", journal.Plain(list[0].name), "instances", len(list)}
+		return []any{"service", journal.Plain(list[0].First.Name), "instances", len(list)}
 	}
 	return []any{"services", len(names), "instances", len(list)}
 }

@@ -7,10 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
-	"github.com/kvregistry/go/internal/backoff"
-	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/tenant"
 )
 
@@ -47,47 +44,7 @@ func (r *Registry) Register(s Service) (unregister func() error, err error) {
 // acknowledged the registration, the registration is taken back, and the error wraps ctx's alone. What
 // earlier calls registered under the same name and ID, and what others that say the same wait for, stays.
 func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister func() error, err error) {
-	ctx, cancel := r.whileOpen(ctx)
-	defer cancel()
-	if err := r.awaitListening(ctx, s); err != nil {
-		return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
-	}
-	g, err := r.registrationOf(ctx, s)
-	if err != nil {
-		return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
-	}
-	c, err := r.declare(g, s.Status != "")
-	if err != nil {
-		return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
-	}
-	unregister = func() error {
-		return bounded(func(ctx context.Context) error { return r.endThese(ctx, []claim{c}) })
-	}
-	through := false
-	defer func() {
-		if !through { // the signer or the log handler panicked: nobody has unregister
-			r.own.drop(c)
-		}
-	}()
-	err = r.orClosed(r.first(ctx, c))
-	r.own.answered(c.registration, err)
-	failed := err != nil && !errors.Is(err, ErrPending)
-	through = failed // there is nothing to take back
-	r.tellNews(c.registration)
-	through = true
-	if failed {
-		return nil, g.wrap(err)
-	}
-	r.own.stands(c)
-	return unregister, g.wrap(err)
-}
-
-// wrap says in an error of Register what was to be registered.
-func (g *registration) wrap(err error) error {
-	if err == nil {
-		return nil
-	}
-	return wrap(fmt.Sprintf("register %q of service %q", g.id, g.name), err)
+	return r.register(ctx, []Service{s})
 }
 
 // RegisterAll registers many instances, each as [Registry.RegisterContext] would, and returns when the server has acknowledged them. Their writes are
@@ -99,62 +56,38 @@ func (g *registration) wrap(err error) error {
 // If ctx has ended before the call, nothing is done; if it is cancelled before the server has
 // acknowledged all of them, all are taken back.
 func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregister func() error, err error) {
+	return r.register(ctx, services)
+}
+
+// register registers services.
+func (r *Registry) register(ctx context.Context, services []Service) (unregister func() error, err error) {
 	ctx, cancel := r.whileOpen(ctx)
 	defer cancel()
-	if r.opt.listening {
-		if err := each(services, func(s Service) error { return r.awaitListening(ctx, s) }); err != nil {
-			return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
-		}
-	}
-	list := make([]*registration, len(services))
-	for i, s := range services {
-		if list[i], err = r.registrationOf(ctx, s); err != nil {
-			for _, g := range list[:i] {
-				r.own.answered(g, err)
-			}
-			return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
-		}
-	}
-	names := make([]string, len(list))
-	for i, g := range list {
-		names[i] = g.name
-	}
-	r.cache.track(names...)
-	claims := make([]claim, len(list))
-	for i, g := range list {
-		if claims[i], err = r.declare(g, services[i].Status != ""); err != nil {
-			return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
-		}
+	claims, err := r.declare(ctx, services)
+	if err != nil {
+		return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 	}
 	through := false
 	defer func() {
-		if !through { // the signer or the log handler panicked
+		if !through { // the signer or the log handler panicked: nobody has unregister
 			for _, c := range claims {
-				r.own.drop(c)
+				r.own.Drop(c)
 			}
 		}
 	}()
-	refused := r.firstTogether(ctx, claims)
-	errs := all(claims, func(c claim) error {
-		if err := refused[c.registration]; err != nil {
-			return err
-		}
-		return r.orClosed(r.first(ctx, c))
-	})
-	cancelled := slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) })
+	errs := r.settle(ctx, claims)
 	r.tellNews(registrations(claims)...)
 	through = true
+	cancelled := slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) })
 	left := claims[:0]
 	for i, c := range claims {
-		r.own.answered(c.registration, errs[i])
-		switch {
-		case cancelled && errs[i] == nil:
-			r.own.drop(c)
-		case errs[i] == nil || errors.Is(errs[i], ErrPending):
-			r.own.stands(c)
+		if errs[i] == nil && !cancelled || errors.Is(errs[i], ErrPending) {
+			r.own.Stand(c, errs[i])
 			left = append(left, c)
+		} else {
+			r.own.Drop(c)
 		}
-		errs[i] = c.wrap(errs[i])
+		errs[i] = wrapOf("register", c.Registration, errs[i])
 	}
 	if len(left) > 0 {
 		unregister = func() error {
@@ -162,6 +95,67 @@ func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregi
 		}
 	}
 	return unregister, errors.Join(errs...)
+}
+
+// declare declares services, if all of them can be.
+func (r *Registry) declare(ctx context.Context, services []Service) ([]*claimed, error) {
+	list, names := make([]declaration, len(services)), make([]string, len(services))
+	for i, s := range services {
+		err := r.awaitListening(ctx, s)
+		if err == nil {
+			list[i], err = r.declaration(ctx, s)
+		}
+		if err != nil {
+			return nil, err
+		}
+		names[i] = s.Name
+	}
+	r.cache.track(names...)
+	claims, err := r.own.Declare(list...)
+	for _, c := range claims {
+		if c.Fresh {
+			r.view.WatchSoon(c.Key) // a newer owner is noticed well within a second
+			if !r.own.Has(c.Key) {  // it is over already
+				r.view.Unwatch(c.Key)
+			}
+		}
+	}
+	return claims, err
+}
+
+// settle waits for calls, and returns what each came to.
+func (r *Registry) settle(ctx context.Context, claims []*claimed) []error {
+	errs := r.own.Wait(ctx, claims...)
+	why := r.view.Failure()
+	for i, err := range errs {
+		if errors.Is(err, ErrPending) && errors.Is(why, tenant.ErrBucketNotFound) {
+			err = fmt.Errorf("%w: %v", err, why) // a write is not told
+		}
+		if errors.Is(err, ErrPending) && errors.Is(ctx.Err(), context.Canceled) { // its caller does not want it any more
+			err = errAbandoned
+			r.owned.refusals.forgive(claims[i].First.Name)
+		}
+		if errs[i] = r.orClosed(err); err == nil {
+			r.owned.refusals.forgive(claims[i].First.Name)
+		}
+	}
+	return errs
+}
+
+var errAbandoned = fmt.Errorf("%w before NATS acknowledged it: it is taken back", context.Canceled)
+
+// registrations are those of claims.
+func registrations(claims []*claimed) []*registration {
+	list := make([]*registration, len(claims))
+	for i, c := range claims {
+		list[i] = c.Registration
+	}
+	return list
+}
+
+// wrapOf says in an error which registration it is about.
+func wrapOf(what string, g *registration, err error) error {
+	return wrap(fmt.Sprintf("%s %q of service %q", what, g.First.ID, g.First.Name), err)
 }
 
 // bounded gives a method that takes no context the time that it may take.
@@ -178,43 +172,37 @@ func wrap(what string, err error) error {
 	return fmt.Errorf("kvregistry: %s: %w", what, err)
 }
 
-// registrationOf makes a registration of a service that is valid, or finds the one of the same content that is pending.
-func (r *Registry) registrationOf(ctx context.Context, s Service) (*registration, error) {
+// declaration is what a service declares, if it is valid.
+func (r *Registry) declaration(ctx context.Context, s Service) (d declaration, err error) {
 	if err := r.usable(ctx); err != nil {
-		return nil, err
+		return d, err
 	}
+	given := s.Status
 	s = s.Clone()
 	made := s.ID == ""
 	if made {
 		s.ID = rand.Text()[:16]
 	}
 	if err := r.complete(&s); err != nil {
-		return nil, err
+		return d, err
 	}
-	if made {
-		if g := r.own.pending(&s); g != nil {
-			return g, nil
+	d.Want = s
+	d.Key, _ = tenant.ServiceKey(s.Name, s.ID) // was checked
+	if given == "" {
+		d.Over = func(was Service) Service {
+			next := s
+			next.Status = was.Status
+			return next
 		}
 	}
-	key, _ := tenant.ServiceKey(s.Name, s.ID) // was checked
-	g := &registration{
-		key: key, name: s.Name, id: s.ID, service: s, made: made, asked: true, dirty: true,
-		dated: made, // nothing can stand at an id that was made at random
-		turn:  make(chan struct{}, 1),
+	if made {
+		d.Like = func(was *Service) bool {
+			like := s
+			like.ID = was.ID
+			return like.same(was)
+		}
 	}
-	g.turn <- struct{}{}
-	return g, nil
-}
-
-// declare puts a registration on the list of what this process registers, or has the one of its id
-// that is there declare the same. status says that the caller gave one.
-func (r *Registry) declare(g *registration, status bool) (claim, error) {
-	c, added, err := r.own.declare(g, status, &r.closed)
-	if added {
-		r.cache.track(g.name)
-		r.view.WatchSoon(g.key) // a newer owner is noticed well within a second
-	}
-	return c, err
+	return d, nil
 }
 
 // usable returns an error if nothing can be written any more, or ctx ended before the call that it
@@ -265,205 +253,6 @@ func (r *Registry) complete(s *Service) error {
 	return err
 }
 
-// take waits for a registration's turn, which it takes if it can be had, be ctx over. Who has it
-// gives it back with [Registry.release].
-func (g *registration) take(ctx context.Context) error {
-	select {
-	case <-g.turn:
-		return nil
-	default:
-	}
-	select {
-	case <-g.turn:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w: an earlier change is under way", ErrPending, ctx.Err())
-	}
-}
-
-// release gives the turn back, and looks at what was seen meanwhile.
-func (r *Registry) release(g *registration) {
-	lease := ""
-	if l := r.keeper.Current(); l != nil {
-		lease = l.ID
-	}
-	r.own.mu.Lock()
-	r.own.catchUp(g)
-	g.turn <- struct{}{}
-	fenced := r.own.judge(r.id, g)
-	due := g.due(lease)
-	r.own.mu.Unlock()
-	for _, s := range fenced {
-		r.tellFenced(s)
-	}
-	if due {
-		r.own.wakeUp()
-	}
-}
-
-// first writes what a call of Register declared, until it is acknowledged or ctx ends.
-func (r *Registry) first(ctx context.Context, c claim) error {
-	r.sign(ctx, c.registration)
-	err := c.take(ctx)
-	if err == nil {
-		defer r.release(c.registration)
-		if err := r.own.superseded(c); err != nil {
-			r.own.drop(c)
-			return err
-		}
-		err = persist(ctx, func() error { return r.tryWrite(ctx, c.registration) })
-		if tenant.Permanent(err) {
-			r.own.withdraw(c, err)
-		}
-	}
-	if abandoned(ctx, err) { // what was sent is removed, or written over
-		r.own.drop(c)
-		err = errAbandoned
-	}
-	if why := r.view.Failure(); errors.Is(err, ErrPending) && errors.Is(why, tenant.ErrBucketNotFound) {
-		err = fmt.Errorf("%w: %v", err, why) // a write is not told
-	}
-	return r.outcome(ctx, c.registration, err)
-}
-
-// firstTogether writes new registrations together, and returns why those can't be registered that can't. Those that are not acknowledged for another reason are
-// left to first.
-func (r *Registry) firstTogether(ctx context.Context, list []claim) map[*registration]error {
-	for _, c := range list {
-		r.sign(ctx, c.registration)
-	}
-	var taken []*registration
-	defer func() { // though the signer panics
-		for _, g := range taken {
-			r.release(g)
-		}
-	}()
-	for _, c := range list {
-		select {
-		case <-c.turn:
-			taken = append(taken, c.registration)
-		default: // it was pending, and is being written
-		}
-	}
-	refused := map[*registration]error{}
-	if len(taken) > 1 {
-		if l, err := r.leaseFor(ctx, taken[0]); err == nil {
-			for i, err := range r.putTogether(ctx, taken, l.ID) {
-				if tenant.Permanent(err) {
-					refused[taken[i]] = err
-				}
-			}
-		}
-	}
-	for _, c := range list {
-		if err := refused[c.registration]; err != nil {
-			r.own.withdraw(c, err)
-		}
-	}
-	return refused
-}
-
-// abandoned reports whether a change is not acknowledged because ctx was cancelled: its caller does
-// not want it any more. If its time ended instead, the change is pending.
-func abandoned(ctx context.Context, err error) bool {
-	return errors.Is(err, ErrPending) && errors.Is(ctx.Err(), context.Canceled)
-}
-
-var errAbandoned = fmt.Errorf("%w before NATS acknowledged it: it is taken back", context.Canceled)
-
-// retryCurve is the time between two tries at what a caller waits for.
-var retryCurve = backoff.Curve{Least: 10 * time.Millisecond, Most: 250 * time.Millisecond}
-
-// persist tries until it is done, or can't be done, or ctx ends.
-func persist(ctx context.Context, try func() error) error {
-	for n := 0; ; n++ {
-		err := try()
-		if err == nil || tenant.Permanent(err) || errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed) || errors.Is(err, errEnded) {
-			return err
-		}
-		if over := backoff.Sleep(ctx, retryCurve.After(n)); over != nil {
-			return fmt.Errorf("%w: it is made as soon as NATS answers: %w: %w", ErrPending, over, err)
-		}
-	}
-}
-
-// outcome lets a registry see its own write where there was one.
-func (r *Registry) outcome(ctx context.Context, g *registration, err error) error {
-	if err == nil {
-		r.awaitSeen(ctx, g)
-	}
-	return err
-}
-
-// tryWrite writes what a registration declares, under the lease that there is or will be.
-func (r *Registry) tryWrite(ctx context.Context, g *registration) error {
-	held := r.keeper.Current() != nil
-	l, err := r.leaseFor(ctx, g)
-	if err != nil {
-		return err
-	}
-	if !held { // it was granted since the call began, at a revision that is a date as good as any
-		r.own.date(g, l.Revision(), 0)
-	}
-	if r.own.clean(g, l.ID) { // it was written in the background
-		return nil
-	}
-	return r.put(ctx, g, l.ID)
-}
-
-// leaseFor is the lease that a registration is written under, once there is one.
-func (r *Registry) leaseFor(ctx context.Context, g *registration) (*lease.Lease, error) {
-	if r.closed.Load() {
-		return nil, ErrClosed
-	}
-	if err := r.awaitReady(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.admitLease(ctx, g); err != nil {
-		return nil, err
-	}
-	return r.keeper.Lease(ctx)
-}
-
-// admitLease asks for room for a new registration before a lease is taken for it, which is a key too and would stay for a while.
-func (r *Registry) admitLease(ctx context.Context, g *registration) error {
-	s, fresh := r.own.untried(g)
-	if !fresh || r.keeper.Current() != nil {
-		return nil
-	}
-	value, err := encode(r.unsigned(), s, r.opt.bounds.record)
-	if err != nil {
-		return err
-	}
-	return r.admit(ctx, g, len(value))
-}
-
-// seenTime bounds the wait for this process's own view to show what it wrote.
-const seenTime = 250 * time.Millisecond
-
-// awaitSeen lets a registry see its own writes: where the service is observed, it waits until the cache shows
-// the last one. It is a courtesy, and bounded.
-func (r *Registry) awaitSeen(ctx context.Context, g *registration) {
-	if svc := r.cache.find(g.name); svc == nil || svc.snap.Load() == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, seenTime)
-	defer cancel()
-	for {
-		r.own.mu.Lock()
-		there, advance := g.seen != nil && g.seen.Revision >= g.rev, r.own.advance.Next()
-		r.own.mu.Unlock()
-		if there {
-			return
-		}
-		select {
-		case <-advance:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // Unregister takes back all of this process's instances of a service, within 5 s. See
 // [Registry.UnregisterContext].
 func (r *Registry) Unregister(name string) error {
@@ -478,59 +267,82 @@ func (r *Registry) UnregisterContext(ctx context.Context, name string) error {
 	if err := r.usable(ctx); err != nil {
 		return fmt.Errorf("kvregistry: unregister: %w", err)
 	}
-	r.own.forgive(name)
-	list := r.own.named(name)
+	r.owned.refusals.forgive(name)
+	list := r.declared(name, "")
 	if len(list) == 0 || name == "" {
 		return fmt.Errorf("kvregistry: unregister: service %q: %w", name, r.orClosed(ErrNotRegistered))
 	}
-	return r.endThese(ctx, r.own.claims(list))
+	return r.endThese(ctx, r.claims(list))
+}
+
+// declared is this process's registration of a service and an id; without an id, those of the
+// service.
+func (r *Registry) declared(name, id string) []*registration {
+	if id == "" {
+		return r.own.Declared(func(s *Service) bool { return s.Name == name })
+	}
+	key, err := tenant.ServiceKey(name, id)
+	if g := r.own.Get(key); err == nil && g != nil {
+		return []*registration{g}
+	}
+	return nil
+}
+
+// claims are the given registrations as they are declared now.
+func (r *Registry) claims(list []*registration) []*claimed {
+	claims := make([]*claimed, len(list))
+	for i, g := range list {
+		claims[i] = r.own.Claim(g)
+	}
+	return claims
 }
 
 // endThese takes registrations back.
-func (r *Registry) endThese(ctx context.Context, list []claim) error {
-	err := each(list, func(c claim) error { return r.end(ctx, c) })
+func (r *Registry) endThese(ctx context.Context, list []*claimed) error {
+	errs := r.end(ctx, list)
 	r.tellNews(registrations(list)...)
-	return wrap("unregister", err)
+	return wrap("unregister", errors.Join(errs...))
 }
 
-// end takes a registration back.
-func (r *Registry) end(ctx context.Context, c claim) error {
-	if done, err := r.own.ending(c); done {
-		return err
+// end takes registrations back, and returns what each came to.
+func (r *Registry) end(ctx context.Context, list []*claimed) []error {
+	for _, c := range list {
+		r.owned.refusals.forgive(c.First.Name)
 	}
-	g := c.registration
-	if err := g.take(ctx); err != nil {
-		return err
+	errs := r.own.End(ctx, list...)
+	for i, err := range errs {
+		if err != nil && !errors.Is(err, ErrPending) {
+			errs[i] = named(list[i].Registration, err)
+		}
 	}
-	defer r.release(g)
-	return r.outcome(ctx, g, persist(ctx, func() error { return r.remove(ctx, g) }))
+	return errs
+}
+
+// named is an error of a registration.
+func named(g *registration, err error) error {
+	return fmt.Errorf("%q of service %q: %w", g.First.ID, g.First.Name, err)
 }
 
 // endAll takes everything back.
 func (r *Registry) endAll(ctx context.Context) error {
-	list := r.own.open()
-	err := each(r.own.claims(list), func(c claim) error {
-		if err := r.end(ctx, c); err != nil && !errors.Is(err, ErrFenced) {
-			return err
+	list := r.own.EndAll()
+	errs := r.end(ctx, list)
+	for i, err := range errs {
+		if errors.Is(err, ErrFenced) {
+			errs[i] = nil
 		}
-		return nil
-	})
-	r.tellNewsLater(list)
-	return err
+	}
+	r.tellNewsLater(registrations(list))
+	return errors.Join(errs...)
 }
 
 // RegisteredServices are the instances that this process has registered, ordered by name and id.
-func (r *Registry) RegisteredServices() []Service {
-	r.own.mu.Lock()
-	defer r.own.mu.Unlock()
-	var list []Service
-	for _, g := range r.own.byKey {
-		if g.declared() {
-			s := g.service.Clone()
-			s.Revision = g.rev
-			list = append(list, s)
-		}
-	}
+func (r *Registry) RegisteredServices() (list []Service) {
+	r.own.Each(func(s Service, revision uint64, _ bool) {
+		s = s.Clone()
+		s.Revision = revision
+		list = append(list, s)
+	})
 	slices.SortFunc(list, func(a, b Service) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})

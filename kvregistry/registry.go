@@ -12,6 +12,7 @@ import (
 
 	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/wire"
+	"github.com/kvregistry/go/kvregistry/internal/claim"
 	"github.com/kvregistry/go/lease"
 	"github.com/kvregistry/go/lease/line"
 	"github.com/kvregistry/go/tenant"
@@ -26,11 +27,9 @@ type Registry struct {
 	id     string // this registry's, in the records that it writes
 	keeper *lease.Keeper
 	reaper *lease.Reaper // takes no slot if others are to reap
-	own    *owner
+	own    *claim.Owner[Service]
+	owned  *owned
 	lines  *line.Lines
-	crowd  chan struct{} // has a token for each single request for a registration that is under way
-
-	refusing bool // the log says that a registration is refused; reconcile's own
 }
 
 // New makes a registry on a connection, which stays the caller's: Close does not close it.
@@ -70,7 +69,10 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) 
 			return nil, fmt.Errorf("kvregistry: %w", err)
 		}
 	}
-	r.goUnlessClosed(&r.wg, func() { _ = r.provision(r.ctx, false) }) // ends with r.ctx; Close waits
+	r.goUnlessClosed(&r.wg, func() { // ends with r.ctx; Close waits
+		_ = r.provision(r.ctx, false)
+		r.own.Wake()
+	})
 	return r, nil
 }
 
@@ -83,7 +85,7 @@ func build(o options) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
-	r := &Registry{id: rand.Text(), own: newOwner(), crowd: make(chan struct{}, crowd)}
+	r := &Registry{id: rand.Text()}
 	r.opt = o
 	r.begin(o.logger)
 	r.life, r.bucket, r.start, r.about = &r.lifetime, b, r.startParts, &r.observer
@@ -93,8 +95,9 @@ func build(o options) (*Registry, error) {
 		}
 	}
 	r.cache = newCache(r.log, o.bounds)
+	r.own = r.newOwner()
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
-		TTL: o.ttl, Value: wire.Lease(r.id, o.ttl), Keyed: o.signer != nil, Granted: r.own.wakeUp, Lost: r.leaseLost, Logger: r.log,
+		TTL: o.ttl, Value: wire.Lease(r.id, o.ttl), Keyed: o.signer != nil, Granted: r.own.Wake, Lost: r.lost, Logger: r.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: %w", err)
@@ -104,7 +107,7 @@ func build(o options) (*Registry, error) {
 	})
 	watch := watcher.Config{Missing: r.ensure, Check: o.checkTime(), Logger: r.log, Heartbeat: o.heartbeat(), Patience: o.ttl}
 	r.lines = line.New(b, r.keeper, line.Config{
-		Owner: r.id, TTL: o.ttl, Check: o.checkTime(), View: watch, Write: r.write, Journal: r.journal,
+		Owner: r.id, TTL: o.ttl, Check: o.checkTime(), View: watch, Write: crowded(b), Journal: r.journal,
 		Closed: ErrClosed, Pending: ErrPending,
 	})
 	watch.Apply, watch.Read = r.apply, func(ch watcher.Change) any { return r.read(ch) }
@@ -112,7 +115,7 @@ func build(o options) (*Registry, error) {
 	r.view = watcher.New(b, watch)
 	r.cache.view = r.view
 	r.cache.filled = func() { r.goUnlessClosed(&r.wg, r.readAgain) } // ends with r.ctx; Close waits
-	r.goUnlessClosed(&r.calls, r.reconcile)                          // calls the signer; ends with r.ctx; Close waits for a moment
+	r.goUnlessClosed(&r.calls, func() { r.own.Run(r.ctx) })          // calls the signer; ends with r.ctx; Close waits for a moment
 	r.goUnlessClosed(&r.calls, r.tellNATS)                           // ends with r.closing; likewise
 	if r.archive != nil {
 		r.goUnlessClosed(&r.wg, func() { r.archive.keep(r.ctx, r.cache) }) // ends with r.ctx; Close waits
@@ -141,6 +144,12 @@ func (r *Registry) startParts(ctx context.Context) error {
 	return nil
 }
 
+// lost is told that the lease is lost.
+func (r *Registry) lost(err error) {
+	r.own.Wake()
+	r.leaseLost(err)
+}
+
 // apply takes what the view saw.
 func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 	seen := r.sightings(changes)
@@ -149,9 +158,7 @@ func (r *Registry) apply(changes []watcher.Change, snapshot *watcher.Snapshot) {
 		changes[i].Again, changes[i].Forget = s.Again, s.Forget
 	}
 	r.checkLease(snapshot)
-	for _, g := range r.own.see(r.id, seen, snapshot) {
-		r.tellFenced(g)
-	}
+	r.owned.see(seen, snapshot)
 }
 
 // checkLease has the keeper verify its lease after the bucket was recreated. Holders in the old
@@ -217,6 +224,7 @@ func (r *Registry) Close() error {
 // registry, and ctx ends first, the error wraps ctx's.
 func (r *Registry) CloseContext(ctx context.Context) error {
 	return r.finish(ctx, func() error {
+		r.own.Shut()
 		endErr := errors.Join(r.lines.Close(ctx), r.endAll(ctx))
 		keepErr := r.keeper.Close(ctx, endErr == nil && r.opt.nc.IsConnected())
 		r.stop()
@@ -233,8 +241,9 @@ func (r *Registry) CloseContext(ctx context.Context) error {
 // ends; the server is asked for nothing else, and ctx bounds the wait for it.
 func (r *Registry) Leave(ctx context.Context) error {
 	return r.finish(ctx, func() error {
+		r.own.Shut()
 		err := r.lines.Close(ctx)
-		if r.own.any() {
+		if len(r.RegisteredServices()) > 0 {
 			r.journal.SayLater("kvregistry: left, what is registered stays until its lease ends", 1)
 		}
 		_ = r.keeper.Close(ctx, false) // it revokes nothing, so nothing can fail

@@ -1,7 +1,6 @@
 package kvregistry
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -76,26 +75,6 @@ func (r *Registry) encode(s Service, key, lease string) ([]byte, error) {
 		return nil, fmt.Errorf("%w %q: it can't be signed: %w", ErrInvalidService, s.Name, err)
 	}
 	return encode(record{Format: wire.Format, Lease: lease, Owner: r.id, Signer: r.opt.public, Signature: signature}, s, r.opt.bounds.record)
-}
-
-// sign signs what a registration's next write says, before its turn comes: the signer may take its
-// time, and others write meanwhile. If the lease or the content is another by then, it is signed
-// once more.
-func (r *Registry) sign(ctx context.Context, g *registration) {
-	if r.opt.signer == nil {
-		return
-	}
-	s, version, ok := r.own.content(g)
-	if !ok {
-		return
-	}
-	l, err := r.leaseFor(ctx, g)
-	if err != nil || r.own.clean(g, l.ID) {
-		return
-	}
-	if value, err := r.encode(s, g.key, l.ID); err == nil { // an error is met again by the write
-		r.own.keep(g, draft{version, l.ID, value})
-	}
 }
 
 // unsigned is a record as long as a signed one, of any lease.
