@@ -29,8 +29,8 @@ type draining struct {
 	until  []func(context.Context) error
 }
 
-// Only drains this process's instances of a service, or, where ids are given, those of them. It may be given more than once. By default everything is drained that
-// this registry has registered.
+// Only drains this process's instances of a service, or, where ids are given, those of them. It
+// may be given more than once. By default everything is drained that this registry has registered.
 func Only(name string, ids ...string) DrainOption {
 	return func(d *draining) error {
 		if err := checkName(name); err != nil {
@@ -43,8 +43,9 @@ func Only(name string, ids ...string) DrainOption {
 	}
 }
 
-// Settle is the time from the server's word that instances are draining until it is taken that every observer knows, and that callers who looked one up before have
-// begun their call. The default is [DefaultSettle].
+// Settle is the time from the server's word that instances are draining until it is taken that
+// every observer knows, and that callers who looked one up before have begun their call. The
+// default is [DefaultSettle].
 func Settle(d time.Duration) DrainOption {
 	return func(o *draining) error {
 		if d < 0 {
@@ -55,10 +56,11 @@ func Settle(d time.Duration) DrainOption {
 	}
 }
 
-// Until has Drain call f after the settle time, and unregister when f has returned: f waits for what is still under way, as http.Server's Shutdown does. An error of f is
-// one of Drain, which goes on all the same. f is to return when its context ends. Several are
-// called one after the other. If f panics, Drain does, when it has unregistered; what f does after
-// its context has ended is not waited for.
+// Until has Drain call f after the settle time, and unregister when f has returned: f waits for
+// what is still under way, as http.Server's Shutdown does. An error of f is one of Drain, which
+// goes on all the same. f is to return when its context ends. Several are called one after the
+// other. If f panics, Drain does, when it has unregistered; what f does after its context has
+// ended is not waited for.
 func Until(f func(context.Context) error) DrainOption {
 	return func(d *draining) error {
 		if f == nil {
@@ -69,8 +71,9 @@ func Until(f func(context.Context) error) DrainOption {
 	}
 }
 
-// Drain takes what this process registered out of the calls, in order. It marks its instances draining, by one write each, after which look-ups do not give them any more;
-// waits for the settle time; waits for what [Until] gives; and unregisters them. The registry stays open.
+// Drain takes what this process registered out of the calls, in order. It marks its instances
+// draining, by one write each, after which look-ups do not give them any more; waits for the
+// settle time; waits for what [Until] gives; and unregisters them. The registry stays open.
 //
 // It leaves nothing half-done: when ctx ends, or if it has ended before, it skips what is left of
 // the waits and unregisters, within a second more, and what fails keeps nothing else from being
@@ -79,8 +82,10 @@ func Until(f func(context.Context) error) DrainOption {
 // goes when NATS answers, or when the lease has run out. While NATS is away the mark is waited for
 // for 5 s, and Drain goes on without.
 //
-// Where nothing is registered any more it waits all the same: callers may have looked it up a moment before, and what Until shuts down is to be shut down. The error then wraps [ErrNotRegistered] where [Only]
-// asked for it, or [ErrClosed] or [ErrConnectionClosed]. A bad option wraps [ErrInvalidOption] or [ErrInvalidService], and nothing is done.
+// Where nothing is registered any more it waits all the same: callers may have looked it up a
+// moment before, and what Until shuts down is to be shut down. The error then wraps
+// [ErrNotRegistered] where [Only] asked for it, or [ErrClosed] or [ErrConnectionClosed]. A bad
+// option wraps [ErrInvalidOption] or [ErrInvalidService], and nothing is done.
 func (r *Registry) Drain(ctx context.Context, opts ...DrainOption) error {
 	d := draining{settle: DefaultSettle}
 	for _, opt := range opts {
@@ -152,7 +157,8 @@ func (d *draining) wait(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// await calls f, unless ctx is over, and waits for it until then. One that does not mind ctx is left behind: it must not keep registered what is drained.
+// await calls f, unless ctx is over, and waits for it until then. One that does not mind ctx is
+// left behind: it must not keep registered what is drained.
 func await(ctx context.Context, f func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -182,8 +188,8 @@ func (r *Registry) endAfter(ctx context.Context, list []*claimed) error {
 	return remains("unregister", list, r.end(ctx, list))
 }
 
-// remains says of which registrations something is left to be done. One that a newer one took over is
-// not this process's any more, nor is one that was taken back.
+// remains says of which registrations something is left to be done. One that a newer one took over
+// is not this process's any more, nor is one that was taken back.
 func remains(what string, list []*claimed, errs []error) error {
 	for i, err := range errs {
 		if errors.Is(err, ErrFenced) || errors.Is(err, ErrNotRegistered) {

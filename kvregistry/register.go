@@ -31,30 +31,33 @@ func (r *Registry) Register(s Service) (unregister func() error, err error) {
 //
 // unregister takes the registration back; it may be called more than once. It waits for up to 5 s.
 //
-// The error wraps [ErrInvalidService], [ErrNotListening], [ErrClosed], [ErrConnectionClosed], [ErrPermission] or
-// [ErrStorageFull] where nothing was registered. It wraps [ErrPending], and ctx's error, where the server did
-// not answer in time: the registration stands, and is written as soon as it can be, unless unregister, which
-// is not nil then, is called. To register the same Service once more, also without an ID, is to wait for it
-// once more.
+// The error wraps [ErrInvalidService], [ErrNotListening], [ErrClosed], [ErrConnectionClosed],
+// [ErrPermission] or [ErrStorageFull] where nothing was registered. It wraps [ErrPending], and
+// ctx's error, where the server did not answer in time: the registration stands, and is written as
+// soon as it can be, unless unregister, which is not nil then, is called. To register the same
+// Service once more, also without an ID, is to wait for it once more.
 //
-// It wraps [ErrFenced] if a later call has this registry register something else under the same name
-// and ID before the first one is acknowledged.
+// It wraps [ErrFenced] if a later call has this registry register something else under the same
+// name and ID before the first one is acknowledged.
 //
 // If ctx has ended before the call, nothing is done. If it is cancelled before the server has
-// acknowledged the registration, the registration is taken back, and the error wraps ctx's alone. What
-// earlier calls registered under the same name and ID, and what others that say the same wait for, stays.
+// acknowledged the registration, the registration is taken back, and the error wraps ctx's alone.
+// What earlier calls registered under the same name and ID, and what others that say the same wait
+// for, stays.
 func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister func() error, err error) {
 	return r.register(ctx, []Service{s})
 }
 
-// RegisterAll registers many instances, each as [Registry.RegisterContext] would, and returns when the server has acknowledged them. Their writes are
-// under way together, so it takes a fraction of the time that as many calls of Register take.
+// RegisterAll registers many instances, each as [Registry.RegisterContext] would, and returns when
+// the server has acknowledged them. Their writes are under way together, so it takes a fraction of
+// the time that as many calls of Register take.
 //
-// Where one of them is invalid, or does not listen though [Listening] asks for it, nothing is registered, and the error wraps [ErrInvalidService] or
-// [ErrNotListening]. Otherwise the error joins those of the ones that were not
-// registered, or are [ErrPending]; the others are. unregister takes back all that are, and is nil where nothing was registered.
-// If ctx has ended before the call, nothing is done; if it is cancelled before the server has
-// acknowledged all of them, all are taken back.
+// Where one of them is invalid, or does not listen though [Listening] asks for it, nothing is
+// registered, and the error wraps [ErrInvalidService] or [ErrNotListening]. Otherwise the error
+// joins those of the ones that were not registered, or are [ErrPending]; the others are.
+// unregister takes back all that are, and is nil where nothing was registered. If ctx has ended
+// before the call, nothing is done; if it is cancelled before the server has acknowledged all of
+// them, all are taken back.
 func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregister func() error, err error) {
 	return r.register(ctx, services)
 }
@@ -220,7 +223,8 @@ func (r *Registry) usable(ctx context.Context) error {
 	return nil
 }
 
-// envelope is more than a record has besides its instance: the format, a lease, an owner, a signer and a signature.
+// envelope is more than a record has besides its instance: the format, a lease, an owner, a signer
+// and a signature.
 const envelope = 512
 
 // anyLease is a lease's id of the length that those of this registry have.
@@ -259,10 +263,11 @@ func (r *Registry) Unregister(name string) error {
 	return bounded(func(ctx context.Context) error { return r.UnregisterContext(ctx, name) })
 }
 
-// UnregisterContext takes back all of this process's instances of a service, and returns when the server has
-// acknowledged it. The error wraps [ErrNotRegistered] where there are none, [ErrClosed], or [ErrPending] where
-// the server did not answer in time: they are then deleted as soon as it can be done. So are they
-// if ctx is cancelled meanwhile. If it has ended before the call, nothing is done.
+// UnregisterContext takes back all of this process's instances of a service, and returns when the
+// server has acknowledged it. The error wraps [ErrNotRegistered] where there are none,
+// [ErrClosed], or [ErrPending] where the server did not answer in time: they are then deleted as
+// soon as it can be done. So are they if ctx is cancelled meanwhile. If it has ended before the
+// call, nothing is done.
 func (r *Registry) UnregisterContext(ctx context.Context, name string) error {
 	if err := r.usable(ctx); err != nil {
 		return fmt.Errorf("kvregistry: unregister: %w", err)

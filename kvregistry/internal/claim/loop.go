@@ -107,7 +107,8 @@ func (o *Owner[T]) refresh(lease string) {
 	}
 }
 
-// ready reports whether a registration's next step can be begun. It sees to what keeps it from that.
+// ready reports whether a registration's next step can be begun. It sees to what keeps it from
+// that.
 func (o *Owner[T]) ready(g *Registration[T], lease string) bool {
 	top := g.top()
 	unsigned := o.cfg.Signs && top != nil && top.drafted != lease

@@ -167,7 +167,8 @@ func (g *Registration[T]) settled() bool {
 	return g.declared() && g.acked && g.written == g.top().number
 }
 
-// due reports whether there is something to do about a registration while the process holds a lease.
+// due reports whether there is something to do about a registration while the process holds a
+// lease.
 func (g *Registration[T]) due(lease string) bool {
 	return !g.settled() || g.lease != lease || g.look
 }

@@ -28,8 +28,8 @@ type Sight struct {
 // view that read everything says so by whole, and by reset that the bucket was made again, so that
 // revisions have started over.
 //
-// What is seen of a key is only a reason to look. The stream's leader says what stands there: what a
-// view saw may be of a bucket that is no more.
+// What is seen of a key is only a reason to look. The stream's leader says what stands there: what
+// a view saw may be of a bucket that is no more.
 func (o *Owner[T]) See(seen []Sight, upTo uint64, whole, reset bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
