@@ -305,7 +305,9 @@ func TestRefusedChangeTakesNoOtherWithIt(t *testing.T) {
 		large.Metadata = map[string]string{"large": strings.Repeat("x", 8<<10)}
 		var wg sync.WaitGroup
 		var tooLarge, set error
-		calls := []func(){func() { tooLarge = r.Update(large) }, func() { set = r.SetStatus("web", status) }}
+		calls := []func(){func() { tooLarge = r.Update(large) }, func() {
+			set = r.SetStatus("web", status)
+		}}
 		for k := range calls { // either may be the first
 			wg.Go(calls[(i/2+k)%2])
 		}

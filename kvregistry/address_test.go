@@ -25,15 +25,16 @@ func listen(t testing.TB, network, address string) net.Listener {
 	return l
 }
 
-// What is registered from a listener is where it is reached: who looks it up connects. Seen to fail with the listener's own address: Register
-// refused it.
+// What is registered from a listener is where it is reached: who looks it up connects. Seen to fail
+// with the listener's own address: Register refused it.
 func TestFromListenerIsReached(t *testing.T) {
 	if ip, err := OutboundIP(); err != nil {
 		t.Skipf("a host without an address of its own: %v, %v", ip, err)
 	}
 	reg := newRegistry(t, natstest.Start(t))
 	for i, l := range []net.Listener{
-		listen(t, "tcp", ":0"), listen(t, "tcp4", "0.0.0.0:0"), listen(t, "tcp", "127.0.0.1:0"), listen(t, "unix", filepath.Join(t.TempDir(), "s")),
+		listen(t, "tcp", ":0"), listen(t, "tcp4", "0.0.0.0:0"), listen(t, "tcp", "127.0.0.1:0"),
+		listen(t, "unix", filepath.Join(t.TempDir(), "s")),
 	} {
 		go func() { // ends with the listener
 			for c, err := l.Accept(); err == nil; c, err = l.Accept() {
@@ -68,8 +69,9 @@ type strange struct {
 
 func (s strange) Addr() net.Addr { return s.at }
 
-// A socket's path is one from everywhere, and an address without an IP is all of the host's. Where there is no address to be known, Register refuses what comes of it. Seen to fail with the path as it was
-// given to Listen, and with "invalid AddrPort" where there is no IP.
+// A socket's path is one from everywhere, and an address without an IP is all of the host's. Where
+// there is no address to be known, Register refuses what comes of it. Seen to fail with the path as
+// it was given to Listen, and with "invalid AddrPort" where there is no IP.
 func TestFromListenerWithout(t *testing.T) {
 	t.Chdir(t.TempDir())
 	here, err := filepath.Abs("s")
@@ -77,20 +79,26 @@ func TestFromListenerWithout(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := listen(t, "unix", "s")
-	if diff := cmp.Diff(Service{Name: "web", Network: "unix", Address: here}, FromListener(l, "web")); diff != "" {
+	if diff := cmp.Diff(Service{Name: "web", Network: "unix", Address: here},
+		FromListener(l, "web")); diff != "" {
 		t.Error(diff)
 	}
 	if ip, err := OutboundIP(); err == nil {
 		want := Service{Name: "web", Network: "tcp", Address: netip.AddrPortFrom(ip, 80).String()}
-		if diff := cmp.Diff(want, FromListener(strange{at: &net.TCPAddr{Port: 80}}, "web")); diff != "" {
+		if diff := cmp.Diff(want, FromListener(strange{at: &net.TCPAddr{Port: 80}},
+			"web")); diff != "" {
 			t.Error(diff)
 		}
 	}
 	reg := newRegistry(t, natstest.Start(t))
 	for name, s := range map[string]Service{
 		"nil": FromListener(nil, "web"), "no address": FromListener(strange{}, "web"),
-		"nowhere":    {Name: "web", Network: "tcp", Address: endpoint.Reachable(netip.AddrPortFrom(netip.Addr{}, 80), func() (netip.Addr, error) { return netip.Addr{}, ErrNoAddress }).String()},
-		"everywhere": {Name: "web", Network: "tcp", Address: endpoint.Reachable(netip.MustParseAddrPort("0.0.0.0:80"), func() (netip.Addr, error) { return netip.Addr{}, ErrNoAddress }).String()},
+		"nowhere": {Name: "web", Network: "tcp",
+			Address: endpoint.Reachable(netip.AddrPortFrom(netip.Addr{}, 80),
+				func() (netip.Addr, error) { return netip.Addr{}, ErrNoAddress }).String()},
+		"everywhere": {Name: "web", Network: "tcp",
+			Address: endpoint.Reachable(netip.MustParseAddrPort("0.0.0.0:80"),
+				func() (netip.Addr, error) { return netip.Addr{}, ErrNoAddress }).String()},
 	} {
 		if _, err := reg.Register(s); !errors.Is(err, ErrInvalidService) {
 			t.Errorf("%s: %v", name, err)

@@ -57,15 +57,18 @@ func TestSameIDTwiceAtOnce(t *testing.T) {
 		for name, takeBack := range map[string]func(r *Registry, un func() error) error{
 			"unregister": func(_ *Registry, un func() error) error { return un() },
 			"Unregister": func(r *Registry, _ func() error) error { return r.Unregister("web") },
-			"Drain":      func(r *Registry, _ func() error) error { return r.Drain(context.Background(), Settle(0)) },
-			"Close":      func(r *Registry, _ func() error) error { return r.Close() },
+			"Drain": func(r *Registry, _ func() error) error {
+				return r.Drain(context.Background(), Settle(0))
+			},
+			"Close": func(r *Registry, _ func() error) error { return r.Close() },
 		} {
 			t.Run(fmt.Sprint(name, ", same content ", same), func(t *testing.T) {
 				t.Parallel()
 				signer := newSlowSigner(t)
 				space := Tenant(fmt.Sprint("t", tenants.Add(1)))
 				r, reader := newRegistry(t, s, space, SignWith(signer)), newRegistry(t, s, space)
-				mustRegister(t, r, Service{ID: "a", Name: "other", Address: "h:1"}) // it has a lease
+				// it has a lease
+				mustRegister(t, r, Service{ID: "a", Name: "other", Address: "h:1"})
 				one := Service{ID: "a", Name: "web", Address: "h:1"}
 				two := one
 				if !same {
@@ -121,7 +124,8 @@ func TestTakenBackWhileItIsSigned(t *testing.T) {
 	<-signer.held
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := r.UnregisterContext(ctx, "web"); err != nil && !errors.Is(err, ErrPending) && !errors.Is(err, context.Canceled) {
+	if err := r.UnregisterContext(ctx, "web"); err != nil && !errors.Is(err, ErrPending) &&
+		!errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	_ = r.CloseContext(ctx)
@@ -205,7 +209,8 @@ func TestRegisterTheSameAgain(t *testing.T) {
 	two.Address = "h:2"
 	written(3) // the check's, and what took it back
 	again(two)
-	if list := r.RegisteredServices(); len(list) != 1 || list[0].Address != "h:2" || list[0].Status != Passing {
+	if list := r.RegisteredServices(); len(list) != 1 || list[0].Address != "h:2" ||
+		list[0].Status != Passing {
 		t.Errorf("registered: %v", list)
 	}
 	written(4)
@@ -238,7 +243,8 @@ func TestRegisterTheSameAgain(t *testing.T) {
 func TestRegisterAgainThatIsRefused(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	if err := operator.Provision(t.Context(), s.Connect(), "default", tenant.Config{MaxBytes: 64 << 10}); err != nil {
+	if err := operator.Provision(t.Context(), s.Connect(), "default",
+		tenant.Config{MaxBytes: 64 << 10}); err != nil {
 		t.Fatal(err)
 	}
 	r := newRegistry(t, s)
@@ -246,7 +252,8 @@ func TestRegisterAgainThatIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = r.Register(Service{ID: "a", Name: "web", Address: "h:2", Version: string(make([]byte, 10<<10))})
+	_, err = r.Register(Service{ID: "a", Name: "web", Address: "h:2",
+		Version: string(make([]byte, 10<<10))})
 	if !errors.Is(err, ErrStorageFull) {
 		t.Errorf("got %v", err)
 	}

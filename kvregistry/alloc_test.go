@@ -12,12 +12,14 @@ import (
 // instances is how many a look-up finds.
 const instances = 10
 
-// observer registers instances of web with one registry and gives another that has them in its cache.
+// observer registers instances of web with one registry and gives another that has them in its
+// cache.
 func observer(t *testing.T) *kvregistry.Registry {
 	t.Helper()
 	s := natstest.Start(t)
 	open := func() *kvregistry.Registry {
-		r, err := kvregistry.New(t.Context(), s.Connect(), kvregistry.Logger(slog.New(slog.DiscardHandler)))
+		r, err := kvregistry.New(t.Context(), s.Connect(),
+			kvregistry.Logger(slog.New(slog.DiscardHandler)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,7 +29,8 @@ func observer(t *testing.T) *kvregistry.Registry {
 	owner := open()
 	for i := range instances {
 		if _, err := owner.Register(kvregistry.Service{
-			ID: fmt.Sprintf("%02d", i), Name: "web", URL: "http://127.0.0.1:8083/test", Zone: "east",
+			ID: fmt.Sprintf("%02d", i), Name: "web", URL: "http://127.0.0.1:8083/test",
+			Zone: "east",
 			Tags: []string{"a", "b"}, Metadata: map[string]string{"k": "v"},
 		}); err != nil {
 			t.Fatal(err)
@@ -40,9 +43,10 @@ func observer(t *testing.T) *kvregistry.Registry {
 	return r
 }
 
-// TestCachedLookupsAllocate holds what a look-up from the cache costs the garbage collector: nothing, apart from
-// the slice that GetServices hands out. The counts are those of the whole process; what its other goroutines
-// allocate meanwhile is far below one per look-up, and AllocsPerRun rounds it off.
+// TestCachedLookupsAllocate holds what a look-up from the cache costs the garbage collector:
+// nothing, apart from the slice that GetServices hands out. The counts are those of the whole
+// process; what its other goroutines allocate meanwhile is far below one per look-up, and
+// AllocsPerRun rounds it off.
 func TestCachedLookupsAllocate(t *testing.T) {
 	r, ctx := observer(t), t.Context()
 	east := kvregistry.InZone("east")

@@ -51,7 +51,8 @@ func observed(t *testing.T, s *natstest.Server, path string) {
 	}
 	t.Cleanup(func() { _ = owner.Close() })
 	for _, one := range []Service{
-		{Name: "web", ID: "a", Address: "127.0.0.1:1", Metadata: map[string]string{"k": "v"}}, {Name: "web", ID: "b", Address: "127.0.0.1:2", Status: Critical},
+		{Name: "web", ID: "a", Address: "127.0.0.1:1", Metadata: map[string]string{"k": "v"}},
+		{Name: "web", ID: "b", Address: "127.0.0.1:2", Status: Critical},
 		{Name: "api", ID: "c", URL: "http://user:secret@127.0.0.1:3/"},
 	} {
 		if _, err := owner.Register(one); err != nil {
@@ -75,7 +76,8 @@ func observed(t *testing.T, s *natstest.Server, path string) {
 // away is a registry whose server is not there.
 func away(t testing.TB, opts ...Option) *Registry {
 	t.Helper()
-	nc, err := nats.Connect("nats://127.0.0.1:1", nats.RetryOnFailedConnect(true), nats.ReconnectWait(10*time.Millisecond), nats.MaxReconnects(-1))
+	nc, err := nats.Connect("nats://127.0.0.1:1", nats.RetryOnFailedConnect(true),
+		nats.ReconnectWait(10*time.Millisecond), nats.MaxReconnects(-1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +90,8 @@ func away(t testing.TB, opts ...Option) *Registry {
 	return reg
 }
 
-// While NATS is away from the start, look-ups answer from the file, at once, and say that they do. Seen to fail with a first look-up that does not look at it.
+// While NATS is away from the start, look-ups answer from the file, at once, and say that they do.
+// Seen to fail with a first look-up that does not look at it.
 func TestSnapshotFileAnswersWhileNATSIsAway(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
@@ -96,7 +99,8 @@ func TestSnapshotFileAnswersWhileNATSIsAway(t *testing.T) {
 	const timeout = 3 * natstest.Soon
 	reg, began := away(t, SnapshotFile(path), Timeout(timeout)), time.Now()
 	list, err := reg.GetServices(t.Context(), "web")
-	if err != nil || len(list) != 1 || list[0].ID != "a" || list[0].Metadata["k"] != "v" || list[0].Revision == 0 {
+	if err != nil || len(list) != 1 || list[0].ID != "a" || list[0].Metadata["k"] != "v" ||
+		list[0].Revision == 0 {
 		t.Errorf("got %+v, %v, want the passing one", list, err)
 	}
 	if one, err := reg.GetService("api"); err != nil || one.ID != "c" {
@@ -117,7 +121,8 @@ func TestSnapshotFileAnswersWhileNATSIsAway(t *testing.T) {
 		t.Errorf("it waited for %s", took)
 	}
 	snap, err := reg.Snapshot("web")
-	if err != nil || !snap.Stale() || snap.Len() != 2 || snap.Age() <= 0 || snap.Age() > time.Minute {
+	if err != nil || !snap.Stale() || snap.Len() != 2 || snap.Age() <= 0 ||
+		snap.Age() > time.Minute {
 		t.Errorf("snapshot %+v, stale %v, age %s, %v", snap, snap.Stale(), snap.Age(), err)
 	}
 	if h := reg.Health(); h.OK() || !cmp.Equal(h.Stale, []string{"api", "web"}) {
@@ -148,7 +153,8 @@ func TestSnapshotFileAnswersWhileNATSIsAway(t *testing.T) {
 	})
 }
 
-// What NATS says takes the file's place, and is told as events; what it does not say is not taken from the file. The file of a run that read some services keeps the others'.
+// What NATS says takes the file's place, and is told as events; what it does not say is not taken
+// from the file. The file of a run that read some services keeps the others'.
 func TestSnapshotFileGivesWay(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
@@ -156,7 +162,8 @@ func TestSnapshotFileGivesWay(t *testing.T) {
 	observed(t, s, path)       // its server ends the registrations with their lease, or is there
 	other := natstest.Start(t) // where nothing is registered
 	other.Down()
-	nc, err := nats.Connect(other.URL(), nats.RetryOnFailedConnect(true), nats.ReconnectWait(10*time.Millisecond), nats.MaxReconnects(-1))
+	nc, err := nats.Connect(other.URL(), nats.RetryOnFailedConnect(true),
+		nats.ReconnectWait(10*time.Millisecond), nats.MaxReconnects(-1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,9 +214,11 @@ func TestSnapshotFileAndSigners(t *testing.T) {
 	}
 	withA, a := signer()
 	withB, b := signer()
-	mustRegister(t, newRegistry(t, s, withA), Service{Name: "web", ID: "a", Address: "h:1"}, Service{Name: "api", ID: "a", Address: "h:1"})
+	mustRegister(t, newRegistry(t, s, withA), Service{Name: "web", ID: "a", Address: "h:1"},
+		Service{Name: "api", ID: "a", Address: "h:1"})
 	mustRegister(t, newRegistry(t, s, withB), Service{Name: "web", ID: "b", Address: "h:1"})
-	mustRegister(t, newRegistry(t, s), Service{Name: "web", ID: "none", Address: "h:1"}, Service{Name: "free", ID: "none", Address: "h:1"})
+	mustRegister(t, newRegistry(t, s), Service{Name: "web", ID: "none", Address: "h:1"},
+		Service{Name: "free", ID: "none", Address: "h:1"})
 	shows := func(opts []Option, service string, want ...string) {
 		t.Helper()
 		var got []string
@@ -248,7 +257,8 @@ func TestSnapshotFileAndSigners(t *testing.T) {
 	shows([]Option{TrustSigners(Everything, b)}, "free")
 	shows(nil, "web", "a", "b")
 
-	if err := away(t, append(trusts(a, b), SnapshotFile(path))...).Close(); err != nil { // a run that reads nothing
+	// a run that reads nothing
+	if err := away(t, append(trusts(a, b), SnapshotFile(path))...).Close(); err != nil {
 		t.Fatal(err)
 	}
 	shows(trusts(a), "web", "a")
@@ -288,12 +298,16 @@ func TestCacheForgetsWhoSigned(t *testing.T) {
 	}
 }
 
-// A file that is damaged, too old, of the future or of another format is not used; another tenant's is refused and left alone.
+// A file that is damaged, too old, of the future or of another format is not used; another tenant's
+// is refused and left alone.
 func TestSnapshotFileThatIsNotUsed(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
 	write := func(change func(*content)) {
-		f := content{Format: snapfile.Format, Tenant: DefaultTenant, Services: map[string]saved{"web": {At: time.Now(), Instances: []savedInstance{{Revision: 7, Instance: Service{Name: "web", ID: "a", Address: "a:1", Status: Passing}}}}}}
+		f := content{Format: snapfile.Format, Tenant: DefaultTenant,
+			Services: map[string]saved{"web": {At: time.Now(),
+				Instances: []savedInstance{{Revision: 7, Instance: Service{Name: "web", ID: "a",
+					Address: "a:1", Status: Passing}}}}}}
 		change(&f)
 		if err := writeFile(path, f); err != nil {
 			t.Fatal(err)
@@ -301,7 +315,8 @@ func TestSnapshotFileThatIsNotUsed(t *testing.T) {
 	}
 	old := func(age time.Duration) func(*content) {
 		return func(f *content) {
-			f.Services["web"] = saved{At: time.Now().Add(-age), Instances: f.Services["web"].Instances}
+			f.Services["web"] = saved{At: time.Now().Add(-age),
+				Instances: f.Services["web"].Instances}
 		}
 	}
 	instance := func(change func(*Service)) func(*content) {
@@ -329,7 +344,8 @@ func TestSnapshotFileThatIsNotUsed(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := away(t, SnapshotFile(path)).GetService("web"); !errors.Is(err, ErrUnavailable) {
+		if _, err := away(t, SnapshotFile(path)).GetService("web"); !errors.Is(err,
+			ErrUnavailable) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -354,7 +370,8 @@ func TestSnapshotFileOptions(t *testing.T) {
 		{[]Option{SnapshotFile(dir)}, "no file"},
 		{[]Option{SnapshotFileAge(time.Second)}, "1m or more"},
 	} {
-		if _, err := New(t.Context(), nc, test.opts...); !errors.Is(err, ErrInvalidOption) || !strings.Contains(err.Error(), test.says) {
+		if _, err := New(t.Context(), nc, test.opts...); !errors.Is(err, ErrInvalidOption) ||
+			!strings.Contains(err.Error(), test.says) {
 			t.Errorf("%v, want one that says %q", err, test.says)
 		}
 	}
@@ -363,15 +380,18 @@ func TestSnapshotFileOptions(t *testing.T) {
 	}
 }
 
-// A file that is being written is the old one until it is the new one, also where two processes write it that have the same id, as in two containers. Seen to fail, by an empty file, with a
-// name made of the process's id for the one beside it.
+// A file that is being written is the old one until it is the new one, also where two processes
+// write it that have the same id, as in two containers. Seen to fail, by an empty file, with a name
+// made of the process's id for the one beside it.
 func TestSnapshotFileIsWhole(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "snapshots.json")
 	big := content{Format: snapfile.Format, Tenant: DefaultTenant, Services: map[string]saved{}}
 	for _, name := range []string{"a", "b", "c"} {
-		big.Services[name] = saved{At: time.Now(), Instances: []savedInstance{{Revision: 1, Instance: Service{Name: name, ID: name, Address: strings.Repeat("x", 10_000)}}}}
+		big.Services[name] = saved{At: time.Now(),
+			Instances: []savedInstance{{Revision: 1, Instance: Service{Name: name, ID: name,
+				Address: strings.Repeat("x", 10_000)}}}}
 	}
 	if err := writeFile(path, big); err != nil {
 		t.Fatal(err)
@@ -401,8 +421,9 @@ func TestSnapshotFileIsWhole(t *testing.T) {
 	}
 }
 
-// A registry writes its file while it runs, and says now and then that nothing changed, for who is killed closes nothing. Where it can't write, it says so once and goes on. Seen to
-// fail without the goroutine, with a file that is written after changes only, and with a line for each attempt.
+// A registry writes its file while it runs, and says now and then that nothing changed, for who is
+// killed closes nothing. Where it can't write, it says so once and goes on. Seen to fail without
+// the goroutine, with a file that is written after changes only, and with a line for each attempt.
 func TestSnapshotFileIsWrittenMeanwhile(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "kept")
@@ -411,7 +432,8 @@ func TestSnapshotFileIsWrittenMeanwhile(t *testing.T) {
 	}
 	path := filepath.Join(dir, "snapshots.json")
 	var log strings.Builder // read after Close
-	reg := newRegistry(t, natstest.Start(t), SnapshotFile(path), SnapshotFileAge(time.Minute), Logger(slog.New(slog.NewTextHandler(&log, nil))))
+	reg := newRegistry(t, natstest.Start(t), SnapshotFile(path), SnapshotFileAge(time.Minute),
+		Logger(slog.New(slog.NewTextHandler(&log, nil))))
 	mustRegister(t, reg, Service{Name: "web", ID: "a", Address: "a:1"})
 	if err := reg.ObserveContext(t.Context(), "web"); err != nil {
 		t.Fatal(err)
@@ -440,8 +462,9 @@ func TestSnapshotFileIsWrittenMeanwhile(t *testing.T) {
 	}
 }
 
-// Where the server is there and JetStream does not answer, as in a cluster without a majority, a registry with a file of the last run starts and answers from it; one without says what
-// is wrong. Seen to fail with New that does not look at the file.
+// Where the server is there and JetStream does not answer, as in a cluster without a majority, a
+// registry with a file of the last run starts and answers from it; one without says what is wrong.
+// Seen to fail with New that does not look at the file.
 func TestSnapshotFileWhileJetStreamIsAway(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
@@ -449,7 +472,8 @@ func TestSnapshotFileWhileJetStreamIsAway(t *testing.T) {
 	alone := natstest.Start(t, func(o *server.Options) {
 		o.ServerName = "one-of-three"
 		o.Cluster = server.ClusterOpts{Name: "lost", Host: "127.0.0.1", Port: natstest.FreePort(t)}
-		o.Routes = server.RoutesFromStr(fmt.Sprintf("nats://127.0.0.1:%d,nats://127.0.0.1:%d", natstest.FreePort(t), natstest.FreePort(t)))
+		o.Routes = server.RoutesFromStr(fmt.Sprintf("nats://127.0.0.1:%d,nats://127.0.0.1:%d",
+			natstest.FreePort(t), natstest.FreePort(t)))
 	})
 	start := func(opts ...Option) (*Registry, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -473,13 +497,15 @@ func TestSnapshotFileWhileJetStreamIsAway(t *testing.T) {
 	}
 }
 
-// Where the server says that this user may not read, the file answers nothing. Seen to fail with away that does not ask whether a fault stays.
+// Where the server says that this user may not read, the file answers nothing. Seen to fail with
+// away that does not ask whether a fault stays.
 func TestSnapshotFileIsNotForWhoMayNotRead(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
 	observed(t, natstest.Start(t), path)
 	other := natstest.Start(t, func(o *server.Options) {
-		o.Users = []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"$JS.API.>"}}}}}
+		o.Users = []*server.User{{Username: "u", Password: "p",
+			Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"$JS.API.>"}}}}}
 	})
 	nc := other.Connect(nats.UserInfo("u", "p"))
 	other.Down()
@@ -536,7 +562,8 @@ func TestSavedSnapshotIsTheSame(t *testing.T) {
 		}
 		return list
 	}
-	if diff := cmp.Diff(all(want), all(got), cmpopts.EquateEmpty()); diff != "" || got.Revision() != want.Revision() || want.Stale() {
+	if diff := cmp.Diff(all(want), all(got), cmpopts.EquateEmpty()); diff != "" ||
+		got.Revision() != want.Revision() || want.Stale() {
 		t.Errorf("revision %d, want %d; %s", got.Revision(), want.Revision(), diff)
 	}
 }
@@ -549,7 +576,9 @@ func BenchmarkSnapshotFile(b *testing.B) {
 		name, list := fmt.Sprintf("service-%d", i), []savedInstance(nil)
 		for j := range 100 {
 			list = append(list, savedInstance{Revision: uint64(j), Instance: Service{
-				Name: name, ID: rand.Text()[:16], Address: "10.20.30.40:8080", Host: "host.example.com", Metadata: map[string]string{"team": "payments"}, Status: Passing,
+				Name: name, ID: rand.Text()[:16], Address: "10.20.30.40:8080",
+				Host: "host.example.com", Metadata: map[string]string{"team": "payments"},
+				Status: Passing,
 			}})
 		}
 		f.Services[name] = saved{At: time.Now(), Instances: list}

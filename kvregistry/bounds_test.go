@@ -14,7 +14,8 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// smallCache is a cache that observes everything, in small bounds, and how it is shown a change of an instance.
+// smallCache is a cache that observes everything, in small bounds, and how it is shown a change of
+// an instance.
 func smallCache(t *testing.T) (c *cache, see func(service string, id int, op tenant.Op)) {
 	t.Helper()
 	c = newCache(slog.New(slog.DiscardHandler), bounds{instances: 3, services: 2})
@@ -25,7 +26,8 @@ func smallCache(t *testing.T) (c *cache, see func(service string, id int, op ten
 	return c, func(service string, id int, op tenant.Op) {
 		rev++
 		s := Service{Name: service, ID: fmt.Sprint(id), Address: "a:1"}
-		value, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord)
+		value, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, s,
+			DefaultMaxRecord)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -33,12 +35,14 @@ func smallCache(t *testing.T) (c *cache, see func(service string, id int, op ten
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.apply([]*sighting{sight(watcher.Change{Key: key, Value: value, Revision: rev, Op: op}, DefaultMaxRecord)}, nil)
+		c.apply([]*sighting{sight(watcher.Change{Key: key, Value: value, Revision: rev, Op: op},
+			DefaultMaxRecord)}, nil)
 	}
 }
 
-// Others can't make a registry's memory grow beyond its bounds: what comes when they are reached is skipped and counted, and what was there goes on.
-// Seen to fail without overflows, and with services that are added without a bound.
+// Others can't make a registry's memory grow beyond its bounds: what comes when they are reached is
+// skipped and counted, and what was there goes on. Seen to fail without overflows, and with
+// services that are added without a bound.
 func TestMemoryIsBounded(t *testing.T) {
 	c, see := smallCache(t)
 	instances := func(service string) int {
@@ -72,14 +76,17 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// A record that is longer than any that is written is not even read, be it there or left out. Seen to fail without a look at its length.
+// A record that is longer than any that is written is not even read, be it there or left out. Seen
+// to fail without a look at its length.
 func TestLongRecordIsNotRead(t *testing.T) {
-	value := `{"format":1,"lease":"L","instance":{"id":"a","name":"web","address":"a:1"}` + strings.Repeat(" ", DefaultMaxRecord) + "}"
+	value := `{"format":1,"lease":"L","instance":{"id":"a","name":"web","address":"a:1"}` +
+		strings.Repeat(" ", DefaultMaxRecord) + "}"
 	ch := watcher.Change{Key: "svc.web.a", Value: []byte(value), Revision: 1}
 	if err := sight(ch, DefaultMaxRecord).err; err != errLong {
 		t.Errorf("%v", err)
 	}
-	if err := sight(watcher.Change{Key: "svc.web.a", Long: 1 << 20, Revision: 1}, DefaultMaxRecord).err; err != errLong {
+	if err := sight(watcher.Change{Key: "svc.web.a", Long: 1 << 20, Revision: 1},
+		DefaultMaxRecord).err; err != errLong {
 		t.Errorf("left out: %v", err)
 	}
 	if s := sight(ch, len(value)); s.err != nil || s.rec.Lease != "L" {
@@ -87,15 +94,18 @@ func TestLongRecordIsNotRead(t *testing.T) {
 	}
 }
 
-// What overwrites an instance over and over, faster than its owner makes amends, is not kept for that time. Seen to fail with doubts that keep what they saw: 100
-// records of 60 KB took 12 MB.
+// What overwrites an instance over and over, faster than its owner makes amends, is not kept for
+// that time. Seen to fail with doubts that keep what they saw: 100 records of 60 KB took 12 MB.
 func TestDoubtKeepsNoValue(t *testing.T) {
 	c, see := smallCache(t)
 	see("a", 0, tenant.Put)
 	before := heap()
 	for i := range 100 {
-		value := fmt.Appendf(nil, `{"format":2,"lease":"L","instance":{"id":"0","name":"a","version":%q}}`, strings.Repeat("x", 60_000))
-		c.apply([]*sighting{sight(watcher.Change{Key: "svc.a.0", Value: value, Revision: uint64(10 + i)}, DefaultMaxRecord)}, nil)
+		value := fmt.Appendf(nil,
+			`{"format":2,"lease":"L","instance":{"id":"0","name":"a","version":%q}}`,
+			strings.Repeat("x", 60_000))
+		c.apply([]*sighting{sight(watcher.Change{Key: "svc.a.0", Value: value,
+			Revision: uint64(10 + i)}, DefaultMaxRecord)}, nil)
 	}
 	if grown := heap() - before; grown > 2<<20 {
 		t.Errorf("the process grew by %d MB", grown>>20)
@@ -114,7 +124,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// A name can't steer the terminal that an error is printed on. Seen to fail with names that are not quoted.
+// A name can't steer the terminal that an error is printed on. Seen to fail with names that are not
+// quoted.
 func TestNamesAreQuoted(t *testing.T) {
 	if got := journal.Plain("svc.web.é"); got != "svc.web.é" {
 		t.Errorf("a name that can be printed is logged as %s", got)
@@ -123,7 +134,8 @@ func TestNamesAreQuoted(t *testing.T) {
 	s := Service{Name: name, ID: name, Status: "\x1b"}
 	_, missing := newRegistry(t, natstest.Start(t)).GetService(name)
 	for what, err := range map[string]error{
-		"fenced": named(&registration{First: s}, ErrFenced), "invalid": s.check(), "not found": missing, "name": checkName(name + "\xff"),
+		"fenced": named(&registration{First: s}, ErrFenced), "invalid": s.check(),
+		"not found": missing, "name": checkName(name + "\xff"),
 	} {
 		if err == nil || strings.ContainsAny(err.Error(), "\x1b\r\n\u202e") {
 			t.Errorf("%s: %v", what, err)

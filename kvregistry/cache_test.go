@@ -13,11 +13,13 @@ import (
 // Seen to fail with a list that is sealed only by the batch that changes it.
 func TestListThatNobodyWasShown(t *testing.T) {
 	const fan = 64 // of package plist
-	c := newCache(slog.New(slog.DiscardHandler), bounds{instances: 1000, services: 10, record: 1 << 20})
+	c := newCache(slog.New(slog.DiscardHandler), bounds{instances: 1000, services: 10,
+		record: 1 << 20})
 	c.track("web")
 	svc := c.find("web")
 	see := func(i int, op tenant.Op) {
-		s := &sighting{Change: watcher.Change{Key: fmt.Sprint("svc.web.", i), Revision: uint64(i + 1), Op: op}, name: "web", id: fmt.Sprint(i)}
+		s := &sighting{Change: watcher.Change{Key: fmt.Sprint("svc.web.", i),
+			Revision: uint64(i + 1), Op: op}, name: "web", id: fmt.Sprint(i)}
 		s.rec.Instance = Service{Name: "web", ID: s.id, Status: Passing}
 		c.apply([]*sighting{s}, nil)
 	}

@@ -11,12 +11,14 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// Changes that look at what is there lose none of the others, are one write each, and none where nothing changes. Seen to fail with a function that is given what was declared when it
-// was called, and not when it had its turn.
+// Changes that look at what is there lose none of the others, are one write each, and none where
+// nothing changes. Seen to fail with a function that is given what was declared when it was called,
+// and not when it had its turn.
 func TestUpdateFuncLosesNothing(t *testing.T) {
 	s := natstest.Start(t)
 	r := newRegistry(t, s)
-	mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web", Address: "h:2"})
+	mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"},
+		Service{ID: "b", Name: "web", Address: "h:2"})
 	add := func(s *Service) {
 		n, _ := strconv.Atoi(s.Metadata["n"])
 		s.Metadata = map[string]string{"n": fmt.Sprint(n + 1)}
@@ -35,7 +37,8 @@ func TestUpdateFuncLosesNothing(t *testing.T) {
 	wg.Wait()
 	natstest.Eventually(t, natstest.Soon, func() error {
 		list, err := r.GetServices(t.Context(), "web")
-		if err != nil || len(list) != 2 || list[0].Metadata["n"] != "80" || list[1].Metadata != nil {
+		if err != nil || len(list) != 2 || list[0].Metadata["n"] != "80" ||
+			list[1].Metadata != nil {
 			return fmt.Errorf("%v, %v", list, err)
 		}
 		return nil
@@ -52,7 +55,8 @@ func TestUpdateFuncLosesNothing(t *testing.T) {
 			t.Errorf("%s was written, though nothing changed", s.ID)
 		}
 	}
-	if err := r.UpdateFunc(t.Context(), "web", "", func(s *Service) { s.Version = "2" }); err != nil {
+	if err := r.UpdateFunc(t.Context(), "web", "",
+		func(s *Service) { s.Version = "2" }); err != nil {
 		t.Fatal(err)
 	}
 	for i, s := range r.RegisteredServices() {
@@ -61,7 +65,9 @@ func TestUpdateFuncLosesNothing(t *testing.T) {
 		}
 	}
 	for name, err := range map[string]error{
-		"no such id": r.UpdateFunc(t.Context(), "web", "z", add), "no such service": r.UpdateFunc(t.Context(), "api", "", add), "no name": r.UpdateFunc(t.Context(), "", "", add),
+		"no such id":      r.UpdateFunc(t.Context(), "web", "z", add),
+		"no such service": r.UpdateFunc(t.Context(), "api", "", add),
+		"no name":         r.UpdateFunc(t.Context(), "", "", add),
 	} {
 		if !errors.Is(err, ErrNotRegistered) {
 			t.Errorf("%s: %v", name, err)
@@ -74,19 +80,22 @@ func TestUpdateFuncLosesNothing(t *testing.T) {
 	}
 }
 
-// An update that says no status leaves the one that there is, which checks or a drain have set: it does not have an instance called again that is draining. Seen to fail with a status that is passing where
-// none is said.
+// An update that says no status leaves the one that there is, which checks or a drain have set: it
+// does not have an instance called again that is draining. Seen to fail with a status that is
+// passing where none is said.
 func TestUpdateKeepsTheStatus(t *testing.T) {
 	r := newRegistry(t, natstest.Start(t))
 	mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
-	for _, tc := range []struct{ set, says, want Status }{{Draining, "", Draining}, {Critical, "", Critical}, {Draining, Passing, Passing}, {Passing, Warning, Warning}} {
+	for _, tc := range []struct{ set, says, want Status }{{Draining, "", Draining},
+		{Critical, "", Critical}, {Draining, Passing, Passing}, {Passing, Warning, Warning}} {
 		if err := r.SetStatus("web", tc.set); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.Update(Service{Name: "web", Address: "h:2", Status: tc.says}); err != nil {
 			t.Fatal(err)
 		}
-		if list := r.RegisteredServices(); len(list) != 1 || list[0].Status != tc.want || list[0].Address != "h:2" {
+		if list := r.RegisteredServices(); len(list) != 1 || list[0].Status != tc.want ||
+			list[0].Address != "h:2" {
 			t.Errorf("%+v: %+v", tc, list)
 		}
 	}
@@ -94,11 +103,13 @@ func TestUpdateKeepsTheStatus(t *testing.T) {
 
 func BenchmarkUpdateFuncUnchanged(b *testing.B) {
 	r := newRegistry(b, natstest.Start(b))
-	mustRegister(b, r, Service{ID: "a", Name: "web", Address: "h:1", Tags: []string{"a"}, Metadata: map[string]string{"k": "v"}})
+	mustRegister(b, r, Service{ID: "a", Name: "web", Address: "h:1", Tags: []string{"a"},
+		Metadata: map[string]string{"k": "v"}})
 	ctx := context.Background()
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := r.UpdateFunc(ctx, "web", "a", func(s *Service) { s.Status = Passing }); err != nil {
+		if err := r.UpdateFunc(ctx, "web", "a",
+			func(s *Service) { s.Status = Passing }); err != nil {
 			b.Fatal(err)
 		}
 	}

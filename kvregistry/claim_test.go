@@ -45,7 +45,8 @@ func begin(t *testing.T, r *Registry, s Service) *call {
 func (c *call) end(t *testing.T) {
 	t.Helper()
 	c.cancel()
-	if err := within(t, "RegisterContext", func() error { return <-c.done }); !errors.Is(err, context.Canceled) && !errors.Is(err, ErrFenced) {
+	if err := within(t, "RegisterContext", func() error { return <-c.done }); !errors.Is(err,
+		context.Canceled) && !errors.Is(err, ErrFenced) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -54,7 +55,8 @@ func (c *call) end(t *testing.T) {
 // it. Seen to fail with calls of which only the newest can be taken back.
 func TestCallsOfOneIDThatAreCancelled(t *testing.T) {
 	t.Parallel()
-	one, two, three := Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "a", Name: "web", Address: "h:2"}, Service{ID: "a", Name: "web", Address: "h:3"}
+	one, two, three := Service{ID: "a", Name: "web", Address: "h:1"},
+		Service{ID: "a", Name: "web", Address: "h:2"}, Service{ID: "a", Name: "web", Address: "h:3"}
 	for name, tc := range map[string]struct {
 		first bool // one is registered before
 		do    func(t *testing.T, r *Registry, un func() error) (stays *call)
@@ -74,35 +76,40 @@ func TestCallsOfOneIDThatAreCancelled(t *testing.T) {
 			a.end(t)
 			return nil
 		}},
-		"two, beside what is registered": {first: true, want: "h:1", do: func(t *testing.T, r *Registry, _ func() error) *call {
-			b, c := begin(t, r, two), begin(t, r, three)
-			b.end(t)
-			c.end(t)
-			return nil
-		}},
-		"one, after what was registered is taken back": {first: true, do: func(t *testing.T, r *Registry, un func() error) *call {
-			b := begin(t, r, two)
-			if err := un(); !errors.Is(err, ErrFenced) {
-				t.Errorf("unregister: %v", err)
-			}
-			b.end(t)
-			return nil
-		}},
-		"one of two that say the same": {want: "h:1", do: func(t *testing.T, r *Registry, _ func() error) *call {
-			a, b := begin(t, r, one), begin(t, r, one)
-			a.end(t)
-			return b
-		}},
-		"one of two that say the same, of what is registered": {first: true, want: "h:2", do: func(t *testing.T, r *Registry, _ func() error) *call {
-			a, b := begin(t, r, two), begin(t, r, two)
-			a.end(t)
-			return b
-		}},
+		"two, beside what is registered": {first: true, want: "h:1",
+			do: func(t *testing.T, r *Registry, _ func() error) *call {
+				b, c := begin(t, r, two), begin(t, r, three)
+				b.end(t)
+				c.end(t)
+				return nil
+			}},
+		"one, after what was registered is taken back": {first: true,
+			do: func(t *testing.T, r *Registry, un func() error) *call {
+				b := begin(t, r, two)
+				if err := un(); !errors.Is(err, ErrFenced) {
+					t.Errorf("unregister: %v", err)
+				}
+				b.end(t)
+				return nil
+			}},
+		"one of two that say the same": {want: "h:1",
+			do: func(t *testing.T, r *Registry, _ func() error) *call {
+				a, b := begin(t, r, one), begin(t, r, one)
+				a.end(t)
+				return b
+			}},
+		"one of two that say the same, of what is registered": {first: true, want: "h:2",
+			do: func(t *testing.T, r *Registry, _ func() error) *call {
+				a, b := begin(t, r, two), begin(t, r, two)
+				a.end(t)
+				return b
+			}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t)
-			r := newRegistry(t, s, TTL(time.Minute), Timeout(time.Hour)) // its lease outlasts the outage
+			// its lease outlasts the outage
+			r := newRegistry(t, s, TTL(time.Minute), Timeout(time.Hour))
 			mustRegister(t, r, Service{ID: "a", Name: "other", Address: "h:1"})
 			var un func() error
 			if tc.first {
@@ -115,7 +122,8 @@ func TestCallsOfOneIDThatAreCancelled(t *testing.T) {
 			stays := tc.do(t, r, un)
 			s.Up()
 			if stays != nil {
-				if err := within(t, "RegisterContext", func() error { return <-stays.done }); err != nil {
+				if err := within(t, "RegisterContext",
+					func() error { return <-stays.done }); err != nil {
 					t.Errorf("the other call: %v", err)
 				}
 			}
@@ -129,7 +137,8 @@ func TestCallsOfOneIDThatAreCancelled(t *testing.T) {
 					got += s.Name + " " + s.Address + ","
 				}
 				if h := r.Health(); got != want || h.Unwritten > 0 {
-					return fmt.Errorf("registered %s, want %s; %d unwritten", got, want, h.Unwritten)
+					return fmt.Errorf("registered %s, want %s; %d unwritten", got, want,
+						h.Unwritten)
 				}
 				if tc.want == "" {
 					return absentKey(t, r, "svc.web.a")
@@ -150,10 +159,15 @@ func TestRegisterThatPanics(t *testing.T) {
 	r := newRegistry(t, s, SignWith(signer))
 	mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
 	for name, call := range map[string]func(){
-		"Register":             func() { _, _ = r.Register(Service{ID: "b", Name: "web", Address: "h:2"}) },
-		"Register of the same": func() { _, _ = r.Register(Service{ID: "a", Name: "web", Address: "h:2"}) },
+		"Register": func() {
+			_, _ = r.Register(Service{ID: "b", Name: "web", Address: "h:2"})
+		},
+		"Register of the same": func() {
+			_, _ = r.Register(Service{ID: "a", Name: "web", Address: "h:2"})
+		},
 		"RegisterAll": func() {
-			_, _ = r.RegisterAll(t.Context(), Service{ID: "b", Name: "web", Address: "h:2"}, Service{ID: "a", Name: "web", Address: "h:2"})
+			_, _ = r.RegisterAll(t.Context(), Service{ID: "b", Name: "web", Address: "h:2"},
+				Service{ID: "a", Name: "web", Address: "h:2"})
 		},
 		"Update": func() { _ = r.Update(Service{ID: "a", Name: "web", Address: "h:2"}) },
 	} {
@@ -174,17 +188,19 @@ func TestRegisterThatPanics(t *testing.T) {
 	}
 }
 
-// A Register whose log handler panics leaves nothing that nobody could take back. Seen to fail with a
-// registration that stays.
+// A Register whose log handler panics leaves nothing that nobody could take back. Seen to fail with
+// a registration that stays.
 func TestRegisterWhoseLinePanics(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	r := newRegistry(t, s, hooked(func(string) {
-		if strings.Contains(string(debug.Stack()), ".(*Registry).Register") { // not on a goroutine of the registry's
+		// not on a goroutine of the registry's
+		if strings.Contains(string(debug.Stack()), ".(*Registry).Register") {
 			panic("oops")
 		}
 	}))
-	a, b := Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web", Address: "h:1"}
+	a, b := Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web",
+		Address: "h:1"}
 	for name, call := range map[string]func(){
 		"Register":    func() { _, _ = r.Register(a) },
 		"RegisterAll": func() { _, _ = r.RegisterAll(t.Context(), a, b) },
@@ -205,8 +221,8 @@ func TestRegisterWhoseLinePanics(t *testing.T) {
 	}
 }
 
-// A signer may end the registry, also one that a goroutine of the registry calls. Seen to fail with a
-// Close that waits for what registers again.
+// A signer may end the registry, also one that a goroutine of the registry calls. Seen to fail with
+// a Close that waits for what registers again.
 func TestCloseInASigner(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -238,8 +254,8 @@ func TestCloseInASigner(t *testing.T) {
 	}
 }
 
-// A log handler that panics in Exclusive leaves no place in the line that nobody has. Seen to fail with
-// a ticket that only the end of the wait removes, and with a hold that is kept.
+// A log handler that panics in Exclusive leaves no place in the line that nobody has. Seen to fail
+// with a ticket that only the end of the wait removes, and with a hold that is kept.
 func TestExclusiveThatPanics(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{"waits for a name", "holds a name"} {

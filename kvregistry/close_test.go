@@ -27,13 +27,15 @@ func absent(t testing.TB, url string) *nats.Conn {
 func bucketKeys(t testing.TB, r *Registry) map[string]tenant.Op {
 	t.Helper()
 	keys := map[string]tenant.Op{}
-	err := watcher.Read(t.Context(), r.bucket, tenant.AllKeys, watcher.Config{Apply: func(changes []watcher.Change, _ *watcher.Snapshot) {
-		for _, ch := range changes {
-			if ch.Op == tenant.Put && (strings.HasPrefix(ch.Key, "svc.") || strings.HasPrefix(ch.Key, "lock.")) {
-				keys[ch.Key] = ch.Op
+	err := watcher.Read(t.Context(), r.bucket, tenant.AllKeys,
+		watcher.Config{Apply: func(changes []watcher.Change, _ *watcher.Snapshot) {
+			for _, ch := range changes {
+				if ch.Op == tenant.Put && (strings.HasPrefix(ch.Key, "svc.") ||
+					strings.HasPrefix(ch.Key, "lock.")) {
+					keys[ch.Key] = ch.Op
+				}
 			}
-		}
-	}})
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +76,8 @@ func TestCloseInACallback(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	fence := func(t *testing.T, r *Registry, tenant string) {
-		mustRegister(t, newRegistry(t, s, Tenant(tenant)), Service{ID: "a", Name: "web", Address: "h:1"})
+		mustRegister(t, newRegistry(t, s, Tenant(tenant)), Service{ID: "a", Name: "web",
+			Address: "h:1"})
 	}
 	type triggered struct {
 		opt     func(end func()) Option // the second function is to see that it is not called
@@ -84,13 +87,14 @@ func TestCloseInACallback(t *testing.T) {
 		"OnEvent":  {func(end func()) Option { return OnEvent(func(Event) { end() }) }, nil},
 		"OnHealth": {func(end func()) Option { return OnHealth(func(Health) { end() }) }, nil},
 		"OnFenced": {func(end func()) Option { return OnFenced(func(Service) { end() }) }, fence},
-		"OnLeaseLost": {func(end func()) Option { return OnLeaseLost(func(error) { end() }) }, func(t *testing.T, r *Registry, _ string) {
-			w := tenant.Write{Key: tenant.LeaseKey(r.keeper.Current().ID), Op: tenant.Purge}
-			if _, err := r.bucket.Write(t.Context(), w); err != nil {
-				t.Fatal(err)
-			}
-			r.keeper.Check()
-		}},
+		"OnLeaseLost": {func(end func()) Option { return OnLeaseLost(func(error) { end() }) },
+			func(t *testing.T, r *Registry, _ string) {
+				w := tenant.Write{Key: tenant.LeaseKey(r.keeper.Current().ID), Op: tenant.Purge}
+				if _, err := r.bucket.Write(t.Context(), w); err != nil {
+					t.Fatal(err)
+				}
+				r.keeper.Check()
+			}},
 	} {
 		for how, end := range endings {
 			t.Run(name+"/"+how, func(t *testing.T) {
@@ -149,7 +153,8 @@ func TestNoCallbackAfterClose(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				_, _ = busy.Register(Service{ID: fmt.Sprint(i % 20), Name: "web", Address: fmt.Sprint("h:1", i)})
+				_, _ = busy.Register(Service{ID: fmt.Sprint(i % 20), Name: "web",
+					Address: fmt.Sprint("h:1", i)})
 			}
 		}
 	})
@@ -165,7 +170,8 @@ func TestNoCallbackAfterClose(t *testing.T) {
 			default:
 			}
 		}
-		r := newRegistry(t, s, OnEvent(func(Event) { look() }), OnEvent(func(Event) { look() }), OnHealth(func(Health) { look() }))
+		r := newRegistry(t, s, OnEvent(func(Event) { look() }), OnEvent(func(Event) { look() }),
+			OnHealth(func(Health) { look() }))
 		if err := r.Observe("web"); err != nil {
 			t.Fatal(err)
 		}
@@ -206,7 +212,8 @@ func TestCloseAgain(t *testing.T) {
 			})
 			ended, endNow := context.WithCancel(t.Context())
 			endNow()
-			if err := within(t, "a second one whose context has ended", func() error { return r.CloseContext(ended) }); !errors.Is(err, context.Canceled) {
+			if err := within(t, "a second one whose context has ended",
+				func() error { return r.CloseContext(ended) }); !errors.Is(err, context.Canceled) {
 				t.Errorf("a second one whose context has ended: %v", err)
 			}
 			for range 3 {
@@ -246,7 +253,8 @@ func TestCloseWhereNothingWasSent(t *testing.T) {
 			s.Down()
 			return r
 		},
-		"a server that went, after a registration": func(t *testing.T, s *natstest.Server) *Registry {
+		"a server that went, after a registration": func(
+			t *testing.T, s *natstest.Server) *Registry {
 			r := newRegistry(t, s)
 			mustRegister(t, r, Service{ID: "b", Name: "web", Address: "h:1"})
 			if err := r.Unregister("web"); err != nil {
@@ -274,11 +282,14 @@ func TestCloseWhereNothingWasSent(t *testing.T) {
 				}
 				errs := make(chan error, 4)
 				go func() {
-					_, err := r.RegisterContext(context.Background(), Service{ID: "c", Name: "web", Address: "h:1"})
+					_, err := r.RegisterContext(context.Background(),
+						Service{ID: "c", Name: "web", Address: "h:1"})
 					errs <- err
 				}()
 				go func() {
-					_, err := r.RegisterAll(context.Background(), Service{ID: "d", Name: "web", Address: "h:1"}, Service{ID: "e", Name: "web", Address: "h:1"})
+					_, err := r.RegisterAll(context.Background(),
+						Service{ID: "d", Name: "web", Address: "h:1"},
+						Service{ID: "e", Name: "web", Address: "h:1"})
 					errs <- err
 				}()
 				go func() { errs <- r.UpdateContext(context.Background(), one) }()
@@ -294,7 +305,8 @@ func TestCloseWhereNothingWasSent(t *testing.T) {
 				}
 				for range cap(errs) {
 					err := within(t, "a call", func() error { return <-errs })
-					if !errors.Is(err, ErrClosed) || errors.Is(err, ErrPending) || errors.Is(err, ErrNotRegistered) {
+					if !errors.Is(err, ErrClosed) || errors.Is(err, ErrPending) ||
+						errors.Is(err, ErrNotRegistered) {
 						t.Errorf("a call that waited: %v", err)
 					}
 				}
@@ -323,7 +335,8 @@ func TestCloseWhereSomethingWasSent(t *testing.T) {
 	s.Down()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := within(t, "Close", func() error { return r.CloseContext(ctx) }); !errors.Is(err, ErrPending) || !errors.Is(err, context.DeadlineExceeded) {
+	if err := within(t, "Close", func() error { return r.CloseContext(ctx) }); !errors.Is(err,
+		ErrPending) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -339,18 +352,23 @@ func TestCallsThatRaceWithClose(t *testing.T) {
 			return err
 		},
 		"RegisterAll": func(r *Registry, i int) error {
-			_, err := r.RegisterAll(context.Background(), Service{ID: fmt.Sprint("n", i), Name: "web", Address: "h:1"}, Service{ID: fmt.Sprint("m", i), Name: "web", Address: "h:1"})
+			_, err := r.RegisterAll(context.Background(), Service{ID: fmt.Sprint("n", i),
+				Name: "web", Address: "h:1"}, Service{ID: fmt.Sprint("m", i), Name: "web",
+				Address: "h:1"})
 			return err
 		},
 		"Update": func(r *Registry, i int) error {
 			return r.Update(Service{ID: "a", Name: "web", Address: fmt.Sprint("h:1", i)})
 		},
-		"SetStatus": func(r *Registry, i int) error { return r.SetStatus("web", []Status{Passing, Warning}[i%2]) },
+		"SetStatus": func(r *Registry, i int) error {
+			return r.SetStatus("web", []Status{Passing, Warning}[i%2])
+		},
 		"UpdateFunc": func(r *Registry, _ int) error {
 			return r.UpdateFunc(context.Background(), "web", "", func(s *Service) { s.Weight++ })
 		},
 		"Unregister": func(r *Registry, i int) error {
-			if err := r.Unregister("web"); err != nil && !errors.Is(err, ErrNotRegistered) { // as another call did
+			// as another call did
+			if err := r.Unregister("web"); err != nil && !errors.Is(err, ErrNotRegistered) {
 				return err
 			}
 			_, err := r.Register(Service{ID: fmt.Sprint("own", i%2), Name: "web", Address: "h:1"})
@@ -376,10 +394,12 @@ func TestCallsThatRaceWithClose(t *testing.T) {
 					calls.Go(func() {
 						for i := k; ; i += 4 {
 							err := call(r, i)
-							if errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotRegistered) && !errors.Is(err, ErrPending) {
+							if errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotRegistered) &&
+								!errors.Is(err, ErrPending) {
 								return
 							}
-							if err != nil && (name != "Unregister" || !errors.Is(err, ErrNotRegistered) && !errors.Is(err, ErrFenced)) {
+							if err != nil && (name != "Unregister" ||
+								!errors.Is(err, ErrNotRegistered) && !errors.Is(err, ErrFenced)) {
 								t.Errorf("got %v", err)
 								return
 							}
@@ -412,7 +432,8 @@ func TestCloseInAFunction(t *testing.T) {
 	s := natstest.Start(t)
 	ways := map[string]func(*Registry) error{
 		"Unregister": func(r *Registry) error {
-			if err := r.UnregisterContext(context.Background(), "web"); !errors.Is(err, ErrNotRegistered) && !errors.Is(err, ErrClosed) {
+			if err := r.UnregisterContext(context.Background(), "web"); !errors.Is(err,
+				ErrNotRegistered) && !errors.Is(err, ErrClosed) {
 				return err
 			}
 			return nil
@@ -423,13 +444,20 @@ func TestCloseInAFunction(t *testing.T) {
 	}
 	for name, call := range map[string]func(r *Registry, end func()){
 		"Until": func(r *Registry, end func()) {
-			_ = r.Drain(context.Background(), Settle(0), Until(func(context.Context) error { end(); return nil }))
+			_ = r.Drain(context.Background(), Settle(0), Until(func(context.Context) error {
+				end()
+				return nil
+			}))
 		},
 		"UpdateFunc": func(r *Registry, end func()) {
-			_ = r.UpdateFunc(context.Background(), "web", "", func(s *Service) { end(); s.Weight++ })
+			_ = r.UpdateFunc(context.Background(), "web", "", func(s *Service) {
+				end()
+				s.Weight++
+			})
 		},
 		"Where": func(r *Registry, end func()) {
-			_, _ = r.GetServices(context.Background(), "web", Where(func(Service) bool { end(); return true }))
+			_, _ = r.GetServices(context.Background(), "web",
+				Where(func(Service) bool { end(); return true }))
 		},
 		"Where of a Lookup": func(r *Registry, end func()) {
 			l, err := r.Lookup("web", Where(func(Service) bool { end(); return true }))
@@ -438,7 +466,8 @@ func TestCloseInAFunction(t *testing.T) {
 			}
 		},
 		"Where of WaitFor": func(r *Registry, end func()) {
-			_, _ = r.WaitFor(context.Background(), "web", 1, Where(func(Service) bool { end(); return true }))
+			_, _ = r.WaitFor(context.Background(), "web", 1,
+				Where(func(Service) bool { end(); return true }))
 		},
 		"Events": func(r *Registry, end func()) {
 			for range r.Events(context.Background(), "web") {

@@ -40,7 +40,9 @@ func TestWrongPassword(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	check("a Register that waited", within(t, "a Register that waited", func() error { return <-waits }))
+	check("a Register that waited", within(t, "a Register that waited", func() error {
+		return <-waits
+	}))
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if !nc.IsClosed() {
 			return errors.New("the connection is not closed")
@@ -65,7 +67,8 @@ func TestWrongPassword(t *testing.T) {
 func TestRefusedWhileConnecting(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "u", "right" })
-	nc := natstest.Connect(t, strings.Replace(s.URL(), "://", "://u:wrong@", 1), nats.RetryOnFailedConnect(true), nats.IgnoreAuthErrorAbort())
+	nc := natstest.Connect(t, strings.Replace(s.URL(), "://", "://u:wrong@", 1),
+		nats.RetryOnFailedConnect(true), nats.IgnoreAuthErrorAbort())
 	r, err := New(t.Context(), nc, discard())
 	if err != nil {
 		t.Fatal(err)
@@ -75,13 +78,16 @@ func TestRefusedWhileConnecting(t *testing.T) {
 		"Register": func(ctx context.Context) error {
 			return second(r.RegisterContext(ctx, Service{ID: "a", Name: "web", Address: "h:1"}))
 		},
-		"GetService": func(ctx context.Context) error { return second(r.GetServiceContext(ctx, "web")) },
-		"Exclusive":  func(ctx context.Context) error { return second(r.Exclusive(ctx, "lock")) },
+		"GetService": func(ctx context.Context) error {
+			return second(r.GetServiceContext(ctx, "web"))
+		},
+		"Exclusive": func(ctx context.Context) error { return second(r.Exclusive(ctx, "lock")) },
 	} {
 		natstest.Eventually(t, natstest.Soon, func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
-			if err := call(ctx); !errors.Is(err, nats.ErrAuthorization) || !errors.Is(err, context.DeadlineExceeded) {
+			if err := call(ctx); !errors.Is(err, nats.ErrAuthorization) ||
+				!errors.Is(err, context.DeadlineExceeded) {
 				return fmt.Errorf("%s: %w", what, err)
 			}
 			return nil
@@ -96,7 +102,8 @@ func TestTooManySubscriptions(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.MaxSubs = 1 })
 	check := func(what string, err error) {
 		t.Helper()
-		if !errors.Is(err, nats.ErrMaxSubscriptionsExceeded) || !strings.Contains(err.Error(), "max_subscriptions") {
+		if !errors.Is(err, nats.ErrMaxSubscriptionsExceeded) ||
+			!strings.Contains(err.Error(), "max_subscriptions") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -108,7 +115,8 @@ func TestTooManySubscriptions(t *testing.T) {
 	}
 	check("New", second(New(ctx, full, discard())))
 
-	r, err := New(t.Context(), s.Connect(), discard(), TTL(2*time.Second), WithoutReaping()) // which has room for its answers
+	// which has room for its answers
+	r, err := New(t.Context(), s.Connect(), discard(), TTL(2*time.Second), WithoutReaping())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +148,8 @@ accounts { A {
 	connect := func() *nats.Conn { return s.Connect(nats.UserInfo("a", "a")) }
 	for name, opt := range map[string]Option{"none": Tenant("a"), "too much": MaxBytes(2 << 20)} {
 		_, err := New(t.Context(), connect(), discard(), opt)
-		if !errors.Is(err, ErrInvalidOption) || errors.Is(err, ErrStorageFull) || !strings.Contains(err.Error(), "MaxBytes(n)") {
+		if !errors.Is(err, ErrInvalidOption) || errors.Is(err, ErrStorageFull) ||
+			!strings.Contains(err.Error(), "MaxBytes(n)") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

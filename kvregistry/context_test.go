@@ -31,7 +31,8 @@ var ctxCalls = map[string]func(ctx context.Context, r *Registry) error{
 		return second(r.RegisterContext(ctx, Service{ID: "a", Name: "web", Address: "h:7"}))
 	},
 	"RegisterAll": func(ctx context.Context, r *Registry) error {
-		un, err := r.RegisterAll(ctx, Service{ID: "n1", Name: "web", Address: "h:1"}, Service{ID: "n2", Name: "db", Address: "h:1"})
+		un, err := r.RegisterAll(ctx, Service{ID: "n1", Name: "web", Address: "h:1"},
+			Service{ID: "n2", Name: "db", Address: "h:1"})
 		if un != nil && err != nil {
 			err = fmt.Errorf("unregister is not nil: %w", ErrPending)
 		}
@@ -40,17 +41,33 @@ var ctxCalls = map[string]func(ctx context.Context, r *Registry) error{
 	"UpdateContext": func(ctx context.Context, r *Registry) error {
 		return r.UpdateContext(ctx, Service{ID: "a", Name: "web", Address: "h:9"})
 	},
-	"SetStatusContext": func(ctx context.Context, r *Registry) error { return r.SetStatusContext(ctx, "web", Critical) },
+	"SetStatusContext": func(ctx context.Context, r *Registry) error {
+		return r.SetStatusContext(ctx, "web", Critical)
+	},
 	"UpdateFunc": func(ctx context.Context, r *Registry) error {
 		return r.UpdateFunc(ctx, "web", "", func(s *Service) { s.Weight++ })
 	},
-	"Exclusive":           func(ctx context.Context, r *Registry) error { return second(r.Exclusive(ctx, "lock")) },
-	"ObserveContext":      func(ctx context.Context, r *Registry) error { return r.ObserveContext(ctx, "n1") },
-	"GetServices":         func(ctx context.Context, r *Registry) error { return second(r.GetServices(ctx, "n2")) },
-	"GetServiceContext":   func(ctx context.Context, r *Registry) error { return second(r.GetServiceContext(ctx, "n3")) },
-	"SnapshotContext":     func(ctx context.Context, r *Registry) error { return second(r.SnapshotContext(ctx, "n4")) },
-	"WaitFor":             func(ctx context.Context, r *Registry) error { return second(r.WaitFor(ctx, "n5", 1)) },
-	"ServiceNamesContext": func(ctx context.Context, r *Registry) error { return second(r.ServiceNamesContext(ctx)) },
+	"Exclusive": func(ctx context.Context, r *Registry) error {
+		return second(r.Exclusive(ctx, "lock"))
+	},
+	"ObserveContext": func(ctx context.Context, r *Registry) error {
+		return r.ObserveContext(ctx, "n1")
+	},
+	"GetServices": func(ctx context.Context, r *Registry) error {
+		return second(r.GetServices(ctx, "n2"))
+	},
+	"GetServiceContext": func(ctx context.Context, r *Registry) error {
+		return second(r.GetServiceContext(ctx, "n3"))
+	},
+	"SnapshotContext": func(ctx context.Context, r *Registry) error {
+		return second(r.SnapshotContext(ctx, "n4"))
+	},
+	"WaitFor": func(ctx context.Context, r *Registry) error {
+		return second(r.WaitFor(ctx, "n5", 1))
+	},
+	"ServiceNamesContext": func(ctx context.Context, r *Registry) error {
+		return second(r.ServiceNamesContext(ctx))
+	},
 	"Events": func(ctx context.Context, r *Registry) error {
 		for _, err := range r.Events(ctx, "n6") {
 			return err
@@ -83,8 +100,10 @@ func TestContextThatHasEnded(t *testing.T) {
 	defer cancelLate()
 	before, keys := r.RegisteredServices(), bucketKeys(t, r)
 	all := map[string]func(context.Context, *Registry) error{
-		"UnregisterContext": func(ctx context.Context, r *Registry) error { return r.UnregisterContext(ctx, "web") },
-		"New":               func(ctx context.Context, r *Registry) error { return second(New(ctx, r.opt.nc)) },
+		"UnregisterContext": func(ctx context.Context, r *Registry) error {
+			return r.UnregisterContext(ctx, "web")
+		},
+		"New": func(ctx context.Context, r *Registry) error { return second(New(ctx, r.opt.nc)) },
 	}
 	for name, call := range ctxCalls {
 		all[name] = call
@@ -123,7 +142,8 @@ func TestContextThatIsCancelled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t)
-			r := newRegistry(t, s, TTL(time.Minute), Timeout(time.Hour)) // its lease outlasts the outage
+			// its lease outlasts the outage
+			r := newRegistry(t, s, TTL(time.Minute), Timeout(time.Hour))
 			mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
 			before := r.RegisteredServices()
 			s.Down()
@@ -132,7 +152,8 @@ func TestContextThatIsCancelled(t *testing.T) {
 			go func() { done <- call(ctx, r) }()
 			time.Sleep(20 * time.Millisecond) // any moment will do; most of them wait by now
 			cancel()
-			if err := within(t, name, func() error { return <-done }); !errors.Is(err, context.Canceled) || errors.Is(err, ErrPending) {
+			if err := within(t, name, func() error { return <-done }); !errors.Is(err,
+				context.Canceled) || errors.Is(err, ErrPending) {
 				t.Errorf("got %v", err)
 			}
 			s.Up()
@@ -216,7 +237,8 @@ func TestCancelledAfterItWasSent(t *testing.T) {
 		"RegisterAll": func(ctx context.Context, r *Registry) error {
 			return second(r.RegisterAll(ctx, Service{Name: "web", Address: "h:2"}))
 		},
-		"UpdateContext": ctxCalls["UpdateContext"], "SetStatusContext": ctxCalls["SetStatusContext"],
+		"UpdateContext":                          ctxCalls["UpdateContext"],
+		"SetStatusContext":                       ctxCalls["SetStatusContext"],
 		"RegisterContext, of what is registered": ctxCalls["RegisterContext, of what is registered"], "UpdateFunc": ctxCalls["UpdateFunc"],
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -254,8 +276,8 @@ func TestCancelledAfterItWasSent(t *testing.T) {
 	}
 }
 
-// Wherever in a Register the cancellation comes, it is done or nothing of it stays. Seen to fail with
-// a cancelled call that leaves what it declared.
+// Wherever in a Register the cancellation comes, it is done or nothing of it stays. Seen to fail
+// with a cancelled call that leaves what it declared.
 func TestCancelledAnywhere(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t, natstest.Start(t))
@@ -268,7 +290,8 @@ func TestCancelledAnywhere(t *testing.T) {
 			time.Sleep(time.Duration(i) * 2 * time.Microsecond)
 			cancel()
 		}()
-		un, err := r.RegisterContext(ctx, Service{ID: fmt.Sprint("n", i), Name: "web", Address: "h:1"})
+		un, err := r.RegisterContext(ctx, Service{ID: fmt.Sprint("n", i), Name: "web",
+			Address: "h:1"})
 		switch {
 		case err == nil:
 			done++

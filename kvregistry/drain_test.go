@@ -26,18 +26,22 @@ func statuses(t testing.TB, r *Registry, name string, want ...string) {
 			got = append(got, s.ID+" "+string(s.Status))
 		}
 		if !slices.Equal(got, want) {
-			return errors.New(name + " has " + strings.Join(got, ", ") + ", want " + strings.Join(want, ", "))
+			return errors.New(name + " has " + strings.Join(got, ", ") + ", want " +
+				strings.Join(want, ", "))
 		}
 		return nil
 	})
 }
 
-// Drain goes in order: marked, and known to be so for the settle time, when the caller's condition is waited for; unregistered when that is done, and not before. Seen to fail with a
-// settle time that is left out, with instances that are not marked, and with ones that are unregistered before the condition.
+// Drain goes in order: marked, and known to be so for the settle time, when the caller's condition
+// is waited for; unregistered when that is done, and not before. Seen to fail with a settle time
+// that is left out, with instances that are not marked, and with ones that are unregistered before
+// the condition.
 func TestDrainIsInOrder(t *testing.T) {
 	s := natstest.Start(t)
 	owner, observer := newRegistry(t, s), newRegistry(t, s)
-	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web", Address: "h:2"})
+	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"},
+		Service{ID: "b", Name: "web", Address: "h:2"})
 	statuses(t, observer, "web", "a passing", "b passing")
 	events, err := observer.Watch(t.Context(), "web")
 	if err != nil {
@@ -75,7 +79,8 @@ func TestDrainIsInOrder(t *testing.T) {
 	}
 	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"}) // it is open as before
 	marked := time.Now()
-	if err := owner.Drain(t.Context(), Settle(settle), Until(func(context.Context) error { began = time.Now(); return nil })); err != nil {
+	if err := owner.Drain(t.Context(), Settle(settle),
+		Until(func(context.Context) error { began = time.Now(); return nil })); err != nil {
 		t.Fatal(err)
 	}
 	if wait := began.Sub(marked); wait < settle {
@@ -83,8 +88,9 @@ func TestDrainIsInOrder(t *testing.T) {
 	}
 }
 
-// Drain unregisters though its time is over, its condition fails, or does not return at all. Seen to fail with the context that is over used for the
-// deletes, and with a condition that is waited for without end.
+// Drain unregisters though its time is over, its condition fails, or does not return at all. Seen
+// to fail with the context that is over used for the deletes, and with a condition that is waited
+// for without end.
 func TestDrainLeavesNothingHalfDone(t *testing.T) {
 	s := natstest.Start(t)
 	owner, observer := newRegistry(t, s), newRegistry(t, s)
@@ -100,22 +106,33 @@ func TestDrainLeavesNothingHalfDone(t *testing.T) {
 		until func(context.Context) error
 		want  error
 	}{
-		"its time is over":           {over, func(context.Context) error { t.Error("called"); return nil }, context.Canceled},
-		"its condition fails":        {t.Context(), func(context.Context) error { return oops }, oops},
-		"its condition does not end": {ends, func(context.Context) error { end(); <-stuck; return nil }, context.Canceled},
+		"its time is over": {over, func(context.Context) error {
+			t.Error("called")
+			return nil
+		}, context.Canceled},
+		"its condition fails": {t.Context(), func(context.Context) error { return oops },
+			oops},
+		"its condition does not end": {ends, func(context.Context) error {
+			end()
+			<-stuck
+			return nil
+		}, context.Canceled},
 	} {
 		mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"})
 		statuses(t, observer, "web", "a passing")
 		err := owner.Drain(tc.ctx, Settle(time.Millisecond), Until(tc.until))
-		if !errors.Is(err, tc.want) || errors.Is(err, ErrPending) && tc.ctx != over { // where it had no time for the mark, that may be pending
+		// where it had no time for the mark, that may be pending
+		if !errors.Is(err, tc.want) || errors.Is(err, ErrPending) && tc.ctx != over {
 			t.Errorf("%s: %v", name, err)
 		}
 		statuses(t, observer, "web")
 	}
 }
 
-// What Until gives is called, each of them and after the settle time, whatever became of what was registered: a server that is shut down by it is not left running, nor shut before callers know. Seen to
-// fail with one that is not called after another's error, with an instance that was fenced taken for the end of it, and with no settle time for what is gone.
+// What Until gives is called, each of them and after the settle time, whatever became of what was
+// registered: a server that is shut down by it is not left running, nor shut before callers know.
+// Seen to fail with one that is not called after another's error, with an instance that was fenced
+// taken for the end of it, and with no settle time for what is gone.
 func TestDrainWaitsWhateverIsRegistered(t *testing.T) {
 	s := natstest.Start(t)
 	oops := errors.New("oops")
@@ -135,7 +152,8 @@ func TestDrainWaitsWhateverIsRegistered(t *testing.T) {
 		only bool
 		want error
 	}{
-		"fenced": {fenced, true, ErrNotRegistered}, "none": {fenced, false, nil}, "closed": {closed, false, ErrClosed},
+		"fenced": {fenced, true, ErrNotRegistered}, "none": {fenced, false, nil},
+		"closed": {closed, false, ErrClosed},
 	} {
 		for _, failure := range []error{nil, oops} {
 			const settle = 100 * time.Millisecond
@@ -159,7 +177,8 @@ func TestDrainWaitsWhateverIsRegistered(t *testing.T) {
 	}
 }
 
-// While NATS is away Drain says what is left, within its time, and that is done when NATS is back. Seen to fail with an error that names no instance.
+// While NATS is away Drain says what is left, within its time, and that is done when NATS is back.
+// Seen to fail with an error that names no instance.
 func TestDrainWithoutServer(t *testing.T) {
 	s := natstest.Start(t)
 	owner, observer := newRegistry(t, s, TTL(time.Minute)), newRegistry(t, s)
@@ -176,17 +195,20 @@ func TestDrainWithoutServer(t *testing.T) {
 	statuses(t, observer, "web")
 }
 
-// Only what was asked for is drained, and a mistake drains nothing. Seen to fail with ids that are not looked at.
+// Only what was asked for is drained, and a mistake drains nothing. Seen to fail with ids that are
+// not looked at.
 func TestDrainOnly(t *testing.T) {
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
-	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web", Address: "h:2"},
+	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"},
+		Service{ID: "b", Name: "web", Address: "h:2"},
 		Service{ID: "c", Name: "api", Address: "h:3"}, Service{ID: "d", Name: "db", Address: "h:4"})
 	for name, bad := range map[string]struct {
 		opt  DrainOption
 		want error
 	}{
-		"nil": {nil, ErrInvalidOption}, "settle": {Settle(-1), ErrInvalidOption}, "until": {Until(nil), ErrInvalidOption}, "name": {Only("*"), ErrInvalidService},
+		"nil": {nil, ErrInvalidOption}, "settle": {Settle(-1), ErrInvalidOption},
+		"until": {Until(nil), ErrInvalidOption}, "name": {Only("*"), ErrInvalidService},
 		"nothing": {Only("web", "z"), ErrNotRegistered},
 	} {
 		if err := owner.Drain(t.Context(), Settle(0), bad.opt); !errors.Is(err, bad.want) {
@@ -205,7 +227,8 @@ func TestDrainOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	called := false
-	if err := owner.Drain(t.Context(), Settle(0), Until(func(context.Context) error { called = true; return nil })); err != nil || !called {
+	if err := owner.Drain(t.Context(), Settle(0),
+		Until(func(context.Context) error { called = true; return nil })); err != nil || !called {
 		t.Errorf("with nothing registered: %v, condition waited for %v", err, called)
 	}
 	_ = owner.Close()
@@ -218,7 +241,8 @@ func TestDrainOnly(t *testing.T) {
 func TestDrainsAtOnce(t *testing.T) {
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
-	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web", Address: "h:2"})
+	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"},
+		Service{ID: "b", Name: "web", Address: "h:2"})
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {

@@ -70,17 +70,24 @@ func TestEndpointsThatCannotBeCalled(t *testing.T) {
 		err := s.check()
 		value := tc.address + tc.url
 		if !errors.Is(err, ErrInvalidService) || !strings.Contains(err.Error(), tc.says) ||
-			!strings.Contains(err.Error(), `"`+value+`"`) && !strings.Contains(err.Error(), "URL does not parse") && !strings.Contains(tc.says, "no scheme") {
+			!strings.Contains(err.Error(), `"`+value+`"`) &&
+				!strings.Contains(err.Error(), "URL does not parse") &&
+				!strings.Contains(tc.says, "no scheme") {
 			t.Errorf("%s: %v, want one that says %q", value, err, tc.says)
 		}
 	}
 	for _, s := range []Service{
 		{Address: "/run/web.sock"},
-		{Address: "127.0.0.1:80"}, {Address: "[::1]:80"}, {Address: "[fe80::1%eth0]:80"}, {Address: "localhost:65535"}, {Address: "web-1.example.com:1"},
-		{Address: "web_1:80"}, {Address: "example.com.:80"}, {Address: "bücher.example:80"}, {Address: "7:80"}, {Network: "udp", Address: "h:53"},
-		{Network: "unix", Address: "/run/web.sock"}, {Network: "unix", Address: "@web"}, {Network: "unixgram", Address: "web.sock"},
-		{Network: "vsock", Address: "3"}, {URL: "http://h"}, {URL: "https://h:443/a?b=c"}, {URL: "http://[::1]/"}, {URL: "http://[::1]:80/"},
-		{URL: "redis://u:p@h:6379/0"}, {URL: "odd+scheme://h"}, {URL: "unix:///run/web.sock"}, {URL: "unix:/run/web.sock"},
+		{Address: "127.0.0.1:80"}, {Address: "[::1]:80"}, {Address: "[fe80::1%eth0]:80"},
+		{Address: "localhost:65535"}, {Address: "web-1.example.com:1"},
+		{Address: "web_1:80"}, {Address: "example.com.:80"}, {Address: "bücher.example:80"},
+		{Address: "7:80"}, {Network: "udp", Address: "h:53"},
+		{Network: "unix", Address: "/run/web.sock"}, {Network: "unix", Address: "@web"},
+		{Network: "unixgram", Address: "web.sock"},
+		{Network: "vsock", Address: "3"}, {URL: "http://h"}, {URL: "https://h:443/a?b=c"},
+		{URL: "http://[::1]/"}, {URL: "http://[::1]:80/"},
+		{URL: "redis://u:p@h:6379/0"}, {URL: "odd+scheme://h"}, {URL: "unix:///run/web.sock"},
+		{URL: "unix:/run/web.sock"},
 		{URL: "http+unix://web.sock/path"}, {URL: "nats://bücher.example"},
 	} {
 		s.Name, s.ID = "web", "a"
@@ -88,11 +95,13 @@ func TestEndpointsThatCannotBeCalled(t *testing.T) {
 			t.Errorf("%+v: %v", s, err)
 		}
 	}
-	for _, text := range []string{"u:SECRET@h", "u:SECRET@h:0", "http://u:SECRET@h:80", "@SECRET:80"} {
+	for _, text := range []string{"u:SECRET@h", "u:SECRET@h:0", "http://u:SECRET@h:80",
+		"@SECRET:80"} {
 		s := Service{Name: "web", ID: "a", Address: text}
 		hides(t, s, "Address", "SECRET")
 	}
-	for _, text := range []string{"http://u:SECRET@h:0", "http:///?token=SECRET", "http://u:SECRET@web..example/", "http://a..b/#SECRET"} {
+	for _, text := range []string{"http://u:SECRET@h:0", "http:///?token=SECRET",
+		"http://u:SECRET@web..example/", "http://a..b/#SECRET"} {
 		s := Service{Name: "web", ID: "a", URL: text}
 		hides(t, s, "URL", "SECRET")
 	}

@@ -33,31 +33,48 @@ func TestQueueCoalesces(t *testing.T) {
 	fenced := Event{Kind: Fenced, Service: Service{Name: "web", ID: "a"}, Err: ErrFenced}
 	lost := Event{Kind: LeaseLost, Err: ErrLeaseLost}
 	for name, tc := range map[string]struct{ add, want []Event }{
-		"nothing":                           {},
-		"one":                               {[]Event{ev(Registered, "a", 1)}, []Event{ev(Registered, "a", 1)}},
-		"registered, updated":               {[]Event{ev(Registered, "a", 1), ev(Updated, "a", 2)}, []Event{ev(Registered, "a", 2)}},
-		"registered, expired":               {[]Event{ev(Registered, "a", 1), ev(Expired, "a", 1)}, nil},
-		"registered, unregistered":          {[]Event{ev(Registered, "a", 1), ev(Unregistered, "a", 1)}, nil},
-		"registered, updated, expired":      {[]Event{ev(Registered, "a", 1), ev(Updated, "a", 2), ev(Expired, "a", 2)}, nil},
-		"registered, expired, registered":   {[]Event{ev(Registered, "a", 1), ev(Expired, "a", 1), ev(Registered, "a", 3)}, []Event{ev(Registered, "a", 3)}},
-		"updated, updated":                  {[]Event{ev(Updated, "a", 2), ev(Updated, "a", 3)}, []Event{ev(Updated, "a", 3)}},
-		"updated, expired":                  {[]Event{ev(Updated, "a", 2), ev(Expired, "a", 2)}, []Event{ev(Expired, "a", 2)}},
-		"updated, unregistered":             {[]Event{ev(Updated, "a", 2), ev(Unregistered, "a", 2)}, []Event{ev(Unregistered, "a", 2)}},
-		"expired, registered":               {[]Event{ev(Expired, "a", 1), ev(Registered, "a", 3)}, []Event{ev(Updated, "a", 3)}},
-		"unregistered, registered":          {[]Event{ev(Unregistered, "a", 1), ev(Registered, "a", 3)}, []Event{ev(Updated, "a", 3)}},
-		"expired, registered, updated":      {[]Event{ev(Expired, "a", 1), ev(Registered, "a", 3), ev(Updated, "a", 4)}, []Event{ev(Updated, "a", 4)}},
-		"expired, registered, unregistered": {[]Event{ev(Expired, "a", 1), ev(Registered, "a", 3), ev(Unregistered, "a", 3)}, []Event{ev(Unregistered, "a", 3)}},
+		"nothing": {},
+		"one": {[]Event{ev(Registered, "a", 1)},
+			[]Event{ev(Registered, "a", 1)}},
+		"registered, updated": {[]Event{ev(Registered, "a", 1), ev(Updated, "a", 2)},
+			[]Event{ev(Registered, "a", 2)}},
+		"registered, expired": {[]Event{ev(Registered, "a", 1), ev(Expired, "a", 1)},
+			nil},
+		"registered, unregistered": {[]Event{ev(Registered, "a", 1),
+			ev(Unregistered, "a", 1)}, nil},
+		"registered, updated, expired": {[]Event{ev(Registered, "a", 1), ev(Updated, "a", 2),
+			ev(Expired, "a", 2)}, nil},
+		"registered, expired, registered": {[]Event{ev(Registered, "a", 1), ev(Expired, "a", 1),
+			ev(Registered, "a", 3)}, []Event{ev(Registered, "a", 3)}},
+		"updated, updated": {[]Event{ev(Updated, "a", 2), ev(Updated, "a", 3)},
+			[]Event{ev(Updated, "a", 3)}},
+		"updated, expired": {[]Event{ev(Updated, "a", 2), ev(Expired, "a", 2)},
+			[]Event{ev(Expired, "a", 2)}},
+		"updated, unregistered": {[]Event{ev(Updated, "a", 2),
+			ev(Unregistered, "a", 2)}, []Event{ev(Unregistered, "a", 2)}},
+		"expired, registered": {[]Event{ev(Expired, "a", 1), ev(Registered, "a", 3)},
+			[]Event{ev(Updated, "a", 3)}},
+		"unregistered, registered": {[]Event{ev(Unregistered, "a", 1),
+			ev(Registered, "a", 3)}, []Event{ev(Updated, "a", 3)}},
+		"expired, registered, updated": {[]Event{ev(Expired, "a", 1), ev(Registered, "a", 3),
+			ev(Updated, "a", 4)}, []Event{ev(Updated, "a", 4)}},
+		"expired, registered, unregistered": {[]Event{ev(Expired, "a", 1), ev(Registered, "a", 3),
+			ev(Unregistered, "a", 3)}, []Event{ev(Unregistered, "a", 3)}},
 		"order of the oldest": {
-			[]Event{ev(Updated, "a", 1), ev(Updated, "b", 2), ev(Updated, "c", 3), ev(Updated, "a", 4)},
+			[]Event{ev(Updated, "a", 1), ev(Updated, "b", 2), ev(Updated, "c", 3),
+				ev(Updated, "a", 4)},
 			[]Event{ev(Updated, "a", 4), ev(Updated, "b", 2), ev(Updated, "c", 3)},
 		},
 		"order after one is dropped": {
-			[]Event{ev(Registered, "a", 1), ev(Registered, "b", 2), ev(Registered, "c", 3), ev(Expired, "b", 2), ev(Registered, "b", 4)},
+			[]Event{ev(Registered, "a", 1), ev(Registered, "b", 2), ev(Registered, "c", 3),
+				ev(Expired, "b", 2), ev(Registered, "b", 4)},
 			[]Event{ev(Registered, "a", 1), ev(Registered, "c", 3), ev(Registered, "b", 4)},
 		},
 		"one id of two services": {
-			[]Event{ev(Registered, "a", 1), {Kind: Expired, Service: Service{Name: "api", ID: "a"}}},
-			[]Event{ev(Registered, "a", 1), {Kind: Expired, Service: Service{Name: "api", ID: "a"}}},
+			[]Event{ev(Registered, "a", 1),
+				{Kind: Expired, Service: Service{Name: "api", ID: "a"}}},
+			[]Event{ev(Registered, "a", 1),
+				{Kind: Expired, Service: Service{Name: "api", ID: "a"}}},
 		},
 		"its own fence stays": {
 			[]Event{ev(Registered, "a", 1), fenced, ev(Updated, "a", 2)},
@@ -67,7 +84,8 @@ func TestQueueCoalesces(t *testing.T) {
 			[]Event{ev(Registered, "a", 1), fenced, ev(Expired, "a", 1)},
 			[]Event{fenced},
 		},
-		"leases lost": {[]Event{lost, ev(Expired, "a", 1), lost}, []Event{lost, ev(Expired, "a", 1)}},
+		"leases lost": {[]Event{lost, ev(Expired, "a", 1), lost},
+			[]Event{lost, ev(Expired, "a", 1)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := newQueue()
@@ -85,19 +103,21 @@ func TestQueueCoalesces(t *testing.T) {
 func TestQueueForgetsWhatWasTaken(t *testing.T) {
 	q := newQueue()
 	var got []Event
-	for _, e := range []Event{ev(Registered, "a", 1), ev(Expired, "a", 1), ev(Registered, "a", 2), ev(Updated, "a", 3)} {
+	for _, e := range []Event{ev(Registered, "a", 1), ev(Expired, "a", 1), ev(Registered, "a", 2),
+		ev(Updated, "a", 3)} {
 		add(q, e)
 		got = append(got, drain(t, q)...)
 	}
-	want := []Event{ev(Registered, "a", 1), ev(Expired, "a", 1), ev(Registered, "a", 2), ev(Updated, "a", 3)}
+	want := []Event{ev(Registered, "a", 1), ev(Expired, "a", 1), ev(Registered, "a", 2),
+		ev(Updated, "a", 3)}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
-// TestQueueTellsTheTruth plays every sequence of up to six changes of one instance, taken one at a time at every
-// possible point: whoever follows the events ends up knowing what is there, and never hears of something gone
-// that was not there, or of something new that was.
+// TestQueueTellsTheTruth plays every sequence of up to six changes of one instance, taken one at a
+// time at every possible point: whoever follows the events ends up knowing what is there, and never
+// hears of something gone that was not there, or of something new that was.
 func TestQueueTellsTheTruth(t *testing.T) {
 	const length = 6
 	for takes := range 1 << length {
@@ -121,13 +141,16 @@ func TestQueueTellsTheTruth(t *testing.T) {
 					continue
 				}
 				for _, e := range drain(t, q) {
-					if gone := e.gone(); gone && !known || e.Kind == Registered && known || e.Kind == Updated && !known {
-						t.Fatalf("changes %06b, takes %06b: %s of an instance whose being there is %v to the reader", changes, takes, e.Kind, known)
+					if gone := e.gone(); gone && !known || e.Kind == Registered && known ||
+						e.Kind == Updated && !known {
+						t.Fatalf("changes %06b, takes %06b: %s of an instance whose being there "+
+							"is %v to the reader", changes, takes, e.Kind, known)
 					}
 					known, seen = !e.gone(), e.Service.Revision
 				}
 				if known != there || known && seen != revision {
-					t.Fatalf("changes %06b, takes %06b: the reader knows %v at %d, and it is %v at %d", changes, takes, known, seen, there, revision)
+					t.Fatalf("changes %06b, takes %06b: the reader knows %v at %d, and it is %v "+
+						"at %d", changes, takes, known, seen, there, revision)
 				}
 			}
 		}
@@ -165,7 +188,8 @@ func TestQueueNextEnds(t *testing.T) {
 					cancel()
 				}
 				if e, ok := q.Next(ctx[0], ctx[1]); ok {
-					t.Errorf("%s context ended, events waiting %v: next returned %v", name, waiting, e)
+					t.Errorf("%s context ended, events waiting %v: next returned %v", name, waiting,
+						e)
 				}
 				if err := short.Err(); err == nil || errors.Is(err, context.Canceled) != waiting {
 					t.Errorf("next returned while its context was %v", err)

@@ -20,7 +20,8 @@ func ExampleRegistry_Exclusive() {
 	}
 	defer func() { _ = reg.Close() }()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // how long to wait in line
+	// how long to wait in line
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	leader, err := reg.Exclusive(ctx, "migrations")
 	if err != nil {
@@ -46,14 +47,13 @@ func ExampleRegistry_Exclusive() {
 	fmt.Println(leader.Release(ctx))
 
 	follower := <-next
-	fmt.Println(follower.Token() > leader.Token(), follower.Err(), errors.Is(leader.Err(), kvregistry.ErrNotHeld))
-	// Output:
-	// done
-	// <nil>
-	// true <nil> true
+	fmt.Println(follower.Token() > leader.Token(), follower.Err(),
+		errors.Is(leader.Err(), kvregistry.ErrNotHeld))
+	// Output: done <nil> true <nil> true
 }
 
-// A leader for as long as the process lives: what is lost is not taken again by itself, and the work has a context that ends with the hold.
+// A leader for as long as the process lives: what is lost is not taken again by itself, and the
+// work has a context that ends with the hold.
 func ExampleHold_Done() {
 	nc, stop := connect()
 	defer stop()
@@ -85,7 +85,5 @@ func ExampleHold_Done() {
 		lead(work, h.Token())
 		_ = h.Close()
 	}
-	// Output:
-	// term 1 true <nil>
-	// term 2 true context canceled
+	// Output: term 1 true <nil> term 2 true context canceled
 }

@@ -46,7 +46,8 @@ func ExampleFromListener() {
 func ExampleListening() {
 	nc, stop := connect()
 	defer stop()
-	reg, err := kvregistry.New(context.Background(), nc, kvregistry.Listening(time.Second)) // 0 refuses at once
+	// 0 refuses at once
+	reg, err := kvregistry.New(context.Background(), nc, kvregistry.Listening(time.Second))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -56,7 +57,8 @@ func ExampleListening() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	_, err = reg.Register(kvregistry.Service{Name: "httptest", Address: fmt.Sprint("127.0.0.1:", port)})
+	_, err = reg.Register(kvregistry.Service{Name: "httptest",
+		Address: fmt.Sprint("127.0.0.1:", port)})
 	fmt.Println(errors.Is(err, kvregistry.ErrNotListening))
 	// Output: true
 }
@@ -70,23 +72,23 @@ func ExampleRegistry_Drain() {
 		log.Fatal(err)
 	}
 	defer func() { _ = reg.Close() }()
-	if _, err := reg.Register(kvregistry.Service{ID: "1", Name: "httptest", Address: "10.0.0.1:80"}); err != nil {
+	if _, err := reg.Register(kvregistry.Service{ID: "1", Name: "httptest",
+		Address: "10.0.0.1:80"}); err != nil {
 		log.Fatal(err)
 	}
 	var calls sync.WaitGroup // those under way
 
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	err = reg.Drain(ctx, kvregistry.Settle(50*time.Millisecond), kvregistry.Until(func(context.Context) error {
-		_, err := reg.GetService("httptest")
-		fmt.Println(errors.Is(err, kvregistry.ErrNotFound), len(reg.RegisteredServices()))
-		calls.Wait() // or http.Server's Shutdown
-		return nil
-	}))
+	err = reg.Drain(ctx, kvregistry.Settle(50*time.Millisecond),
+		kvregistry.Until(func(context.Context) error {
+			_, err := reg.GetService("httptest")
+			fmt.Println(errors.Is(err, kvregistry.ErrNotFound), len(reg.RegisteredServices()))
+			calls.Wait() // or http.Server's Shutdown
+			return nil
+		}))
 	fmt.Println(err, len(reg.RegisteredServices()))
-	// Output:
-	// true 1
-	// <nil> 0
+	// Output: true 1 <nil> 0
 }
 
 // A change that depends on what is there, with no other in between.
@@ -98,7 +100,8 @@ func ExampleRegistry_UpdateFunc() {
 		log.Fatal(err)
 	}
 	defer func() { _ = reg.Close() }()
-	if _, err := reg.Register(kvregistry.Service{ID: "1", Name: "httptest", Address: "10.0.0.1:80", Weight: 10}); err != nil {
+	if _, err := reg.Register(kvregistry.Service{ID: "1", Name: "httptest", Address: "10.0.0.1:80",
+		Weight: 10}); err != nil {
 		log.Fatal(err)
 	}
 	err = reg.UpdateFunc(context.Background(), "httptest", "1", func(s *kvregistry.Service) {

@@ -37,7 +37,8 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer func() { _ = reg.Close() }()
-	unregister, err := reg.Register(kvregistry.Service{Name: "httptest", URL: "http://localhost:8083/test"})
+	unregister, err := reg.Register(kvregistry.Service{Name: "httptest",
+		URL: "http://localhost:8083/test"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -48,10 +49,7 @@ func Example() {
 	fmt.Println(unregister())
 	_, err = reg.GetService("httptest")
 	fmt.Println(errors.Is(err, kvregistry.ErrNotFound))
-	// Output:
-	// http://localhost:8083/test <nil>
-	// <nil>
-	// true
+	// Output: http://localhost:8083/test <nil> <nil> true
 }
 
 // A registry of its own, for one tenant of several.
@@ -59,12 +57,14 @@ func ExampleNew() {
 	nc, stop := connect()
 	defer stop()
 
-	acme, err := kvregistry.New(context.Background(), nc, kvregistry.Tenant("acme"), kvregistry.TTL(15*time.Second))
+	acme, err := kvregistry.New(context.Background(), nc, kvregistry.Tenant("acme"),
+		kvregistry.TTL(15*time.Second))
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer func() { _ = acme.Close() }()
-	if _, err := acme.Register(kvregistry.Service{ID: "1", Name: "billing", Address: "10.0.0.1:80"}); err != nil {
+	if _, err := acme.Register(kvregistry.Service{ID: "1", Name: "billing",
+		Address: "10.0.0.1:80"}); err != nil {
 		log.Fatal(err)
 	}
 	names, err := acme.ServiceNames()
@@ -97,9 +97,7 @@ func ExampleRegistry_GetServices() {
 		fmt.Println(s.ID, s.Address)
 	}
 	fmt.Println(err)
-	// Output:
-	// 2 10.0.0.2:80
-	// <nil>
+	// Output: 2 10.0.0.2:80 <nil>
 }
 
 func ExampleRegistry_Watch() {
@@ -117,7 +115,8 @@ func ExampleRegistry_Watch() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	unregister, err := reg.Register(kvregistry.Service{ID: "1", Name: "web", Address: "10.0.0.1:80"})
+	unregister, err := reg.Register(kvregistry.Service{ID: "1", Name: "web",
+		Address: "10.0.0.1:80"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -128,9 +127,7 @@ func ExampleRegistry_Watch() {
 	}
 	e = <-events
 	fmt.Println(e.Kind, e.Service.ID)
-	// Output:
-	// registered 1
-	// unregistered 1
+	// Output: registered 1 unregistered 1
 }
 
 // A client that starts before the services it needs.
@@ -144,7 +141,8 @@ func ExampleRegistry_WaitFor() {
 	defer func() { _ = reg.Close() }()
 	go func() {
 		for _, id := range []string{"a", "b"} {
-			if _, err := reg.Register(kvregistry.Service{Name: "web", ID: id, Address: "localhost:80"}); err != nil {
+			if _, err := reg.Register(kvregistry.Service{Name: "web", ID: id,
+				Address: "localhost:80"}); err != nil {
 				log.Print(err)
 			}
 		}
@@ -175,13 +173,12 @@ func ExampleRegistry_Snapshots() {
 		if snap.Len() == 1 {
 			break
 		}
-		if _, err := reg.Register(kvregistry.Service{Name: "web", Address: "localhost:80"}); err != nil {
+		if _, err := reg.Register(kvregistry.Service{Name: "web",
+			Address: "localhost:80"}); err != nil {
 			log.Fatal(err)
 		}
 	}
-	// Output:
-	// 0 instances
-	// 1 instances
+	// Output: 0 instances 1 instances
 }
 
 // Changes, one after the other.
@@ -193,7 +190,8 @@ func ExampleRegistry_Events() {
 		log.Fatal(err)
 	}
 	defer func() { _ = reg.Close() }()
-	unregister, err := reg.Register(kvregistry.Service{Name: "web", ID: "a", Address: "localhost:80"})
+	unregister, err := reg.Register(kvregistry.Service{Name: "web", ID: "a",
+		Address: "localhost:80"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -210,9 +208,7 @@ func ExampleRegistry_Events() {
 			log.Fatal(err)
 		}
 	}
-	// Output:
-	// registered a
-	// unregistered a
+	// Output: registered a unregistered a
 }
 
 // A program that starts while NATS is away knows what it knew when it last ran.
@@ -228,7 +224,8 @@ func ExampleSnapshotFile() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err := first.Register(kvregistry.Service{Name: "web", Address: "localhost:80"}); err != nil {
+	if _, err := first.Register(kvregistry.Service{Name: "web",
+		Address: "localhost:80"}); err != nil {
 		log.Fatal(err)
 	}
 	if _, err := first.GetService("web"); err != nil {
@@ -256,9 +253,10 @@ func ExampleSnapshotFile() {
 func ExampleRegistry_Health_metrics() {
 	nc, stop := connect()
 	defer stop()
-	reg, err := kvregistry.New(context.Background(), nc, kvregistry.OnHealth(func(h kvregistry.Health) {
-		log.Printf("registry right: %v", h.OK()) // or a gauge of 0 and 1
-	}))
+	reg, err := kvregistry.New(context.Background(), nc,
+		kvregistry.OnHealth(func(h kvregistry.Health) {
+			log.Printf("registry right: %v", h.OK()) // or a gauge of 0 and 1
+		}))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -70,7 +70,8 @@ func TestWireFormatExamples(t *testing.T) {
 			rec, err := decode(key, e.bytes(), 9)
 			switch {
 			case e.Read != nil:
-				want := record{Format: 1, Lease: e.Read.Lease, Owner: e.Read.Owner, Instance: e.Read.Instance}
+				want := record{Format: 1, Lease: e.Read.Lease, Owner: e.Read.Owner,
+					Instance: e.Read.Instance}
 				want.Instance.Revision = 9
 				if diff := cmp.Diff(want, rec); err != nil || diff != "" {
 					t.Errorf("%v (-want +got):\n%s", err, diff)
@@ -99,7 +100,8 @@ func TestWireFormatExamples(t *testing.T) {
 		}
 	}
 	if len(all.Records) < 100 || len(all.Tickets) < 10 || len(all.Keys) < 10 {
-		t.Errorf("%d records, %d tickets, %d keys", len(all.Records), len(all.Tickets), len(all.Keys))
+		t.Errorf("%d records, %d tickets, %d keys", len(all.Records), len(all.Tickets),
+			len(all.Keys))
 	}
 }
 

@@ -10,9 +10,12 @@ import (
 // fleet are instances that differ in what filters look at.
 func fleet() []*Service {
 	return []*Service{
-		{ID: "a", Name: "web", Version: "1", Zone: "east", Host: "h1", Tags: []string{"x", "y"}, Metadata: map[string]string{"k": "v"}, Status: Passing},
-		{ID: "b", Name: "web", Version: "1.0", Zone: "east", Host: "h2", Tags: []string{"x"}, Metadata: map[string]string{"k": ""}, Status: Warning},
-		{ID: "c", Name: "web", Version: "2", Zone: "west", Host: "H1", Tags: []string{"xy"}, Status: Critical},
+		{ID: "a", Name: "web", Version: "1", Zone: "east", Host: "h1", Tags: []string{"x", "y"},
+			Metadata: map[string]string{"k": "v"}, Status: Passing},
+		{ID: "b", Name: "web", Version: "1.0", Zone: "east", Host: "h2", Tags: []string{"x"},
+			Metadata: map[string]string{"k": ""}, Status: Warning},
+		{ID: "c", Name: "web", Version: "2", Zone: "west", Host: "H1", Tags: []string{"xy"},
+			Status: Critical},
 		{ID: "d", Name: "web", Zone: "West", Host: hostname(), Status: Draining},
 	}
 }
@@ -30,16 +33,17 @@ func TestFilters(t *testing.T) {
 		filters []Filter
 		want    []string
 	}{
-		"none":                  {nil, []string{"a", "b", "c", "d"}},
-		"the zero filter":       {[]Filter{{}}, []string{"a", "b", "c", "d"}},
-		"a function":            {[]Filter{Where(heavy)}, []string{"c", "d"}},
-		"version, by letter":    {[]Filter{WithVersion("1")}, []string{"a"}},
-		"without version":       {[]Filter{WithVersion("")}, []string{"d"}},
-		"a tag":                 {[]Filter{WithTag("x")}, []string{"a", "b"}},
-		"all of the tags":       {[]Filter{WithTag("x", "y")}, []string{"a"}},
-		"no tag asked for":      {[]Filter{WithTag()}, []string{"a", "b", "c", "d"}},
-		"metadata":              {[]Filter{WithMetadata("k", "v")}, []string{"a"}},
-		"metadata that is none": {[]Filter{WithMetadata("k", "")}, []string{"b"}}, // not those without the key
+		"none":               {nil, []string{"a", "b", "c", "d"}},
+		"the zero filter":    {[]Filter{{}}, []string{"a", "b", "c", "d"}},
+		"a function":         {[]Filter{Where(heavy)}, []string{"c", "d"}},
+		"version, by letter": {[]Filter{WithVersion("1")}, []string{"a"}},
+		"without version":    {[]Filter{WithVersion("")}, []string{"d"}},
+		"a tag":              {[]Filter{WithTag("x")}, []string{"a", "b"}},
+		"all of the tags":    {[]Filter{WithTag("x", "y")}, []string{"a"}},
+		"no tag asked for":   {[]Filter{WithTag()}, []string{"a", "b", "c", "d"}},
+		"metadata":           {[]Filter{WithMetadata("k", "v")}, []string{"a"}},
+		// not those without the key
+		"metadata that is none": {[]Filter{WithMetadata("k", "")}, []string{"b"}},
 		"zone":                  {[]Filter{InZone("west")}, []string{"c"}},
 		"host":                  {[]Filter{OnHost("h1")}, []string{"a"}},
 		"own host":              {[]Filter{OnOwnHost()}, []string{"d"}},
@@ -60,7 +64,8 @@ func TestFilters(t *testing.T) {
 			if diff := cmp.Diff(tc.want, chosen(got)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			if n := newSnapshot("web", listOf(fleet()), 1, nil).matching(every, tc.filters); n != len(tc.want) {
+			if n := newSnapshot("web", listOf(fleet()), 1, nil).matching(every,
+				tc.filters); n != len(tc.want) {
 				t.Errorf("count is %d, want %d", n, len(tc.want))
 			}
 		})
@@ -98,26 +103,30 @@ func TestCallable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			snap := newSnapshot("web", listOf(tc.all), 1, nil)
-			if diff := cmp.Diff(tc.want, chosen(slices.Collect(snap.list.Each(snap.callable)))); diff != "" {
+			if diff := cmp.Diff(tc.want,
+				chosen(slices.Collect(snap.list.Each(snap.callable)))); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// TestChoices: a filter of statuses chooses from all instances, any other from those that can be called.
+// TestChoices: a filter of statuses chooses from all instances, any other from those that can be
+// called.
 func TestChoices(t *testing.T) {
 	snap := newSnapshot("web", listOf(fleet()), 1, nil)
 	for name, tc := range map[string]struct {
 		filters []Filter
 		want    []string
 	}{
-		"none":                {nil, []string{"a"}},
-		"another":             {[]Filter{InZone("west")}, []string{"a"}},
-		"a status":            {[]Filter{WithStatus(Critical)}, []string{"a", "b", "c", "d"}},
-		"a status among them": {[]Filter{InZone("west"), WithStatus(Critical)}, []string{"a", "b", "c", "d"}},
+		"none":     {nil, []string{"a"}},
+		"another":  {[]Filter{InZone("west")}, []string{"a"}},
+		"a status": {[]Filter{WithStatus(Critical)}, []string{"a", "b", "c", "d"}},
+		"a status among them": {[]Filter{InZone("west"), WithStatus(Critical)},
+			[]string{"a", "b", "c", "d"}},
 	} {
-		if diff := cmp.Diff(tc.want, chosen(slices.Collect(snap.list.Each(snap.choice(tc.filters))))); diff != "" {
+		if diff := cmp.Diff(tc.want,
+			chosen(slices.Collect(snap.list.Each(snap.choice(tc.filters))))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}

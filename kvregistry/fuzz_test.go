@@ -15,13 +15,16 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// FuzzFilters takes what a caller looks for and what an instance says: a filter keeps the instance where it says that, and does no harm.
+// FuzzFilters takes what a caller looks for and what an instance says: a filter keeps the instance
+// where it says that, and does no harm.
 func FuzzFilters(f *testing.F) {
-	f.Add("v1", "tag", "key", "value", "zone", "passing", []byte(`{"id":"1","name":"web","version":"v1","tags":["tag"],"metadata":{"key":"value"},"zone":"zone"}`))
+	f.Add("v1", "tag", "key", "value", "zone", "passing",
+		[]byte(`{"id":"1","name":"web","version":"v1","tags":["tag"],"metadata":{"key":"value"},"zone":"zone"}`))
 	f.Add("", "", "", "", "", "", []byte(`{"format":1}`))
 	f.Add("\xff", "\x00", "*", ">", "ö", "king", []byte(`null`))
 	f.Fuzz(func(t *testing.T, version, tag, key, value, zone, status string, data []byte) {
-		s := Service{Name: "web", ID: "1", Version: version, Tags: []string{tag, "other"}, Metadata: map[string]string{key: value}, Zone: zone, Status: Status(status)}
+		s := Service{Name: "web", ID: "1", Version: version, Tags: []string{tag, "other"},
+			Metadata: map[string]string{key: value}, Zone: zone, Status: Status(status)}
 		if rec, err := decode("svc.web.1", data, 1); err == nil {
 			s = rec.Instance
 		}
@@ -29,8 +32,10 @@ func FuzzFilters(f *testing.F) {
 			filter Filter
 			want   bool
 		}{
-			"version": {WithVersion(version), s.Version == version}, "tag": {WithTag(tag), slices.Contains(s.Tags, tag)}, "no tag": {WithTag(), true},
-			"zone": {InZone(zone), s.Zone == zone}, "status": {WithStatus(Status(status)), s.Status == Status(status)}, "no status": {WithStatus(), false},
+			"version": {WithVersion(version), s.Version == version},
+			"tag":     {WithTag(tag), slices.Contains(s.Tags, tag)}, "no tag": {WithTag(), true},
+			"zone": {InZone(zone), s.Zone == zone}, "status": {WithStatus(Status(status)),
+				s.Status == Status(status)}, "no status": {WithStatus(), false},
 			"host": {OnHost(zone), s.Host == zone}, "none": {Filter{}, true},
 		} {
 			if got := matches([]Filter{tc.filter}, &s); got != tc.want {
@@ -46,13 +51,17 @@ func FuzzFilters(f *testing.F) {
 	})
 }
 
-// FuzzServiceCheck takes what may stand around a password in a URL and within it, and what may follow it in a tag and in metadata: no error has a half of the password.
-// Seen to fail with an error that has url.Parse's, with one that has URL.Redacted, and with one that quotes the text that is not UTF-8.
+// FuzzServiceCheck takes what may stand around a password in a URL and within it, and what may
+// follow it in a tag and in metadata: no error has a half of the password. Seen to fail with an
+// error that has url.Parse's, with one that has URL.Redacted, and with one that quotes the text
+// that is not UTF-8.
 func FuzzServiceCheck(f *testing.F) {
 	const first, second = "SEC", "RET"
 	for _, seed := range [][3]string{
-		{"http://user:", "", "@h/"}, {"http://user:", "", "@h/\xff"}, {"user:", "", "@host:80/x"}, {"postgres:u:", "", "@h/db"}, {"//user:", "", "@h"},
-		{"http://user:", "/", "@h"}, {"http://user:", "%zz", "@h"}, {"http://user:", " ", "@h"}, {"http://", "[", "@h:port"}, {"", "://", ""}, {"http://h/?", "%", "#"},
+		{"http://user:", "", "@h/"}, {"http://user:", "", "@h/\xff"}, {"user:", "", "@host:80/x"},
+		{"postgres:u:", "", "@h/db"}, {"//user:", "", "@h"},
+		{"http://user:", "/", "@h"}, {"http://user:", "%zz", "@h"}, {"http://user:", " ", "@h"},
+		{"http://", "[", "@h:port"}, {"", "://", ""}, {"http://h/?", "%", "#"},
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
@@ -67,24 +76,29 @@ func FuzzServiceCheck(f *testing.F) {
 			s := valid()
 			change(&s)
 			err := s.check()
-			if err == nil || strings.Contains(err.Error(), "URL ") && strings.Contains(s.URL, "://") && !strings.ContainsAny(s.URL, "@?#") {
+			if err == nil || strings.Contains(err.Error(), "URL ") &&
+				strings.Contains(s.URL, "://") && !strings.ContainsAny(s.URL, "@?#") {
 				continue // a URL without a user or a query has no password
 			}
-			if text := err.Error(); !errors.Is(err, ErrInvalidService) || strings.Contains(text, first) || strings.Contains(text, second) {
+			if text := err.Error(); !errors.Is(err, ErrInvalidService) ||
+				strings.Contains(text, first) || strings.Contains(text, second) {
 				t.Errorf("%+v: %v", s, err)
 			}
 		}
 	})
 }
 
-// FuzzOptions takes what a program may be configured with: an option is refused with ErrInvalidOption, or holds what its documentation says.
+// FuzzOptions takes what a program may be configured with: an option is refused with
+// ErrInvalidOption, or holds what its documentation says.
 func FuzzOptions(f *testing.F) {
 	f.Add("acme", int64(15*time.Second), 3)
 	f.Add("b.>", int64(-1), 0)
 	f.Add("", int64(1500*time.Millisecond), -5)
 	f.Fuzz(func(t *testing.T, tenant string, d int64, n int) {
 		for _, opt := range []Option{
-			Tenant(tenant), TTL(time.Duration(d)), Timeout(time.Duration(d)), MaxStale(time.Duration(d)), Replicas(n), MaxBytes(d), MaxKeys(d), MaxInstances(n), MaxServices(n), MaxRecord(n),
+			Tenant(tenant), TTL(time.Duration(d)), Timeout(time.Duration(d)),
+			MaxStale(time.Duration(d)), Replicas(n), MaxBytes(d), MaxKeys(d), MaxInstances(n),
+			MaxServices(n), MaxRecord(n),
 		} {
 			o, err := newOptions([]Option{opt})
 			if err != nil {
@@ -93,8 +107,10 @@ func FuzzOptions(f *testing.F) {
 				}
 				continue
 			}
-			if len(o.tenant) == 0 || len(o.tenant) > 64 || o.ttl < 2*time.Second || o.ttl%time.Second != 0 || o.timeout <= 0 || o.maxStale < 0 ||
-				o.bucket.MaxBytes < 0 || o.bounds.instances <= 0 || o.bounds.services <= 0 || o.bounds.record < 1<<10 {
+			if len(o.tenant) == 0 || len(o.tenant) > 64 || o.ttl < 2*time.Second ||
+				o.ttl%time.Second != 0 || o.timeout <= 0 || o.maxStale < 0 ||
+				o.bucket.MaxBytes < 0 || o.bounds.instances <= 0 || o.bounds.services <= 0 ||
+				o.bounds.record < 1<<10 {
 				t.Errorf("accepted %+v", o)
 			}
 		}
@@ -111,13 +127,15 @@ func FuzzBelieve(f *testing.F) {
 		f.Fatal(err)
 	}
 	r := &Registry{id: "OWNER"}
-	if r.opt, err = newOptions([]Option{SignWith(pair), TrustSigners(Everything, public)}); err != nil {
+	if r.opt, err = newOptions([]Option{SignWith(pair), TrustSigners(Everything,
+		public)}); err != nil {
 		f.Fatal(err)
 	}
 	if r.bucket, err = tenant.New(&nats.Conn{}, "acme", tenant.Config{}); err != nil {
 		f.Fatal(err)
 	}
-	said := Service{Name: "web", ID: "1", Address: "a:1", Tags: []string{"t"}, Metadata: map[string]string{"k": "v"}, Status: Warning}
+	said := Service{Name: "web", ID: "1", Address: "a:1", Tags: []string{"t"},
+		Metadata: map[string]string{"k": "v"}, Status: Warning}
 	value, err := r.encode(said, webKey, "L")
 	if err != nil {
 		f.Fatal(err)
@@ -127,7 +145,8 @@ func FuzzBelieve(f *testing.F) {
 		f.Fatal(err)
 	}
 	signature, _ := json.Marshal(rec.Signature)
-	// A corpus is of no use to a later run, which has another key: so inputs are edits of the signed bytes.
+	// A corpus is of no use to a later run, which has another key: so inputs are edits of the
+	// signed bytes.
 	f.Add(webKey, 0, 0, "")
 	f.Add(webKey, 1, 0, `"instance":{"url":"http://evil"},`)
 	f.Add("svc.web.2", 0, 0, "")
@@ -136,7 +155,8 @@ func FuzzBelieve(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key string, at, cut int, insert string) {
 		at = min(max(at, 0), len(value))
 		cut = min(max(cut, 0), len(value)-at)
-		edited := slices.Concat(value[:at], []byte(strings.ReplaceAll(insert, "SIGNATURE", string(signature))), value[at+cut:])
+		edited := slices.Concat(value[:at],
+			[]byte(strings.ReplaceAll(insert, "SIGNATURE", string(signature))), value[at+cut:])
 		s := r.sight(watcher.Change{Key: key, Value: edited, Revision: 7})
 		if s.err != nil {
 			if s.taken() {
@@ -146,7 +166,8 @@ func FuzzBelieve(f *testing.F) {
 		}
 		want := said
 		want.Revision = 7
-		if key != webKey || s.rec.Lease != "L" || s.rec.Owner != "OWNER" || !reflect.DeepEqual(s.rec.Instance, want) {
+		if key != webKey || s.rec.Lease != "L" || s.rec.Owner != "OWNER" ||
+			!reflect.DeepEqual(s.rec.Instance, want) {
 			t.Errorf("%s at %s is believed: %+v", edited, key, s.rec)
 		}
 	})

@@ -7,7 +7,8 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// OnHealth is told what is so at first, and then of each turn, once. Seen to fail with tellHealth that tells the first time only, and with one that tells each time.
+// OnHealth is told what is so at first, and then of each turn, once. Seen to fail with tellHealth
+// that tells the first time only, and with one that tells each time.
 func TestOnHealth(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -17,7 +18,8 @@ func TestOnHealth(t *testing.T) {
 		t.Fatal(err)
 	}
 	was := false
-	next := func(within time.Duration, ok bool) { // waits for it; on a slow machine there may be a turn and back before
+	// waits for it; on a slow machine there may be a turn and back before
+	next := func(within time.Duration, ok bool) {
 		t.Helper()
 		for end := time.After(within); ; {
 			select {

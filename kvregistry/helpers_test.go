@@ -17,7 +17,8 @@ func discard() Option { return Logger(slog.New(slog.DiscardHandler)) }
 // newRegistry is one for a test.
 func newRegistry(t testing.TB, s *natstest.Server, opts ...Option) *Registry {
 	t.Helper()
-	r, err := New(t.Context(), s.Connect(), append([]Option{discard(), TTL(2 * time.Second)}, opts...)...)
+	r, err := New(t.Context(), s.Connect(), append([]Option{discard(), TTL(2 * time.Second)},
+		opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

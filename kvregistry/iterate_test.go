@@ -74,8 +74,9 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// A loop over snapshots begins with the first, be it empty, gives the newest after each change, and ends with the registry. Seen to fail, by waiting for ever, where
-// a first snapshot without an instance wakes nobody.
+// A loop over snapshots begins with the first, be it empty, gives the newest after each change, and
+// ends with the registry. Seen to fail, by waiting for ever, where a first snapshot without an
+// instance wakes nobody.
 func TestSnapshots(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -98,7 +99,8 @@ func TestSnapshots(t *testing.T) {
 			}
 		case n == 1 && len(seen) == 2:
 			for _, id := range []string{"b", "c", "d"} { // while this one does not read
-				if _, err := owner.Register(Service{Name: "web", ID: id, Address: "a:1"}); err != nil {
+				if _, err := owner.Register(Service{Name: "web", ID: id,
+					Address: "a:1"}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -124,7 +126,8 @@ func TestSnapshots(t *testing.T) {
 	}
 }
 
-// It waits until there are so many that the filters let through, and says how many there were, or that it does not know. Seen to fail with Snapshots that yields nothing once ctx has ended.
+// It waits until there are so many that the filters let through, and says how many there were, or
+// that it does not know. Seen to fail with Snapshots that yields nothing once ctx has ended.
 func TestWaitFor(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -163,17 +166,20 @@ func TestWaitFor(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := reg.WaitFor(ctx, "web", 5)
-	if !errors.Is(err, ErrNotFound) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), `"web", 3 are there`) {
+	if !errors.Is(err, ErrNotFound) || !errors.Is(err, context.DeadlineExceeded) ||
+		!strings.Contains(err.Error(), `"web", 3 are there`) {
 		t.Error(err)
 	}
 	list, err := reg.WaitFor(ctx, "web", 3) // ctx has ended: what is there is there
 	if err != nil || len(list) != 3 {
 		t.Errorf("%d are there: %v", len(list), err)
 	}
-	if _, err := reg.WaitFor(ctx, "web", 4); !errors.Is(err, ErrNotFound) || !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := reg.WaitFor(ctx, "web", 4); !errors.Is(err, ErrNotFound) ||
+		!errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
-	if _, err := away(t).WaitFor(ctx, "web", 1); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNotFound) {
+	if _, err := away(t).WaitFor(ctx, "web", 1); !errors.Is(err, ErrUnavailable) ||
+		errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
 	for name, n := range map[string]int{"web": 0, "*": 1, "": 1} {

@@ -13,12 +13,14 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// What a registry leaves is there until its successor has it, which no observer notices, and goes with the lease where there is none. Seen to fail with a Leave that
-// ends what was registered, and with one that goes on sending heartbeats.
+// What a registry leaves is there until its successor has it, which no observer notices, and goes
+// with the lease where there is none. Seen to fail with a Leave that ends what was registered, and
+// with one that goes on sending heartbeats.
 func TestLeave(t *testing.T) {
 	nc := natstest.Start(t).Connect()
 	open := func() *kvregistry.Registry {
-		r, err := kvregistry.New(t.Context(), nc, kvregistry.TTL(5*time.Second)) // the time for the successor
+		// the time for the successor
+		r, err := kvregistry.New(t.Context(), nc, kvregistry.TTL(5*time.Second))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,7 +29,8 @@ func TestLeave(t *testing.T) {
 	}
 	register := func(r *kvregistry.Registry, id string) {
 		t.Helper()
-		if _, err := r.Register(kvregistry.Service{ID: id, Name: "web", Address: "10.0.0.1:80"}); err != nil {
+		if _, err := r.Register(kvregistry.Service{ID: id, Name: "web",
+			Address: "10.0.0.1:80"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -54,7 +57,8 @@ func TestLeave(t *testing.T) {
 	if err := first.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := first.Register(kvregistry.Service{Name: "web", Address: "10.0.0.1:80"}); !errors.Is(err, kvregistry.ErrClosed) {
+	if _, err := first.Register(kvregistry.Service{Name: "web",
+		Address: "10.0.0.1:80"}); !errors.Is(err, kvregistry.ErrClosed) {
 		t.Fatalf("register after Leave: %v, want ErrClosed", err)
 	}
 	register(second, "kept")
@@ -72,16 +76,18 @@ func TestEndWithoutTime(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, end := range map[string]func(*kvregistry.Registry) error{
-		"Close": func(r *kvregistry.Registry) error { return r.CloseContext(ended) }, "Leave": func(r *kvregistry.Registry) error { return r.Leave(ended) },
+		"Close": func(r *kvregistry.Registry) error { return r.CloseContext(ended) },
+		"Leave": func(r *kvregistry.Registry) error { return r.Leave(ended) },
 	} {
 		for _, stuck := range []bool{false, true} {
 			entered, leave := make(chan struct{}), make(chan struct{})
 			enter := sync.OnceFunc(func() { close(entered) })
-			r, err := kvregistry.New(t.Context(), nc, kvregistry.OnEvent(func(kvregistry.Event) {}), kvregistry.OnHealth(func(kvregistry.Health) {
-				if enter(); stuck {
-					<-leave
-				}
-			}))
+			r, err := kvregistry.New(t.Context(), nc, kvregistry.OnEvent(func(kvregistry.Event) {}),
+				kvregistry.OnHealth(func(kvregistry.Health) {
+					if enter(); stuck {
+						<-leave
+					}
+				}))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +109,8 @@ func ExampleRegistry_Leave() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err := before.Register(kvregistry.Service{ID: "1", Name: "web", Address: "10.0.0.1:80"}); err != nil {
+	if _, err := before.Register(kvregistry.Service{ID: "1", Name: "web",
+		Address: "10.0.0.1:80"}); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(before.Leave(ctx))
@@ -115,7 +122,5 @@ func ExampleRegistry_Leave() {
 	defer func() { _ = after.Close() }()
 	one, err := after.GetService("web") // nobody registered it again yet
 	fmt.Println(one.ID, err)
-	// Output:
-	// <nil>
-	// 1 <nil>
+	// Output: <nil> 1 <nil>
 }

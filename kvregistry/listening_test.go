@@ -13,18 +13,21 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// Registering before the server listens is refused, and leaves nothing. Seen to fail without the look.
+// Registering before the server listens is refused, and leaves nothing. Seen to fail without the
+// look.
 func TestListeningRefuses(t *testing.T) {
 	reg := newRegistry(t, natstest.Start(t), Listening(0))
 	dead := fmt.Sprint("127.0.0.1:", natstest.FreePort(t))
 	for name, s := range map[string]Service{
 		"address": {Name: "web", Address: dead}, "URL": {Name: "web", URL: "http://" + dead + "/x"},
-		"socket": {Name: "web", Network: "unix", Address: filepath.Join(t.TempDir(), "s")}, "no port": {Name: "web", URL: "odd://127.0.0.1/"},
+		"socket":  {Name: "web", Network: "unix", Address: filepath.Join(t.TempDir(), "s")},
+		"no port": {Name: "web", URL: "odd://127.0.0.1/"},
 	} {
 		if un, err := reg.Register(s); !errors.Is(err, ErrNotListening) || un != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if un, err := reg.RegisterAll(t.Context(), s); !errors.Is(err, ErrNotListening) || un != nil {
+		if un, err := reg.RegisterAll(t.Context(), s); !errors.Is(err, ErrNotListening) ||
+			un != nil {
 			t.Errorf("%s, of many: %v", name, err)
 		}
 	}
@@ -35,7 +38,9 @@ func TestListeningRefuses(t *testing.T) {
 		t.Errorf("a service without an address: %v", err)
 	}
 	l := listen(t, "tcp", "127.0.0.1:0")
-	for _, s := range []Service{FromListener(l, "web"), {Name: "web", URL: "http://" + l.Addr().String()}, {Name: "dns", Network: "udp", Address: "127.0.0.1:53"}} {
+	for _, s := range []Service{FromListener(l, "web"), {Name: "web",
+		URL: "http://" + l.Addr().String()}, {Name: "dns", Network: "udp",
+		Address: "127.0.0.1:53"}} {
 		if _, err := reg.Register(s); err != nil {
 			t.Errorf("%v: %v", s, err)
 		}
@@ -45,8 +50,9 @@ func TestListeningRefuses(t *testing.T) {
 	}
 }
 
-// Registering before the server listens waits for it, for as long as was chosen and no longer than its context. Seen to fail with a single look, and with a wait that
-// does not look at the context, and with an error of two lines.
+// Registering before the server listens waits for it, for as long as was chosen and no longer than
+// its context. Seen to fail with a single look, and with a wait that does not look at the context,
+// and with an error of two lines.
 func TestListeningWaits(t *testing.T) {
 	s := natstest.Start(t)
 	reg := newRegistry(t, s, Listening(time.Minute))
@@ -77,8 +83,10 @@ func TestListeningWaits(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
 	defer cancel()
-	_, err = reg.RegisterContext(ctx, Service{Name: "web", Address: fmt.Sprint("127.0.0.1:", natstest.FreePort(t))})
-	if !errors.Is(err, ErrNotListening) || !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "\n") {
+	_, err = reg.RegisterContext(ctx,
+		Service{Name: "web", Address: fmt.Sprint("127.0.0.1:", natstest.FreePort(t))})
+	if !errors.Is(err, ErrNotListening) || !errors.Is(err, context.DeadlineExceeded) ||
+		strings.Contains(err.Error(), "\n") {
 		t.Errorf("a context that ends first gave %v", err)
 	}
 }

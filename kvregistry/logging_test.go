@@ -23,7 +23,9 @@ func (h *hook) Enabled(context.Context, slog.Level) bool      { return true }
 func (h *hook) Handle(_ context.Context, r slog.Record) error { h.f(r.Message); return nil }
 func (h *hook) WithAttrs([]slog.Attr) slog.Handler            { return h }
 func (h *hook) WithGroup(string) slog.Handler                 { return h }
-func hooked(f func(line string)) Option                       { return Logger(slog.New(&hook{slog.DiscardHandler, f})) }
+func hooked(f func(line string)) Option {
+	return Logger(slog.New(&hook{slog.DiscardHandler, f}))
+}
 
 // A log handler may close the registry, whichever line it gets. Seen to fail with lines that are
 // logged in the goroutines of the lease, of the views and of the reaper.
@@ -40,7 +42,8 @@ func TestLogHandlerThatCloses(t *testing.T) {
 			closed := make(chan error, 1)
 			var once atomic.Bool
 			r := newRegistry(t, s, hooked(func(line string) {
-				if r := reg.Load(); r != nil && strings.Contains(line, at) && once.CompareAndSwap(false, true) {
+				if r := reg.Load(); r != nil && strings.Contains(line, at) &&
+					once.CompareAndSwap(false, true) {
 					closed <- r.Close()
 				}
 			}))
@@ -64,7 +67,8 @@ func provocations(t *testing.T, s *natstest.Server, r *Registry) []func() {
 	nc := s.Connect()
 	web := Service{Name: "web", ID: "a", Address: "h:1"}
 	await := func(done func(Health) bool) { // unless the registry is closed
-		for end := time.Now().Add(natstest.Soon); !r.closed.Load() && !done(r.Health()) && time.Now().Before(end); {
+		for end := time.Now().Add(natstest.Soon); !r.closed.Load() && !done(r.Health()) &&
+			time.Now().Before(end); {
 			time.Sleep(5 * time.Millisecond)
 		}
 	}

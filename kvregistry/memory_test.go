@@ -12,21 +12,27 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// A cache keeps of 10,000 instances at most 1.3 times what they take when they are decoded; what many have in common, it keeps once. Not parallel: it looks at
-// the whole heap. Seen to fail (1.95) with instances that keep what they came with.
+// A cache keeps of 10,000 instances at most 1.3 times what they take when they are decoded; what
+// many have in common, it keeps once. Not parallel: it looks at the whole heap. Seen to fail (1.95)
+// with instances that keep what they came with.
 func TestCacheKeepsLittle(t *testing.T) {
 	const n = 10_000
 	changes := make([]watcher.Change, n)
 	for i := range changes {
 		s := Service{
-			ID: fmt.Sprintf("%016x", i), Name: "web", Version: "1.2.3", Network: "tcp", Address: fmt.Sprintf("10.0.%d.%d:8080", i/256, i%256), Host: fmt.Sprint("host-", i%500),
-			Zone: "eu-west-1a", Tags: []string{"http", "blue"}, Metadata: map[string]string{"team": "payments", "rack": fmt.Sprint(i % 50)}, Status: Passing,
+			ID: fmt.Sprintf("%016x", i), Name: "web", Version: "1.2.3", Network: "tcp",
+			Address: fmt.Sprintf("10.0.%d.%d:8080", i/256, i%256), Host: fmt.Sprint("host-", i%500),
+			Zone: "eu-west-1a", Tags: []string{"http", "blue"},
+			Metadata: map[string]string{"team": "payments", "rack": fmt.Sprint(i % 50)},
+			Status:   Passing,
 		}
-		value, err := encode(record{Format: wire.Format, Lease: "L0123456789012345678901234", Owner: "O0123456789012345678901234"}, s, 1<<20)
+		value, err := encode(record{Format: wire.Format, Lease: "L0123456789012345678901234",
+			Owner: "O0123456789012345678901234"}, s, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
-		changes[i] = watcher.Change{Key: "svc.web." + s.ID, Value: value, Revision: uint64(i + 1), Op: tenant.Put}
+		changes[i] = watcher.Change{Key: "svc.web." + s.ID, Value: value, Revision: uint64(i + 1),
+			Op: tenant.Put}
 	}
 	before := heap()
 	decoded := make([]*Service, n)
@@ -52,7 +58,8 @@ func TestCacheKeepsLittle(t *testing.T) {
 		c.apply(seen, nil)
 	}
 	kept := heap() - before
-	if snap := c.find("web").snap.Load(); snap.Len() != n || !snap.list.At(every, n/2).same(decoded[n/2]) {
+	if snap := c.find("web").snap.Load(); snap.Len() != n ||
+		!snap.list.At(every, n/2).same(decoded[n/2]) {
 		t.Fatalf("the cache has %d instances", snap.Len())
 	}
 	if kept*10 > plain*13 {

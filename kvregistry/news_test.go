@@ -22,7 +22,8 @@ func says(t *testing.T, log *natstest.Log, lines ...string) {
 		for _, line := range lines {
 			n := 0
 			for _, have := range log.With(strings.Split(line, " ... ")[0]) {
-				if all := strings.Split(line, " ... "); len(all) == 1 || strings.Contains(have, all[1]) {
+				if all := strings.Split(line, " ... "); len(all) == 1 ||
+					strings.Contains(have, all[1]) {
 					n++
 				}
 			}
@@ -47,7 +48,8 @@ func TestChangesOfStateAreLogged(t *testing.T) {
 	}
 	mustRegister(t, r, Service{Name: "web", ID: "a", Address: "h:1"})
 	says(t, log, `"kvregistry: registered" ... service=web instance=a`)
-	unregister, err := r.RegisterAll(t.Context(), Service{Name: "web", ID: "b", Address: "h:2"}, Service{Name: "api", ID: "c", Address: "h:3"})
+	unregister, err := r.RegisterAll(t.Context(), Service{Name: "web", ID: "b", Address: "h:2"},
+		Service{Name: "api", ID: "c", Address: "h:3"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +65,8 @@ func TestChangesOfStateAreLogged(t *testing.T) {
 	if err := r.Drain(t.Context(), Settle(0)); err != nil {
 		t.Fatal(err)
 	}
-	says(t, log, `"kvregistry: draining" ... service=web instance=a`, `"kvregistry: unregistered" ... service=web instance=a`)
+	says(t, log, `"kvregistry: draining" ... service=web instance=a`,
+		`"kvregistry: unregistered" ... service=web instance=a`)
 
 	next := newRegistry(t, s, Logger(other.Logger()))
 	hold, err := r.Exclusive(t.Context(), "leader")
@@ -89,7 +92,8 @@ func TestChangesOfStateAreLogged(t *testing.T) {
 	s.Down()
 	says(t, log, `"kvregistry: NATS is away"`, `"kvregistry: lease lost, taking a new one"`)
 	s.Up()
-	says(t, log, `"kvregistry: NATS is back" ... away=`, `"kvregistry: registered again" ... service=web instance=d`)
+	says(t, log, `"kvregistry: NATS is back" ... away=`,
+		`"kvregistry: registered again" ... service=web instance=d`)
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
@@ -116,7 +120,8 @@ func TestThousandsShareLines(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range many {
 		wg.Go(func() {
-			if _, err := r.RegisterContext(t.Context(), Service{Name: "each", ID: fmt.Sprint(i), Address: "h:1"}); err != nil {
+			if _, err := r.RegisterContext(t.Context(), Service{Name: "each", ID: fmt.Sprint(i),
+				Address: "h:1"}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -124,7 +129,8 @@ func TestThousandsShareLines(t *testing.T) {
 	wg.Wait()
 	natstest.Eventually(t, natstest.Soon, func() error {
 		n := log.Count("service=each instance=")
-		for _, count := range []string{"service=each instances=", " times="} { // in the background, and what was held
+		// in the background, and what was held
+		for _, count := range []string{"service=each instances=", " times="} {
 			for _, line := range log.With(count) {
 				var held int
 				_, text, _ := strings.Cut(line, count)
@@ -139,7 +145,8 @@ func TestThousandsShareLines(t *testing.T) {
 		}
 		return nil
 	})
-	if n, most := log.Count(lineRegistered), 1+journal.Burst+3*int(1+time.Since(began)/journal.Interval); n > most {
+	if n, most := log.Count(lineRegistered), 1+journal.Burst+
+		3*int(1+time.Since(began)/journal.Interval); n > most {
 		t.Errorf("%d lines, want %d at most", n, most)
 	}
 }
@@ -149,11 +156,13 @@ func TestThousandsShareLines(t *testing.T) {
 // reconcile that tell nobody.
 func TestRefusalAfterADeferredStart(t *testing.T) {
 	t.Parallel()
-	start := func(t *testing.T, u users, s *natstest.Server, name string, log *natstest.Log, svc string) *Registry {
+	start := func(t *testing.T, u users, s *natstest.Server, name string, log *natstest.Log,
+		svc string) *Registry {
 		r := u.open(t, s, name, Logger(log.Logger()))
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		if _, err := r.RegisterContext(ctx, Service{Name: svc, ID: "a", Address: "h:1"}); !errors.Is(err, ErrPending) {
+		if _, err := r.RegisterContext(ctx, Service{Name: svc, ID: "a",
+			Address: "h:1"}); !errors.Is(err, ErrPending) {
 			t.Fatalf("Register gave %v", err)
 		}
 		if h := r.Health(); h.Refused != nil || h.Err == nil {
@@ -164,7 +173,8 @@ func TestRefusalAfterADeferredStart(t *testing.T) {
 	refused := func(t *testing.T, r *Registry) {
 		t.Helper()
 		natstest.Eventually(t, natstest.Soon, func() error {
-			if h := r.Health(); h.Ready() || h.OK() || !errors.Is(h.Refused, ErrPermission) || !errors.Is(h.Err, ErrPermission) {
+			if h := r.Health(); h.Ready() || h.OK() || !errors.Is(h.Refused, ErrPermission) ||
+				!errors.Is(h.Err, ErrPermission) {
 				return fmt.Errorf("Health is %+v", h)
 			}
 			return nil
@@ -183,12 +193,14 @@ func TestRefusalAfterADeferredStart(t *testing.T) {
 			_, err := r.Exclusive(t.Context(), "web")
 			_, other := r.Register(Service{Name: "web", ID: "b", Address: "h:1"})
 			for _, err := range []error{err, other} {
-				if !errors.Is(err, tenant.ErrBucketNotFound) || !strings.Contains(err.Error(), "bucket registry_default is not there") {
+				if !errors.Is(err, tenant.ErrBucketNotFound) ||
+					!strings.Contains(err.Error(), "bucket registry_default is not there") {
 					t.Errorf("a call gave %v", err)
 				}
 			}
 			u.makeBucket(t, s)
-			says(t, log, `"kvregistry: the bucket can be used now"`, `"kvregistry: registered" ... service=web instance=a`)
+			says(t, log, `"kvregistry: the bucket can be used now"`,
+				`"kvregistry: registered" ... service=web instance=a`)
 			if err := r.Unregister("web"); err != nil {
 				t.Error(err)
 			}
@@ -228,7 +240,8 @@ func TestBucketThatIsGone(t *testing.T) {
 	if err := r.ObserveContext(t.Context(), "web"); err != nil {
 		t.Fatal(err)
 	}
-	if err := operator.Remove(t.Context(), s.Connect(u.options("admin")...), DefaultTenant); err != nil {
+	if err := operator.Remove(t.Context(), s.Connect(u.options("admin")...),
+		DefaultTenant); err != nil {
 		t.Fatal(err)
 	}
 	const want = "have an admin make it"

@@ -98,8 +98,9 @@ func (b *bare) gives(want ...string) {
 
 var errCall = errors.New("connection refused")
 
-// An instance whose calls fail is set aside; when its time is over one call tries it. Seen to fail with a probe that anyone may make, with one whose success does not
-// count, and with a wait that does not grow.
+// An instance whose calls fail is set aside; when its time is over one call tries it. Seen to fail
+// with a probe that anyone may make, with one whose success does not count, and with a wait that
+// does not grow.
 func TestFailingInstanceIsSetAsideAndTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBare(t, Outcome{Failures: 3, Aside: 4 * time.Second, Longest: 16 * time.Second})
@@ -129,7 +130,8 @@ func TestFailingInstanceIsSetAsideAndTakenBack(t *testing.T) {
 		probe(nil)
 		b.gives("a", "b", "c")
 
-		time.Sleep(17 * time.Second) // it was good for longer than it had been set aside: what was is forgotten
+		// it was good for longer than it had been set aside: what was is forgotten
+		time.Sleep(17 * time.Second)
 		b.fail("b", 3, errCall)
 		time.Sleep(4 * time.Second)
 		b.call("b")(nil)
@@ -137,8 +139,9 @@ func TestFailingInstanceIsSetAsideAndTakenBack(t *testing.T) {
 	})
 }
 
-// A probe whose call was cancelled says nothing: the next call tries. One that does not end holds up the next for as long as the
-// instance was set aside, and not for ever. Seen to fail without each of the two.
+// A probe whose call was cancelled says nothing: the next call tries. One that does not end holds
+// up the next for as long as the instance was set aside, and not for ever. Seen to fail without
+// each of the two.
 func TestProbeThatTellsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBare(t, Outcome{Failures: 1, Aside: 4 * time.Second})
@@ -159,8 +162,9 @@ func TestProbeThatTellsNothing(t *testing.T) {
 	})
 }
 
-// What is no failure sets nobody aside: a cancelled call, an error that is the caller's own, any error where outcomes don't count. A cancelled call is no success either.
-// Seen to fail with errors that all count.
+// What is no failure sets nobody aside: a cancelled call, an error that is the caller's own, any
+// error where outcomes don't count. A cancelled call is no success either. Seen to fail with errors
+// that all count.
 func TestWhatIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own := errors.New("no such page")
@@ -181,9 +185,10 @@ func TestWhatIsNoFailure(t *testing.T) {
 	})
 }
 
-// However calls end, and whoever comes and goes, never are all set aside, nor more than the share; a pick gives an instance that is there, and one
-// that is set aside to one caller, when its time is over. Seen to fail with a share that may be all, without taking back after instances went, and with
-// a probe that anyone may make.
+// However calls end, and whoever comes and goes, never are all set aside, nor more than the share;
+// a pick gives an instance that is there, and one that is set aside to one caller, when its time is
+// over. Seen to fail with a share that may be all, without taking back after instances went, and
+// with a probe that anyone may make.
 func TestNeverAllAreSetAside(t *testing.T) {
 	for seed := range uint64(50) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -194,7 +199,8 @@ func TestNeverAllAreSetAside(t *testing.T) {
 
 func neverAll(t *testing.T, r *rand.Rand) {
 	share := []float64{0.1, 0.5, 0.9, 1}[r.IntN(4)]
-	b := newBare(t, Outcome{Failures: 1 + r.IntN(3), Aside: time.Second, Longest: 8 * time.Second, Share: share})
+	b := newBare(t, Outcome{Failures: 1 + r.IntN(3), Aside: time.Second, Longest: 8 * time.Second,
+		Share: share})
 	var ids []string
 	come := func() {
 		ids = nil
@@ -229,7 +235,8 @@ func neverAll(t *testing.T, r *rand.Rand) {
 				aside++
 			}
 		}
-		if len(h.Instances) != len(ids) || aside > int(share*float64(len(ids))) || aside > 0 && aside >= len(ids) {
+		if len(h.Instances) != len(ids) || aside > int(share*float64(len(ids))) || aside > 0 &&
+			aside >= len(ids) {
 			t.Fatalf("%d of %d instances are set aside, share %v", aside, len(ids), share)
 		}
 	}
@@ -265,13 +272,15 @@ func (b *bare) pickRight(ids []string) (done func(error)) {
 	return done
 }
 
-// Instances that wait for a probe that their picker never makes, as those of a tier that stands by, leave their place to others. Seen to fail where these are not taken back.
+// Instances that wait for a probe that their picker never makes, as those of a tier that stands by,
+// leave their place to others. Seen to fail where these are not taken back.
 func TestWhoIsNotTriedMakesPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := 0
-		b := newBare(t, Outcome{Failures: 1, Aside: time.Second, Share: 0.5}, Picker{Prepare: func(list []*Candidate) func(Request) int {
-			return func(Request) int { return first % len(list) }
-		}})
+		b := newBare(t, Outcome{Failures: 1, Aside: time.Second, Share: 0.5},
+			Picker{Prepare: func(list []*Candidate) func(Request) int {
+				return func(Request) int { return first % len(list) }
+			}})
 		b.are("a", "b")
 		first = 1
 		b.fail("b", 1, errCall)
@@ -282,7 +291,8 @@ func TestWhoIsNotTriedMakesPlace(t *testing.T) {
 	})
 }
 
-// A retry is given another instance, as long as there is one. Seen to fail where what it refuses is not looked at.
+// A retry is given another instance, as long as there is one. Seen to fail where what it refuses is
+// not looked at.
 func TestNotThese(t *testing.T) {
 	b := newBare(t)
 	b.are("a", "b", "c")
@@ -298,17 +308,20 @@ func TestNotThese(t *testing.T) {
 	}
 }
 
-// What a look-up prepared is prepared again when its instances change, and not with each call or when others change. Seen to fail without the comparison.
+// What a look-up prepared is prepared again when its instances change, and not with each call or
+// when others change. Seen to fail without the comparison.
 func TestPreparedOnce(t *testing.T) {
 	times := 0
-	b := newBare(t, Where(func(s Service) bool { return s.ID != "other" }), Picker{Prepare: func(list []*Candidate) func(Request) int {
-		times++
-		return balance.InTurn(list)
-	}})
+	b := newBare(t, Where(func(s Service) bool { return s.ID != "other" }),
+		Picker{Prepare: func(list []*Candidate) func(Request) int {
+			times++
+			return balance.InTurn(list)
+		}})
 	for _, tc := range []struct {
 		ids  []string
 		want int
-	}{{[]string{"a", "b"}, 1}, {[]string{"a", "b", "other"}, 1}, {[]string{"a", "b"}, 1}, {[]string{"a"}, 2}} {
+	}{{[]string{"a", "b"}, 1}, {[]string{"a", "b", "other"}, 1}, {[]string{"a", "b"}, 1},
+		{[]string{"a"}, 2}} {
 		b.are(tc.ids...)
 		if b.picked(); times != tc.want {
 			t.Errorf("with %q the list was prepared %d times, want %d", tc.ids, times, tc.want)
@@ -316,7 +329,8 @@ func TestPreparedOnce(t *testing.T) {
 	}
 }
 
-// An end that is told twice leaves no instance with less than no call in flight, for which it would be picked for ever. Seen to fail without the look at that.
+// An end that is told twice leaves no instance with less than no call in flight, for which it would
+// be picked for ever. Seen to fail without the look at that.
 func TestToldTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBare(t, Outcome{Failures: 1, Aside: time.Second})
@@ -337,8 +351,9 @@ func TestToldTwice(t *testing.T) {
 	})
 }
 
-// What is known of an instance stays when it says something new, and goes with it, or with where it is. Seen to fail with calls that are counted anew, and without the
-// look at the URL and at the Address.
+// What is known of an instance stays when it says something new, and goes with it, or with where it
+// is. Seen to fail with calls that are counted anew, and without the look at the URL and at the
+// Address.
 func TestKnownAsLongAsItIsThere(t *testing.T) {
 	b := newBare(t, Outcome{Failures: 1, Aside: time.Hour})
 	b.are("a", "b", "c")
@@ -356,7 +371,8 @@ func TestKnownAsLongAsItIsThere(t *testing.T) {
 	b.gives("a")
 	b.are("a", "b")
 	b.gives("a", "b")
-	for _, elsewhere := range []*Service{{URL: "http://10.0.0.2/"}, {URL: "http://10.0.0.2/", Address: "10.0.0.2:80"}} {
+	for _, elsewhere := range []*Service{{URL: "http://10.0.0.2/"},
+		{URL: "http://10.0.0.2/", Address: "10.0.0.2:80"}} {
 		b.call("b")(errCall)
 		b.gives("a")
 		elsewhere.ID, elsewhere.Name, elsewhere.Status = "b", "web", Passing
@@ -366,7 +382,8 @@ func TestKnownAsLongAsItIsThere(t *testing.T) {
 	}
 }
 
-// Health tells of instances that were picked from the snapshot of the run before, too. Seen to fail where the view's alone is looked at.
+// Health tells of instances that were picked from the snapshot of the run before, too. Seen to fail
+// where the view's alone is looked at.
 func TestHealthBeforeTheServiceWasRead(t *testing.T) {
 	b := newBare(t)
 	b.are("a", "b")
@@ -377,7 +394,8 @@ func TestHealthBeforeTheServiceWasRead(t *testing.T) {
 	}
 }
 
-// A million picks of several goroutines are even, through all that a look-up does. Seen to fail where each call begins anew.
+// A million picks of several goroutines are even, through all that a look-up does. Seen to fail
+// where each call begins anew.
 func TestPicksAreEven(t *testing.T) {
 	b := newBare(t)
 	all := []string{"a", "b", "c", "d", "e", "f", "g"}
@@ -403,14 +421,15 @@ func TestPicksAreEven(t *testing.T) {
 	}
 	wg.Wait()
 	for _, id := range all {
-		if share := goroutines * each / len(all); sum[id] < share*99/100 || sum[id] > share*101/100 {
+		if share := goroutines * each / len(all); sum[id] < share*99/100 ||
+			sum[id] > share*101/100 {
 			t.Errorf("%q was picked %d times, want %d to within 1 %%", id, sum[id], share)
 		}
 	}
 }
 
-// Any number of goroutines pick while instances come, go, fail and are set aside; no call stays counted. Seen to fail, with the race detector, without the lock around
-// Health's reading.
+// Any number of goroutines pick while instances come, go, fail and are set aside; no call stays
+// counted. Seen to fail, with the race detector, without the lock around Health's reading.
 func TestPicksAtOnce(t *testing.T) {
 	b := newBare(t, Outcome{Failures: 2, Aside: time.Microsecond, Longest: time.Millisecond})
 	all := []string{"a", "b", "c", "d", "e"}

@@ -7,10 +7,11 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// A name that is first looked up while everything is observed already is known not to be there. Seen to fail with a service that waits for a
-// snapshot: the look-up gave ErrUnavailable.
+// A name that is first looked up while everything is observed already is known not to be there.
+// Seen to fail with a service that waits for a snapshot: the look-up gave ErrUnavailable.
 func TestNameBesideEverything(t *testing.T) {
-	c := newCache(slog.New(slog.DiscardHandler), bounds{instances: 10, services: 10, record: DefaultMaxRecord})
+	c := newCache(slog.New(slog.DiscardHandler), bounds{instances: 10, services: 10,
+		record: DefaultMaxRecord})
 	c.view = watcher.New(nil, watcher.Config{Apply: func([]watcher.Change, *watcher.Snapshot) {}})
 	c.observe(Everything)
 	c.synced[Everything] = struct{}{}

@@ -58,13 +58,19 @@ func TestUserFunctionThatPanics(t *testing.T) {
 	pair := keyPair(t)
 	signer := &panicSigner{KeyPair: pair}
 	r := newRegistry(t, s, SignWith(signer))
-	a, b := Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web", Address: "h:2"}
+	a, b := Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web",
+		Address: "h:2"}
 	for how, do := range map[string]func(){"oops": func() { panic("oops") }, "ended": runtime.Goexit} {
 		for name, call := range map[string]func(){
-			"UpdateFunc of one": func() { _ = r.UpdateFunc(t.Context(), "web", "a", func(*Service) { do() }) },
-			"UpdateFunc of two": func() { _ = r.UpdateFunc(t.Context(), "web", "", func(*Service) { do() }) },
+			"UpdateFunc of one": func() {
+				_ = r.UpdateFunc(t.Context(), "web", "a", func(*Service) { do() })
+			},
+			"UpdateFunc of two": func() {
+				_ = r.UpdateFunc(t.Context(), "web", "", func(*Service) { do() })
+			},
 			"Until": func() {
-				_ = r.Drain(t.Context(), Settle(0), Only("web", "b"), Until(func(context.Context) error { do(); return nil }))
+				_ = r.Drain(t.Context(), Settle(0), Only("web", "b"),
+					Until(func(context.Context) error { do(); return nil }))
 			},
 			"Sign of one": func() {
 				signer.do = do
@@ -72,7 +78,8 @@ func TestUserFunctionThatPanics(t *testing.T) {
 			},
 			"Sign of two": func() {
 				signer.do = do
-				_, _ = r.RegisterAll(t.Context(), Service{ID: "c", Name: "web", Address: "h:3"}, Service{ID: "d", Name: "web", Address: "h:3"})
+				_, _ = r.RegisterAll(t.Context(), Service{ID: "c", Name: "web", Address: "h:3"},
+					Service{ID: "d", Name: "web", Address: "h:3"})
 			},
 		} {
 			mustRegister(t, r, a, b)
@@ -98,7 +105,8 @@ func TestUpdateFuncIsTheCallers(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	r := newRegistry(t, s)
-	mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web", Address: "h:2"})
+	mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"},
+		Service{ID: "b", Name: "web", Address: "h:2"})
 	caller := here()
 	ctx, cancel := context.WithTimeout(t.Context(), natstest.Soon)
 	defer cancel()

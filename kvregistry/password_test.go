@@ -16,14 +16,20 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Through an outage, a refused password and the end of the connection, neither an error nor a log line has the password that stands in the connection's URL.
-// Seen to fail with the connection's URL in the error of a registration without a server, in Connect's on another connection, and in the line that a lease is lost.
+// Through an outage, a refused password and the end of the connection, neither an error nor a log
+// line has the password that stands in the connection's URL. Seen to fail with the connection's URL
+// in the error of a registration without a server, in Connect's on another connection, and in the
+// line that a lease is lost.
 func TestConnectionsPasswordIsNotSaid(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "web", "SECRET" })
-	url := func(password string) string { return strings.Replace(s.URL(), "//", "//web:"+password+"@", 1) }
+	url := func(password string) string {
+		return strings.Replace(s.URL(), "//", "//web:"+password+"@", 1)
+	}
 	nc := natstest.Connect(t, url("SECRET"))
 	log := &natstest.Log{}
-	options := []kvregistry.Option{kvregistry.TTL(2 * time.Second), kvregistry.Timeout(100 * time.Millisecond), kvregistry.Logger(slog.New(slog.NewTextHandler(log, nil)))}
+	options := []kvregistry.Option{kvregistry.TTL(2 * time.Second),
+		kvregistry.Timeout(100 * time.Millisecond),
+		kvregistry.Logger(slog.New(slog.NewTextHandler(log, nil)))}
 	reg, err := kvregistry.Connect(append(options, kvregistry.Nats(nc))...)
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +57,8 @@ func TestConnectionsPasswordIsNotSaid(t *testing.T) {
 	}
 	_, err = kvregistry.Connect(kvregistry.Nats(natstest.Connect(t, url("SECRET"))))
 	fails("another connection", err)
-	fails("a refused password", opens(natstest.Connect(t, url("SECRET-of-old"), nats.RetryOnFailedConnect(true))))
+	fails("a refused password",
+		opens(natstest.Connect(t, url("SECRET-of-old"), nats.RetryOnFailedConnect(true))))
 
 	s.Down()
 	_, err = reg.GetService("web")
@@ -82,11 +89,13 @@ func TestConnectionsPasswordIsNotSaid(t *testing.T) {
 func TestDialHidesPasswords(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
-		"nats://user:SECRET@h:port", "nats://user:SEC/RET@h:4222", "nats://user:SEC RET@h:4222", "nats://user:SEC#RET@h", "nats://user:SEC%RET@h",
+		"nats://user:SECRET@h:port", "nats://user:SEC/RET@h:4222", "nats://user:SEC RET@h:4222",
+		"nats://user:SEC#RET@h", "nats://user:SEC%RET@h",
 		"nats://h:1,nats://user:SEC/RET@h:4222",
 	} {
 		nc, err := kvregistry.Dial(url)
-		if nc != nil || !errors.Is(err, kvregistry.ErrInvalidOption) || strings.Contains(err.Error(), "SEC") || strings.Contains(err.Error(), "RET") {
+		if nc != nil || !errors.Is(err, kvregistry.ErrInvalidOption) ||
+			strings.Contains(err.Error(), "SEC") || strings.Contains(err.Error(), "RET") {
 			t.Errorf("%q: %v", url, err)
 		}
 	}
@@ -105,9 +114,11 @@ func TestTrustSignersHidesSeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := string(seed)
-	for _, key := range []string{s, " " + s, s + "\n", `"` + s + `"`, strings.ToLower(s), s[:57], "nkey: " + s, "-----BEGIN USER NKEY SEED-----\n" + s} {
+	for _, key := range []string{s, " " + s, s + "\n", `"` + s + `"`, strings.ToLower(s), s[:57],
+		"nkey: " + s, "-----BEGIN USER NKEY SEED-----\n" + s} {
 		_, err := kvregistry.New(t.Context(), new(nats.Conn), kvregistry.TrustSigners("web", key))
-		if !errors.Is(err, kvregistry.ErrInvalidOption) || strings.Contains(strings.ToUpper(err.Error()), s[4:20]) {
+		if !errors.Is(err, kvregistry.ErrInvalidOption) ||
+			strings.Contains(strings.ToUpper(err.Error()), s[4:20]) {
 			t.Errorf("%q: %v", key, err)
 		}
 	}

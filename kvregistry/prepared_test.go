@@ -33,7 +33,8 @@ func ExampleRegistry_Lookup() {
 		}
 	}
 
-	look, err := reg.Lookup("httptest", kvregistry.WithTag("public"), kvregistry.Outcome{Failures: 2, Aside: 10 * time.Second})
+	look, err := reg.Lookup("httptest", kvregistry.WithTag("public"),
+		kvregistry.Outcome{Failures: 2, Aside: 10 * time.Second})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -51,9 +52,7 @@ func ExampleRegistry_Lookup() {
 	for _, i := range look.Health().Instances {
 		fmt.Println(i.ID, i.Aside)
 	}
-	// Output:
-	// 1 false
-	// 2 true
+	// Output: 1 false 2 true
 }
 
 func prepare(t *testing.T, r *kvregistry.Registry, parts ...kvregistry.Part) *kvregistry.Lookup {
@@ -67,7 +66,8 @@ func prepare(t *testing.T, r *kvregistry.Registry, parts ...kvregistry.Part) *kv
 
 func open(t *testing.T, s *natstest.Server, opts ...kvregistry.Option) *kvregistry.Registry {
 	t.Helper()
-	r, err := kvregistry.New(t.Context(), s.Connect(), append(opts, kvregistry.Logger(slog.New(slog.DiscardHandler)))...)
+	r, err := kvregistry.New(t.Context(), s.Connect(), append(opts,
+		kvregistry.Logger(slog.New(slog.DiscardHandler)))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +75,8 @@ func open(t *testing.T, s *natstest.Server, opts ...kvregistry.Option) *kvregist
 	return r
 }
 
-// A prepared look-up gives what GetServices would, after every change, and fails as it does. Seen to fail with what was prepared kept for ever, and without
-// the status's choice.
+// A prepared look-up gives what GetServices would, after every change, and fails as it does. Seen
+// to fail with what was prepared kept for ever, and without the status's choice.
 func TestPreparedLookupIsAsGetServices(t *testing.T) {
 	s := natstest.Start(t)
 	owner, r := open(t, s), open(t, s)
@@ -89,7 +89,8 @@ func TestPreparedLookupIsAsGetServices(t *testing.T) {
 				look    *kvregistry.Lookup
 				filters []kvregistry.Filter
 			}{
-				{all, nil}, {some, []kvregistry.Filter{kvregistry.InZone("a")}}, {drained, []kvregistry.Filter{kvregistry.WithStatus(kvregistry.Draining)}},
+				{all, nil}, {some, []kvregistry.Filter{kvregistry.InZone("a")}},
+				{drained, []kvregistry.Filter{kvregistry.WithStatus(kvregistry.Draining)}},
 			} {
 				want, wantErr := r.GetServices(t.Context(), "web", tc.filters...)
 				got, err := given(tc.look)
@@ -107,7 +108,8 @@ func TestPreparedLookupIsAsGetServices(t *testing.T) {
 	same()
 	var leave func() error
 	for _, one := range []kvregistry.Service{
-		{ID: "1", Zone: "a"}, {ID: "2", Zone: "b", Status: kvregistry.Warning}, {ID: "3", Zone: "a"}, {ID: "4", Zone: "a", Status: kvregistry.Draining},
+		{ID: "1", Zone: "a"}, {ID: "2", Zone: "b", Status: kvregistry.Warning},
+		{ID: "3", Zone: "a"}, {ID: "4", Zone: "a", Status: kvregistry.Draining},
 	} {
 		one.Name, one.Address = "web", "10.0.0.1:80"
 		var err error
@@ -119,7 +121,8 @@ func TestPreparedLookupIsAsGetServices(t *testing.T) {
 	for _, change := range []func() error{
 		leave,
 		func() error {
-			return owner.Update(kvregistry.Service{ID: "1", Name: "web", Address: "10.0.0.9:80", Zone: "b"})
+			return owner.Update(kvregistry.Service{ID: "1", Name: "web", Address: "10.0.0.9:80",
+				Zone: "b"})
 		},
 		func() error { return owner.SetStatus("web", kvregistry.Warning) },
 		func() error { return owner.SetStatus("web", kvregistry.Draining) },
@@ -155,11 +158,13 @@ func ids(list []kvregistry.Service) (ids []string) {
 	return ids
 }
 
-// A retry takes no turn: each instance is the first that is asked as often as any other, though one of them refuses. Seen to fail with a retry that draws from the calls' turns.
+// A retry takes no turn: each instance is the first that is asked as often as any other, though one
+// of them refuses. Seen to fail with a retry that draws from the calls' turns.
 func TestRetriesTakeNoTurns(t *testing.T) {
 	r := open(t, natstest.Start(t))
 	for i := range 3 {
-		if _, err := r.Register(kvregistry.Service{ID: fmt.Sprint(i), Name: "web", Address: fmt.Sprintf("h:1%d", i)}); err != nil {
+		if _, err := r.Register(kvregistry.Service{ID: fmt.Sprint(i), Name: "web",
+			Address: fmt.Sprintf("h:1%d", i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -184,8 +189,9 @@ func TestRetriesTakeNoTurns(t *testing.T) {
 	}
 }
 
-// A prepared look-up tells what a look-up tells: what is not known from what is not there, and what is too old. It is prepared while there is no server. Seen to fail
-// without the look at the age, and at the registry's end.
+// A prepared look-up tells what a look-up tells: what is not known from what is not there, and what
+// is too old. It is prepared while there is no server. Seen to fail without the look at the age,
+// and at the registry's end.
 func TestPreparedLookupTellsWhy(t *testing.T) {
 	s := natstest.Start(t)
 	nc := s.Connect()
@@ -196,7 +202,8 @@ func TestPreparedLookupTellsWhy(t *testing.T) {
 		}
 		return nil
 	})
-	r, err := kvregistry.New(t.Context(), nc, kvregistry.MaxStale(2*time.Second), kvregistry.Timeout(50*time.Millisecond), kvregistry.Logger(slog.New(slog.DiscardHandler)))
+	r, err := kvregistry.New(t.Context(), nc, kvregistry.MaxStale(2*time.Second),
+		kvregistry.Timeout(50*time.Millisecond), kvregistry.Logger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +228,8 @@ func TestPreparedLookupTellsWhy(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon, is(kvregistry.ErrNotFound))
 	s.Down()
 	natstest.Eventually(t, natstest.Soon, is(kvregistry.ErrStale))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond) // what it registered nothing of needs no farewell
+	// what it registered nothing of needs no farewell
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	_ = r.CloseContext(ctx)
 	if err := is(kvregistry.ErrClosed)(); err != nil {
@@ -245,13 +253,14 @@ func TestLookupRefuses(t *testing.T) {
 	}
 }
 
-// What a look-up learns of an instance stays with it: nothing is written to the bucket, and another look-up goes on picking the instance. Seen to fail with a setAside that
-// sets the status, too.
+// What a look-up learns of an instance stays with it: nothing is written to the bucket, and another
+// look-up goes on picking the instance. Seen to fail with a setAside that sets the status, too.
 func TestOutcomeStaysHere(t *testing.T) {
 	s := natstest.Start(t)
 	r := open(t, s)
 	for _, id := range []string{"1", "2"} {
-		if _, err := r.Register(kvregistry.Service{ID: id, Name: "web", Address: "10.0.0.1:80"}); err != nil {
+		if _, err := r.Register(kvregistry.Service{ID: id, Name: "web",
+			Address: "10.0.0.1:80"}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -68,7 +68,8 @@ func TestReadyAtTheStart(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t)
 			s.Down()
-			r, err := New(t.Context(), s.Connect(nats.RetryOnFailedConnect(true)), discard(), Timeout(50*time.Millisecond))
+			r, err := New(t.Context(), s.Connect(nats.RetryOnFailedConnect(true)), discard(),
+				Timeout(50*time.Millisecond))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,12 +99,14 @@ func TestReadyWithARefusedRegistration(t *testing.T) {
 	s := natstest.Start(t, u.configure(t))
 	u.makeBucket(t, s)
 	r := u.open(t, s, "registrar")
-	if _, err := r.Register(Service{Name: "api", ID: "a", Address: "h:1"}); !errors.Is(err, ErrPermission) {
+	if _, err := r.Register(Service{Name: "api", ID: "a", Address: "h:1"}); !errors.Is(err,
+		ErrPermission) {
 		t.Fatalf("Register gave %v", err)
 	}
 	mustRegister(t, r, Service{Name: "web", ID: "a", Address: "h:1"})
 	h := r.Health()
-	if h.Ready() || h.OK() || !errors.Is(h.Refused, ErrPermission) || !errors.Is(h.Err, ErrPermission) || !strings.Contains(h.Err.Error(), "api") {
+	if h.Ready() || h.OK() || !errors.Is(h.Refused, ErrPermission) ||
+		!errors.Is(h.Err, ErrPermission) || !strings.Contains(h.Err.Error(), "api") {
 		t.Errorf("Health is %+v", h)
 	}
 	if err := r.Unregister("api"); !errors.Is(err, ErrNotRegistered) {
@@ -126,9 +129,12 @@ func TestHealthAsJSON(t *testing.T) {
 		{Health{Age: -1}, `{"ok":false,"ready":true,"connected":false,"error":"","age_seconds":null,"observed":[],"unread":[],"stale":[],` +
 			`"resyncs":0,"lease":"none","renewed":null,"unwritten":0,"refused":"","holds":[],"reaps":false,"ended":0,"unreaped":0,"reaped":0,"skipped":0,"memory_bytes":0,"full":false}`},
 		{Health{
-			Connected: true, Err: fmt.Errorf("view: %w", context.DeadlineExceeded), Age: 1500 * time.Millisecond, Observed: []string{"a", "b"},
-			Unread: []string{"b"}, Stale: []string{"b"}, Resyncs: 1, Lease: LeaseHeld, Renewed: at, Unwritten: 2, Refused: ErrStorageFull,
-			Holds: []HoldHealth{{Name: "leader", Token: 7, Since: at}}, Reaps: true, Ended: 3, Unreaped: 6, Reaped: 4, Skipped: 5, Memory: 7, Full: true,
+			Connected: true, Err: fmt.Errorf("view: %w", context.DeadlineExceeded),
+			Age: 1500 * time.Millisecond, Observed: []string{"a", "b"},
+			Unread: []string{"b"}, Stale: []string{"b"}, Resyncs: 1, Lease: LeaseHeld, Renewed: at,
+			Unwritten: 2, Refused: ErrStorageFull,
+			Holds: []HoldHealth{{Name: "leader", Token: 7, Since: at}}, Reaps: true, Ended: 3,
+			Unreaped: 6, Reaped: 4, Skipped: 5, Memory: 7, Full: true,
 		}, `{"ok":false,"ready":false,"connected":true,"error":"view: context deadline exceeded","age_seconds":1.5,"observed":["a","b"],"unread":["b"],"stale":["b"],` +
 			`"resyncs":1,"lease":"held","renewed":"2026-01-02T03:04:05Z","unwritten":2,"refused":"no storage left","holds":[{"name":"leader","token":7,"since":"2026-01-02T03:04:05Z"}],` +
 			`"reaps":true,"ended":3,"unreaped":6,"reaped":4,"skipped":5,"memory_bytes":7,"full":true}`},
@@ -144,8 +150,10 @@ func TestHealthAsJSON(t *testing.T) {
 // An event as JSON has its error as text. Seen to fail without MarshalJSON.
 func TestEventAsJSON(t *testing.T) {
 	t.Parallel()
-	data, err := json.Marshal(Event{Kind: Fenced, Service: Service{Name: "web", ID: "a"}, Err: ErrFenced})
-	if text := string(data); err != nil || !strings.Contains(text, `"kind":"fenced"`) || !strings.Contains(text, `"error":"`+ErrFenced.Error()+`"`) {
+	data, err := json.Marshal(Event{Kind: Fenced, Service: Service{Name: "web", ID: "a"},
+		Err: ErrFenced})
+	if text := string(data); err != nil || !strings.Contains(text, `"kind":"fenced"`) ||
+		!strings.Contains(text, `"error":"`+ErrFenced.Error()+`"`) {
 		t.Errorf("%s, %v", text, err)
 	}
 }

@@ -52,7 +52,8 @@ func TestNoRoleTriesWhatItMayNot(t *testing.T) {
 		if name == string(operator.RoleAdmin) {
 			continue
 		}
-		if _, err := New(t.Context(), s.Connect(u.options(name)...), discard()); !errors.Is(err, ErrPermission) || !errors.Is(err, tenant.ErrBucketNotFound) {
+		if _, err := New(t.Context(), s.Connect(u.options(name)...), discard()); !errors.Is(err,
+			ErrPermission) || !errors.Is(err, tenant.ErrBucketNotFound) {
 			t.Errorf("%s, without a bucket: %v", name, err)
 		}
 	}
@@ -121,7 +122,8 @@ func TestNoRoleTriesWhatItMayNot(t *testing.T) {
 // without guard, and with every lease taken for a dead one.
 func TestNobodyReaps(t *testing.T) {
 	t.Parallel()
-	for how, opts := range map[string][]Option{"registrar": nil, "observer": nil, "service": {WithoutReaping()}} {
+	for how, opts := range map[string][]Option{"registrar": nil, "observer": nil,
+		"service": {WithoutReaping()}} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			if how != "registrar" {
@@ -134,15 +136,18 @@ func TestNobodyReaps(t *testing.T) {
 			r := u.open(t, s, how, append(opts, Logger(log.Logger()))...)
 			dead := u.open(t, s, "registrar", WithoutReaping())
 			mustRegister(t, dead, Service{Name: "web", ID: "dead", Address: "h:1"})
-			mustRegister(t, u.open(t, s, "registrar", WithoutReaping()), Service{Name: "web", ID: "alive", Address: "h:1"})
+			mustRegister(t, u.open(t, s, "registrar", WithoutReaping()),
+				Service{Name: "web", ID: "alive", Address: "h:1"})
 			if err := r.ObserveContext(t.Context(), "web"); err != nil {
 				t.Fatal(err)
 			}
-			if err := dead.Leave(t.Context()); err != nil { // its lease ends, as that of a process that died
+			// its lease ends, as that of a process that died
+			if err := dead.Leave(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			natstest.Eventually(t, 2*natstest.Soon, func() error {
-				if h := r.Health(); h.OK() || h.Unreaped != 1 || !strings.Contains(fmt.Sprint(h.Err), "nobody reaps") {
+				if h := r.Health(); h.OK() || h.Unreaped != 1 ||
+					!strings.Contains(fmt.Sprint(h.Err), "nobody reaps") {
 					return fmt.Errorf("Health is %+v", h)
 				}
 				return nil

@@ -28,7 +28,8 @@ func TestDecode(t *testing.T) {
 		err        error
 	}{
 		"least": {
-			value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web","url":"http://a/"}}`, want: web,
+			value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web","url":"http://a/"}}`,
+			want:  web,
 		},
 		"unknown fields": {
 			value: `{"format":1,"new":{"a":[1]},"lease":"L","instance":{"id":"1","name":"web","url":"http://a/","later":null}}`, want: web,
@@ -40,32 +41,41 @@ func TestDecode(t *testing.T) {
 			value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web","url":"http://a/","revision":1000,"Revision":1000}}`, want: web,
 		},
 		"escaped key": {
-			key: "svc.my=2Eservice.=2A", value: `{"format":1,"lease":"L","instance":{"id":"*","name":"my.service","url":"http://a/"}}`,
-			want: Service{ID: "*", Name: "my.service", URL: "http://a/", Status: Passing, Revision: 9},
+			key:   "svc.my=2Eservice.=2A",
+			value: `{"format":1,"lease":"L","instance":{"id":"*","name":"my.service","url":"http://a/"}}`,
+			want: Service{ID: "*", Name: "my.service", URL: "http://a/", Status: Passing,
+				Revision: 9},
 		},
 
-		"higher format":               {value: `{"format":2,"lease":"L","instance":{"id":"1","name":"web"}}`, err: errNewer},
-		"higher format, other shape":  {value: `{"format":2,"lease":7,"instance":[]}`, err: errNewer},
+		"higher format": {value: `{"format":2,"lease":"L","instance":{"id":"1","name":"web"}}`,
+			err: errNewer},
+		"higher format, other shape": {value: `{"format":2,"lease":7,"instance":[]}`,
+			err: errNewer},
 		"higher format, nothing else": {value: `{"format":99}`, err: errNewer},
 		"format 0":                    {value: `{"format":0,"lease":"L","instance":{"id":"1","name":"web"}}`, err: errAny},
 		"negative format":             {value: `{"format":-1,"lease":"L","instance":{"id":"1","name":"web"}}`, err: errAny},
-		"no format":                   {value: `{"lease":"L","instance":{"id":"1","name":"web"}}`, err: errAny},
-		"format as text":              {value: `{"format":"1","lease":"L","instance":{"id":"1","name":"web"}}`, err: errAny},
-		"no lease":                    {value: `{"format":1,"instance":{"id":"1","name":"web"}}`, err: errNoLease},
-		"empty lease":                 {value: `{"format":1,"lease":"","instance":{"id":"1","name":"web"}}`, err: errNoLease},
-		"another name":                {value: `{"format":1,"lease":"L","instance":{"id":"1","name":"api"}}`, err: errForeign},
-		"another id":                  {value: `{"format":1,"lease":"L","instance":{"id":"2","name":"web"}}`, err: errForeign},
-		"no instance":                 {value: `{"format":1,"lease":"L"}`, err: errForeign},
-		"unknown status":              {value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web","status":"up"}}`, err: errStatus},
-		"metadata that is no text":    {value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web","metadata":{"a":1}}}`, err: errAny},
-		"empty":                       {value: ``, err: errAny},
-		"null":                        {value: `null`, err: errAny},
-		"a list":                      {value: `[]`, err: errAny},
-		"half a record":               {value: `{"format":1,"lease":"L","inst`, err: errAny},
-		"two records":                 {value: `{"format":1}{"format":1}`, err: errAny},
-		"bytes":                       {value: "\x00\xff\xfe", err: errAny},
-		"a lease's key":               {key: "lease.L", value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web"}}`, err: errNotKey},
-		"a key too deep":              {key: "svc.web.1.2", value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web"}}`, err: errNotKey},
+		"no format": {value: `{"lease":"L","instance":{"id":"1","name":"web"}}`,
+			err: errAny},
+		"format as text": {value: `{"format":"1","lease":"L","instance":{"id":"1","name":"web"}}`,
+			err: errAny},
+		"no lease": {value: `{"format":1,"instance":{"id":"1","name":"web"}}`,
+			err: errNoLease},
+		"empty lease":              {value: `{"format":1,"lease":"","instance":{"id":"1","name":"web"}}`, err: errNoLease},
+		"another name":             {value: `{"format":1,"lease":"L","instance":{"id":"1","name":"api"}}`, err: errForeign},
+		"another id":               {value: `{"format":1,"lease":"L","instance":{"id":"2","name":"web"}}`, err: errForeign},
+		"no instance":              {value: `{"format":1,"lease":"L"}`, err: errForeign},
+		"unknown status":           {value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web","status":"up"}}`, err: errStatus},
+		"metadata that is no text": {value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web","metadata":{"a":1}}}`, err: errAny},
+		"empty":                    {value: ``, err: errAny},
+		"null":                     {value: `null`, err: errAny},
+		"a list":                   {value: `[]`, err: errAny},
+		"half a record":            {value: `{"format":1,"lease":"L","inst`, err: errAny},
+		"two records":              {value: `{"format":1}{"format":1}`, err: errAny},
+		"bytes":                    {value: "\x00\xff\xfe", err: errAny},
+		"a lease's key": {key: "lease.L",
+			value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web"}}`, err: errNotKey},
+		"a key too deep": {key: "svc.web.1.2",
+			value: `{"format":1,"lease":"L","instance":{"id":"1","name":"web"}}`, err: errNotKey},
 	} {
 		t.Run(name, func(t *testing.T) {
 			key := tc.key
@@ -74,7 +84,8 @@ func TestDecode(t *testing.T) {
 			}
 			rec, err := decode(key, []byte(tc.value), 9)
 			switch {
-			case errors.Is(tc.err, errAny) && err == nil, !errors.Is(tc.err, errAny) && !errors.Is(err, tc.err):
+			case errors.Is(tc.err, errAny) && err == nil, !errors.Is(tc.err, errAny) &&
+				!errors.Is(err, tc.err):
 				t.Fatalf("error %v, want %v", err, tc.err)
 			case errors.Is(err, errNewer):
 				if rec.Format <= wire.Format {
@@ -85,7 +96,8 @@ func TestDecode(t *testing.T) {
 					t.Errorf("a record that can't be read is not empty (-want +got):\n%s", diff)
 				}
 			default:
-				if diff := cmp.Diff(record{Format: 1, Lease: "L", Instance: tc.want}, rec); diff != "" {
+				if diff := cmp.Diff(record{Format: 1, Lease: "L", Instance: tc.want},
+					rec); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
 				}
 			}
@@ -97,9 +109,11 @@ func TestEncodeDecode(t *testing.T) {
 	for name, s := range map[string]Service{
 		"everything set": valid(),
 		"least":          {ID: "1", Name: "web", URL: "http://a/", Status: Passing},
-		"odd texts":      {ID: "\x00", Name: "a.b*>", URL: "http://a/", Version: "\"\\\u2028<&>", Status: Critical},
+		"odd texts": {ID: "\x00", Name: "a.b*>", URL: "http://a/", Version: "\"\\\u2028<&>",
+			Status: Critical},
 	} {
-		value, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord)
+		value, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, s,
+			DefaultMaxRecord)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -112,7 +126,8 @@ func TestEncodeDecode(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		s.Revision = 42
-		if diff := cmp.Diff(record{Format: wire.Format, Lease: "L", Owner: "O", Instance: s}, rec); diff != "" {
+		if diff := cmp.Diff(record{Format: wire.Format, Lease: "L", Owner: "O", Instance: s},
+			rec); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 		if lease, ok := wire.LeaseOf(value); lease != "L" || !ok {
@@ -123,7 +138,8 @@ func TestEncodeDecode(t *testing.T) {
 
 // TestEncodeKeepsTheWireFormat holds the names of the fields, which other languages read.
 func TestEncodeKeepsTheWireFormat(t *testing.T) {
-	value, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, valid(), DefaultMaxRecord)
+	value, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, valid(),
+		DefaultMaxRecord)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,8 +150,10 @@ func TestEncodeKeepsTheWireFormat(t *testing.T) {
 	want := map[string]any{
 		"format": 1.0, "lease": "L", "owner": "O",
 		"instance": map[string]any{
-			"id": "1", "name": "web", "version": "1.2.3", "network": "tcp", "address": "10.0.0.1:80", "url": "http://10.0.0.1/x",
-			"host": "h", "zone": "z", "tags": []any{"a", "b"}, "metadata": map[string]any{"k": "v"}, "weight": 3.0, "status": "passing",
+			"id": "1", "name": "web", "version": "1.2.3", "network": "tcp",
+			"address": "10.0.0.1:80", "url": "http://10.0.0.1/x",
+			"host": "h", "zone": "z", "tags": []any{"a", "b"}, "metadata": map[string]any{"k": "v"},
+			"weight": 3.0, "status": "passing",
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -151,11 +169,13 @@ func TestEncodeBoundsTheRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Metadata["k"] = strings.Repeat("x", DefaultMaxRecord-len(empty))
-	if value, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord); err != nil || len(value) != DefaultMaxRecord {
+	if value, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, s,
+		DefaultMaxRecord); err != nil || len(value) != DefaultMaxRecord {
 		t.Errorf("%d bytes, %v; want %d and no error", len(value), err, DefaultMaxRecord)
 	}
 	s.Metadata["k"] += "x"
-	if _, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, s, DefaultMaxRecord); !errors.Is(err, ErrInvalidService) {
+	if _, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, s,
+		DefaultMaxRecord); !errors.Is(err, ErrInvalidService) {
 		t.Errorf("one byte more: %v, want ErrInvalidService", err)
 	}
 }
@@ -165,18 +185,19 @@ func TestLeaseOf(t *testing.T) {
 	for value, want := range map[string]string{
 		`{"format":1,"lease":"L"}`:                     "L",
 		`{"format":1,"lease":"L","instance":"broken"}`: "L", // all that a reaper has to know
-		`{"format":2,"lease":"L"}`:                     "L", // its place is the same in every format
-		`{"format":2,"lease":["L"]}`:                   "",
-		`{"format":0,"lease":"L"}`:                     "",
-		`{"lease":"L"}`:                                "",
-		`{"format":1,"lease":""}`:                      "",
-		`{"format":1,"lease":7}`:                       "",
-		`{"format":1,"lease":"` + longest + `"}`:       longest,
-		`{"format":1,"lease":"L` + longest + `"}`:      "",
-		`{"format":1}`:                                 "",
-		`{"format":1,"lease":"L"`:                      "",
-		`null`:                                         "",
-		``:                                             "",
+		// its place is the same in every format
+		`{"format":2,"lease":"L"}`:                "L",
+		`{"format":2,"lease":["L"]}`:              "",
+		`{"format":0,"lease":"L"}`:                "",
+		`{"lease":"L"}`:                           "",
+		`{"format":1,"lease":""}`:                 "",
+		`{"format":1,"lease":7}`:                  "",
+		`{"format":1,"lease":"` + longest + `"}`:  longest,
+		`{"format":1,"lease":"L` + longest + `"}`: "",
+		`{"format":1}`:                            "",
+		`{"format":1,"lease":"L"`:                 "",
+		`null`:                                    "",
+		``:                                        "",
 	} {
 		if got, ok := wire.LeaseOf([]byte(value)); got != want || ok != (want != "") {
 			t.Errorf("leaseOf(%s) = %q, %v; want %q", value, got, ok, want)
@@ -186,13 +207,15 @@ func TestLeaseOf(t *testing.T) {
 
 // FuzzDecode holds that no bytes do harm, and that what is accepted can be shown to a user.
 func FuzzDecode(f *testing.F) {
-	full, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, valid(), DefaultMaxRecord)
+	full, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, valid(),
+		DefaultMaxRecord)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(webKey, full)
 	for _, value := range []string{
-		`{"format":1,"lease":"L","instance":{"id":"1","name":"web"}}`, `{"format":2,"lease":[],"instance":7}`,
+		`{"format":1,"lease":"L","instance":{"id":"1","name":"web"}}`,
+		`{"format":2,"lease":[],"instance":7}`,
 		`{"format":1,"lease":"L","instance":{"id":"1","name":"web","tags":[null,"\ud800"],"weight":-1}}`,
 		`{"format":1e9}`, `null`, `[`, ``, "\xff",
 	} {
@@ -235,16 +258,22 @@ func wrong(key string, rec record) string {
 	return ""
 }
 
-// What a record has at the most is known without making it. Seen to fail with texts that are counted as they are.
+// What a record has at the most is known without making it. Seen to fail with texts that are
+// counted as they are.
 func TestLongest(t *testing.T) {
-	texts := []string{"", "a", "<>&", "\x00\x1f", "\u2028", "ö", strings.Repeat("\x01", 1000), strings.Repeat("\u2029", 500)}
+	texts := []string{"", "a", "<>&", "\x00\x1f", "\u2028", "ö", strings.Repeat("\x01", 1000),
+		strings.Repeat("\u2029", 500)}
 	for i, text := range texts {
 		other := texts[(i+3)%len(texts)]
 		s := Service{
-			ID: text, Name: other, Version: text, Network: text, Address: other, URL: text, Host: text, Zone: other, Weight: math.MaxInt, Status: Draining,
-			Tags: []string{text, other, "", ""}, Metadata: map[string]string{text: other, other + "x": text, "y": ""},
+			ID: text, Name: other, Version: text, Network: text, Address: other, URL: text,
+			Host: text, Zone: other, Weight: math.MaxInt, Status: Draining,
+			Tags: []string{text, other, "", ""}, Metadata: map[string]string{text: other,
+				other + "x": text, "y": ""},
 		}
-		rec := record{Format: wire.Format, Lease: strings.Repeat("L", 64), Owner: strings.Repeat("O", 64), Signer: strings.Repeat("S", 56), Signature: make([]byte, 64)}
+		rec := record{Format: wire.Format, Lease: strings.Repeat("L", 64),
+			Owner: strings.Repeat("O", 64), Signer: strings.Repeat("S", 56),
+			Signature: make([]byte, 64)}
 		value, err := encode(rec, s, 1<<30)
 		if err != nil {
 			t.Fatal(err)
@@ -257,8 +286,10 @@ func TestLongest(t *testing.T) {
 
 // BenchmarkDecode reads a registration as an observer does, and what a reaper reads of it.
 func BenchmarkDecode(b *testing.B) {
-	small := Service{ID: "7XYUXFTKZVV5HM3O", Name: "web", URL: "http://localhost:8083/test", Host: "n1", Status: Passing}
-	rec := record{Format: wire.Format, Lease: "5XHPGZQ2K4TBMDJ3LR7WYVA6UE", Owner: "QJ4ZTN7M2XKBVD6GYRWHLS3PCA"}
+	small := Service{ID: "7XYUXFTKZVV5HM3O", Name: "web", URL: "http://localhost:8083/test",
+		Host: "n1", Status: Passing}
+	rec := record{Format: wire.Format, Lease: "5XHPGZQ2K4TBMDJ3LR7WYVA6UE",
+		Owner: "QJ4ZTN7M2XKBVD6GYRWHLS3PCA"}
 	for name, s := range map[string]Service{"small": small, "full": valid()} {
 		value, err := encode(rec, s, DefaultMaxRecord)
 		if err != nil {

@@ -14,8 +14,10 @@ import (
 // valid is a service that can be registered, with something in every field.
 func valid() Service {
 	return Service{
-		ID: "1", Name: "web", Version: "1.2.3", Network: "tcp", Address: "10.0.0.1:80", URL: "http://10.0.0.1/x",
-		Host: "h", Zone: "z", Tags: []string{"a", "b"}, Metadata: map[string]string{"k": "v"}, Weight: 3,
+		ID: "1", Name: "web", Version: "1.2.3", Network: "tcp", Address: "10.0.0.1:80",
+		URL:  "http://10.0.0.1/x",
+		Host: "h", Zone: "z", Tags: []string{"a", "b"}, Metadata: map[string]string{"k": "v"},
+		Weight: 3,
 		Status: Passing, Revision: 7,
 	}
 }
@@ -26,17 +28,21 @@ func TestServiceCheck(t *testing.T) {
 		change func(*Service)
 		says   string // what the error has to say; empty where there is none
 	}{
-		"everything set":       {change: func(*Service) {}},
-		"address alone":        {change: func(s *Service) { s.URL = "" }},
-		"URL alone":            {change: func(s *Service) { s.Address = "" }},
-		"least":                {change: func(s *Service) { *s = Service{ID: "1", Name: "web", Address: "/run/web.sock"} }},
-		"a name to be escaped": {change: func(s *Service) { s.Name, s.ID = "my.service", "host:80" }},
-		"a star within":        {change: func(s *Service) { s.Name = "a*" }},
-		"no status":            {change: func(s *Service) { s.Status = "" }},
-		"draining":             {change: func(s *Service) { s.Status = Draining }},
-		"a socket's name":      {change: func(s *Service) { s.Network, s.Address = "unix", "@:80" }},
-		"URL of a socket":      {change: func(s *Service) { s.URL = "unix:///run/web.sock" }},
-		"weight 0":             {change: func(s *Service) { s.Weight = 0 }},
+		"everything set": {change: func(*Service) {}},
+		"address alone":  {change: func(s *Service) { s.URL = "" }},
+		"URL alone":      {change: func(s *Service) { s.Address = "" }},
+		"least": {change: func(s *Service) {
+			*s = Service{ID: "1", Name: "web", Address: "/run/web.sock"}
+		}},
+		"a name to be escaped": {change: func(s *Service) {
+			s.Name, s.ID = "my.service", "host:80"
+		}},
+		"a star within":   {change: func(s *Service) { s.Name = "a*" }},
+		"no status":       {change: func(s *Service) { s.Status = "" }},
+		"draining":        {change: func(s *Service) { s.Status = Draining }},
+		"a socket's name": {change: func(s *Service) { s.Network, s.Address = "unix", "@:80" }},
+		"URL of a socket": {change: func(s *Service) { s.URL = "unix:///run/web.sock" }},
+		"weight 0":        {change: func(s *Service) { s.Weight = 0 }},
 
 		"no name":                {func(s *Service) { s.Name = "" }, "name"},
 		"name too long":          {func(s *Service) { s.Name = long }, "name"},
@@ -45,26 +51,33 @@ func TestServiceCheck(t *testing.T) {
 		"no id":                  {func(s *Service) { s.ID = "" }, "id"},
 		"id too long":            {func(s *Service) { s.ID = long }, "id"},
 		"id not UTF-8":           {func(s *Service) { s.ID = "a\xc3" }, "id"},
-		"nowhere to call":        {func(s *Service) { s.Address, s.URL = "", "" }, "neither Address nor URL"},
-		"URL without scheme":     {func(s *Service) { s.URL = "/test" }, "no scheme"},
-		"URL that is none":       {func(s *Service) { s.URL = "http://a b/" }, "does not parse"},
-		"URL of all addresses":   {func(s *Service) { s.URL = "http://[::]:80/" }, "all addresses"},
-		"URL without a host":     {func(s *Service) { s.URL = "http://:80/" }, "all addresses"},
-		"all addresses of IPv4":  {func(s *Service) { s.Address = "0.0.0.0:80" }, "all addresses"},
-		"all addresses of IPv6":  {func(s *Service) { s.Address = "[::]:80" }, "all addresses"},
-		"a port alone":           {func(s *Service) { s.Address = ":80" }, "all addresses"},
-		"negative weight":        {func(s *Service) { s.Weight = -1 }, "-1"},
-		"unknown status":         {func(s *Service) { s.Status = "up" }, `"up"`},
-		"status in capitals":     {func(s *Service) { s.Status = "Passing" }, `"Passing"`},
-		"version not UTF-8":      {func(s *Service) { s.Version = "\xff" }, "Version is not valid UTF-8"},
-		"network not UTF-8":      {func(s *Service) { s.Network = "\xff" }, "Network is not valid UTF-8"},
-		"address not UTF-8":      {func(s *Service) { s.Address = "\xff" }, "Address is not valid UTF-8"},
-		"URL not UTF-8":          {func(s *Service) { s.URL = "http://h/\xff" }, "URL is not valid UTF-8"},
-		"host not UTF-8":         {func(s *Service) { s.Host = "\xff" }, "Host is not valid UTF-8"},
-		"zone not UTF-8":         {func(s *Service) { s.Zone = "\xff" }, "Zone is not valid UTF-8"},
-		"tag not UTF-8":          {func(s *Service) { s.Tags = []string{"a", "\xff"} }, "Tags[1] is not valid UTF-8"},
-		"key not UTF-8":          {func(s *Service) { s.Metadata = map[string]string{"\xff": "v"} }, "a key of Metadata is not valid UTF-8"},
-		"value not UTF-8":        {func(s *Service) { s.Metadata = map[string]string{"k": "\xff"} }, `Metadata["k"] is not valid UTF-8`},
+		"nowhere to call": {func(s *Service) { s.Address, s.URL = "", "" },
+			"neither Address nor URL"},
+		"URL without scheme":    {func(s *Service) { s.URL = "/test" }, "no scheme"},
+		"URL that is none":      {func(s *Service) { s.URL = "http://a b/" }, "does not parse"},
+		"URL of all addresses":  {func(s *Service) { s.URL = "http://[::]:80/" }, "all addresses"},
+		"URL without a host":    {func(s *Service) { s.URL = "http://:80/" }, "all addresses"},
+		"all addresses of IPv4": {func(s *Service) { s.Address = "0.0.0.0:80" }, "all addresses"},
+		"all addresses of IPv6": {func(s *Service) { s.Address = "[::]:80" }, "all addresses"},
+		"a port alone":          {func(s *Service) { s.Address = ":80" }, "all addresses"},
+		"negative weight":       {func(s *Service) { s.Weight = -1 }, "-1"},
+		"unknown status":        {func(s *Service) { s.Status = "up" }, `"up"`},
+		"status in capitals":    {func(s *Service) { s.Status = "Passing" }, `"Passing"`},
+		"version not UTF-8": {func(s *Service) { s.Version = "\xff" },
+			"Version is not valid UTF-8"},
+		"network not UTF-8": {func(s *Service) { s.Network = "\xff" },
+			"Network is not valid UTF-8"},
+		"address not UTF-8": {func(s *Service) { s.Address = "\xff" },
+			"Address is not valid UTF-8"},
+		"URL not UTF-8":  {func(s *Service) { s.URL = "http://h/\xff" }, "URL is not valid UTF-8"},
+		"host not UTF-8": {func(s *Service) { s.Host = "\xff" }, "Host is not valid UTF-8"},
+		"zone not UTF-8": {func(s *Service) { s.Zone = "\xff" }, "Zone is not valid UTF-8"},
+		"tag not UTF-8": {func(s *Service) { s.Tags = []string{"a", "\xff"} },
+			"Tags[1] is not valid UTF-8"},
+		"key not UTF-8": {func(s *Service) { s.Metadata = map[string]string{"\xff": "v"} },
+			"a key of Metadata is not valid UTF-8"},
+		"value not UTF-8": {func(s *Service) { s.Metadata = map[string]string{"k": "\xff"} },
+			`Metadata["k"] is not valid UTF-8`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := valid()
@@ -83,8 +96,9 @@ func TestServiceCheck(t *testing.T) {
 	}
 }
 
-// Errors end up in logs: they quote nothing of a URL, of a tag or of metadata's values, any of which may hold a password. Each row is a kind of fault. Seen to fail
-// with an error that has url.Parse's, with one that has URL.Redacted, and with one that quotes the text that is not UTF-8.
+// Errors end up in logs: they quote nothing of a URL, of a tag or of metadata's values, any of
+// which may hold a password. Each row is a kind of fault. Seen to fail with an error that has
+// url.Parse's, with one that has URL.Redacted, and with one that quotes the text that is not UTF-8.
 func TestServiceCheckHidesPasswords(t *testing.T) {
 	for _, tc := range []struct{ url, says string }{
 		{"http://user:SECRET@h/\xff", "URL is not valid UTF-8"},
@@ -161,7 +175,8 @@ func TestServiceCloneIsDeep(t *testing.T) {
 		case reflect.String, reflect.Int, reflect.Uint64:
 		default:
 			if !cloned[f.Name] {
-				t.Errorf("field %s of type %s: have Clone copy it, and add it to this test", f.Name, f.Type)
+				t.Errorf("field %s of type %s: have Clone copy it, and add it to this test", f.Name,
+					f.Type)
 			}
 		}
 	}
@@ -192,7 +207,8 @@ func TestServiceSame(t *testing.T) {
 		}
 		a, b := valid(), valid()
 		change(&b)
-		if want := f.Name == "Revision"; a.same(&b) != want { // the revision is not what an instance says
+		// the revision is not what an instance says
+		if want := f.Name == "Revision"; a.same(&b) != want {
 			t.Errorf("with another %s, same is %v", f.Name, !want)
 		}
 	}

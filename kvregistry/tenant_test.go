@@ -18,10 +18,13 @@ import (
 func TestTenantThatIsMistyped(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	mustRegister(t, newRegistry(t, s, Tenant("payments")), Service{ID: "a", Name: "web", Address: "h:1"})
+	mustRegister(t, newRegistry(t, s, Tenant("payments")), Service{ID: "a", Name: "web",
+		Address: "h:1"})
 	const line = "the tenant had no bucket, made one"
 	var log natstest.Log
-	open := func(tenant string) *Registry { return newRegistry(t, s, Tenant(tenant), Logger(log.Logger())) }
+	open := func(tenant string) *Registry {
+		return newRegistry(t, s, Tenant(tenant), Logger(log.Logger()))
+	}
 
 	check := func(r *Registry, tenant string, made bool) {
 		t.Helper()
@@ -39,7 +42,8 @@ func TestTenantThatIsMistyped(t *testing.T) {
 			"Pick":               picked,
 			"WaitFor":            second(r.WaitFor(ctx, "web", 1)),
 		} {
-			if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), fmt.Sprintf("tenant %q", tenant)) {
+			if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(),
+				fmt.Sprintf("tenant %q", tenant)) {
 				t.Errorf("%s: %v", what, err)
 			}
 			if strings.Contains(err.Error(), "this registry made it") != made {
@@ -55,7 +59,8 @@ func TestTenantThatIsMistyped(t *testing.T) {
 		}
 		return nil
 	})
-	if lines := log.With(line); !strings.Contains(lines[0], "tenant=paymets") || !strings.Contains(lines[0], "bucket=registry_paymets") {
+	if lines := log.With(line); !strings.Contains(lines[0], "tenant=paymets") ||
+		!strings.Contains(lines[0], "bucket=registry_paymets") {
 		t.Errorf("the line is %q", lines[0])
 	}
 
@@ -63,7 +68,8 @@ func TestTenantThatIsMistyped(t *testing.T) {
 	if err := r.ObserveContext(t.Context(), "api"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.GetService("api"); !errors.Is(err, ErrNotFound) || strings.Contains(err.Error(), "made it") {
+	if _, err := r.GetService("api"); !errors.Is(err, ErrNotFound) ||
+		strings.Contains(err.Error(), "made it") {
 		t.Errorf("of a bucket that was there: %v", err)
 	}
 	if n := log.Count(line); n != 1 {

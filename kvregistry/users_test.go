@@ -49,7 +49,8 @@ func (u users) configure(t testing.TB) func(*server.Options) {
 
 // options are those by which a user connects.
 func (u users) options(name string) []nats.Option {
-	return []nats.Option{nats.UserInfo(name, "p"), nats.CustomInboxPrefix(u[name].Inbox), nats.RetryOnFailedConnect(true)}
+	return []nats.Option{nats.UserInfo(name, "p"), nats.CustomInboxPrefix(u[name].Inbox),
+		nats.RetryOnFailedConnect(true)}
 }
 
 // makeBucket makes the tenant's bucket, as an admin does.
@@ -67,7 +68,8 @@ func (u users) makeBucket(t testing.TB, s *natstest.Server) {
 // open makes a registry of a user.
 func (u users) open(t testing.TB, s *natstest.Server, name string, opts ...Option) *Registry {
 	t.Helper()
-	r, err := New(t.Context(), s.Connect(u.options(name)...), append([]Option{discard(), TTL(lease.MinTTL)}, opts...)...)
+	r, err := New(t.Context(), s.Connect(u.options(name)...),
+		append([]Option{discard(), TTL(lease.MinTTL)}, opts...)...)
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}

@@ -47,10 +47,11 @@ func TestEchoes(t *testing.T) {
 		snapshot *watcher.Snapshot
 		echo     bool
 	}{
-		"the last renewal":   {watcher.Change{Key: slot, Value: beat("me", "7")}, nil, true},
-		"one of before":      {watcher.Change{Key: slot, Value: beat("me", "6")}, nil, false},
-		"another owner's":    {watcher.Change{Key: slot, Value: beat("you", "7")}, nil, false},
-		"with a snapshot":    {watcher.Change{Key: slot, Value: beat("me", "7")}, &watcher.Snapshot{}, false},
+		"the last renewal": {watcher.Change{Key: slot, Value: beat("me", "7")}, nil, true},
+		"one of before":    {watcher.Change{Key: slot, Value: beat("me", "6")}, nil, false},
+		"another owner's":  {watcher.Change{Key: slot, Value: beat("you", "7")}, nil, false},
+		"with a snapshot": {watcher.Change{Key: slot, Value: beat("me", "7")},
+			&watcher.Snapshot{}, false},
 		"an end":             {watcher.Change{Key: slot, Op: tenant.Expire}, nil, false},
 		"what can't be read": {watcher.Change{Key: slot, Value: []byte("me")}, nil, false},
 	}
@@ -105,7 +106,8 @@ func TestEachEndIsReapedAtOnce(t *testing.T) {
 	r := newFollower(1)
 	for i, id := range []string{"L", "M", "N"} {
 		rev := uint64(3 * i)
-		r.tell(watcher.Change{Key: tenant.LeaseKey(id), Value: []byte("x"), Revision: rev + 1, TTL: MinTTL}, nil)
+		r.tell(watcher.Change{Key: tenant.LeaseKey(id), Value: []byte("x"), Revision: rev + 1,
+			TTL: MinTTL}, nil)
 		r.tell(watcher.Change{Key: "svc.web." + id, Value: []byte(id), Revision: rev + 2}, nil)
 		if len(r.work) > 0 {
 			t.Errorf("%s: woken by a lease that lives", id)
@@ -135,7 +137,8 @@ func TestWhenAnEndIsDue(t *testing.T) {
 	}
 	for name, tt := range tests {
 		r := newFollower(tt.slot)
-		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Value: []byte("x"), Revision: 1, TTL: MinTTL}, nil)
+		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Value: []byte("x"), Revision: 1,
+			TTL: MinTTL}, nil)
 		r.tell(watcher.Change{Key: "svc.web.a", Value: []byte("L"), Revision: 2}, nil)
 		began := time.Now()
 		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Op: tt.op, Revision: 3}, nil)
@@ -157,7 +160,8 @@ func TestMarkerBeforeItsTime(t *testing.T) {
 	for ttl, early := range map[time.Duration]bool{MaxTTL: true, time.Nanosecond: false} {
 		r := newFollower(1)
 		r.proof.add(r.begun, time.Now())
-		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Value: []byte("x"), Revision: 1, TTL: ttl}, nil)
+		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Value: []byte("x"), Revision: 1, TTL: ttl},
+			nil)
 		r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Op: tenant.Expire, Revision: 2}, nil)
 		if lost := r.proof.last.IsZero() && !r.doubt.IsZero(); lost != early {
 			t.Errorf("TTL %s: the proof is lost: %v", ttl, lost)
@@ -178,14 +182,16 @@ func TestValueThatKeepsNothingAlive(t *testing.T) {
 	marker := watcher.Change{Key: lease, Op: tenant.Expire, Revision: 8}
 	sealed := watcher.Change{Key: lease, Op: tenant.Purge, Revision: 8}
 	for name, changes := range map[string][]watcher.Change{
-		"no TTL":                     {put(5, 0)},
-		"no TTL any more":            {put(5, MinTTL), put(6, 0)},
-		"a TTL as no lease has":      {put(5, MaxTTL+time.Second)},
-		"a TTL after none":           {put(5, 0), put(6, MinTTL)},
-		"again after a marker":       {put(5, MinTTL), marker, put(9, MinTTL)},
-		"again after a seal":         {sealed, put(9, MinTTL)},
-		"again and again":            {put(5, MinTTL), marker, put(9, MinTTL), put(10, MinTTL), put(11, 0)},
-		"again after several ends":   {put(5, MinTTL), marker, put(9, MinTTL), marker, put(10, MinTTL)},
+		"no TTL":                {put(5, 0)},
+		"no TTL any more":       {put(5, MinTTL), put(6, 0)},
+		"a TTL as no lease has": {put(5, MaxTTL+time.Second)},
+		"a TTL after none":      {put(5, 0), put(6, MinTTL)},
+		"again after a marker":  {put(5, MinTTL), marker, put(9, MinTTL)},
+		"again after a seal":    {sealed, put(9, MinTTL)},
+		"again and again": {put(5, MinTTL), marker, put(9, MinTTL), put(10, MinTTL),
+			put(11, 0)},
+		"again after several ends": {put(5, MinTTL), marker, put(9, MinTTL), marker,
+			put(10, MinTTL)},
 		"again, in the next moments": {marker, put(9, MaxTTL)},
 	} {
 		for _, first := range []bool{false, true} { // whether the key came before
@@ -221,7 +227,8 @@ func TestValueThatKeepsNothingAlive(t *testing.T) {
 			r.tell(watcher.Change{Key: lease, Op: tenant.Purge, Revision: 30}, nil)
 			r.tell(watcher.Change{Key: "svc.web.a", Op: tenant.Purge, Revision: 31}, nil)
 			if len(r.index.doomed)+len(r.index.leases) > 0 || len(r.index.over) != 1 {
-				t.Errorf("%s: after the purges %d are doomed, and %d known", name, len(r.index.doomed), len(r.index.leases))
+				t.Errorf("%s: after the purges %d are doomed, and %d known", name,
+					len(r.index.doomed), len(r.index.leases))
 			}
 			if r.index.prune(time.Now().Add(overTime + time.Minute)); len(r.index.over) > 0 {
 				t.Errorf("%s: the end is remembered for ever", name)

@@ -81,7 +81,8 @@ func TestIndex(t *testing.T) {
 			got = append(got, e.Key)
 		}
 		slices.Sort(got)
-		if !slices.Equal(got, tt.keys) || !slices.Equal(slices.Sorted(maps.Keys(unseen)), tt.unseen) || len(x.doomed) != tt.doomed {
+		if !slices.Equal(got, tt.keys) || !slices.Equal(slices.Sorted(maps.Keys(unseen)),
+			tt.unseen) || len(x.doomed) != tt.doomed {
 			t.Errorf("%s: due are %v and %v, doomed %d", name, got, unseen, len(x.doomed))
 		}
 		for id, h := range x.leases { // nothing is kept of what is gone
@@ -89,7 +90,8 @@ func TestIndex(t *testing.T) {
 				t.Errorf("%s: lease %s is kept", name, id)
 			}
 		}
-		if keys, _, _, next := x.due(now, late); len(keys) > 0 || len(x.doomed) > 0 && !next.After(now) {
+		if keys, _, _, next := x.due(now, late); len(keys) > 0 || len(x.doomed) > 0 &&
+			!next.After(now) {
 			t.Errorf("%s: due again at once", name)
 		}
 		if again, _, _, _ := x.due(now.Add(purgeRetry), late); len(again) != len(tt.keys) {
@@ -129,7 +131,8 @@ func TestIdleIsCountedFromWhenItWasDue(t *testing.T) {
 	if leases, _, next := x.idle(now, most); leases != 0 || next != most {
 		t.Errorf("%d are idle at once, the next in %s", leases, next)
 	}
-	if leases, _, next := x.idle(late.Add(most-time.Second), most); leases != 0 || next != time.Second {
+	if leases, _, next := x.idle(late.Add(most-time.Second), most); leases != 0 ||
+		next != time.Second {
 		t.Errorf("%d are idle too soon, the next in %s", leases, next)
 	}
 	if leases, keys, _ := x.idle(late.Add(most), most); leases != 2 || keys != 1 {

@@ -230,10 +230,14 @@ func TestAnswered(t *testing.T) {
 	}{
 		{"acknowledged", granted, answer{on: granted, rev: beat}, false, false, beat, false},
 		{"an earlier one", beat, answer{on: granted, rev: granted}, false, false, beat, false},
-		{"a conflict of an earlier one", beat, answer{on: granted, err: tenant.ErrConflict}, false, false, beat, false},
-		{"a conflict, others under way", granted, answer{on: granted, err: tenant.ErrConflict}, false, true, beat, false},
-		{"a conflict, an answer missed", granted, answer{on: granted, err: tenant.ErrConflict}, true, false, beat, false},
-		{"a conflict", granted, answer{on: granted, err: tenant.ErrConflict}, false, false, granted, true},
+		{"a conflict of an earlier one", beat, answer{on: granted, err: tenant.ErrConflict}, false,
+			false, beat, false},
+		{"a conflict, others under way", granted, answer{on: granted, err: tenant.ErrConflict},
+			false, true, beat, false},
+		{"a conflict, an answer missed", granted, answer{on: granted, err: tenant.ErrConflict},
+			true, false, beat, false},
+		{"a conflict", granted, answer{on: granted, err: tenant.ErrConflict}, false, false, granted,
+			true},
 	}
 	for _, tt := range tests {
 		k := newKeeper(t, b, KeeperConfig{})
@@ -258,7 +262,8 @@ func TestAnswered(t *testing.T) {
 	k := newKeeper(t, b, KeeperConfig{})
 	l := k.newLease(id)
 	l.rev = beat
-	if _, err := k.answered(l, answer{on: beat, err: tenant.ErrConflict}, true); !errors.Is(err, ErrLost) {
+	if _, err := k.answered(l, answer{on: beat, err: tenant.ErrConflict}, true); !errors.Is(err,
+		ErrLost) {
 		t.Errorf("a sealed lease gave %v", err)
 	}
 }

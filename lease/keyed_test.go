@@ -50,7 +50,8 @@ func TestKeyedLease(t *testing.T) {
 	heartbeat := last().Value
 	keeps := func() { // what somebody else can do
 		e := last()
-		_, _ = b.Write(t.Context(), tenant.Write{Key: lease, Value: heartbeat, TTL: ttl, If: tenant.At(e.Revision)})
+		_, _ = b.Write(t.Context(), tenant.Write{Key: lease, Value: heartbeat, TTL: ttl,
+			If: tenant.At(e.Revision)})
 	}
 	ends := func(what string) {
 		t.Helper()
@@ -72,8 +73,8 @@ func TestKeyedLease(t *testing.T) {
 	ends("for a reaper that comes later")
 }
 
-// A heartbeat's message has one length, whatever revision it names: a full bucket takes none that is
-// longer than the one before. Seen to fail with values that are not padded.
+// A heartbeat's message has one length, whatever revision it names: a full bucket takes none that
+// is longer than the one before. Seen to fail with values that are not padded.
 func TestRenewalsHaveOneLength(t *testing.T) {
 	t.Parallel()
 	size := func(on uint64) int {
@@ -106,22 +107,26 @@ func TestHeartbeatsSignature(t *testing.T) {
 		ttl   time.Duration
 		want  bool
 	}{
-		"its own":               {id, good, tenant.At(7), MinTTL, true},
-		"on another revision":   {id, good, tenant.At(8), MinTTL, false},
-		"on nothing":            {id, good, tenant.At(0), MinTTL, false},
-		"on whatever is there":  {id, good, nil, MinTTL, false},
-		"for longer":            {id, good, tenant.At(7), 2 * MinTTL, false},
-		"for ever":              {id, good, tenant.At(7), 0, false},
-		"of another lease":      {other, good, tenant.At(7), MinTTL, false},
-		"by another":            {id, signed(otherKey, b.Name(), id, 7, MinTTL), tenant.At(7), MinTTL, false},
-		"in another bucket":     {id, signed(key, "registry_x", id, 7, MinTTL), tenant.At(7), MinTTL, false},
-		"not signed":            {id, []byte(`{"format":1}`), tenant.At(7), MinTTL, false},
-		"no JSON":               {id, []byte("x"), tenant.At(7), MinTTL, false},
-		"of a lease not keyed":  {"ABC", []byte("x"), nil, MinTTL, true},
-		"of a name like a key":  {id[:51], []byte("x"), nil, MinTTL, true},
-		"of a lease of another": {other, signed(otherKey, b.Name(), other, 0, MaxTTL), tenant.At(0), MaxTTL, true},
+		"its own":              {id, good, tenant.At(7), MinTTL, true},
+		"on another revision":  {id, good, tenant.At(8), MinTTL, false},
+		"on nothing":           {id, good, tenant.At(0), MinTTL, false},
+		"on whatever is there": {id, good, nil, MinTTL, false},
+		"for longer":           {id, good, tenant.At(7), 2 * MinTTL, false},
+		"for ever":             {id, good, tenant.At(7), 0, false},
+		"of another lease":     {other, good, tenant.At(7), MinTTL, false},
+		"by another": {id, signed(otherKey, b.Name(), id, 7, MinTTL), tenant.At(7),
+			MinTTL, false},
+		"in another bucket": {id, signed(key, "registry_x", id, 7, MinTTL), tenant.At(7),
+			MinTTL, false},
+		"not signed":           {id, []byte(`{"format":1}`), tenant.At(7), MinTTL, false},
+		"no JSON":              {id, []byte("x"), tenant.At(7), MinTTL, false},
+		"of a lease not keyed": {"ABC", []byte("x"), nil, MinTTL, true},
+		"of a name like a key": {id[:51], []byte("x"), nil, MinTTL, true},
+		"of a lease of another": {other, signed(otherKey, b.Name(), other, 0, MaxTTL), tenant.At(0),
+			MaxTTL, true},
 	} {
-		if got := r.grants(tt.id, watcher.Change{Value: tt.value, If: tt.on, TTL: tt.ttl}); got != tt.want {
+		if got := r.grants(tt.id, watcher.Change{Value: tt.value, If: tt.on,
+			TTL: tt.ttl}); got != tt.want {
 			t.Errorf("%s: %t", what, got)
 		}
 	}

@@ -28,7 +28,8 @@ func newBucket(t *testing.T, s *natstest.Server, opts ...nats.Option) *tenant.Bu
 	return bucketOf(t, s, tenant.Config{}, opts...)
 }
 
-func bucketOf(t *testing.T, s *natstest.Server, cfg tenant.Config, opts ...nats.Option) *tenant.Bucket {
+func bucketOf(t *testing.T, s *natstest.Server, cfg tenant.Config,
+	opts ...nats.Option) *tenant.Bucket {
 	t.Helper()
 	b, err := tenant.New(s.Connect(opts...), "test", cfg)
 	if err != nil {
@@ -154,7 +155,8 @@ func TestSealedLeaseIsLost(t *testing.T) {
 	lost := make(chan error, 1)
 	k := newKeeper(t, b, KeeperConfig{Lost: func(err error) { lost <- err }})
 	l := held(t, k)
-	if _, err := b.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey(l.ID), Op: tenant.Purge}); err != nil {
+	if _, err := b.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey(l.ID),
+		Op: tenant.Purge}); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -325,6 +327,7 @@ func TestUntilIsBeforeTheMarker(t *testing.T) {
 	if early := time.Since(l.Until()); early < MinTTL/8 {
 		t.Errorf("over by the owner's clock only %s before the server's marker", early)
 	} else {
-		t.Logf("over by the owner's clock %s before the server's marker", early.Round(time.Millisecond))
+		t.Logf("over by the owner's clock %s before the server's marker",
+			early.Round(time.Millisecond))
 	}
 }

@@ -17,12 +17,13 @@ func TestProof(t *testing.T) {
 		now    int
 		holds  bool
 	}{
-		"none":                      {nil, 10, false},
-		"young":                     {[]write{{0, 0}, {2, 2}}, 3, false},
-		"old enough":                {[]write{{0, 0}, {2, 2}, {4, 4}, {6, 6}}, 6, true},
-		"too long ago":              {[]write{{0, 0}, {2, 2}, {4, 4}, {6, 6}}, 10, false},
-		"a gap":                     {[]write{{0, 0}, {2, 2}, {6, 6}, {8, 8}}, 8, false},
-		"over after a gap":          {[]write{{0, 0}, {6, 6}, {8, 8}, {10, 10}, {12, 12}}, 12, true},
+		"none":         {nil, 10, false},
+		"young":        {[]write{{0, 0}, {2, 2}}, 3, false},
+		"old enough":   {[]write{{0, 0}, {2, 2}, {4, 4}, {6, 6}}, 6, true},
+		"too long ago": {[]write{{0, 0}, {2, 2}, {4, 4}, {6, 6}}, 10, false},
+		"a gap":        {[]write{{0, 0}, {2, 2}, {6, 6}, {8, 8}}, 8, false},
+		"over after a gap": {[]write{{0, 0}, {6, 6}, {8, 8}, {10, 10}, {12, 12}}, 12,
+			true},
 		"late answers hide no gap":  {[]write{{0, 0}, {1, 3}, {3, 6}, {5, 7}, {7, 9}}, 9, false},
 		"late answers are no later": {[]write{{0, 0}, {1, 3}, {4, 5}, {6, 7}}, 7, false},
 		"an early one comes late":   {[]write{{0, 0}, {2, 2}, {4, 4}, {3, 5}, {6, 6}}, 7, true},

@@ -49,7 +49,8 @@ func TestSeal(t *testing.T) {
 	r, b := newReapingFollower(t)
 	renew(t, b, "LIVES", 10*MinTTL)
 	renew(t, b, "ENDED", 10*MinTTL)
-	if _, err := b.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey("ENDED"), Op: tenant.Purge}); err != nil {
+	if _, err := b.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey("ENDED"),
+		Op: tenant.Purge}); err != nil {
 		t.Fatal(err)
 	}
 	ids := []string{"LIVES", "ENDED", "NEVER-WAS"}
@@ -71,7 +72,8 @@ func TestSeal(t *testing.T) {
 			t.Errorf("%s: due in %s", ids[i], time.Until(h.due))
 		}
 	}
-	if last, err := b.Last(t.Context(), tenant.LeaseKey("NEVER-WAS")); err != nil || last.Op != tenant.Purge {
+	if last, err := b.Last(t.Context(), tenant.LeaseKey("NEVER-WAS")); err != nil ||
+		last.Op != tenant.Purge {
 		t.Errorf("the seal is %+v, %v", last, err)
 	}
 }

@@ -121,7 +121,8 @@ func TestLeaseThatWasPurgedByHand(t *testing.T) {
 func TestPurgeOfWhatTheLeaderDoesNotHave(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
-	if _, err := b.PurgeAt(t.Context(), []tenant.Entry{{Key: "lock.job.a", Revision: 7}}); err != nil {
+	if _, err := b.PurgeAt(t.Context(),
+		[]tenant.Entry{{Key: "lock.job.a", Revision: 7}}); err != nil {
 		t.Fatal(err)
 	}
 	last, err := b.Last(t.Context(), "lock.job.a")
@@ -474,7 +475,8 @@ func TestLeaseWhoseKeyIsNotAsItShouldBe(t *testing.T) {
 	for name, hurt := range map[string]func(*testing.T, *tenant.Bucket){
 		"gone without a trace": func(t *testing.T, b *tenant.Bucket) {
 			stream := natstest.Stream(t, b.Conn(), "KV_"+b.Name())
-			if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject("$KV."+b.Name()+".lease.L")); err != nil {
+			if err := stream.Purge(t.Context(),
+				jetstream.WithPurgeSubject("$KV."+b.Name()+".lease.L")); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -518,16 +520,19 @@ func TestSecondHolderAlone(t *testing.T) {
 func TestLongerTTLThanTheReapers(t *testing.T) {
 	r := newFollower(1)
 	const ttl = 10 * MinTTL
-	r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Value: []byte("x"), Revision: 1, TTL: ttl}, nil)
+	r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Value: []byte("x"), Revision: 1, TTL: ttl},
+		nil)
 	r.tell(watcher.Change{Key: "svc.web.a", Value: []byte("L"), Revision: 2}, nil)
 	began := time.Now()
 	r.tell(watcher.Change{Key: tenant.LeaseKey("L"), Op: tenant.Purge, Revision: 3}, nil)
 	if wait := r.index.doomed["L"].due.Sub(began); wait < ttl {
 		t.Errorf("after an end by hand it has %s", wait)
 	}
-	r.tell(watcher.Change{Key: tenant.LeaseKey("M"), Value: []byte("x"), Revision: 4, TTL: ttl}, nil)
+	r.tell(watcher.Change{Key: tenant.LeaseKey("M"), Value: []byte("x"), Revision: 4, TTL: ttl},
+		nil)
 	r.tell(watcher.Change{Key: tenant.LeaseKey("M"), Op: tenant.Expire, Revision: 5}, nil)
-	r.proof.first, r.proof.last = time.Now().Add(-2*holdTime(MinTTL)), time.Now() // enough for the reaper's
+	// enough for the reaper's
+	r.proof.first, r.proof.last = time.Now().Add(-2*holdTime(MinTTL)), time.Now()
 	if _, _, err := r.reapOnce(t.Context()); err != nil || r.most != ttl {
 		t.Errorf("after a jump of the clock it waits as long as for a TTL of %s, %v", r.most, err)
 	}

@@ -65,7 +65,8 @@ func TestConfigValidate(t *testing.T) {
 		{Config{MaxValue: -1}, false},
 		{Config{MaxValue: 1 << 31}, false},
 	} {
-		if err := tc.cfg.validate(); (err == nil) != tc.ok || err != nil && !errors.Is(err, ErrInvalidConfig) {
+		if err := tc.cfg.validate(); (err == nil) != tc.ok || err != nil &&
+			!errors.Is(err, ErrInvalidConfig) {
 			t.Errorf("%+v: %v, want ok %v", tc.cfg, err, tc.ok)
 		}
 	}
@@ -74,7 +75,8 @@ func TestConfigValidate(t *testing.T) {
 // usable is the stream of a bucket as the registry makes it.
 func usable() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		MaxMsgsPerSubject: 1, AllowMsgTTL: true, SubjectDeleteMarkerTTL: stream.MarkerTTL, Storage: jetstream.FileStorage,
+		MaxMsgsPerSubject: 1, AllowMsgTTL: true, SubjectDeleteMarkerTTL: stream.MarkerTTL,
+		Storage: jetstream.FileStorage,
 		MaxMsgs: -1, MaxBytes: -1, Discard: jetstream.DiscardNew, AllowRollup: true, Replicas: 1,
 	}
 }
@@ -85,35 +87,65 @@ func TestConfigCheck(t *testing.T) {
 		change func(*jetstream.StreamConfig)
 		wrong  []string // the settings that the error names; none: the bucket is taken
 	}{
-		"as it is made":        {},
-		"no limit as 0":        {change: func(s *jetstream.StreamConfig) { s.MaxMsgs = 0 }},
-		"shortest marker":      {change: func(s *jetstream.StreamConfig) { s.SubjectDeleteMarkerTTL = time.Second }},
-		"replicas not asked":   {change: func(s *jetstream.StreamConfig) { s.Replicas = 3 }},
-		"bytes not asked":      {change: func(s *jetstream.StreamConfig) { s.MaxBytes = 1 << 20 }},
-		"replicas as asked":    {cfg: Config{Replicas: 3}, change: func(s *jetstream.StreamConfig) { s.Replicas = 3 }},
-		"bytes as asked":       {cfg: Config{MaxBytes: 1 << 20}, change: func(s *jetstream.StreamConfig) { s.MaxBytes = 1 << 20 }},
-		"other replicas":       {cfg: Config{Replicas: 3}, wrong: []string{"replicas"}},
-		"values as asked":      {cfg: Config{MaxValue: 65 << 10}, change: func(s *jetstream.StreamConfig) { s.MaxMsgSize = 65 << 10 }},
-		"other values":         {cfg: Config{MaxValue: 65 << 10}, wrong: []string{"largest value"}},
-		"other bytes":          {cfg: Config{MaxBytes: 1 << 20}, wrong: []string{"max bytes"}},
-		"a history":            {change: func(s *jetstream.StreamConfig) { s.MaxMsgsPerSubject = 5 }, wrong: []string{"history"}},
-		"no TTL on keys":       {change: func(s *jetstream.StreamConfig) { s.AllowMsgTTL = false }, wrong: []string{"allow_msg_ttl"}},
-		"no markers":           {change: func(s *jetstream.StreamConfig) { s.SubjectDeleteMarkerTTL = 0 }, wrong: []string{"marker TTL"}},
-		"markers too short":    {change: func(s *jetstream.StreamConfig) { s.SubjectDeleteMarkerTTL = time.Second - 1 }, wrong: []string{"marker TTL"}},
-		"in memory":            {change: func(s *jetstream.StreamConfig) { s.Storage = jetstream.MemoryStorage }, wrong: []string{"storage"}},
-		"keys that age":        {change: func(s *jetstream.StreamConfig) { s.MaxAge = time.Hour }, wrong: []string{"TTL of the bucket"}},
-		"keys not asked":       {change: func(s *jetstream.StreamConfig) { s.MaxMsgs = 1000 }},
-		"keys as asked":        {cfg: Config{MaxKeys: 5}, change: func(s *jetstream.StreamConfig) { stream.LimitKeys(s, 5) }},
-		"a largest value":      {change: func(s *jetstream.StreamConfig) { s.MaxMsgSize = 65 << 10 }},
-		"other keys":           {cfg: Config{MaxKeys: 1000}, wrong: []string{"max keys"}},
-		"old keys are dropped": {change: func(s *jetstream.StreamConfig) { s.Discard = jetstream.DiscardOld }, wrong: []string{"discard"}},
-		"no purge by message":  {change: func(s *jetstream.StreamConfig) { s.AllowRollup = false }, wrong: []string{"allow_rollup_hdrs"}},
-		"a mirror":             {change: func(s *jetstream.StreamConfig) { s.Mirror = &jetstream.StreamSource{} }, wrong: []string{"mirror or source"}},
-		"a source":             {change: func(s *jetstream.StreamConfig) { s.Sources = []*jetstream.StreamSource{{}} }, wrong: []string{"mirror or source"}},
-		"sealed":               {change: func(s *jetstream.StreamConfig) { s.Sealed = true }, wrong: []string{"sealed"}},
+		"as it is made": {},
+		"no limit as 0": {change: func(s *jetstream.StreamConfig) { s.MaxMsgs = 0 }},
+		"shortest marker": {change: func(s *jetstream.StreamConfig) {
+			s.SubjectDeleteMarkerTTL = time.Second
+		}},
+		"replicas not asked": {change: func(s *jetstream.StreamConfig) { s.Replicas = 3 }},
+		"bytes not asked":    {change: func(s *jetstream.StreamConfig) { s.MaxBytes = 1 << 20 }},
+		"replicas as asked": {cfg: Config{Replicas: 3}, change: func(s *jetstream.StreamConfig) {
+			s.Replicas = 3
+		}},
+		"bytes as asked": {cfg: Config{MaxBytes: 1 << 20},
+			change: func(s *jetstream.StreamConfig) { s.MaxBytes = 1 << 20 }},
+		"other replicas": {cfg: Config{Replicas: 3}, wrong: []string{"replicas"}},
+		"values as asked": {cfg: Config{MaxValue: 65 << 10},
+			change: func(s *jetstream.StreamConfig) { s.MaxMsgSize = 65 << 10 }},
+		"other values": {cfg: Config{MaxValue: 65 << 10}, wrong: []string{"largest value"}},
+		"other bytes":  {cfg: Config{MaxBytes: 1 << 20}, wrong: []string{"max bytes"}},
+		"a history": {change: func(s *jetstream.StreamConfig) {
+			s.MaxMsgsPerSubject = 5
+		}, wrong: []string{"history"}},
+		"no TTL on keys": {change: func(s *jetstream.StreamConfig) { s.AllowMsgTTL = false },
+			wrong: []string{"allow_msg_ttl"}},
+		"no markers": {change: func(s *jetstream.StreamConfig) {
+			s.SubjectDeleteMarkerTTL = 0
+		}, wrong: []string{"marker TTL"}},
+		"markers too short": {change: func(s *jetstream.StreamConfig) {
+			s.SubjectDeleteMarkerTTL = time.Second - 1
+		}, wrong: []string{"marker TTL"}},
+		"in memory": {change: func(s *jetstream.StreamConfig) {
+			s.Storage = jetstream.MemoryStorage
+		}, wrong: []string{"storage"}},
+		"keys that age": {change: func(s *jetstream.StreamConfig) { s.MaxAge = time.Hour },
+			wrong: []string{"TTL of the bucket"}},
+		"keys not asked": {change: func(s *jetstream.StreamConfig) { s.MaxMsgs = 1000 }},
+		"keys as asked": {cfg: Config{MaxKeys: 5}, change: func(s *jetstream.StreamConfig) {
+			stream.LimitKeys(s, 5)
+		}},
+		"a largest value": {change: func(s *jetstream.StreamConfig) {
+			s.MaxMsgSize = 65 << 10
+		}},
+		"other keys": {cfg: Config{MaxKeys: 1000}, wrong: []string{"max keys"}},
+		"old keys are dropped": {change: func(s *jetstream.StreamConfig) {
+			s.Discard = jetstream.DiscardOld
+		}, wrong: []string{"discard"}},
+		"no purge by message": {change: func(s *jetstream.StreamConfig) { s.AllowRollup = false },
+			wrong: []string{"allow_rollup_hdrs"}},
+		"a mirror": {change: func(s *jetstream.StreamConfig) {
+			s.Mirror = &jetstream.StreamSource{}
+		}, wrong: []string{"mirror or source"}},
+		"a source": {change: func(s *jetstream.StreamConfig) {
+			s.Sources = []*jetstream.StreamSource{{}}
+		}, wrong: []string{"mirror or source"}},
+		"sealed": {change: func(s *jetstream.StreamConfig) { s.Sealed = true },
+			wrong: []string{"sealed"}},
 		"two at once": {
-			change: func(s *jetstream.StreamConfig) { s.MaxMsgsPerSubject, s.MaxAge = 64, time.Minute },
-			wrong:  []string{"history", "TTL of the bucket"},
+			change: func(s *jetstream.StreamConfig) {
+				s.MaxMsgsPerSubject, s.MaxAge = 64, time.Minute
+			},
+			wrong: []string{"history", "TTL of the bucket"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +157,8 @@ func TestConfigCheck(t *testing.T) {
 			if diff := cmp.Diff(tc.wrong, named(err)); diff != "" {
 				t.Errorf("settings named (-want +got):\n%s\n%v", diff, err)
 			}
-			if err != nil && (!errors.Is(err, ErrBucketMismatch) || !strings.Contains(err.Error(), "registry_acme")) {
+			if err != nil && (!errors.Is(err, ErrBucketMismatch) ||
+				!strings.Contains(err.Error(), "registry_acme")) {
 				t.Errorf("%v does not wrap ErrBucketMismatch, or does not name the bucket", err)
 			}
 		})

@@ -28,19 +28,25 @@ func TestGapEndsTheFeed(t *testing.T) {
 	}
 	message := func(number int) *nats.Msg { return at(number, 100+number) }
 	sign := func(last int) *nats.Msg {
-		return &nats.Msg{Header: nats.Header{"Status": {"100"}, "Nats-Last-Consumer": {fmt.Sprint(last)}, "Nats-Last-Stream": {"110"}}}
+		return &nats.Msg{Header: nats.Header{"Status": {"100"},
+			"Nats-Last-Consumer": {fmt.Sprint(last)}, "Nats-Last-Stream": {"110"}}}
 	}
 	for name, tt := range map[string]struct {
 		messages []*nats.Msg
 		want     []string
 	}{
-		"none":                  {[]*nats.Msg{message(1), message(2), sign(2), message(3)}, []string{"101", "102", "mark 110", "103"}},
-		"between two messages":  {[]*nats.Msg{message(1), message(3), message(4)}, []string{"101", "lost"}},
-		"the first":             {[]*nats.Msg{message(2)}, []string{"lost"}},
-		"the last":              {[]*nats.Msg{message(1), sign(2), message(2)}, []string{"101", "lost"}},
-		"one that comes twice":  {[]*nats.Msg{message(1), message(1)}, []string{"101", "lost"}},
-		"one that is older":     {[]*nats.Msg{message(1), message(2), at(3, 101)}, []string{"101", "102", "lost"}},
-		"one that says nothing": {[]*nats.Msg{{Subject: b.subjectOf("svc.a.1"), Data: []byte("x"), Sub: &nats.Subscription{}}}, []string{"lost"}},
+		"none": {[]*nats.Msg{message(1), message(2), sign(2), message(3)},
+			[]string{"101", "102", "mark 110", "103"}},
+		"between two messages": {[]*nats.Msg{message(1), message(3), message(4)},
+			[]string{"101", "lost"}},
+		"the first": {[]*nats.Msg{message(2)}, []string{"lost"}},
+		"the last": {[]*nats.Msg{message(1), sign(2), message(2)},
+			[]string{"101", "lost"}},
+		"one that comes twice": {[]*nats.Msg{message(1), message(1)}, []string{"101", "lost"}},
+		"one that is older": {[]*nats.Msg{message(1), message(2), at(3, 101)},
+			[]string{"101", "102", "lost"}},
+		"one that says nothing": {[]*nats.Msg{{Subject: b.subjectOf("svc.a.1"), Data: []byte("x"),
+			Sub: &nats.Subscription{}}}, []string{"lost"}},
 	} {
 		var got []string
 		f := &Feed{bucket: b, opened: time.Now(), cfg: FeedConfig{

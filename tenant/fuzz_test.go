@@ -12,14 +12,16 @@ import (
 // from a key leads back to it.
 func FuzzKeys(f *testing.F) {
 	for _, seed := range [][3]string{
-		{"web", "1", "svc.web.1"}, {"a.b", "*", "svc.a=2Eb.=2A"}, {">", "\x00", "svc.>"}, {"=2E", "ä", "svc.a.b.c"}, {"_", "..", "lease.L"}, {"", " ", "sweep"},
+		{"web", "1", "svc.web.1"}, {"a.b", "*", "svc.a=2Eb.=2A"}, {">", "\x00", "svc.>"},
+		{"=2E", "ä", "svc.a.b.c"}, {"_", "..", "lease.L"}, {"", " ", "sweep"},
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
 	f.Fuzz(func(t *testing.T, service, id, key string) {
 		made, err := ServiceKey(service, id)
 		if err == nil {
-			if strings.Count(made, ".") != 2 || strings.ContainsAny(made, "*> \t\r\n\x00") || !strings.HasPrefix(made, "svc.") {
+			if strings.Count(made, ".") != 2 || strings.ContainsAny(made, "*> \t\r\n\x00") ||
+				!strings.HasPrefix(made, "svc.") {
 				t.Errorf("ServiceKey(%q, %q) = %q", service, id, made)
 			}
 			if s, i, ok := ParseServiceKey(made); !ok || s != service || i != id {
@@ -27,7 +29,8 @@ func FuzzKeys(f *testing.F) {
 					made, s, i, ok, service, id)
 			}
 			filter, err := ServiceFilter(service)
-			if err != nil || strings.TrimSuffix(filter, "*") != made[:strings.LastIndexByte(made, '.')+1] {
+			if err != nil || strings.TrimSuffix(filter, "*") != made[:strings.LastIndexByte(made,
+				'.')+1] {
 				t.Errorf("ServiceFilter(%q) = %q, %v; does not have %q", service, filter, err, made)
 			}
 		}
@@ -46,7 +49,8 @@ func FuzzKeys(f *testing.F) {
 // answer of the server says nothing.
 func FuzzContent(f *testing.F) {
 	for _, seed := range [][2]string{
-		{"KV-Operation", "DEL"}, {"KV-Operation", "PURGE"}, {"Nats-Marker-Reason", "MaxAge"}, {"Nats-Stream", "KV_x"}, {"kv-operation", "del"}, {"", ""},
+		{"KV-Operation", "DEL"}, {"KV-Operation", "PURGE"}, {"Nats-Marker-Reason", "MaxAge"},
+		{"Nats-Stream", "KV_x"}, {"kv-operation", "del"}, {"", ""},
 	} {
 		f.Add(seed[0], seed[1], true, []byte("value"))
 	}

@@ -87,7 +87,8 @@ func TestParseServiceKey(t *testing.T) {
 
 // TestServiceKeyRoundTrip holds that no service and id reach the key of others.
 func TestServiceKeyRoundTrip(t *testing.T) {
-	names := []string{"a", "b", "a.b", ".", "..", "a.", ".a", "**", ">", "=", "=2E", "a=2Eb", "svc", "ä", " "}
+	names := []string{"a", "b", "a.b", ".", "..", "a.", ".a", "**", ">", "=", "=2E", "a=2Eb", "svc",
+		"ä", " "}
 	type pair struct{ Service, ID string }
 	seen := map[string]pair{}
 	for _, service := range names {
@@ -137,7 +138,8 @@ func TestLeaseKey(t *testing.T) {
 // No name reaches another's line, nor a line a service's keys; and what a reaper may purge are
 // registrations and tickets.
 func TestLockFilter(t *testing.T) {
-	for name, want := range map[string]string{"job": "lock.job.*", "a.b": "lock.a=2Eb.*", "*": "lock.=2A.*", ">": "lock.=3E.*"} {
+	for name, want := range map[string]string{"job": "lock.job.*", "a.b": "lock.a=2Eb.*",
+		"*": "lock.=2A.*", ">": "lock.=3E.*"} {
 		if got, err := LockFilter(name); got != want || err != nil {
 			t.Errorf("%q: %q, %v", name, got, err)
 		}
@@ -148,7 +150,8 @@ func TestLockFilter(t *testing.T) {
 		}
 	}
 	for key, want := range map[string]bool{
-		"svc.web.1": true, "lock.job.X": true, "lease.L": false, "sweep": false, "svc": false, "lock": false, "locks.job.X": false, "": false,
+		"svc.web.1": true, "lock.job.X": true, "lease.L": false, "sweep": false, "svc": false,
+		"lock": false, "locks.job.X": false, "": false,
 	} {
 		if ByLease(key) != want {
 			t.Errorf("ByLease(%q) is %v", key, !want)

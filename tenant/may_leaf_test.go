@@ -23,7 +23,8 @@ func TestPermissionsBesideALeafNode(t *testing.T) {
 	remote := &url.URL{Scheme: "nats-leaf", Host: fmt.Sprintf("127.0.0.1:%d", port)}
 	leaf := natstest.Start(t, func(o *server.Options) {
 		o.ServerName, o.JetStreamDomain = "leaf", "leaf"
-		o.LeafNode.Remotes = []*server.RemoteLeafOpts{{URLs: []*url.URL{remote}, DenyImports: []string{"$JS.M.>"}}}
+		o.LeafNode.Remotes = []*server.RemoteLeafOpts{{URLs: []*url.URL{remote},
+			DenyImports: []string{"$JS.M.>"}}}
 	})
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if leaf.Server().NumLeafNodes() == 0 || hub.Server().NumLeafNodes() == 0 {

@@ -153,7 +153,8 @@ func TestBucketName(t *testing.T) {
 // FuzzToken takes its bytes both for a name and for a token: what one function accepts, the other
 // gives back.
 func FuzzToken(f *testing.F) {
-	for _, seed := range []string{"web", "my.service", "a=b", "=2E", "=2e", "=41", "größe", "\xff", "*", ">", ""} {
+	for _, seed := range []string{"web", "my.service", "a=b", "=2E", "=2e", "=41", "größe", "\xff",
+		"*", ">", ""} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, in string) {

@@ -93,7 +93,8 @@ func TestSnapshotsOfReplicasThatLag(t *testing.T) {
 			upTo := last - min(last, rand.Uint64N(8))
 			switch rand.N(7) {
 			case 0, 1, 2:
-				b.write(all[rand.N(3)], []tenant.Op{tenant.Put, tenant.Put, tenant.Delete}[rand.N(3)])
+				b.write(all[rand.N(3)], []tenant.Op{tenant.Put, tenant.Put,
+					tenant.Delete}[rand.N(3)])
 			case 3: // the session tells more
 				for ; running && position < last && rand.N(3) > 0; position++ {
 					if c := b.history[position]; reads.covers(c.Key) {
@@ -132,7 +133,9 @@ func TestSnapshotsOfReplicasThatLag(t *testing.T) {
 				unwatching = true
 				v.Unwatch(f)
 				unwatching = false
-				maps.DeleteFunc(high, func(key string, _ uint64) bool { return !v.wanted.covers(key) })
+				maps.DeleteFunc(high, func(key string, _ uint64) bool {
+					return !v.wanted.covers(key)
+				})
 			}
 		}
 	}
@@ -148,7 +151,8 @@ func TestReplicatedBucketThatLostItsLastWrites(t *testing.T) {
 	from := source{created: time.Now(), replicas: 3, leader: 10}
 	show := func(rev uint64) error {
 		from.leader++
-		_, err := v.replace(v.wanted, from, Snapshot{UpTo: from.leader}, []Change{{Key: "svc.a.1", Revision: rev}})
+		_, err := v.replace(v.wanted, from, Snapshot{UpTo: from.leader},
+			[]Change{{Key: "svc.a.1", Revision: rev}})
 		return err
 	}
 	if err := show(10); err != nil {

@@ -55,15 +55,22 @@ func TestReduced(t *testing.T) {
 		most int
 		want []string
 	}{
-		"nothing":                  {most: 8},
-		"apart":                    {[]string{"svc.web.*", "svc.api.1"}, 8, []string{"svc.api.1", "svc.web.*"}},
-		"a key under its siblings": {[]string{"svc.web.*", "svc.web.1", "svc.web.2"}, 8, []string{"svc.web.*"}},
-		"everything under a root":  {[]string{"svc.>", "svc.web.*", "svc.api.1"}, 8, []string{"svc.>"}},
-		"two roots":                {[]string{"svc.>", "svc.web.1", "lease.a"}, 8, []string{"lease.a", "svc.>"}},
-		"as many as there may be":  {[]string{"svc.a.*", "svc.b.*"}, 2, []string{"svc.a.*", "svc.b.*"}},
-		"one too many":             {[]string{"svc.a.*", "svc.b.*", "svc.c.1"}, 2, []string{"svc.>"}},
-		"too many of two roots":    {[]string{"svc.a.*", "svc.b.*", "lease.x"}, 2, []string{"lease.>", "svc.>"}},
-		"covered ones count not":   {[]string{"svc.a.*", "svc.a.1", "svc.a.2", "svc.b.1"}, 2, []string{"svc.a.*", "svc.b.1"}},
+		"nothing": {most: 8},
+		"apart": {[]string{"svc.web.*", "svc.api.1"}, 8,
+			[]string{"svc.api.1", "svc.web.*"}},
+		"a key under its siblings": {[]string{"svc.web.*", "svc.web.1", "svc.web.2"}, 8,
+			[]string{"svc.web.*"}},
+		"everything under a root": {[]string{"svc.>", "svc.web.*", "svc.api.1"}, 8,
+			[]string{"svc.>"}},
+		"two roots": {[]string{"svc.>", "svc.web.1", "lease.a"}, 8,
+			[]string{"lease.a", "svc.>"}},
+		"as many as there may be": {[]string{"svc.a.*", "svc.b.*"}, 2,
+			[]string{"svc.a.*", "svc.b.*"}},
+		"one too many": {[]string{"svc.a.*", "svc.b.*", "svc.c.1"}, 2, []string{"svc.>"}},
+		"too many of two roots": {[]string{"svc.a.*", "svc.b.*", "lease.x"}, 2,
+			[]string{"lease.>", "svc.>"}},
+		"covered ones count not": {[]string{"svc.a.*", "svc.a.1", "svc.a.2", "svc.b.1"}, 2,
+			[]string{"svc.a.*", "svc.b.1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fs := set(tc.have...)
@@ -79,8 +86,8 @@ func TestReduced(t *testing.T) {
 	}
 }
 
-// TestReducedDoesNotOverlap tries sets of every size around the limit: what is left covers all that was asked
-// for, and no filter of it covers another.
+// TestReducedDoesNotOverlap tries sets of every size around the limit: what is left covers all that
+// was asked for, and no filter of it covers another.
 func TestReducedDoesNotOverlap(t *testing.T) {
 	const most = 20
 	for n := range 40 {
@@ -92,13 +99,15 @@ func TestReducedDoesNotOverlap(t *testing.T) {
 		out := fs.reduced(most)
 		disjoint(t, out)
 		if left := set(out...); !coversAll(left, fs) || len(out) > most {
-			t.Errorf("%d filters were reduced to %d, which do not cover them, or are too many: %v", len(fs), len(out), out)
+			t.Errorf("%d filters were reduced to %d, which do not cover them, or are too many: %v",
+				len(fs), len(out), out)
 		}
 	}
 }
 
-// TestReducedAfterTakingBack holds the same of a set that filters were taken out of again. A map that has had
-// deletions is laid out differently, and a range over it may come by an entry once more that is put back meanwhile.
+// TestReducedAfterTakingBack holds the same of a set that filters were taken out of again. A map
+// that has had deletions is laid out differently, and a range over it may come by an entry once
+// more that is put back meanwhile.
 func TestReducedAfterTakingBack(t *testing.T) {
 	for range 100 { // where a range begins is random
 		fs := set("svc.a.1", "svc.b.1", "svc.c.1", "svc.d.1")

@@ -50,7 +50,8 @@ func (m *model) apply(changes []Change, snapshot *Snapshot) {
 	m.changes += len(changes)
 	for _, c := range changes {
 		if c.Revision != 0 && c.Revision <= m.last[c.Key] {
-			m.wrong = append(m.wrong, fmt.Sprintf("%s went from %d to %d", c.Key, m.last[c.Key], c.Revision))
+			m.wrong = append(m.wrong, fmt.Sprintf("%s went from %d to %d", c.Key, m.last[c.Key],
+				c.Revision))
 		}
 		m.last[c.Key] = c.Revision
 		if c.Op == tenant.Put {
@@ -69,7 +70,8 @@ func (m *model) is(want map[string]string) error {
 		return errors.New(m.wrong[0])
 	}
 	if !maps.Equal(m.keys, want) {
-		return fmt.Errorf("the view made %d keys, want %d: %.200s", len(m.keys), len(want), fmt.Sprint(m.keys))
+		return fmt.Errorf("the view made %d keys, want %d: %.200s", len(m.keys), len(want),
+			fmt.Sprint(m.keys))
 	}
 	return nil
 }
@@ -80,7 +82,8 @@ func newView(t *testing.T, s *natstest.Server) (*View, *model, *tenant.Bucket) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, natstest.Soon, func() error { return b.Ensure(t.Context()) }) // a cluster may lose a request
+	// a cluster may lose a request
+	natstest.Eventually(t, natstest.Soon, func() error { return b.Ensure(t.Context()) })
 	m := &model{keys: map[string]string{}, last: map[string]uint64{}}
 	v := New(b, Config{Apply: m.apply, Missing: b.Ensure})
 	t.Cleanup(v.Close)
@@ -111,7 +114,8 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// The first snapshot is whole before it is shown, and then each change comes; only of what is watched.
+// The first snapshot is whole before it is shown, and then each change comes; only of what is
+// watched.
 func TestSnapshotThenChanges(t *testing.T) {
 	t.Parallel()
 	v, m, b := newView(t, natstest.Start(t))
@@ -144,8 +148,9 @@ func TestSnapshotThenChanges(t *testing.T) {
 	}
 }
 
-// Filters are added one by one, past what one consumer may have, and every one of them gets its snapshot, one that was taken back and comes again too. Seen to fail for that
-// where a session is taken to cover what was taken back meanwhile.
+// Filters are added one by one, past what one consumer may have, and every one of them gets its
+// snapshot, one that was taken back and comes again too. Seen to fail for that where a session is
+// taken to cover what was taken back meanwhile.
 func TestManyFilters(t *testing.T) {
 	t.Parallel()
 	v, m, b := newView(t, natstest.Start(t))
@@ -189,8 +194,9 @@ func TestManyFilters(t *testing.T) {
 	}
 }
 
-// Keys of one's own that come one after the other, beyond what one consumer may have filters, are seen by the consumer that is there: one that is made anew reads
-// them all again. Seen to fail where the filters that a session was made for are taken for all that it reads.
+// Keys of one's own that come one after the other, beyond what one consumer may have filters, are
+// seen by the consumer that is there: one that is made anew reads them all again. Seen to fail
+// where the filters that a session was made for are taken for all that it reads.
 func TestManyKeysOfOnesOwn(t *testing.T) {
 	t.Parallel()
 	v, m, b := newView(t, natstest.Start(t))
@@ -206,7 +212,8 @@ func TestManyKeysOfOnesOwn(t *testing.T) {
 	}
 	natstest.Eventually(t, natstest.Soon, func() error { return m.is(want) })
 	stream := natstest.Stream(t, b.Conn(), "KV_"+b.Name())
-	natstest.Eventually(t, natstest.Soon, func() error { // the keys are shown before their consumer is there
+	// the keys are shown before their consumer is there
+	natstest.Eventually(t, natstest.Soon, func() error {
 		var filters []string
 		for c := range stream.ListConsumers(t.Context()).Info() {
 			filters = append(filters, c.Config.FilterSubjects...)
@@ -217,7 +224,8 @@ func TestManyKeysOfOnesOwn(t *testing.T) {
 		return nil
 	})
 	made := make(chan *nats.Msg, 16)
-	sub, err := b.Conn().ChanSubscribe("$JS.EVENT.ADVISORY.CONSUMER.CREATED."+"KV_"+b.Name()+".>", made)
+	sub, err := b.Conn().ChanSubscribe("$JS.EVENT.ADVISORY.CONSUMER.CREATED."+"KV_"+b.Name()+".>",
+		made)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +234,8 @@ func TestManyKeysOfOnesOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	resyncs := v.Resyncs()
-	for i, began := filterMax+1, time.Now(); time.Since(began) < 3*heartbeat; i++ { // a session looks for filters twice in each
+	// a session looks for filters twice in each
+	for i, began := filterMax+1, time.Now(); time.Since(began) < 3*heartbeat; i++ {
 		add(i)
 		time.Sleep(heartbeat / 50) // that others come later is the point
 	}
@@ -236,7 +245,8 @@ func TestManyKeysOfOnesOwn(t *testing.T) {
 	}
 }
 
-// What changed while the view could not see comes out as ordinary changes, and what did not, not at all.
+// What changed while the view could not see comes out as ordinary changes, and what did not, not at
+// all.
 func TestResyncTellsTheDifference(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -261,7 +271,8 @@ func TestResyncTellsTheDifference(t *testing.T) {
 			t.Fatal(err)
 		}
 		key := fmt.Sprintf("svc.a.%d", round)
-		if _, err := other.Write(t.Context(), tenant.Write{Key: key, Op: tenant.Purge}); err != nil {
+		if _, err := other.Write(t.Context(), tenant.Write{Key: key,
+			Op: tenant.Purge}); err != nil {
 			t.Fatal(err)
 		}
 		delete(want, key)
@@ -300,9 +311,11 @@ func TestWaitSaysWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.Watch("svc.a.*")
-	natstest.Eventually(t, natstest.Soon, func() error { // the first wait may be over before the view has tried
+	// the first wait may be over before the view has tried
+	natstest.Eventually(t, natstest.Soon, func() error {
 		err := v.Wait(within(t, 200*time.Millisecond), "svc.a.*")
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "stream not found") {
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(),
+			"stream not found") {
 			return fmt.Errorf("got %w", err)
 		}
 		return nil
@@ -317,7 +330,9 @@ func TestLongValueIsNotKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []Change
-	v := New(b, Config{MaxValue: 5, Apply: func(changes []Change, _ *Snapshot) { got = append(got, changes...) }})
+	v := New(b, Config{MaxValue: 5, Apply: func(changes []Change, _ *Snapshot) {
+		got = append(got, changes...)
+	}})
 	v.Watch("svc.a.*")
 	s := &session{view: v, ended: make(chan error, 1), complete: true}
 	buffer := []byte("short")
@@ -329,7 +344,8 @@ func TestLongValueIsNotKept(t *testing.T) {
 	}
 	clear(buffer)
 	want := []Change{
-		{Key: "svc.a.1", Revision: 101, Long: 6}, {Key: "svc.a.1", Revision: 102, Value: []byte("short")},
+		{Key: "svc.a.1", Revision: 101, Long: 6}, {Key: "svc.a.1", Revision: 102,
+			Value: []byte("short")},
 		{Key: "svc.a.1", Revision: 103, Op: tenant.Delete},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -337,7 +353,8 @@ func TestLongValueIsNotKept(t *testing.T) {
 	}
 }
 
-// A view keeps of a key no more than docs/design.md says, whatever is written there. Seen to fail with a view that keeps a snapshot's changes: 165 bytes.
+// A view keeps of a key no more than docs/design.md says, whatever is written there. Seen to fail
+// with a view that keeps a snapshot's changes: 165 bytes.
 func TestWhatAKeyTakes(t *testing.T) {
 	const keys, most = 100_000, 150
 	v := New(nil, Config{Apply: func([]Change, *Snapshot) {}})
@@ -351,7 +368,8 @@ func TestWhatAKeyTakes(t *testing.T) {
 	before := heap()
 	var entries []Change
 	for i := range keys {
-		entries = append(entries, Change{Key: fmt.Sprintf("svc.web.%026d", i), Value: []byte("no record"), Revision: uint64(1 + i)})
+		entries = append(entries, Change{Key: fmt.Sprintf("svc.web.%026d", i),
+			Value: []byte("no record"), Revision: uint64(1 + i)})
 	}
 	v.replace(v.wanted, source{replicas: 1, leader: keys}, Snapshot{UpTo: keys}, entries)
 	entries = nil
@@ -375,7 +393,8 @@ func TestViewEqualsTheBucket(t *testing.T) {
 	for i := range 3000 {
 		key := fmt.Sprintf("svc.%c.%d", 'a'+i%3, i%50)
 		if i%7 == 0 {
-			if _, err := writer.Write(t.Context(), tenant.Write{Key: key, Op: tenant.Delete}); err != nil {
+			if _, err := writer.Write(t.Context(), tenant.Write{Key: key,
+				Op: tenant.Delete}); err != nil {
 				t.Fatal(err)
 			}
 			delete(want, key)
@@ -397,7 +416,9 @@ func TestViewEqualsTheBucket(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon, func() error { return m.is(want) })
 	natstest.Eventually(t, natstest.Soon, func() error { // those whose deletion is under way go
 		names := natstest.Consumers(t, b.Conn(), "KV_"+b.Name())
-		names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, "view-") })
+		names = slices.DeleteFunc(names, func(n string) bool {
+			return !strings.HasPrefix(n, "view-")
+		})
 		if len(names) != 1 {
 			return fmt.Errorf("%d consumers of one view", len(names))
 		}
@@ -405,10 +426,11 @@ func TestViewEqualsTheBucket(t *testing.T) {
 	})
 }
 
-// With replicas, a snapshot is shown when the one that is read has come as far as what was acknowledged, and as what the
-// view showed before; one that does not get there is left for another. A replica that lags is played by a view that
-// believes to have seen a revision which the stream does not have yet. Seen to fail without the wait, with a wait that no
-// message ends, without asking the leader, and with a need that counts the changes of other filters.
+// With replicas, a snapshot is shown when the one that is read has come as far as what was
+// acknowledged, and as what the view showed before; one that does not get there is left for
+// another. A replica that lags is played by a view that believes to have seen a revision which the
+// stream does not have yet. Seen to fail without the wait, with a wait that no message ends,
+// without asking the leader, and with a need that counts the changes of other filters.
 func TestReplicaThatLagsIsNotShown(t *testing.T) {
 	t.Parallel()
 	v, m, b := newReplicatedView(t)
@@ -417,8 +439,10 @@ func TestReplicaThatLagsIsNotShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(t, b, "svc.other.1", "x") // the stream goes on past what is watched, as it does with every heartbeat
-	if need, err := v.need(t.Context(), source{replicas: 3}, filters{"svc.a.*": {}}); need != last.Revision || err != nil || last.Revision == 0 {
+	// the stream goes on past what is watched, as it does with every heartbeat
+	put(t, b, "svc.other.1", "x")
+	if need, err := v.need(t.Context(), source{replicas: 3},
+		filters{"svc.a.*": {}}); need != last.Revision || err != nil || last.Revision == 0 {
 		t.Fatalf("a first snapshot needs %d, %v, want %d", need, err, last.Revision)
 	}
 	v.Watch("svc.a.*")
@@ -426,7 +450,9 @@ func TestReplicaThatLagsIsNotShown(t *testing.T) {
 		t.Fatal("a first snapshot waited for changes of other filters:", err)
 	}
 	put(t, b, "svc.a.2", "x")
-	natstest.Eventually(t, natstest.Soon, func() error { return m.is(map[string]string{"svc.a.1": "x", "svc.a.2": "x"}) })
+	natstest.Eventually(t, natstest.Soon, func() error {
+		return m.is(map[string]string{"svc.a.1": "x", "svc.a.2": "x"})
+	})
 	renewed := func(seen uint64) {
 		v.stateMu.Lock()
 		v.seen["svc.a.*"] += seen
@@ -449,10 +475,14 @@ func TestReplicaThatLagsIsNotShown(t *testing.T) {
 	}
 	put(t, b, "svc.a.3", "x")
 	// After another heartbeat's time the consumer's next heartbeat would end the wait.
-	natstest.Eventually(t, heartbeat*9/10, func() error { return m.is(map[string]string{"svc.a.1": "x", "svc.a.2": "x", "svc.a.3": "x"}) })
-	for range 4 { // a slow cluster may end a session for another reason, after which the leader is asked
+	natstest.Eventually(t, heartbeat*9/10, func() error {
+		return m.is(map[string]string{"svc.a.1": "x", "svc.a.2": "x", "svc.a.3": "x"})
+	})
+	// a slow cluster may end a session for another reason, after which the leader is asked
+	for range 4 {
 		renewed(1 << 40)
-		before, end := v.Resyncs(), time.Now().Add(12*time.Second) // after 15 s it is noticed otherwise
+		// after 15 s it is noticed otherwise
+		before, end := v.Resyncs(), time.Now().Add(12*time.Second)
 		for time.Now().Before(end) && v.Resyncs() == before {
 			time.Sleep(10 * time.Millisecond) // between two looks
 		}
@@ -463,9 +493,10 @@ func TestReplicaThatLagsIsNotShown(t *testing.T) {
 	t.Error("a replica that stays behind is kept")
 }
 
-// A leader that has less than the view has seen is one that was cut off from the others, and is not believed: nothing is shown
-// and nothing gone until there is one that has more; unless that never comes. It is played by a view that believes to have seen
-// more than there is. Seen to fail with views that take it for a bucket made anew.
+// A leader that has less than the view has seen is one that was cut off from the others, and is not
+// believed: nothing is shown and nothing gone until there is one that has more; unless that never
+// comes. It is played by a view that believes to have seen more than there is. Seen to fail with
+// views that take it for a bucket made anew.
 func TestOutdatedLeaderIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	v, m, b := newReplicatedView(t)
@@ -478,7 +509,8 @@ func TestOutdatedLeaderIsNotBelieved(t *testing.T) {
 	v.last += 3
 	v.keysMu.Unlock()
 	v.Watch("svc.b.*")
-	natstest.Eventually(t, natstest.Soon, func() error { // the first wait may be over before the leader is asked
+	// the first wait may be over before the leader is asked
+	natstest.Eventually(t, natstest.Soon, func() error {
 		err := v.Wait(within(t, heartbeat), "svc.b.*")
 		if err == nil {
 			t.Fatal("a leader of before was believed")
@@ -512,9 +544,9 @@ func TestOutdatedLeaderIsNotBelieved(t *testing.T) {
 	}
 }
 
-// A session on a replica that falls behind the leader, and says nothing of it, is ended, and the next one needs what the leader
-// has. The leader is played by a stream's state that says more than there is. Seen to fail without the comparison, and
-// without the doubt that it leaves.
+// A session on a replica that falls behind the leader, and says nothing of it, is ended, and the
+// next one needs what the leader has. The leader is played by a stream's state that says more than
+// there is. Seen to fail without the comparison, and without the doubt that it leaves.
 func TestReplicaThatFallsBehindIsLeft(t *testing.T) {
 	t.Parallel()
 	v, _, b := newView(t, natstest.Start(t))
@@ -535,7 +567,8 @@ func TestReplicaThatFallsBehindIsLeft(t *testing.T) {
 	leader.Replicas = 3
 	put(t, b, "svc.other.1", "x") // which the session learns of by a heartbeat
 	leader.Last++
-	natstest.Eventually(t, natstest.Soon, func() error { return s.judge(t.Context(), leader) }) // heartbeats may be late
+	// heartbeats may be late
+	natstest.Eventually(t, natstest.Soon, func() error { return s.judge(t.Context(), leader) })
 	v.stateMu.Lock()
 	v.doubted = false
 	v.stateMu.Unlock()
@@ -548,8 +581,8 @@ func TestReplicaThatFallsBehindIsLeft(t *testing.T) {
 	}
 }
 
-// A bucket that is made anew between a session's look at the stream and its consumer is noticed: the session ends. Seen to fail without the
-// comparison.
+// A bucket that is made anew between a session's look at the stream and its consumer is noticed:
+// the session ends. Seen to fail without the comparison.
 func TestBucketMadeAnewAsASessionBegins(t *testing.T) {
 	t.Parallel()
 	v, _, _ := newView(t, natstest.Start(t))
@@ -557,14 +590,16 @@ func TestBucketMadeAnewAsASessionBegins(t *testing.T) {
 	if err := s.start(t.Context(), natstest.Soon, nil); err != nil {
 		t.Fatal(err)
 	}
-	s.source.created = s.source.created.Add(-time.Second) // what the look said was of the one before
+	// what the look said was of the one before
+	s.source.created = s.source.created.Add(-time.Second)
 	if why := s.run(within(t, 5*time.Second), nil); !errors.Is(why, errRemade) {
 		t.Errorf("the session ended with %v", why)
 	}
 }
 
-// A key that is written again while a snapshot is read leaves its place in the stream and comes behind what was there: the
-// snapshot waits for it. No reader is told that it went. Seen to fail with snapshots that end when nothing is pending.
+// A key that is written again while a snapshot is read leaves its place in the stream and comes
+// behind what was there: the snapshot waits for it. No reader is told that it went. Seen to fail
+// with snapshots that end when nothing is pending.
 func TestKeysWrittenWhileASnapshotIsRead(t *testing.T) {
 	t.Parallel()
 	_, _, b := newView(t, natstest.Start(t))
@@ -615,8 +650,9 @@ func TestKeysWrittenWhileASnapshotIsRead(t *testing.T) {
 	}
 }
 
-// A first snapshot knows of no key, and still holds each that was there before, also where some are written again while it is
-// read and new ones take their places. Seen to fail with snapshots that end when as many keys have come as were counted.
+// A first snapshot knows of no key, and still holds each that was there before, also where some are
+// written again while it is read and new ones take their places. Seen to fail with snapshots that
+// end when as many keys have come as were counted.
 func TestFirstSnapshotWhileKeysAreWritten(t *testing.T) {
 	t.Parallel()
 	_, _, b := newView(t, natstest.Start(t))
@@ -672,8 +708,8 @@ func TestFirstSnapshotWhileKeysAreWritten(t *testing.T) {
 	}
 }
 
-// A single server that lost its last writes and has written others since has a known key at a lower revision: that is shown, and revisions
-// start over. Seen to fail without wentBack.
+// A single server that lost its last writes and has written others since has a known key at a lower
+// revision: that is shown, and revisions start over. Seen to fail without wentBack.
 func TestServerThatLostItsLastWrites(t *testing.T) {
 	var resets int
 	m := map[string]string{}
@@ -687,13 +723,16 @@ func TestServerThatLostItsLastWrites(t *testing.T) {
 	}})
 	v.wanted = filters{"svc.a.*": {}}
 	from := source{created: time.Now(), replicas: 1, leader: 12}
-	v.replace(v.wanted, from, Snapshot{UpTo: 12}, []Change{{Key: "svc.a.1", Value: []byte("new"), Revision: 10}})
-	v.replace(v.wanted, from, Snapshot{UpTo: 13}, []Change{{Key: "svc.a.1", Value: []byte("new"), Revision: 10}})
+	v.replace(v.wanted, from, Snapshot{UpTo: 12},
+		[]Change{{Key: "svc.a.1", Value: []byte("new"), Revision: 10}})
+	v.replace(v.wanted, from, Snapshot{UpTo: 13},
+		[]Change{{Key: "svc.a.1", Value: []byte("new"), Revision: 10}})
 	if resets != 0 {
 		t.Fatal("the same snapshot again was a reset")
 	}
 	from.leader = 14
-	v.replace(v.wanted, from, Snapshot{UpTo: 14}, []Change{{Key: "svc.a.1", Value: []byte("old"), Revision: 7}})
+	v.replace(v.wanted, from, Snapshot{UpTo: 14},
+		[]Change{{Key: "svc.a.1", Value: []byte("old"), Revision: 7}})
 	if resets != 1 || m["svc.a.1"] != "old" {
 		t.Errorf("%d resets, shows %q", resets, m["svc.a.1"])
 	}
@@ -713,8 +752,9 @@ func TestSnapshotOfAKeyThatEnded(t *testing.T) {
 	}
 	keys := map[string]struct{}{"svc.a.1": {}}
 	s := &session{
-		view: v, filters: filters{"svc.a.*": {}}, horizon: last.Revision, reading: reading{expected: 2, inPlace: 1, keys: keys},
-		whole: make(chan struct{}), ended: make(chan error, 1),
+		view: v, filters: filters{"svc.a.*": {}}, horizon: last.Revision,
+		reading: reading{expected: 2, inPlace: 1, keys: keys},
+		whole:   make(chan struct{}), ended: make(chan error, 1),
 	}
 	s.mu.Lock()
 	s.finish()
@@ -729,8 +769,9 @@ func TestSnapshotOfAKeyThatEnded(t *testing.T) {
 	}
 }
 
-// A session whose consumer was made while the answer to that came too late is none: what the consumer sends is not looked at,
-// and no consumer stays. Seen to fail (by a panic) with a session that is not closed where it could not begin.
+// A session whose consumer was made while the answer to that came too late is none: what the
+// consumer sends is not looked at, and no consumer stays. Seen to fail (by a panic) with a session
+// that is not closed where it could not begin.
 func TestSessionThatCouldNotBegin(t *testing.T) {
 	t.Parallel()
 	v, m, b := newView(t, natstest.Start(t))
@@ -761,7 +802,8 @@ func TestSessionThatCouldNotBegin(t *testing.T) {
 	if m.snapshots+failed > 1000 {
 		t.Errorf("%d sessions could not begin, and %d snapshots came", failed, m.snapshots)
 	}
-	natstest.Eventually(t, 15*time.Second, func() error { // one that was made after it was deleted, the server ends
+	// one that was made after it was deleted, the server ends
+	natstest.Eventually(t, 15*time.Second, func() error {
 		if names := natstest.Consumers(t, b.Conn(), "KV_"+b.Name()); len(names) > 0 {
 			return fmt.Errorf("%d consumers stay", len(names))
 		}
@@ -872,7 +914,9 @@ func TestReconnectIsNoSilence(t *testing.T) {
 	s.Down()
 	s.Up()
 	put(t, b, "svc.a.1", "x")
-	natstest.Eventually(t, natstest.Soon, func() error { return m.is(map[string]string{"svc.a.1": "x"}) })
+	natstest.Eventually(t, natstest.Soon, func() error {
+		return m.is(map[string]string{"svc.a.1": "x"})
+	})
 }
 
 // A filter that is added while the first snapshot is read waits for it: a session that began over
@@ -1029,11 +1073,17 @@ func TestFiltersAddedWhileKeysChange(t *testing.T) {
 // tells of what a joined snapshot outdates, and with deletes that are told whatever their revision.
 func TestJoinedSnapshotAndChanges(t *testing.T) {
 	t.Parallel()
-	put := func(rev uint64) Change { return Change{Key: "svc.a.1", Value: []byte(fmt.Sprint(rev)), Revision: rev} }
-	del := func(rev uint64) Change { return Change{Key: "svc.a.1", Revision: rev, Op: tenant.Delete} }
+	put := func(rev uint64) Change {
+		return Change{Key: "svc.a.1", Value: []byte(fmt.Sprint(rev)), Revision: rev}
+	}
+	del := func(rev uint64) Change {
+		return Change{Key: "svc.a.1", Revision: rev, Op: tenant.Delete}
+	}
 	type step func(v *View) uint64
 	join := func(upTo uint64, cs ...Change) step {
-		return func(v *View) uint64 { return v.join(filters{"svc.a.*": {}}, Snapshot{UpTo: upTo}, cs) }
+		return func(v *View) uint64 {
+			return v.join(filters{"svc.a.*": {}}, Snapshot{UpTo: upTo}, cs)
+		}
 	}
 	change := func(cs ...Change) step { return func(v *View) uint64 { v.change(cs); return 0 } }
 	for name, tt := range map[string]struct {
@@ -1041,13 +1091,16 @@ func TestJoinedSnapshotAndChanges(t *testing.T) {
 		need  uint64 // what the last step returns
 		want  string // the key's value
 	}{
-		"the session has seen its end":     {[]step{change(del(105)), join(100, put(100))}, 105, ""},
-		"the snapshot has come as far":     {[]step{change(del(105)), join(105, put(100), del(105))}, 105, ""},
-		"the session has seen a later one": {[]step{change(put(105)), join(110, put(100), put(105))}, 105, "105"},
-		"the session tells it late":        {[]step{join(105), change(put(100))}, 0, ""},
-		"the session tells the end late":   {[]step{join(105, put(105)), change(del(100))}, 0, "105"},
-		"it comes back":                    {[]step{join(105), change(put(106))}, 0, "106"},
-		"it goes":                          {[]step{join(105, put(105)), change(del(106))}, 0, ""},
+		"the session has seen its end": {[]step{change(del(105)), join(100, put(100))}, 105,
+			""},
+		"the snapshot has come as far": {[]step{change(del(105)),
+			join(105, put(100), del(105))}, 105, ""},
+		"the session has seen a later one": {[]step{change(put(105)),
+			join(110, put(100), put(105))}, 105, "105"},
+		"the session tells it late":      {[]step{join(105), change(put(100))}, 0, ""},
+		"the session tells the end late": {[]step{join(105, put(105)), change(del(100))}, 0, "105"},
+		"it comes back":                  {[]step{join(105), change(put(106))}, 0, "106"},
+		"it goes":                        {[]step{join(105, put(105)), change(del(106))}, 0, ""},
 	} {
 		m := &model{keys: map[string]string{}, last: map[string]uint64{}, snapshots: 1}
 		v := New(nil, Config{Apply: m.apply})
@@ -1081,7 +1134,9 @@ func TestFiltersLongerThanAMessage(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t, func(o *server.Options) { o.MaxPayload = int32(tt.payload) })
 			_, _, b := newView(t, s)
-			filter := func(i int) string { return fmt.Sprintf("svc.%s%d.*", strings.Repeat("n", 240), i) }
+			filter := func(i int) string {
+				return fmt.Sprintf("svc.%s%d.*", strings.Repeat("n", 240), i)
+			}
 			want := map[string]string{}
 			for i := range tt.filters {
 				key := strings.TrimSuffix(filter(i), "*") + "1"
@@ -1118,7 +1173,8 @@ func TestFiltersLongerThanAMessage(t *testing.T) {
 			if err := m.is(want); err != nil {
 				t.Error(err)
 			}
-			if i := slices.IndexFunc(read, func(key string) bool { return strings.HasPrefix(key, "svc.other.") }); i >= 0 {
+			if i := slices.IndexFunc(read,
+				func(key string) bool { return strings.HasPrefix(key, "svc.other.") }); i >= 0 {
 				t.Errorf("%s was read", read[i])
 			}
 			if n := v.Resyncs(); n > 0 {

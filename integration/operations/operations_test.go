@@ -116,7 +116,8 @@ func guarded(t *testing.T) *natstest.Server {
 func populate(t *testing.T, s *natstest.Server) {
 	t.Helper()
 	nc := s.Connect(nats.UserInfo(root, "p"))
-	r, err := kvregistry.New(t.Context(), nc, kvregistry.Tenant("acme"), kvregistry.TTL(3*time.Second))
+	r, err := kvregistry.New(t.Context(), nc, kvregistry.Tenant("acme"),
+		kvregistry.TTL(3*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +138,8 @@ func populate(t *testing.T, s *natstest.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.CreateConsumer(t.Context(), "KV_registry_acme", jetstream.ConsumerConfig{Durable: "reaper"}); err != nil {
+	if _, err := js.CreateConsumer(t.Context(), "KV_registry_acme",
+		jetstream.ConsumerConfig{Durable: "reaper"}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -147,7 +149,8 @@ func populate(t *testing.T, s *natstest.Server) {
 func TestCommandsOfThePage(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "nats")
-	if out, err := exec.Command("go", "build", "-o", program, "github.com/nats-io/natscli/nats").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", program,
+		"github.com/nats-io/natscli/nats").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	by := documented(t)
@@ -170,7 +173,8 @@ func TestCommandsOfThePage(t *testing.T) {
 
 // answers runs a command as a role until it has answered.
 func answers(program, home, url, role, command, want string) error {
-	args := []string{"--server", url, "--user", role, "--password", "p", "--timeout", natstest.Soon.String()}
+	args := []string{"--server", url, "--user", role, "--password", "p", "--timeout",
+		natstest.Soon.String()}
 	if role != root {
 		args = append(args, "--inbox-prefix", "_INBOX_acme."+role)
 	}

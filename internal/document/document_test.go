@@ -15,9 +15,12 @@ import (
 // passed over in a string, and with a null that is kept in the metadata.
 func FuzzMembers(f *testing.F) {
 	for _, seed := range []string{
-		`{}`, ` { "a" : 1 , "b":[1,{"c":"}"}],"d":"\"]" } `, `{"a":1,"a":null,"A":"x"}`, `{"\u0061":"\ud800","é":"\u00e9"}`,
-		`{"x":{"y":{"z":[[],[{}]]}},"":-1.5e+3}`, `[]`, `["a",null,"b\\"]`, `null`, `7`, `"x"`, "{\"\xff\":\"\xff\xfe\"}", `{"a":"\\","b":"\\\""}`,
-		`{"t":["x",null],"p":{"k":"v","k":1,"k":"w","n":null}}`, `{"n":1e400,"m":-1e400,"o":1.0,"p":1.5}`,
+		`{}`, ` { "a" : 1 , "b":[1,{"c":"}"}],"d":"\"]" } `, `{"a":1,"a":null,"A":"x"}`,
+		`{"\u0061":"\ud800","é":"\u00e9"}`,
+		`{"x":{"y":{"z":[[],[{}]]}},"":-1.5e+3}`, `[]`, `["a",null,"b\\"]`, `null`, `7`, `"x"`,
+		"{\"\xff\":\"\xff\xfe\"}", `{"a":"\\","b":"\\\""}`,
+		`{"t":["x",null],"p":{"k":"v","k":1,"k":"w","n":null}}`,
+		`{"n":1e400,"m":-1e400,"o":1.0,"p":1.5}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -54,12 +57,14 @@ func sameValue(t *testing.T, value []byte) {
 		t.Errorf("Text(%s) = %q, %v", value, text, err)
 	}
 	_, err = Whole(value)
-	if f, ok := want.(float64); (ok && (f == math.Trunc(f) || math.IsNaN(f)) || want == nil) != (err == nil) {
+	if f, ok := want.(float64); (ok && (f == math.Trunc(f) || math.IsNaN(f)) ||
+		want == nil) != (err == nil) {
 		t.Errorf("Whole(%s): %v", value, err)
 	}
 	texts, err := Texts(value)
 	list, ok := want.([]any)
-	if wantTexts, all := strs(list); (ok && all || want == nil) != (err == nil) || err == nil && !cmp.Equal(wantTexts, texts) {
+	if wantTexts, all := strs(list); (ok && all || want == nil) != (err == nil) || err == nil &&
+		!cmp.Equal(wantTexts, texts) {
 		t.Errorf("Texts(%s) = %q, %v", value, texts, err)
 	}
 	pairs, err := Pairs(value)
@@ -71,7 +76,8 @@ func sameValue(t *testing.T, value []byte) {
 			wantPairs[name] = text
 		}
 	}
-	if (ok && all || want == nil) != (err == nil) || err == nil && (len(pairs) > 0 || len(wantPairs) > 0) && !cmp.Equal(wantPairs, pairs) {
+	if (ok && all || want == nil) != (err == nil) || err == nil &&
+		(len(pairs) > 0 || len(wantPairs) > 0) && !cmp.Equal(wantPairs, pairs) {
 		t.Errorf("Pairs(%s) = %q, %v, want %q", value, pairs, err, wantPairs)
 	}
 }

@@ -36,12 +36,15 @@ func inUse() []*kvregistry.Candidate {
 	return weighted(inZones("aabbbccccc"), 1, 2, 3, 4, 5, 1, 2, 3, 4, 5)
 }
 
-// A pick and its end allocate nothing, with filters and whatever the picker is. Seen to fail with a done that is made for each call.
+// A pick and its end allocate nothing, with filters and whatever the picker is. Seen to fail with a
+// done that is made for each call.
 func TestPicksAllocateNothing(t *testing.T) {
 	reg, ctx := registry(t, inUse()), t.Context()
 	for _, p := range pickers() {
 		t.Run(p.name, func(t *testing.T) {
-			l := prepared(t, reg, 10, kvregistry.Where(func(s kvregistry.Service) bool { return s.ID < "09" }), p.part)
+			l := prepared(t, reg, 10, kvregistry.Where(func(s kvregistry.Service) bool {
+				return s.ID < "09"
+			}), p.part)
 			call := func() {
 				_, done, err := l.PickWith(ctx, p.req)
 				if err != nil {

@@ -16,7 +16,8 @@ import (
 	"github.com/kvregistry/go/kvregistry/semver"
 )
 
-// connected stands for a registry on nats.Connect("nats://localhost:4222"), in which others have registered these instances.
+// connected stands for a registry on nats.Connect("nats://localhost:4222"), in which others have
+// registered these instances.
 func connected(list ...kvregistry.Service) (*kvregistry.Registry, func()) {
 	url, stop := natstest.Run()
 	nc, err := nats.Connect(url)
@@ -36,7 +37,8 @@ func connected(list ...kvregistry.Service) (*kvregistry.Registry, func()) {
 	return reg, func() { _ = reg.Close(); nc.Close(); stop() }
 }
 
-// A look-up that is prepared once: filters by tag and version, the own zone first, and in it who is least busy.
+// A look-up that is prepared once: filters by tag and version, the own zone first, and in it who is
+// least busy.
 func Example() {
 	reg, stop := connected(
 		kvregistry.Service{ID: "1", Zone: "north", Version: "1.4.2", Tags: []string{"public"}},
@@ -51,7 +53,8 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	look, err := reg.Lookup("httptest", v1, kvregistry.WithTag("public"), pick.Zone("north", pick.LeastInFlight()))
+	look, err := reg.Lookup("httptest", v1, kvregistry.WithTag("public"),
+		pick.Zone("north", pick.LeastInFlight()))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -64,17 +67,16 @@ func Example() {
 		fmt.Println("calling", s.ID)
 		done(nil) // or the error of the call
 	}
-	// Output:
-	// calling 1
-	// calling 1
-	// calling 1
+	// Output: calling 1 calling 1 calling 1
 }
 
 // An instance that fails is set aside, and the others take its calls.
 func ExampleLeastInFlight_outcome() {
-	reg, stop := connected(kvregistry.Service{ID: "1"}, kvregistry.Service{ID: "2"}, kvregistry.Service{ID: "3"})
+	reg, stop := connected(kvregistry.Service{ID: "1"}, kvregistry.Service{ID: "2"},
+		kvregistry.Service{ID: "3"})
 	defer stop()
-	look, err := reg.Lookup("httptest", pick.LeastInFlight(), kvregistry.Outcome{Failures: 3, Aside: 10 * time.Second})
+	look, err := reg.Lookup("httptest", pick.LeastInFlight(),
+		kvregistry.Outcome{Failures: 3, Aside: 10 * time.Second})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -95,10 +97,7 @@ func ExampleLeastInFlight_outcome() {
 	for _, i := range look.Health().Instances {
 		fmt.Println(i.ID, i.Failures, i.Aside)
 	}
-	// Output:
-	// 1 0 false
-	// 2 3 true
-	// 3 0 false
+	// Output: 1 0 false 2 3 true 3 0 false
 }
 
 func picks(look *kvregistry.Lookup, err error, n int, req kvregistry.Request) string {
@@ -138,7 +137,8 @@ func ExampleRandom() {
 }
 
 func ExampleWeighted() {
-	reg, stop := connected(kvregistry.Service{ID: "large", Weight: 3}, kvregistry.Service{ID: "small", Weight: 1})
+	reg, stop := connected(kvregistry.Service{ID: "large", Weight: 3},
+		kvregistry.Service{ID: "small", Weight: 1})
 	defer stop()
 	look, err := reg.Lookup("httptest", pick.Weighted())
 	fmt.Printf("%.2f\n", share(picks(look, err, 1000, kvregistry.Request{}), "large"))
@@ -147,21 +147,20 @@ func ExampleWeighted() {
 
 // The same key is given the same instance.
 func ExampleHash() {
-	reg, stop := connected(kvregistry.Service{ID: "1"}, kvregistry.Service{ID: "2"}, kvregistry.Service{ID: "3"})
+	reg, stop := connected(kvregistry.Service{ID: "1"}, kvregistry.Service{ID: "2"},
+		kvregistry.Service{ID: "3"})
 	defer stop()
 	look, err := reg.Lookup("httptest", pick.Hash())
 	for _, key := range []string{"alice", "dave", "alice"} {
 		fmt.Println(key, picks(look, err, 5, kvregistry.Request{Key: key}))
 	}
-	// Output:
-	// alice 3 3 3 3 3
-	// dave 1 1 1 1 1
-	// alice 3 3 3 3 3
+	// Output: alice 3 3 3 3 3 dave 1 1 1 1 1 alice 3 3 3 3 3
 }
 
 // A key stays with the instance that it was given first.
 func ExampleSticky() {
-	reg, stop := connected(kvregistry.Service{ID: "1"}, kvregistry.Service{ID: "2"}, kvregistry.Service{ID: "3"})
+	reg, stop := connected(kvregistry.Service{ID: "1"}, kvregistry.Service{ID: "2"},
+		kvregistry.Service{ID: "3"})
 	defer stop()
 	look, err := reg.Lookup("httptest", pick.Sticky(pick.Random()))
 	alice := kvregistry.Request{Key: "alice"}
@@ -170,17 +169,20 @@ func ExampleSticky() {
 	// Output: 1
 }
 
-// Two of three zones have their share of the capacity; north has half of it, and half of its calls spill over to the zone that has more than its share.
+// Two of three zones have their share of the capacity; north has half of it, and half of its calls
+// spill over to the zone that has more than its share.
 func ExampleZone() {
 	reg, stop := connected(
 		kvregistry.Service{ID: "n1", Zone: "north"},
 		kvregistry.Service{ID: "w1", Zone: "west"}, kvregistry.Service{ID: "w2", Zone: "west"},
-		kvregistry.Service{ID: "s1", Zone: "south"}, kvregistry.Service{ID: "s2", Zone: "south"}, kvregistry.Service{ID: "s3", Zone: "south"},
+		kvregistry.Service{ID: "s1", Zone: "south"}, kvregistry.Service{ID: "s2", Zone: "south"},
+		kvregistry.Service{ID: "s3", Zone: "south"},
 	)
 	defer stop()
 	look, err := reg.Lookup("httptest", pick.Zone("north", pick.RoundRobin()))
 	all := picks(look, err, 10_000, kvregistry.Request{})
-	fmt.Printf("north %.2f, west %.2f, south %.2f\n", share(all, "n"), share(all, "w"), share(all, "s"))
+	fmt.Printf("north %.2f, west %.2f, south %.2f\n", share(all, "n"), share(all, "w"),
+		share(all, "s"))
 	// Output: north 0.50, west 0.00, south 0.50
 }
 
@@ -193,22 +195,23 @@ func ExampleTiers() {
 	defer stop()
 	look, err := reg.Lookup("httptest", pick.Tiers(pick.ByMetadata("tier"), pick.RoundRobin()))
 	fmt.Println(picks(look, err, 3, kvregistry.Request{}))
-	gone := kvregistry.Service{ID: "main", Name: "httptest", Address: "10.0.0.1:80", Status: kvregistry.Draining}
+	gone := kvregistry.Service{ID: "main", Name: "httptest", Address: "10.0.0.1:80",
+		Status: kvregistry.Draining}
 	if err := reg.Update(gone); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(picks(look, err, 3, kvregistry.Request{}))
-	// Output:
-	// main main main
-	// spare spare spare
+	// Output: main main main spare spare spare
 }
 
 func ExampleCanary() {
 	reg, stop := connected(
-		kvregistry.Service{ID: "1", Version: "1.0"}, kvregistry.Service{ID: "2", Version: "1.0"}, kvregistry.Service{ID: "new", Version: "1.1"},
+		kvregistry.Service{ID: "1", Version: "1.0"}, kvregistry.Service{ID: "2", Version: "1.0"},
+		kvregistry.Service{ID: "new", Version: "1.1"},
 	)
 	defer stop()
-	look, err := reg.Lookup("httptest", pick.Canary(5, kvregistry.WithVersion("1.1"), pick.RoundRobin()))
+	look, err := reg.Lookup("httptest", pick.Canary(5, kvregistry.WithVersion("1.1"),
+		pick.RoundRobin()))
 	fmt.Printf("%.2f\n", share(picks(look, err, 10_000, kvregistry.Request{}), "new"))
 	// Output: 0.05
 }

@@ -19,7 +19,8 @@ const million = 1_000_000
 // candidates are instances with the ids 00, 01, … and these weights.
 func candidates(weights ...int) (list []*kvregistry.Candidate) {
 	for i, w := range weights {
-		list = append(list, &kvregistry.Candidate{Service: &kvregistry.Service{ID: fmt.Sprintf("%02d", i), Name: "web", Weight: w}})
+		list = append(list, &kvregistry.Candidate{Service: &kvregistry.Service{ID: fmt.Sprintf(
+			"%02d", i), Name: "web", Weight: w}})
 	}
 	return list
 }
@@ -71,13 +72,16 @@ func near(t *testing.T, got []int, within float64, want ...float64) {
 	}
 	for i := range got {
 		if expected := want[i] / sum * all; math.Abs(float64(got[i])-expected) > within*expected {
-			t.Errorf("instance %d was picked %d times, want %.0f to within %v %%", i, got[i], expected, within*100)
+			t.Errorf("instance %d was picked %d times, want %.0f to within %v %%", i, got[i],
+				expected, within*100)
 		}
 	}
 }
 
-// Over a million picks, by several goroutines, each picker keeps to within 1 % what it promises each instance. Random promises no more than a chance each, and is given 2
-// %. Seen to fail with turns that are skipped, with weights that are squared, and, in 5 of 6 runs, with numbers drawn at random for the canary of 0.2 %.
+// Over a million picks, by several goroutines, each picker keeps to within 1 % what it promises
+// each instance. Random promises no more than a chance each, and is given 2 %. Seen to fail with
+// turns that are skipped, with weights that are squared, and, in 5 of 6 runs, with numbers drawn at
+// random for the canary of 0.2 %.
 func TestEvenOverAMillion(t *testing.T) {
 	same := candidates(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 	all := []float64{1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
@@ -91,19 +95,30 @@ func TestEvenOverAMillion(t *testing.T) {
 		{"RoundRobin", pick.RoundRobin(), same, 0.01, all},
 		{"Random", pick.Random(), same, 0.02, all},
 		{"LeastInFlight, none in flight", pick.LeastInFlight(), same, 0.02, all},
-		{"Weighted", pick.Weighted(), candidates(1, 2, 3, 5, 7, 100), 0.01, []float64{1, 2, 3, 5, 7, 100}},
+		{"Weighted", pick.Weighted(), candidates(1, 2, 3, 5, 7, 100), 0.01,
+			[]float64{1, 2, 3, 5, 7, 100}},
 		{"Weighted, one without", pick.Weighted(), candidates(3, 0, 1), 0.01, []float64{3, 0, 1}},
-		{"Weighted, large", pick.Weighted(), candidates(math.MaxInt, math.MaxInt/3, math.MaxInt/7), 0.01, []float64{21, 7, 3}},
+		{"Weighted, large", pick.Weighted(), candidates(math.MaxInt, math.MaxInt/3, math.MaxInt/7),
+			0.01, []float64{21, 7, 3}},
 		{"Hash, no key", pick.Hash(), same, 0.01, all},
-		{"Zone, fair", pick.Zone("a", pick.RoundRobin()), inZones("aabb"), 0.01, []float64{1, 1, 0, 0}},
-		{"Zone, more than fair", pick.Zone("a", pick.RoundRobin()), inZones("aaabb"), 0.01, []float64{1, 1, 1, 0, 0}},
-		{"Zone, less than fair", pick.Zone("a", pick.RoundRobin()), inZones("abbb"), 0.01, []float64{3, 1, 1, 1}},
-		{"Zone, spills over to two", pick.Zone("a", pick.RoundRobin()), inZones("abbbccccc"), 0.01, []float64{6, 0, 0, 0, 2.4, 2.4, 2.4, 2.4, 2.4}},
-		{"Zone, none of its own", pick.Zone("a", pick.RoundRobin()), inZones("bbccc"), 0.01, []float64{1, 1, 8. / 3, 8. / 3, 8. / 3}},
-		{"Zone, inner weights", pick.Zone("a", pick.Weighted()), weighted(inZones("aab"), 1, 3, 4), 0.01, []float64{1, 3, 0}},
-		{"Zone, capacity by weights", pick.Zone("a", pick.Weighted()), weighted(inZones("aab"), 1, 1, 6), 0.01, []float64{1, 1, 2}},
-		{"Canary", pick.Canary(5, id("03"), pick.RoundRobin()), candidates(0, 0, 0, 0), 0.01, []float64{95. / 3, 95. / 3, 95. / 3, 5}},
-		{"Canary, few", pick.Canary(0.2, id("01"), pick.Weighted()), candidates(1, 1, 3), 0.01, []float64{99.8 / 4, 0.2, 99.8 / 4 * 3}},
+		{"Zone, fair", pick.Zone("a", pick.RoundRobin()), inZones("aabb"), 0.01,
+			[]float64{1, 1, 0, 0}},
+		{"Zone, more than fair", pick.Zone("a", pick.RoundRobin()), inZones("aaabb"), 0.01,
+			[]float64{1, 1, 1, 0, 0}},
+		{"Zone, less than fair", pick.Zone("a", pick.RoundRobin()), inZones("abbb"), 0.01,
+			[]float64{3, 1, 1, 1}},
+		{"Zone, spills over to two", pick.Zone("a", pick.RoundRobin()), inZones("abbbccccc"), 0.01,
+			[]float64{6, 0, 0, 0, 2.4, 2.4, 2.4, 2.4, 2.4}},
+		{"Zone, none of its own", pick.Zone("a", pick.RoundRobin()), inZones("bbccc"), 0.01,
+			[]float64{1, 1, 8. / 3, 8. / 3, 8. / 3}},
+		{"Zone, inner weights", pick.Zone("a", pick.Weighted()), weighted(inZones("aab"), 1, 3, 4),
+			0.01, []float64{1, 3, 0}},
+		{"Zone, capacity by weights", pick.Zone("a", pick.Weighted()),
+			weighted(inZones("aab"), 1, 1, 6), 0.01, []float64{1, 1, 2}},
+		{"Canary", pick.Canary(5, id("03"), pick.RoundRobin()), candidates(0, 0, 0, 0), 0.01,
+			[]float64{95. / 3, 95. / 3, 95. / 3, 5}},
+		{"Canary, few", pick.Canary(0.2, id("01"), pick.Weighted()), candidates(1, 1, 3), 0.01,
+			[]float64{99.8 / 4, 0.2, 99.8 / 4 * 3}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -119,7 +134,8 @@ func weighted(list []*kvregistry.Candidate, weights ...int) []*kvregistry.Candid
 	return list
 }
 
-// What a picker does where there is nothing to choose, or nothing to go by. Seen to fail with a canary that is not picked where there is no other.
+// What a picker does where there is nothing to choose, or nothing to go by. Seen to fail with a
+// canary that is not picked where there is no other.
 func TestNothingToChoose(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -128,17 +144,25 @@ func TestNothingToChoose(t *testing.T) {
 		want []float64
 	}{
 		{"Weighted, no weights", pick.Weighted(), candidates(0, 0, 0), []float64{1, 1, 1}},
-		{"Zone in turn", pick.Zone("a", kvregistry.Picker{}), inZones("aabb"), []float64{1, 1, 0, 0}},
-		{"Canary, none there", pick.Canary(50, id("09"), pick.RoundRobin()), candidates(0, 0), []float64{1, 1}},
-		{"Canary, no other there", pick.Canary(1, kvregistry.Filter{}, pick.RoundRobin()), candidates(0, 0), []float64{1, 1}},
-		{"Canary, 0", pick.Canary(0, id("01"), pick.RoundRobin()), candidates(0, 0), []float64{1, 0}},
-		{"Canary, 100", pick.Canary(100, id("01"), pick.RoundRobin()), candidates(0, 0), []float64{0, 1}},
+		{"Zone in turn", pick.Zone("a", kvregistry.Picker{}), inZones("aabb"),
+			[]float64{1, 1, 0, 0}},
+		{"Canary, none there", pick.Canary(50, id("09"), pick.RoundRobin()), candidates(0, 0),
+			[]float64{1, 1}},
+		{"Canary, no other there", pick.Canary(1, kvregistry.Filter{}, pick.RoundRobin()),
+			candidates(0, 0), []float64{1, 1}},
+		{"Canary, 0", pick.Canary(0, id("01"), pick.RoundRobin()), candidates(0, 0),
+			[]float64{1, 0}},
+		{"Canary, 100", pick.Canary(100, id("01"), pick.RoundRobin()), candidates(0, 0),
+			[]float64{0, 1}},
 	} {
-		t.Run(tc.name, func(t *testing.T) { near(t, count(tc.pick, tc.list, 24_000), 0.01, tc.want...) })
+		t.Run(tc.name, func(t *testing.T) {
+			near(t, count(tc.pick, tc.list, 24_000), 0.01, tc.want...)
+		})
 	}
 }
 
-// With all zones' callers together, every instance is given the same, wherever it is. Seen to fail with a spill that goes to all other zones alike.
+// With all zones' callers together, every instance is given the same, wherever it is. Seen to fail
+// with a spill that goes to all other zones alike.
 func TestZonesTogetherAreEven(t *testing.T) {
 	list := inZones("abbbccccc")
 	sum := make([]int, len(list))
@@ -150,8 +174,9 @@ func TestZonesTogetherAreEven(t *testing.T) {
 	near(t, sum, 0.01, 1, 1, 1, 1, 1, 1, 1, 1, 1)
 }
 
-// A heavy instance's picks are spread between those of the others: any few calls that follow each other are in proportion to the weights. Seen to fail where a heavy
-// instance has its last picks in a row.
+// A heavy instance's picks are spread between those of the others: any few calls that follow each
+// other are in proportion to the weights. Seen to fail where a heavy instance has its last picks in
+// a row.
 func TestWeightedIsSmooth(t *testing.T) {
 	for _, tc := range []struct{ weights, want []int }{
 		{[]int{5, 1, 1}, []int{5, 1, 1}},
@@ -178,7 +203,8 @@ func TestWeightedIsSmooth(t *testing.T) {
 			}
 		}
 		if rough > window { // a stack that is moved once may take its turns elsewhere
-			t.Errorf("weights %v: of %d picks, %d times %d in a row are not %v; the first are %v", tc.weights, len(picks), rough, window, tc.want, picks[:3*window])
+			t.Errorf("weights %v: of %d picks, %d times %d in a row are not %v; the first are %v",
+				tc.weights, len(picks), rough, window, tc.want, picks[:3*window])
 		}
 	}
 }
@@ -199,8 +225,9 @@ func assigned(p kvregistry.Picker, list []*kvregistry.Candidate, keys []string) 
 	return ids
 }
 
-// When an instance goes, its own keys move and no other; when one comes, keys move to it alone, and as many as is its share. The moved ones are spread over the others.
-// Seen to fail with the key's hash modulo the number of instances.
+// When an instance goes, its own keys move and no other; when one comes, keys move to it alone, and
+// as many as is its share. The moved ones are spread over the others. Seen to fail with the key's
+// hash modulo the number of instances.
 func TestHashMovesLittle(t *testing.T) {
 	list, keys := candidates(make([]int, 11)...), keys(100_000)
 	before, after := assigned(pick.Hash(), list[:10], keys), assigned(pick.Hash(), list, keys)
@@ -223,7 +250,8 @@ func TestHashMovesLittle(t *testing.T) {
 			t.Errorf("instance %s has %d keys of %d", id, n, len(keys))
 		}
 	}
-	t.Logf("10 → 11 instances: %.2f %% of the keys moved, all to the newcomer (1/11 is 9.09 %%)", float64(moved)/float64(len(keys))*100)
+	t.Logf("10 → 11 instances: %.2f %% of the keys moved, all to the newcomer (1/11 is 9.09 %%)",
+		float64(moved)/float64(len(keys))*100)
 
 	without := assigned(pick.Hash(), append(list[:3:3], list[4:10]...), keys)
 	to := map[string]int{}
@@ -242,17 +270,22 @@ func TestHashMovesLittle(t *testing.T) {
 	}
 }
 
-// The same key is given the same instance by every process and every version: these were computed once. Seen to fail with another seed.
+// The same key is given the same instance by every process and every version: these were computed
+// once. Seen to fail with another seed.
 func TestHashStays(t *testing.T) {
-	if got := strings.Join(assigned(pick.Hash(), candidates(make([]int, 10)...), keys(8)), " "); got != hashed {
-		t.Errorf("keys are given %s, and were given %s: callers of different versions would differ", got, hashed)
+	if got := strings.Join(assigned(pick.Hash(), candidates(make([]int, 10)...), keys(8)),
+		" "); got != hashed {
+		t.Errorf("keys are given %s, and were given %s: callers of different versions would differ",
+			got, hashed)
 	}
 }
 
 const hashed = "06 05 02 02 07 09 03 01"
 
-// A canary's keys are as many as its percentage says, and the same whoever asks; those of the zone, or of the other canary, that is picked within are spread over all of
-// it. A greater percentage takes no key back. Seen to fail with throws that are the same at each depth, and with ones that go by the percentage, too.
+// A canary's keys are as many as its percentage says, and the same whoever asks; those of the zone,
+// or of the other canary, that is picked within are spread over all of it. A greater percentage
+// takes no key back. Seen to fail with throws that are the same at each depth, and with ones that
+// go by the percentage, too.
 func TestKeysAreSharedOut(t *testing.T) {
 	list, keys := inZones("abbb"), keys(100_000)
 	isCanary := kvregistry.Where(func(s kvregistry.Service) bool { return s.ID >= "02" })
@@ -277,7 +310,8 @@ func TestKeysAreSharedOut(t *testing.T) {
 	}
 	near(t, []int{n["00"], n["01"], n["02"]}, 0.03, 50, 5, 45)
 
-	few, more := assigned(pick.Canary(10, id("01"), pick.Hash()), candidates(0, 0), keys), assigned(pick.Canary(20, id("01"), pick.Hash()), candidates(0, 0), keys)
+	few, more := assigned(pick.Canary(10, id("01"), pick.Hash()), candidates(0, 0), keys),
+		assigned(pick.Canary(20, id("01"), pick.Hash()), candidates(0, 0), keys)
 	for i, key := range keys {
 		if few[i] == "01" && more[i] != "01" {
 			t.Fatalf("with a greater percentage key %q is no canary's any more", key)
@@ -285,13 +319,15 @@ func TestKeysAreSharedOut(t *testing.T) {
 	}
 
 	p = pick.Canary(10, isCanary, pick.Hash())
-	if a, b := assigned(p, list, keys[:1000]), assigned(pick.Canary(10, isCanary, pick.Hash()), list, keys[:1000]); strings.Join(a, " ") != strings.Join(b, " ") {
+	if a, b := assigned(p, list, keys[:1000]), assigned(pick.Canary(10, isCanary, pick.Hash()),
+		list, keys[:1000]); strings.Join(a, " ") != strings.Join(b, " ") {
 		t.Error("two processes give the same keys to different instances")
 	}
 }
 
-// A key stays where it is when instances come, and moves when its own is gone. Keys beyond those that are kept are forgotten, the oldest first. Seen to fail with Hash,
-// and with a single generation that is emptied when it is full.
+// A key stays where it is when instances come, and moves when its own is gone. Keys beyond those
+// that are kept are forgotten, the oldest first. Seen to fail with Hash, and with a single
+// generation that is emptied when it is full.
 func TestSticky(t *testing.T) {
 	list, keys := candidates(make([]int, 10)...), keys(1000)
 	p := pick.Sticky(pick.Random())
@@ -317,8 +353,8 @@ func TestSticky(t *testing.T) {
 	}
 }
 
-// Keys of one service are no other's, and a retry that refuses a key's instance leaves the key where it is. Seen to fail with keys that all services share, and with a
-// retry that binds.
+// Keys of one service are no other's, and a retry that refuses a key's instance leaves the key
+// where it is. Seen to fail with keys that all services share, and with a retry that binds.
 func TestStickyStays(t *testing.T) {
 	web, shop, keys := candidates(0, 0, 0, 0, 0), candidates(0, 0, 0, 0, 0), keys(100)
 	for _, c := range shop {
@@ -328,7 +364,9 @@ func TestStickyStays(t *testing.T) {
 	before := assigned(p, web, keys)
 	assigned(p, shop, keys)
 	for i, key := range keys {
-		others := slices.DeleteFunc(slices.Clone(web), func(c *kvregistry.Candidate) bool { return c.Service.ID == before[i] })
+		others := slices.DeleteFunc(slices.Clone(web), func(c *kvregistry.Candidate) bool {
+			return c.Service.ID == before[i]
+		})
 		p.Prepare(others)(kvregistry.Request{Key: key, Not: []string{before[i]}})
 	}
 	if after := assigned(p, web, keys); !slices.Equal(before, after) {
@@ -351,7 +389,8 @@ func TestTiers(t *testing.T) {
 // registry has these instances registered.
 func registry(t testing.TB, list []*kvregistry.Candidate) *kvregistry.Registry {
 	t.Helper()
-	reg, err := kvregistry.New(t.Context(), natstest.Start(t).Connect(), kvregistry.Logger(slog.New(slog.DiscardHandler)))
+	reg, err := kvregistry.New(t.Context(), natstest.Start(t).Connect(),
+		kvregistry.Logger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,7 +406,8 @@ func registry(t testing.TB, list []*kvregistry.Candidate) *kvregistry.Registry {
 }
 
 // prepared is a look-up of instances that were read.
-func prepared(t testing.TB, reg *kvregistry.Registry, instances int, parts ...kvregistry.Part) *kvregistry.Lookup {
+func prepared(t testing.TB, reg *kvregistry.Registry, instances int,
+	parts ...kvregistry.Part) *kvregistry.Lookup {
 	t.Helper()
 	l, err := reg.Lookup("web", parts...)
 	if err != nil {
@@ -379,7 +419,8 @@ func prepared(t testing.TB, reg *kvregistry.Registry, instances int, parts ...kv
 	return l
 }
 
-// However many calls of one key are in flight, no instance has more than a quarter above the mean; the key's own one has as many as that. Seen to fail without the bound.
+// However many calls of one key are in flight, no instance has more than a quarter above the mean;
+// the key's own one has as many as that. Seen to fail without the bound.
 func TestHashIsBounded(t *testing.T) {
 	const instances, calls = 10, 1000
 	l := prepared(t, registry(t, candidates(make([]int, instances)...)), instances, pick.Hash())
@@ -393,12 +434,15 @@ func TestHashIsBounded(t *testing.T) {
 			first = s.ID
 		}
 		inFlight[s.ID]++
-		if most := int(math.Ceil(pick.DefaultBound * float64(n) / instances)); inFlight[s.ID] > most {
-			t.Fatalf("%d of %d calls are in flight with one instance, want %d at most", inFlight[s.ID], n, most)
+		if most := int(math.Ceil(pick.DefaultBound * float64(
+			n) / instances)); inFlight[s.ID] > most {
+			t.Fatalf("%d of %d calls are in flight with one instance, want %d at most",
+				inFlight[s.ID], n, most)
 		}
 	}
 	if inFlight[first] != calls*5/4/instances {
-		t.Errorf("the key's own instance has %d calls, and has room for %d", inFlight[first], calls*5/4/instances)
+		t.Errorf("the key's own instance has %d calls, and has room for %d", inFlight[first],
+			calls*5/4/instances)
 	}
 }
 
@@ -423,13 +467,17 @@ func TestLeastInFlightAvoidsTheSlow(t *testing.T) {
 	}
 }
 
-// What can't be is told by Lookup, from however deep within. Seen to fail without Zone's passing it on.
+// What can't be is told by Lookup, from however deep within. Seen to fail without Zone's passing it
+// on.
 func TestBadPickers(t *testing.T) {
 	reg := registry(t, nil)
 	bad := pick.Canary(101, kvregistry.Filter{}, pick.Random())
 	for _, p := range []kvregistry.Picker{
-		bad, pick.Canary(-1, kvregistry.Filter{}, pick.Random()), pick.Canary(math.NaN(), kvregistry.Filter{}, pick.Random()), pick.HashBounded(0.9), pick.HashBounded(math.NaN()),
-		pick.Zone("a", bad), pick.Sticky(bad), pick.Tiers(pick.ByMetadata("tier"), bad), pick.Canary(1, kvregistry.Filter{}, bad), pick.Tiers(nil, pick.Random()),
+		bad, pick.Canary(-1, kvregistry.Filter{}, pick.Random()),
+		pick.Canary(math.NaN(), kvregistry.Filter{}, pick.Random()), pick.HashBounded(0.9),
+		pick.HashBounded(math.NaN()),
+		pick.Zone("a", bad), pick.Sticky(bad), pick.Tiers(pick.ByMetadata("tier"), bad),
+		pick.Canary(1, kvregistry.Filter{}, bad), pick.Tiers(nil, pick.Random()),
 	} {
 		if _, err := reg.Lookup("web", p); err == nil {
 			t.Error("no error")

@@ -76,7 +76,6 @@ func ExampleConstraint() {
 	fmt.Println(one.Version, err)
 	_, err = semver.Constraint("new")
 	fmt.Println(err)
-	// Output:
-	// 1.10.0 <nil>
-	// semver: invalid option: constraint "new": improper constraint: "new"; write it as ">= 1.2, < 2"
+	// Output: 1.10.0 <nil> semver: invalid option: constraint "new": improper constraint: "new";
+	// write it as ">= 1.2, < 2"
 }

@@ -14,9 +14,11 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// A ticket's standing follows from what the view saw, in whatever order lines come and go; and who waits is told when it is seen, when it may be the first, and when it is over, and not of the rest: a thousand who
-// wait in one process would look a thousand times at each change. Seen to fail with places for bytes that are no ticket; with one that is not told that it is the first; and with all of a process's tickets told
-// of each change.
+// A ticket's standing follows from what the view saw, in whatever order lines come and go; and who
+// waits is told when it is seen, when it may be the first, and when it is over, and not of the
+// rest: a thousand who wait in one process would look a thousand times at each change. Seen to fail
+// with places for bytes that are no ticket; with one that is not told that it is the first; and
+// with all of a process's tickets told of each change.
 func TestStanding(t *testing.T) {
 	ls := newLines(nil, nil)
 	own, err := ls.enter("a", "lock.a.OWN", nil)
@@ -38,8 +40,9 @@ func TestStanding(t *testing.T) {
 	}{
 		{put("lock.a.X", 5), 0, 0, false},
 		{put("lock.b.Z", 6), 0, 0, false},
-		{bytes("lock.a.Y", 7, `{"format":2,"lease":"L","owner":7}`), 0, 0, false}, // a newer format's
-		{bytes("lock.a.T", 2, `{"format":2,"lease":7}`), 0, 0, false},             // no lease would ever end it
+		// a newer format's
+		{bytes("lock.a.Y", 7, `{"format":2,"lease":"L","owner":7}`), 0, 0, false},
+		{bytes("lock.a.T", 2, `{"format":2,"lease":7}`), 0, 0, false}, // no lease would ever end it
 		{bytes("lock.a.V", 4, "by hand"), 0, 0, false},
 		{bytes("lock.a.U", 3, `{"format":1}`), 0, 0, false},
 		{put("lock.a.OWN", 8), 8, 2, true},
@@ -50,7 +53,8 @@ func TestStanding(t *testing.T) {
 		{gone("lock.a.X"), 8, 0, true},
 	} {
 		ls.apply([]watcher.Change{step.change}, nil)
-		if s := ls.standing(own); s.place != step.place || s.ahead != step.ahead || s.over != nil || !s.from.IsZero() {
+		if s := ls.standing(own); s.place != step.place || s.ahead != step.ahead || s.over != nil ||
+			!s.from.IsZero() {
 			t.Fatalf("step %d: %+v", i, s)
 		}
 		if told := len(own.moved) == 1; told != step.told {
@@ -65,11 +69,14 @@ func TestStanding(t *testing.T) {
 	}
 }
 
-// A ticket is over that was written by another, or whose bucket was made anew; then nobody holds a name for a TTL.
+// A ticket is over that was written by another, or whose bucket was made anew; then nobody holds a
+// name for a TTL.
 func TestStandingThatIsLost(t *testing.T) {
 	for name, see := range map[string]func(ls *Lines){
-		"overwritten": func(ls *Lines) { _ = ls.apply([]watcher.Change{{Key: "lock.a.OWN", Revision: 9}}, nil) },
-		"made anew":   func(ls *Lines) { _ = ls.apply(nil, &watcher.Snapshot{Reset: true}) },
+		"overwritten": func(ls *Lines) {
+			_ = ls.apply([]watcher.Change{{Key: "lock.a.OWN", Revision: 9}}, nil)
+		},
+		"made anew": func(ls *Lines) { _ = ls.apply(nil, &watcher.Snapshot{Reset: true}) },
 	} {
 		ls := newLines(nil, nil)
 		own, err := ls.enter("a", "lock.a.OWN", nil)
@@ -82,7 +89,8 @@ func TestStandingThatIsLost(t *testing.T) {
 		}
 		see(ls)
 		s := ls.standing(own)
-		if s.over != errGone || s.from.IsZero() != (name == "overwritten") || time.Until(s.from) > time.Minute {
+		if s.over != errGone || s.from.IsZero() != (name == "overwritten") ||
+			time.Until(s.from) > time.Minute {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
@@ -91,15 +99,18 @@ func TestStandingThatIsLost(t *testing.T) {
 // newLines makes lines that write to a bucket.
 func newLines(b *tenant.Bucket, k *lease.Keeper) *Lines {
 	return New(b, k, Config{
-		Owner: "ME", TTL: time.Minute, Check: time.Second, Journal: journal.New(slog.New(slog.DiscardHandler)),
-		Write:  func(ctx context.Context, w tenant.Write) (uint64, error) { return b.Write(ctx, w) },
+		Owner: "ME", TTL: time.Minute, Check: time.Second,
+		Journal: journal.New(slog.New(slog.DiscardHandler)),
+		Write: func(ctx context.Context, w tenant.Write) (uint64, error) {
+			return b.Write(ctx, w)
+		},
 		Closed: errors.New("closed"), Pending: errors.New("pending"),
 	})
 }
 
-// Nobody's turn comes under a lease that was refused, even if the ticket is the first in its line and
-// the lease's time is not over: reapers may have removed the ticket, and the next one hold the name.
-// Seen to fail with a turn that goes by the lease's time alone.
+// Nobody's turn comes under a lease that was refused, even if the ticket is the first in its line
+// and the lease's time is not over: reapers may have removed the ticket, and the next one hold the
+// name. Seen to fail with a turn that goes by the lease's time alone.
 func TestTurnUnderALostLease(t *testing.T) {
 	s := natstest.Start(t)
 	b, err := tenant.New(s.Connect(), "default", tenant.Config{})
@@ -110,7 +121,8 @@ func TestTurnUnderALostLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	keeper, err := lease.NewKeeper(b, lease.KeeperConfig{
-		TTL: 20 * time.Second, Granted: func() {}, Lost: func(error) {}, Logger: slog.New(slog.DiscardHandler),
+		TTL: 20 * time.Second, Granted: func() {}, Lost: func(error) {},
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +150,8 @@ func TestTurnUnderALostLease(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := b.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey(own.lease.ID), Op: tenant.Purge}); err != nil {
+	if _, err := b.Write(t.Context(), tenant.Write{Key: tenant.LeaseKey(own.lease.ID),
+		Op: tenant.Purge}); err != nil {
 		t.Fatal(err)
 	}
 	keeper.Check()

@@ -26,17 +26,23 @@ func foreign(stream, bucket string, consumers ...string) []string {
 		}
 		list = append(list, "$JS.API.CONSUMER.CREATE."+stream+"."+c+".$KV."+bucket+".svc.>")
 		for _, before := range []string{"", "hub.HASH.", "_.HASH."} {
-			list = append(list, "$JS.ACK."+before+stream+"."+c+".1.1.1.1.1", "$JS.FC."+before+stream+"."+c+".x")
+			list = append(list, "$JS.ACK."+before+stream+"."+c+".1.1.1.1.1",
+				"$JS.FC."+before+stream+"."+c+".x")
 		}
 		list = append(list, "$JS.ACK.hub.HASH."+stream+"."+c+".1.1.1.1.1.token")
-		for _, one := range consumers { // what comes after the consumer's name is the sender's to choose
-			list = append(list, "$JS.ACK."+stream+"."+c+"."+one+"."+c+".1.1.1", "$JS.ACK."+stream+"."+c+"."+c+"."+one+".1.1.1", "$JS.FC."+stream+"."+c+"."+one)
+		// what comes after the consumer's name is the sender's to choose
+		for _, one := range consumers {
+			list = append(list, "$JS.ACK."+stream+"."+c+"."+one+"."+c+".1.1.1",
+				"$JS.ACK."+stream+"."+c+"."+c+"."+one+".1.1.1", "$JS.FC."+stream+"."+c+"."+one)
 		}
 	}
-	for _, key := range []string{"svc.web.a", "svc.web.>", "lease.L", "lock.web.a", "sweep", "other"} {
-		list = append(list, "$KV."+bucket+"."+key, "$JS.API.DIRECT.GET."+stream+".$KV."+bucket+"."+key)
+	for _, key := range []string{"svc.web.a", "svc.web.>", "lease.L", "lock.web.a", "sweep",
+		"other"} {
+		list = append(list, "$KV."+bucket+"."+key, "$JS.API.DIRECT.GET."+stream+".$KV."+bucket+"."+
+			key)
 	}
-	return append(list, "$KV."+bucket+".svc.KV_registry_acme.reaper", "$KV."+bucket+".svc.registry_acme")
+	return append(list, "$KV."+bucket+".svc.KV_registry_acme.reaper",
+		"$KV."+bucket+".svc.registry_acme")
 }
 
 // allowed reports whether a server lets a user publish.
@@ -67,7 +73,8 @@ func TestNoRoleReachesAnotherStream(t *testing.T) {
 		if !a.allowed("$JS.API.STREAM.INFO.KV_registry_acme") {
 			t.Errorf("%s may nothing", role)
 		}
-		for _, subject := range foreign("KV_registry_other", "registry_other", "reaper", "view-1", "KV_registry_acme", "registry_acme") {
+		for _, subject := range foreign("KV_registry_other", "registry_other", "reaper", "view-1",
+			"KV_registry_acme", "registry_acme") {
 			if a.allowed(subject) {
 				t.Errorf("%s of acme may publish to %s", role, subject)
 			}
@@ -77,7 +84,8 @@ func TestNoRoleReachesAnotherStream(t *testing.T) {
 
 // The word for all services is none's name: a registrar of it could register nothing.
 func TestNoRegistrarOfAll(t *testing.T) {
-	if a, err := Permissions("acme", RoleRegistrar, "web", "*"); !errors.Is(err, tenant.ErrInvalidName) || a.Publish != nil {
+	if a, err := Permissions("acme", RoleRegistrar, "web", "*"); !errors.Is(err,
+		tenant.ErrInvalidName) || a.Publish != nil {
 		t.Errorf("got %v, %v", a, err)
 	}
 }
@@ -85,7 +93,8 @@ func TestNoRegistrarOfAll(t *testing.T) {
 // An inbox is one user's of one tenant's. Seen to fail with inboxes of a user's name alone.
 func TestInboxes(t *testing.T) {
 	seen := map[string]string{}
-	for _, who := range [][2]string{{"acme", "web"}, {"other", "web"}, {"acme", "web.x"}, {"acme", "*"}, {"acme-web", "x"}, {"acme", "acme"}} {
+	for _, who := range [][2]string{{"acme", "web"}, {"other", "web"}, {"acme", "web.x"},
+		{"acme", "*"}, {"acme-web", "x"}, {"acme", "acme"}} {
 		a, err := Permissions(who[0], RoleObserver)
 		if err != nil {
 			t.Fatal(err)
@@ -95,11 +104,13 @@ func TestInboxes(t *testing.T) {
 			t.Fatal(err)
 		}
 		for inbox, owner := range seen {
-			if server.SubjectsCollide(inbox+".>", a.Inbox+".>") || server.SubjectsCollide(inbox+".>", made+".>") {
+			if server.SubjectsCollide(inbox+".>", a.Inbox+".>") ||
+				server.SubjectsCollide(inbox+".>", made+".>") {
 				t.Errorf("%q and %s share %s", who, owner, a.Inbox)
 			}
 		}
-		if again, err := a.For(who[1]); err != nil || again.Inbox != a.Inbox || strings.ContainsAny(a.Inbox, "*> ") {
+		if again, err := a.For(who[1]); err != nil || again.Inbox != a.Inbox ||
+			strings.ContainsAny(a.Inbox, "*> ") {
 			t.Errorf("%q: %s, and again %s, %v", who, a.Inbox, again.Inbox, err)
 		}
 		seen[a.Inbox] = strings.Join(who[:], " ")
@@ -109,7 +120,8 @@ func TestInboxes(t *testing.T) {
 // FuzzPermissions takes names of a tenant and a service: the subjects stay within the tenant,
 // whatever they are called.
 func FuzzPermissions(f *testing.F) {
-	for _, seed := range [][2]string{{"acme", "web"}, {"*", ">"}, {"a.b", "a.b"}, {"_", "*.>"}, {"acme", "\x00\n"}} {
+	for _, seed := range [][2]string{{"acme", "web"}, {"*", ">"}, {"a.b", "a.b"}, {"_", "*.>"},
+		{"acme", "\x00\n"}} {
 		f.Add(seed[0], seed[1])
 	}
 	f.Fuzz(func(t *testing.T, name, service string) {
@@ -119,11 +131,16 @@ func FuzzPermissions(f *testing.F) {
 		}
 		bucket, _ := tenant.BucketName(name)
 		for _, subject := range a.Publish {
-			if subject != "$JS.API.INFO" && subject != stream.UserInfo && !strings.Contains(subject, "."+bucket+".") && !strings.Contains(subject, ".KV_"+bucket+".") && !strings.HasSuffix(subject, ".KV_"+bucket) {
+			if subject != "$JS.API.INFO" && subject != stream.UserInfo &&
+				!strings.Contains(subject, "."+bucket+".") &&
+				!strings.Contains(subject, ".KV_"+bucket+".") &&
+				!strings.HasSuffix(subject, ".KV_"+bucket) {
 				t.Errorf("tenant %q, service %q: %q", name, service, subject)
 			}
 		}
-		if bucket != "registry_other" && slices.ContainsFunc(foreign("KV_registry_other", "registry_other", "reaper", "KV_"+bucket), a.allowed) {
+		if bucket != "registry_other" &&
+			slices.ContainsFunc(foreign("KV_registry_other", "registry_other", "reaper",
+				"KV_"+bucket), a.allowed) {
 			t.Errorf("tenant %q, service %q reaches another tenant", name, service)
 		}
 		if strings.ContainsAny(a.Config(), "\x00\r") {

@@ -70,7 +70,9 @@ func TestDuplicateWindow(t *testing.T) {
 	}
 	for name, shorten := range map[string]func() error{
 		"Provision": func() error { return Provision(t.Context(), nc, "acme", tenant.Config{}) },
-		"Change":    func() error { return Change(t.Context(), nc, "acme", tenant.Config{MaxKeys: 100}) },
+		"Change": func() error {
+			return Change(t.Context(), nc, "acme", tenant.Config{MaxKeys: 100})
+		},
 	} {
 		lengthen(t, js, "acme")
 		b, err := tenant.New(nc, "acme", tenant.Config{})
@@ -80,11 +82,15 @@ func TestDuplicateWindow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tells := func(a string) bool { return strings.Contains(a, "2m0s") && strings.Contains(a, "tenant create acme") }
-		if advice := b.Advice(); !slices.ContainsFunc(advice, tells) || windowOf(t, js, "acme") != 2*time.Minute {
+		tells := func(a string) bool {
+			return strings.Contains(a, "2m0s") && strings.Contains(a, "tenant create acme")
+		}
+		if advice := b.Advice(); !slices.ContainsFunc(advice, tells) ||
+			windowOf(t, js, "acme") != 2*time.Minute {
 			t.Errorf("Ensure: %q, %s", advice, windowOf(t, js, "acme"))
 		}
-		if list, err := List(t.Context(), nc); err != nil || !slices.ContainsFunc(list[0].Advice, tells) {
+		if list, err := List(t.Context(), nc); err != nil ||
+			!slices.ContainsFunc(list[0].Advice, tells) {
 			t.Errorf("List: %+v, %v", list, err)
 		}
 		if err := shorten(); err != nil || windowOf(t, js, "acme") != stream.DuplicateWindow {

@@ -61,9 +61,11 @@ func TestMoreThanAThousandConsumers(t *testing.T) {
 	}
 	for _, tenant := range []string{"new", "old"} {
 		for i := range 1010 {
-			_, err := js.CreateConsumer(t.Context(), "KV_registry_"+tenant, jetstream.ConsumerConfig{
-				Name: fmt.Sprint("c", i), AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true,
-			})
+			_, err := js.CreateConsumer(t.Context(), "KV_registry_"+tenant,
+				jetstream.ConsumerConfig{
+					Name: fmt.Sprint("c", i), AckPolicy: jetstream.AckNonePolicy,
+					MemoryStorage: true,
+				})
 			if err != nil {
 				t.Fatalf("consumer %d of %s: %v", i, tenant, err)
 			}

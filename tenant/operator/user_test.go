@@ -16,11 +16,16 @@ import (
 // hostileSecrets are passwords that a configuration file would read as something else, or that
 // would end the string.
 var hostileSecrets = []string{
-	"$HOME", "$", "12345", "-1", "1.5", "1k", "5MB", "true", "off", "null", "2026-01-01T00:00:00Z", "10s",
-	"abc, permissions: {}", "abc}, { user: evil, password: x", "abc } ] }", "abc ]", "{", "}", "[", "]", "(", ")",
-	"a\"b", "a'b", `"`, `'`, `\`, `a\`, `\"`, `\x41`, `a\nb`, `\q`, `a"b'c\d$e`, `"a" b`, `x", password: "y`,
-	"#no comment", "a # b", "// a", "a // b", "include evil.conf", "a;b", "a,b", "a=b", "a: b", "user: x, password: y", ", password: z",
-	" leading", "trailing ", "  ", "\ttab", "pass\tword", "wéb網", "\u202e", "\x1b[31m", "\x00", "\xff\xfe", "$2a$", "BLOCK (", "%s%d", "${HOME}", "`id`",
+	"$HOME", "$", "12345", "-1", "1.5", "1k", "5MB", "true", "off", "null", "2026-01-01T00:00:00Z",
+	"10s",
+	"abc, permissions: {}", "abc}, { user: evil, password: x", "abc } ] }", "abc ]", "{", "}", "[",
+	"]", "(", ")",
+	"a\"b", "a'b", `"`, `'`, `\`, `a\`, `\"`, `\x41`, `a\nb`, `\q`, `a"b'c\d$e`, `"a" b`,
+	`x", password: "y`,
+	"#no comment", "a # b", "// a", "a // b", "include evil.conf", "a;b", "a,b", "a=b", "a: b",
+	"user: x, password: y", ", password: z",
+	" leading", "trailing ", "  ", "\ttab", "pass\tword", "wéb網", "\u202e", "\x1b[31m", "\x00",
+	"\xff\xfe", "$2a$", "BLOCK (", "%s%d", "${HOME}", "`id`",
 }
 
 // parsed is what a nats-server reads of an account's entry.
@@ -38,7 +43,8 @@ func TestAccountOfHostileSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range append([]string{"two\nlines", "abc\npermissions: {}", "\n", "\r\n"}, hostileSecrets...) {
+	for _, secret := range append([]string{"two\nlines", "abc\npermissions: {}", "\n", "\r\n"},
+		hostileSecrets...) {
 		entries := map[string]string{
 			"User":                 User("web", secret),
 			"User, a role":         User("web", secret) + "\n" + access.Config(),
@@ -61,15 +67,18 @@ func TestAccountOfHostileSecrets(t *testing.T) {
 				continue
 			}
 			want := secret
-			if how == "typed in quotes" && strings.Contains(secret, `\`) || typed && (quoted.MatchString(secret) || secret == `"`) {
+			if how == "typed in quotes" && strings.Contains(secret, `\`) || typed &&
+				(quoted.MatchString(secret) || secret == `"`) {
 				continue // they are escapes and quotes there
 			}
 			opts := parsed(t, text)
-			if len(opts.Users) != 1 || len(opts.Accounts) != 1 || opts.Users[0].Username != "web" || opts.Users[0].Password != want {
+			if len(opts.Users) != 1 || len(opts.Accounts) != 1 || opts.Users[0].Username != "web" ||
+				opts.Users[0].Password != want {
 				t.Errorf("%s %q: %+v of\n%s", how, secret, opts.Users, text)
 				continue
 			}
-			if p := opts.Users[0].Permissions; strings.HasSuffix(how, "a role") != (p != nil) || p != nil && len(p.Publish.Allow) != len(access.Publish) {
+			if p := opts.Users[0].Permissions; strings.HasSuffix(how, "a role") != (p != nil) ||
+				p != nil && len(p.Publish.Allow) != len(access.Publish) {
 				t.Errorf("%s %q: permissions %+v", how, secret, p)
 			}
 		}
@@ -93,15 +102,18 @@ func TestEntriesThatAreNone(t *testing.T) {
 	t.Parallel()
 	limits := AccountLimits{MaxBytes: 1 << 20, Replicas: 1, Connections: 3}
 	for _, e := range []string{
-		"", "SECRET", "user: web, password:", "password: SECRET", "nkey: SUSECRET", "{ user: web, password: SECRET }", "include SECRET",
+		"", "SECRET", "user: web, password:", "password: SECRET", "nkey: SUSECRET",
+		"{ user: web, password: SECRET }", "include SECRET",
 		"user: web, password: SECRET\npermissions: { publish: \">\" }", "user: web\nSECRET",
 	} {
-		if text, err := AccountConfig("acme", limits, e); !errors.Is(err, tenant.ErrInvalidConfig) || text != "" || strings.Contains(err.Error(), "SECRET") {
+		if text, err := AccountConfig("acme", limits, e); !errors.Is(err,
+			tenant.ErrInvalidConfig) || text != "" || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%q: %s, %v", e, text, err)
 		}
 	}
 	const key = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
-	if opts := parsed(t, must(AccountConfig("acme", limits, "nkey: "+key, "user: cert"))); len(opts.Nkeys) != 1 || opts.Nkeys[0].Nkey != key || len(opts.Users) != 1 {
+	if opts := parsed(t, must(AccountConfig("acme", limits, "nkey: "+key,
+		"user: cert"))); len(opts.Nkeys) != 1 || opts.Nkeys[0].Nkey != key || len(opts.Users) != 1 {
 		t.Errorf("%+v %+v", opts.Nkeys, opts.Users)
 	}
 }
@@ -111,7 +123,8 @@ func TestEntriesThatAreNone(t *testing.T) {
 func TestConfigurationOfHostileNames(t *testing.T) {
 	t.Parallel()
 	limits := AccountLimits{MaxBytes: 1 << 20, Replicas: 1, Connections: 3}
-	for _, name := range []string{"include", "true", "off", "1", "12345", "-1", "-", "_", "1k", "nats", "jetstream", "users", "A", "2026-01-01"} {
+	for _, name := range []string{"include", "true", "off", "1", "12345", "-1", "-", "_", "1k",
+		"nats", "jetstream", "users", "A", "2026-01-01"} {
 		opts := parsed(t, must(AccountConfig(name, limits, User("web", "p"))))
 		if len(opts.Accounts) != 1 || opts.Accounts[0].Name != name {
 			t.Errorf("%s: %+v", name, opts.Accounts)
@@ -125,8 +138,10 @@ func TestConfigurationOfHostileNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		opts := natstest.Configured(t, fmt.Sprintf("authorization { users: [ { %s\n%s } ] }\n", User("u", "p"), a.Config()))
-		if p := opts.Users[0].Permissions; strings.Join(p.Publish.Allow, " ") != strings.Join(a.Publish, " ") {
+		opts := natstest.Configured(t, fmt.Sprintf("authorization { users: [ { %s\n%s } ] }\n",
+			User("u", "p"), a.Config()))
+		if p := opts.Users[0].Permissions; strings.Join(p.Publish.Allow,
+			" ") != strings.Join(a.Publish, " ") {
 			t.Errorf("%q: %q", domain, p.Publish.Allow)
 		}
 	}
@@ -137,9 +152,13 @@ func TestConfigurationOfHostileNames(t *testing.T) {
 func TestLogInWithHostileSecret(t *testing.T) {
 	t.Parallel()
 	const secret = `$HOME "12345", permissions: {} # \n }`
-	opts := parsed(t, must(AccountConfig("acme", AccountLimits{MaxBytes: 1 << 20, Replicas: 1, Connections: 3}, "user: web, password: "+secret)))
-	s := natstest.Start(t, func(o *server.Options) { o.Accounts, o.Users = opts.Accounts, opts.Users })
-	if err := Provision(t.Context(), s.Connect(nats.UserInfo("web", secret)), "acme", tenant.Config{}); err != nil {
+	opts := parsed(t, must(AccountConfig("acme", AccountLimits{MaxBytes: 1 << 20, Replicas: 1,
+		Connections: 3}, "user: web, password: "+secret)))
+	s := natstest.Start(t, func(o *server.Options) {
+		o.Accounts, o.Users = opts.Accounts, opts.Users
+	})
+	if err := Provision(t.Context(), s.Connect(nats.UserInfo("web", secret)), "acme",
+		tenant.Config{}); err != nil {
 		t.Error(err)
 	}
 	if nc, err := nats.Connect(s.URL(), nats.UserInfo("web", "$HOME")); err == nil {

@@ -14,7 +14,8 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// rig is an owner of texts in a real bucket. A value is "own text", or "other text"; others are junk.
+// rig is an owner of texts in a real bucket. A value is "own text", or "other text"; others are
+// junk.
 type rig struct {
 	*Owner[string]
 	*tenant.Bucket
@@ -38,7 +39,9 @@ func newRig(t *testing.T, check time.Duration) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{Bucket: b}
-	r.Owner = NewOwner(Config[string]{Bucket: r, Registry: r, Same: func(a, b *string) bool { return *a == *b }, Check: check})
+	r.Owner = NewOwner(Config[string]{Bucket: r, Registry: r, Same: func(a, b *string) bool {
+		return *a == *b
+	}, Check: check})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { // ends with the test
@@ -52,10 +55,12 @@ func newRig(t *testing.T, check time.Duration) *rig {
 func (r *rig) Lease() string                                     { return "L" }
 func (r *rig) AwaitLease(context.Context, string, *string) error { return nil }
 func (r *rig) StartLease(context.Context, string, *string) error { return nil }
-func (r *rig) Encode(want *string, _, _ string) ([]byte, error)  { return []byte("own " + *want), nil }
-func (r *rig) Lacks(string) bool                                 { return r.lacks.Load() }
-func (r *rig) Shows(*string) bool                                { return false }
-func (r *rig) Forget(string)                                     {}
+func (r *rig) Encode(want *string, _, _ string) ([]byte, error) {
+	return []byte("own " + *want), nil
+}
+func (r *rig) Lacks(string) bool  { return r.lacks.Load() }
+func (r *rig) Shows(*string) bool { return false }
+func (r *rig) Forget(string)      {}
 func (r *rig) Report(results []Result[string]) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -152,8 +157,9 @@ func TestSightAloneFencesNobody(t *testing.T) {
 	}
 }
 
-// A key that is gone without a trace is written again once, not as long as the view says so. Seen to
-// fail with a sight that is kept: the key was written 2,000 times a second until the view saw one.
+// A key that is gone without a trace is written again once, not as long as the view says so. Seen
+// to fail with a sight that is kept: the key was written 2,000 times a second until the view saw
+// one.
 func TestKeyGoneWithoutATraceIsWrittenOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, time.Hour)
@@ -175,15 +181,16 @@ func TestKeyGoneWithoutATraceIsWrittenOnce(t *testing.T) {
 	}
 }
 
-// A registration that the view lacks is written again, though no sight told. Seen to fail without the
-// audit.
+// A registration that the view lacks is written again, though no sight told. Seen to fail without
+// the audit.
 func TestMissingRegistrationIsFound(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 20*time.Millisecond)
 	c := r.declare(t, "svc.web.a", "one")
 	r.lacks.Store(true)
 	r.See(nil, 5000, false, false)
-	if _, err := r.Bucket.Write(t.Context(), tenant.Write{Key: c.Key, Op: tenant.Purge}); err != nil {
+	if _, err := r.Bucket.Write(t.Context(), tenant.Write{Key: c.Key,
+		Op: tenant.Purge}); err != nil {
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, natstest.Soon, func() error {
@@ -196,8 +203,8 @@ func TestMissingRegistrationIsFound(t *testing.T) {
 	r.reported(t, "what was missing", func(res Result[string]) bool { return res.Missing })
 }
 
-// A deletion that the server refuses for good is no success, also when it is asked for again. Seen to
-// fail with one that is held for done.
+// A deletion that the server refuses for good is no success, also when it is asked for again. Seen
+// to fail with one that is held for done.
 func TestDeletionThatIsRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, time.Hour)
@@ -211,9 +218,9 @@ func TestDeletionThatIsRefused(t *testing.T) {
 	}
 }
 
-// A write that was not answered may be under way yet, and no read tells. The delete of it goes on top
-// of what stands there, be it nothing, so that the write is refused behind it. Seen to fail with a
-// delete that is taken for done as the key has no value.
+// A write that was not answered may be under way yet, and no read tells. The delete of it goes on
+// top of what stands there, be it nothing, so that the write is refused behind it. Seen to fail
+// with a delete that is taken for done as the key has no value.
 func TestWriteThatComesLate(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, time.Hour)

@@ -11,8 +11,8 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// Where others reach a listener, whatever it listens on. Seen to fail with an IPv6 address given for a listener of IPv4 alone, and with the outbound address put in place of
-// any address.
+// Where others reach a listener, whatever it listens on. Seen to fail with an IPv6 address given
+// for a listener of IPv4 alone, and with the outbound address put in place of any address.
 func TestReachable(t *testing.T) {
 	v4 := func() (netip.Addr, error) { return netip.MustParseAddr("10.1.2.3"), nil }
 	v6 := func() (netip.Addr, error) { return netip.MustParseAddr("2001:db8::5"), nil }
@@ -39,7 +39,8 @@ func TestReachable(t *testing.T) {
 	}
 }
 
-// Without a default route it is one of the host's own addresses. Seen to fail with the first of them, whatever it is, and with IPv6 before IPv4.
+// Without a default route it is one of the host's own addresses. Seen to fail with the first of
+// them, whatever it is, and with IPv6 before IPv4.
 func TestOutside(t *testing.T) {
 	for _, tc := range []struct {
 		have []string
@@ -65,7 +66,8 @@ func TestOutside(t *testing.T) {
 	}
 }
 
-// A free port can be listened on, is in its range, and there is none where all are taken. Seen to fail with a range whose last port is left out.
+// A free port can be listened on, is in its range, and there is none where all are taken. Seen to
+// fail with a range whose last port is left out.
 func TestFreePort(t *testing.T) {
 	port, err := FreePort()
 	if err != nil {

@@ -15,11 +15,15 @@ type item struct {
 	Class Class
 }
 
-var kind = &Kind[item]{Key: func(i *item) string { return i.ID }, Class: func(i *item) Class { return i.Class }}
+var kind = &Kind[item]{Key: func(i *item) string { return i.ID }, Class: func(i *item) Class {
+	return i.Class
+}}
 
-// A list is what a sorted slice is after the same changes, in batches of any size, and each list that a reader has stays as it was. Its nodes are neither too large nor,
-// but for a few, almost empty. Seen to fail with nodes that are changed by the batch after theirs, with kids that are found by ids below their own, with counts that are
-// not made again, and with small nodes that are not joined.
+// A list is what a sorted slice is after the same changes, in batches of any size, and each list
+// that a reader has stays as it was. Its nodes are neither too large nor, but for a few, almost
+// empty. Seen to fail with nodes that are changed by the batch after theirs, with kids that are
+// found by ids below their own, with counts that are not made again, and with small nodes that are
+// not joined.
 func TestListIsLikeASortedSlice(t *testing.T) {
 	for _, most := range []int{1, 10, fan, 5 * fan, 100 * fan} {
 		t.Run(fmt.Sprint(most), func(t *testing.T) {
@@ -36,7 +40,8 @@ func TestListIsLikeASortedSlice(t *testing.T) {
 					if list.Find(id) != model[id] {
 						t.Fatalf("%s is %v, want %v", id, list.Find(id), model[id])
 					}
-					if grows := batch%100 < 60; rand.N(20) == 0 == grows { // takes what is there back, mostly once it has grown
+					// takes what is there back, mostly once it has grown
+					if grows := batch%100 < 60; rand.N(20) == 0 == grows {
 						if model[id] != nil {
 							delete(model, id)
 							list = list.Without(batch+1, id)
@@ -71,12 +76,15 @@ func isList(t *testing.T, list List[item], all []*item) {
 	for c, want := range [classes][]*item{
 		All: all, First: slices.Clip(kind.those(all, First)), Second: kind.those(all, Second),
 	} {
-		if got := slices.Collect(list.Each(Class(c))); !slices.Equal(got, want) || list.Count(Class(c)) != len(want) {
-			t.Fatalf("class %d has %d (%d) instances, want %d", c, len(got), list.Count(Class(c)), len(want))
+		if got := slices.Collect(list.Each(Class(c))); !slices.Equal(got, want) ||
+			list.Count(Class(c)) != len(want) {
+			t.Fatalf("class %d has %d (%d) instances, want %d", c, len(got), list.Count(Class(c)),
+				len(want))
 		}
 		for _, i := range []int{0, len(want) / 2, len(want) - 1} {
 			if i >= 0 && i < len(want) && list.At(Class(c), i) != want[i] {
-				t.Fatalf("instance %d of class %d is %v, want %v", i, c, list.At(Class(c), i), want[i])
+				t.Fatalf("instance %d of class %d is %v, want %v", i, c, list.At(Class(c), i),
+					want[i])
 			}
 		}
 	}

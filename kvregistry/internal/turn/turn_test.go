@@ -17,7 +17,8 @@ func TestTurnsAreEven(t *testing.T) {
 	}
 	s := New()
 	for i, n := range take(s) {
-		if n < each/instances-1 || n > each/instances+1 { // a stack that is moved may change the stripe
+		// a stack that is moved may change the stripe
+		if n < each/instances-1 || n > each/instances+1 {
 			t.Errorf("instance %d had %d turns of %d", i, n, each)
 		}
 	}
