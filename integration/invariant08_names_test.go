@@ -202,7 +202,7 @@ func TestTenantNamesThatAreRefused(t *testing.T) {
 		_, open := kvregistry.New(t.Context(), nc, kvregistry.Tenant(name))
 		_, permissions := operator.Permissions(name, operator.RoleService)
 		_, account := operator.AccountConfig(name, operator.AccountLimits{MaxBytes: 1, Replicas: 1,
-			Connections: 1}, "user: u")
+			Connections: 1}, operator.User("u", "p"))
 		for what, err := range map[string]error{
 			"New": open, "Permissions": permissions, "AccountConfig": account,
 			"Provision": operator.Provision(t.Context(), nc, name, tenant.Config{}),

@@ -276,8 +276,8 @@ func tenantAccount(args []string, std streams) error {
 	fs.StringVar(&format, "format", "config", "`format`: config (of nats-server) or jwt (the "+
 		"limits of the account's claims)")
 	fs.Var(&users, "user", "`entry` of a user, as \"user: web, password: "+
-		"$SECRET\" or \"nkey: UD…\"; the password is taken as it stands; may be given several "+
-		"times")
+		"$SECRET\", \"nkey: UD…\" or, for a server with verify_and_map, \"certificate: NAME\"; "+
+		"the password is taken as it stands; may be given several times")
 	name, err := parseNamed(fs, "kvregistry tenant account <tenant> prints an "+
 		"entry of \"accounts\" in a nats-server's configuration. It asks no server.", args, std)
 	if err != nil {

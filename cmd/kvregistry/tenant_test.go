@@ -259,7 +259,7 @@ func TestTenantAccountOfHostilePasswords(t *testing.T) {
 		}
 	}
 	for _, entry := range []string{"SECRET", "user: web, password: SECRET\npermissions: { " +
-		"publish: x }"} {
+		"publish: x }", "user: SECRET", "user: web, pasword: SECRET"} {
 		if code, out, text := called("tenant", "account", "acme", "--user", entry); code != 2 ||
 			strings.Contains(out+text, "SECRET") || !strings.Contains(text, "entry") {
 			t.Errorf("%q: %d %s %s", entry, code, out, text)

@@ -48,9 +48,11 @@ func (l AccountLimits) consumers() int64 {
 // in a nats-server's configuration file. Its JetStream may hold the tenant's bucket and no other
 // stream, and no leaf node may join it.
 //
-// users are entries of its "users": what [User] returns, "user: NAME, password: PASSWORD",
-// "user: NAME" or "nkey: PUBLIC KEY". A password ends with its line. It is taken as it stands,
-// without quotes around it. Each user may do anything in the account; for a role, add a line feed
+// users are entries of its "users": what [User] returns, "user: NAME, password: PASSWORD", or
+// "nkey: PUBLIC KEY". A password ends with its line. It is taken as it stands, without quotes
+// around it. An empty name or password is refused. "certificate: NAME" is a user without a
+// password: any client may log in by that name unless the server maps client certificates to
+// users (verify_and_map). Each user may do anything in the account; for a role, add a line feed
 // and [Access.Config] to the entry. The error wraps [tenant.ErrInvalidTenant] or
 // [tenant.ErrInvalidConfig].
 func AccountConfig(name string, limits AccountLimits, users ...string) (string, error) {

@@ -12,7 +12,8 @@ import (
 )
 
 // User is an entry of a user with a password, for [AccountConfig] and for "users" in a
-// nats-server's configuration file. Both stand quoted, so they may hold any characters.
+// nats-server's configuration file. Both stand quoted, so they may hold any characters. AccountConfig
+// refuses an empty one.
 func User(name, password string) string {
 	return "user: " + quote(name) + ", password: " + quote(password)
 }
@@ -41,10 +42,10 @@ func quote(text string) string {
 	return b.String()
 }
 
-// The entries that AccountConfig takes.
+// The entries that AccountConfig takes. A name without quotes around it has no comma.
 var (
-	withPassword = regexp.MustCompile(`^user\s*:\s*("(?:[^"\\]|\\.)*"|\S.*?)\s*,\s*password\s*:[ \t]?(.*)$`)
-	withName     = regexp.MustCompile(`^user\s*:\s*(\S.*?)\s*$`)
+	withPassword = regexp.MustCompile(`^user\s*:\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s,"'][^,]*?)\s*,\s*password\s*:[ \t]?(.*)$`)
+	certified    = regexp.MustCompile(`^certificate\s*:\s*(\S.*?)\s*$`)
 	withKey      = regexp.MustCompile(`^nkey\s*:\s*"?(U[A-Z2-7]{55})"?\s*$`)
 	quoted       = regexp.MustCompile(`^"(?:[^"\\]|\\[tnr"\\]|\\x[0-9a-fA-F]{2})*"$`)
 
@@ -62,19 +63,22 @@ func entry(user string) (string, error) {
 			"is not what Access.Config gives; "+
 			"if the password has more than one line, use operator.User", tenant.ErrInvalidConfig)
 	}
-	switch name, password, key := withName.FindStringSubmatch(line), withPassword.FindStringSubmatch(line), withKey.FindStringSubmatch(line); {
-	case password != nil && password[2] == "":
+	switch login, cert, key := withPassword.FindStringSubmatch(line), certified.FindStringSubmatch(line),
+		withKey.FindStringSubmatch(line); {
+	case login != nil && value(login[1]) == "", cert != nil && value(cert[1]) == "":
+		return "", fmt.Errorf("operator: %w: a user's name is empty", tenant.ErrInvalidConfig)
+	case login != nil && value(login[2]) == "":
 		return "", fmt.Errorf("operator: %w: a user's password is empty", tenant.ErrInvalidConfig)
-	case password != nil:
-		line = "user: " + value(password[1]) + ", password: " + value(password[2])
-	case name != nil:
-		line = "user: " + value(name[1])
+	case login != nil:
+		line = User(value(login[1]), value(login[2]))
+	case cert != nil:
+		line = "user: " + quote(value(cert[1]))
 	case key != nil:
 		line = "nkey: " + key[1]
 	default:
 		return "", fmt.Errorf("operator: %w: a user's entry is none of "+
-			`"user: NAME, password: PASSWORD", "user: NAME" and "nkey: PUBLIC KEY"`,
-			tenant.ErrInvalidConfig)
+			`"user: NAME, password: PASSWORD", "nkey: PUBLIC KEY" and, if the server maps client `+
+			`certificates to users, "certificate: NAME"`, tenant.ErrInvalidConfig)
 	}
 	if rest != "" {
 		line += "\n" + strings.TrimSpace(rest)
@@ -82,15 +86,15 @@ func entry(user string) (string, error) {
 	return strings.ReplaceAll(line, "\n", "\n    "), nil
 }
 
-// value is a value of an entry, quoted. Quotes around it that a caller wrote are not part of it.
+// value is a value of an entry. Quotes around it that a caller wrote are not part of it.
 func value(text string) string {
 	if quoted.MatchString(text) && utf8.ValidString(text) {
 		if inner, err := strconv.Unquote(text); err == nil { // whose escapes are among those of Go
-			return quote(inner)
+			return inner
 		}
 	}
 	if n := len(text); n > 1 && (text[0] == '"' || text[0] == '\'') && text[n-1] == text[0] {
-		return quote(text[1 : n-1])
+		return text[1 : n-1]
 	}
-	return quote(text)
+	return text
 }

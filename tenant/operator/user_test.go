@@ -97,7 +97,7 @@ func must(text string, err error) string {
 }
 
 // An entry that is none is refused, and the error does not quote it. Seen to fail with entries
-// that are taken as they are.
+// that are taken as they are, and with users without a name or a password.
 func TestEntriesThatAreNone(t *testing.T) {
 	t.Parallel()
 	limits := AccountLimits{MaxBytes: 1 << 20, Replicas: 1, Connections: 3}
@@ -105,6 +105,13 @@ func TestEntriesThatAreNone(t *testing.T) {
 		"", "SECRET", "user: web, password:", "password: SECRET", "nkey: SUSECRET",
 		"{ user: web, password: SECRET }", "include SECRET",
 		"user: web, password: SECRET\npermissions: { publish: \">\" }", "user: web\nSECRET",
+		"user: web", "user: web\npermissions: {\n}", `user: "web"`,
+		"user: web, pasword: SECRET", "user: web, token: SECRET",
+		"user: , password: SECRET", "user:, password: SECRET", `user: "", password: SECRET`,
+		"user: '', password: SECRET", User("", "SECRET"), "user: , password: x, password: SECRET",
+		"user: web, pass: x, password: SECRET", `user: ", password: SECRET`,
+		`user: web, password: ""`, "user: web, password: ''", User("web", ""),
+		"certificate:", "certificate: ", `certificate: ""`,
 	} {
 		if text, err := AccountConfig("acme", limits, e); !errors.Is(err,
 			tenant.ErrInvalidConfig) || text != "" || strings.Contains(err.Error(), "SECRET") {
@@ -113,7 +120,7 @@ func TestEntriesThatAreNone(t *testing.T) {
 	}
 	const key = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
 	if opts := parsed(t, must(AccountConfig("acme", limits, "nkey: "+key,
-		"user: cert"))); len(opts.Nkeys) != 1 || opts.Nkeys[0].Nkey != key || len(opts.Users) != 1 {
+		"certificate: cert"))); len(opts.Nkeys) != 1 || opts.Nkeys[0].Nkey != key || len(opts.Users) != 1 {
 		t.Errorf("%+v %+v", opts.Nkeys, opts.Users)
 	}
 }
