@@ -42,6 +42,21 @@ func isReaped(t *testing.T, b *tenant.Bucket, key string) {
 	})
 }
 
+// isIndexed waits until a reaper's index has a living lease, and calls f with it.
+func isIndexed(t *testing.T, r *Reaper, lease string, f func(*holding)) {
+	t.Helper()
+	natstest.Eventually(t, natstest.Soon, func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		h := r.index.leases[lease]
+		if h == nil || h.state != live {
+			return fmt.Errorf("lease %s is not in the index", lease)
+		}
+		f(h)
+		return nil
+	})
+}
+
 // serves waits until a reaper holds a slot and has proof that it may purge.
 func serves(t *testing.T, r *Reaper) {
 	t.Helper()
@@ -330,6 +345,8 @@ func TestLeaseThatEndsBeforeItsTime(t *testing.T) {
 	r.Start()
 	serves(t, r)
 	grant(t, b, "L", "svc.web.a", 2*MinTTL)
+	// A grant that is overwritten before the consumer sends it is never seen.
+	isIndexed(t, r, "L", func(*holding) {})
 	msg := nats.NewMsg("$KV." + b.Name() + ".lease.L")
 	msg.Header.Set("Nats-Marker-Reason", "MaxAge") // as the server writes it
 	ended := time.Now()
@@ -351,16 +368,8 @@ func TestLeaseThatDoesNotEnd(t *testing.T) {
 	r.Start()
 	serves(t, r)
 	grant(t, b, "L", "svc.web.a", 1000*MinTTL)
-	natstest.Eventually(t, natstest.Soon, func() error {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		h := r.index.leases["L"]
-		if h == nil || h.state != live {
-			return errors.New("the lease is not in the index")
-		}
-		h.ttl = MinTTL // as if it were one of those whose time has come
-		return nil
-	})
+	// As if it were one of those whose time has come.
+	isIndexed(t, r, "L", func(h *holding) { h.ttl = MinTTL })
 	isReaped(t, b, "svc.web.a")
 	if has(t, b, "lease.L") {
 		t.Error("the lease is there yet")
