@@ -48,7 +48,8 @@ func (r *Registry) awaitListening(ctx context.Context, s Service) error {
 		return nil // what registers it says what is wrong
 	}
 	if err := endpoint.Await(ctx, s.Network, s.Address, s.URL, r.opt.patience); err != nil {
-		return fmt.Errorf("%w: service %q: %w; listen before you register, or have Listening wait for longer", ErrNotListening, s.Name, err)
+		return fmt.Errorf("%w: service %q: %w; listen before you register, or have Listening "+
+			"wait for longer", ErrNotListening, s.Name, err)
 	}
 	return nil
 }

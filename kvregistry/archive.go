@@ -26,7 +26,7 @@ type archive struct {
 	most         time.Duration
 	log          *slog.Logger
 	past         map[string]*Snapshot         // of the run before; never changes
-	signed       map[string]map[string]string // who signed what is in past, by service and id; never changes
+	signed       map[string]map[string]string // of past, by service and id; never changes
 
 	wrote   time.Time            // when the file was last written,
 	written map[string]*Snapshot // and what of
@@ -43,9 +43,11 @@ func openArchive(o *options, log *slog.Logger) (*archive, error) {
 	services, err := snapfile.Read[Service](o.file, o.tenant)
 	switch {
 	case errors.Is(err, snapfile.ErrTenant):
-		return nil, fmt.Errorf("%w: SnapshotFile(%q): %w; name a file for each tenant", ErrInvalidOption, o.file, err)
+		return nil, fmt.Errorf("%w: SnapshotFile(%q): %w; name a file for each tenant",
+			ErrInvalidOption, o.file, err)
 	case err != nil:
-		log.Warn("kvregistry: the snapshot file is not used", "path", journal.Plain(o.file), "cause", err)
+		log.Warn("kvregistry: the snapshot file is not used", "path", journal.Plain(o.file),
+			"cause", err)
 	}
 	for name, s := range services {
 		if !snapfile.Fresh(s.At, a.most) {
@@ -102,7 +104,9 @@ func (a *archive) old(name string) *Snapshot {
 
 // stale are those of the names whose look-ups the file would answer.
 func (a *archive) stale(unread []string) []string {
-	return slices.DeleteFunc(slices.Clone(unread), func(name string) bool { return a.old(name) == nil })
+	return slices.DeleteFunc(slices.Clone(unread), func(name string) bool {
+		return a.old(name) == nil
+	})
 }
 
 // keep saves what a cache holds now and then, until ctx ends.
@@ -143,7 +147,8 @@ func (a *archive) save(c *cache) {
 		a.wrote, a.written, a.failing = time.Now(), now, false
 	case !a.failing:
 		a.failing = true
-		a.log.Warn("kvregistry: the snapshot file can't be written", "path", journal.Plain(a.path), "cause", err)
+		a.log.Warn("kvregistry: the snapshot file can't be written", "path", journal.Plain(a.path),
+			"cause", err)
 	}
 }
 
@@ -168,9 +173,12 @@ func (a *archive) current(c *cache) map[string]*Snapshot {
 }
 
 func savedOf(snap *Snapshot, signed map[string]string) saved {
-	s := saved{At: time.Now().Add(-snap.Age()), Instances: make([]snapfile.Instance[Service], 0, snap.Len())}
+	s := saved{At: time.Now().Add(-snap.Age()),
+		Instances: make([]snapfile.Instance[Service], 0, snap.Len())}
 	for one := range snap.All() {
-		s.Instances = append(s.Instances, snapfile.Instance[Service]{Revision: one.Revision, Signer: signed[one.ID], Instance: one})
+		s.Instances = append(s.Instances, snapfile.Instance[Service]{
+			Revision: one.Revision, Signer: signed[one.ID], Instance: one,
+		})
 	}
 	return s
 }

@@ -39,13 +39,13 @@ type cache struct {
 	synced   map[string]struct{} // of observed: those whose first snapshot is there
 	dead     map[string]struct{} // leases that were over before this registry came
 	readers  map[string]map[*queue]struct{}
-	signers  map[string]map[string]string // who signed what is kept, by service and id, if signers are given
-	suspect  map[string]uint64            // keys whose instance is in doubt, and which of the doubts it is
+	signers  map[string]map[string]string // of what is kept, by service and id
+	suspect  map[string]uint64            // the doubt's number, by the key of an instance
 	doubts   uint64                       // how many there were
 	batch    uint64                       // numbers the changes of lists that are made together
-	more     bool                         // some services did not fit: one that is not there is not known
+	more     bool                         // some services did not fit: others may exist
 	held     int                          // bytes that the instances take, about
-	peak     int                          // the most of them since some did not fit, or since it was half of that
+	peak     int                          // the most of held since it was half of that
 	view     *watcher.View
 	log      *slog.Logger  // its handler runs later, for c.mu is held
 	most     bounds        // never changes
@@ -55,7 +55,8 @@ type cache struct {
 
 func newCache(log *slog.Logger, most bounds) *cache {
 	c := &cache{
-		observed: map[string]struct{}{}, synced: map[string]struct{}{}, readers: map[string]map[*queue]struct{}{},
+		observed: map[string]struct{}{}, synced: map[string]struct{}{},
+		readers: map[string]map[*queue]struct{}{},
 		signers: map[string]map[string]string{}, suspect: map[string]uint64{}, log: log, most: most,
 		filled: func() {}, freed: make(chan struct{}, 1),
 	}
@@ -238,8 +239,8 @@ func (c *cache) addSeen(seen []*sighting) {
 	c.add(slices.Collect(maps.Keys(names)))
 }
 
-// sync publishes the first snapshot of each service that the view shows, even if it is empty, and says what
-// there is to tell of it. The caller holds c.mu.
+// sync publishes the first snapshot of each service that the view shows, even if it is empty, and
+// says what there is to tell of it. The caller holds c.mu.
 func (c *cache) sync(snapshot *watcher.Snapshot) (events []Event) {
 	for name := range c.observed {
 		filter := tenant.AllServices

@@ -12,15 +12,15 @@ func (r *Registry) Update(s Service) error {
 	return bounded(func(ctx context.Context) error { return r.UpdateContext(ctx, s) })
 }
 
-// UpdateContext replaces what an instance that this process registered says, in one write, and
-// returns when the server has acknowledged it. s.ID may be empty where this process has one
-// instance of the name. Where s.Status is empty the status stays as it is, for checks or
-// [Registry.Drain] may have set it.
+// UpdateContext replaces what an instance of this process declares, in one write. It returns when
+// the server has acknowledged the write. s.ID may be empty if this process has one instance of the
+// name. If s.Status is empty the status stays as it is, because checks or [Registry.Drain] may have
+// set it.
 //
 // The error wraps [ErrNotRegistered], [ErrInvalidService], [ErrFenced], [ErrClosed], or
-// [ErrPending] where the server did not answer in time: the change is then written as soon as it
-// can be. If ctx has ended before the call, nothing is done. If it is cancelled before the server
-// has acknowledged the change, the change is taken back, and the error wraps ctx's alone.
+// [ErrPending] if the server did not answer in time: the change is then written as soon as it can
+// be. If ctx has ended before the call, nothing is done. If it is cancelled before the server has
+// acknowledged the change, the change is taken back, and the error wraps ctx's alone.
 func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
 	if err := r.usable(ctx); err != nil {
 		return fmt.Errorf("kvregistry: update: %w", err)
@@ -28,9 +28,11 @@ func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
 	list := r.declared(s.Name, s.ID)
 	switch {
 	case len(list) == 0 || s.Name == "":
-		return fmt.Errorf("kvregistry: update: instance %q of service %q: %w", s.ID, s.Name, r.orClosed(ErrNotRegistered))
+		return fmt.Errorf("kvregistry: update: instance %q of service %q: %w", s.ID, s.Name,
+			r.orClosed(ErrNotRegistered))
 	case len(list) > 1:
-		return fmt.Errorf("kvregistry: update: %w: this process has %d instances of service %q; set ID", ErrInvalidService, len(list), s.Name)
+		return fmt.Errorf("kvregistry: update: %w: this process has %d instances of service %q; "+
+			"set ID", ErrInvalidService, len(list), s.Name)
 	}
 	s = s.Clone()
 	s.ID = list[0].First.ID
@@ -55,22 +57,24 @@ func (r *Registry) SetStatus(name string, status Status) error {
 	return bounded(func(ctx context.Context) error { return r.SetStatusContext(ctx, name, status) })
 }
 
-// SetStatusContext sets the status of all of this process's instances of a service, one write
-// each; none where it is the status already. Errors are those of [Registry.UpdateContext], and ctx
-// has the same meaning for each of them.
+// SetStatusContext sets the status of all of this process's instances of a service. It makes one
+// write for each instance that has another status. Errors are those of [Registry.UpdateContext],
+// and ctx has the same meaning for each of the instances.
 func (r *Registry) SetStatusContext(ctx context.Context, name string, status Status) error {
 	if !status.valid() {
-		return fmt.Errorf("kvregistry: set status: %w: status %q; use passing, warning, critical or draining", ErrInvalidService, status)
+		return fmt.Errorf("kvregistry: set status: %w: status %q; use passing, warning, critical "+
+			"or draining", ErrInvalidService, status)
 	}
 	return wrap("set status", r.alterAll(ctx, name, "", func(s *Service) { s.Status = status }))
 }
 
-// UpdateFunc has f change what an instance that this process registered says, or, where id is
-// empty, each of its instances of the name, and returns when the server has acknowledged it: one
-// write each, and none where f changes nothing. What f is given is what the process declared last,
-// and no other change comes in between, so that f may look before it changes something. It is f's
-// own to change, but for its ID and Name. f may be called more than once. It is called by the
-// caller's goroutine, one call after the other, and may call the registry.
+// UpdateFunc has f change what an instance of this process declares, and returns when the server
+// has acknowledged it. If id is empty, f changes each of the process's instances of the name. Each
+// instance that f changes takes one write.
+//
+// f gets what the process declared last, and may change everything except the ID and the Name. No
+// other change comes in between, so f may decide by what it reads. f may be called more than once.
+// The caller's goroutine calls it, one call after the other, and f may call the registry.
 //
 // Errors are those of [Registry.UpdateContext], and ctx has the same meaning for each instance.
 func (r *Registry) UpdateFunc(ctx context.Context, name, id string, f func(*Service)) error {
@@ -102,7 +106,9 @@ func (r *Registry) alterAll(ctx context.Context, name, id string, f func(*Servic
 		}
 		claims := make([]*claimed, len(todo))
 		for i, e := range edits {
-			claims[i] = r.own.Change(e.of, func(s Service) (Service, error) { return r.edited(ctx, e, s) })
+			claims[i] = r.own.Change(e.of, func(s Service) (Service, error) {
+				return r.edited(ctx, e, s)
+			})
 		}
 		todo = nil
 		for i, err := range r.alter(ctx, claims) {

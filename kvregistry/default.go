@@ -37,10 +37,12 @@ func Connect(opts ...Option) (*Registry, error) {
 	defer standard.Unlock()
 	if r := standard.reg.Load(); r != nil && !r.closed.Load() {
 		if o.ncGiven && o.nc != r.opt.nc {
-			return nil, fmt.Errorf("kvregistry: %w: the default registry has another connection; use New for a second one", ErrInvalidOption)
+			return nil, fmt.Errorf("kvregistry: %w: the default registry has another connection; "+
+				"use New for a second one", ErrInvalidOption)
 		}
 		if o.tenantGiven && o.tenant != r.opt.tenant {
-			return nil, fmt.Errorf("kvregistry: %w: the default registry is tenant %q's; use New for tenant %q", ErrInvalidOption, r.opt.tenant, o.tenant)
+			return nil, fmt.Errorf("kvregistry: %w: the default registry is tenant %q's; use New "+
+				"for tenant %q", ErrInvalidOption, r.opt.tenant, o.tenant)
 		}
 		return r, nil
 	}

@@ -31,8 +31,9 @@ func Dial(url string, opts ...nats.Option) (*nats.Conn, error) {
 	var parse *neturl.Error
 	switch {
 	case errors.As(err, &parse): // it quotes the URL, and why it fails quotes a piece of a password
-		return nil, fmt.Errorf("kvregistry: dial: %w: the URL does not parse; write it as nats://user:password@host:4222, "+
-			"with a password's other characters than letters and digits as %%XX", ErrInvalidOption)
+		return nil, fmt.Errorf("kvregistry: dial: %w: the URL does not parse; write it as "+
+			"nats://user:password@host:4222, with a password's other characters than letters and "+
+			"digits as %%XX", ErrInvalidOption)
 	case err != nil:
 		return nil, fmt.Errorf("kvregistry: dial: %w", err)
 	}

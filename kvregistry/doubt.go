@@ -27,7 +27,8 @@ func (c *cache) doubt(svc *service, s *sighting) bool {
 	c.doubts++
 	doubt := c.doubts
 	c.suspect[s.Key] = doubt
-	gone := &sighting{Change: watcher.Change{Key: s.Key, Revision: s.Revision, Op: tenant.Purge}, name: s.name, id: s.id} // what the value says is not kept until then
+	purge := watcher.Change{Key: s.Key, Revision: s.Revision, Op: tenant.Purge} // without the value
+	gone := &sighting{Change: purge, name: s.name, id: s.id}
 	time.AfterFunc(amends, func() { c.drop(gone, doubt) })
 	return true
 }
@@ -38,8 +39,10 @@ func (c *cache) doubt(svc *service, s *sighting) bool {
 func (c *cache) skip(s *sighting, why error) {
 	n := c.skipped.Add(1)
 	if n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th …: a flood of them is no flood of log lines
-		c.log.Warn("kvregistry: skipped a record that can't be read", "key", journal.Plain(s.Key), "service", journal.Plain(s.name),
-			"instance", journal.Plain(s.id), "revision", s.Revision, "cause", journal.Plain(why.Error()), "skipped", n)
+		c.log.Warn("kvregistry: skipped a record that can't be read", "key", journal.Plain(s.Key),
+			"service", journal.Plain(s.name), "instance", journal.Plain(s.id),
+			"revision", s.Revision,
+			"cause", journal.Plain(why.Error()), "skipped", n)
 	}
 	if why == errMany || why == errMore || why == errMemory {
 		s.Again = true

@@ -29,8 +29,9 @@ type draining struct {
 	until  []func(context.Context) error
 }
 
-// Only drains this process's instances of a service, or, where ids are given, those of them. It
-// may be given more than once. By default everything is drained that this registry has registered.
+// Only drains this process's instances of a service, or, if ids are given, the instances with these
+// ids. It may be given more than once. Without it Drain drains everything that this registry has
+// registered.
 func Only(name string, ids ...string) DrainOption {
 	return func(d *draining) error {
 		if err := checkName(name); err != nil {
@@ -43,9 +44,9 @@ func Only(name string, ids ...string) DrainOption {
 	}
 }
 
-// Settle is the time from the server's word that instances are draining until it is taken that
-// every observer knows, and that callers who looked one up before have begun their call. The
-// default is [DefaultSettle].
+// Settle is the time from the acknowledged mark until Drain goes on: the default is
+// [DefaultSettle]. By then every observer should know the mark, and callers that looked an instance
+// up before should have begun their call.
 func Settle(d time.Duration) DrainOption {
 	return func(o *draining) error {
 		if d < 0 {
@@ -56,11 +57,11 @@ func Settle(d time.Duration) DrainOption {
 	}
 }
 
-// Until has Drain call f after the settle time, and unregister when f has returned: f waits for
-// what is still under way, as http.Server's Shutdown does. An error of f is one of Drain, which
-// goes on all the same. f is to return when its context ends. Several are called one after the
-// other. If f panics, Drain does, when it has unregistered; what f does after its context has
-// ended is not waited for.
+// Until has Drain call f after the settle time, and unregister when f has returned. f waits for the
+// calls that are still under way, as http.Server's Shutdown does. An error of f is one of Drain,
+// which goes on nevertheless. f must return when its context ends; Drain does not wait for what f
+// does after that. Several functions are called one after the other. If f panics, Drain unregisters
+// and then panics.
 func Until(f func(context.Context) error) DrainOption {
 	return func(d *draining) error {
 		if f == nil {
@@ -71,21 +72,22 @@ func Until(f func(context.Context) error) DrainOption {
 	}
 }
 
-// Drain takes what this process registered out of the calls, in order. It marks its instances
-// draining, by one write each, after which look-ups do not give them any more; waits for the
-// settle time; waits for what [Until] gives; and unregisters them. The registry stays open.
+// Drain takes what this process registered out of the calls, in order. It marks the instances
+// draining, by one write each, after which look-ups do not give them any more. It waits for the
+// settle time, and then for the functions of [Until]. Then it unregisters the instances. The
+// registry stays open.
 //
-// It leaves nothing half-done: when ctx ends, or if it has ended before, it skips what is left of
-// the waits and unregisters, within a second more, and what fails keeps nothing else from being
-// done. The error then wraps ctx's, f's, or what kept a write from being made. Where it wraps
-// [ErrPending], NATS did not answer in time: callers may not know, or the instance that it names
-// goes when NATS answers, or when the lease has run out. While NATS is away the mark is waited for
-// for 5 s, and Drain goes on without.
+// Drain leaves nothing half-done. If ctx ends, or has ended before, Drain skips the rest of the
+// waits and unregisters within another second. A step that fails does not stop the other steps. The
+// error then wraps the error of ctx or of f, or what kept a write from being made. If it wraps
+// [ErrPending], NATS did not answer in time: callers may not know the mark, or the instance that
+// the error names goes when NATS answers or when the lease has run out. While NATS is away Drain
+// waits for the mark for 5 s, and goes on without it.
 //
-// Where nothing is registered any more it waits all the same: callers may have looked it up a
-// moment before, and what Until shuts down is to be shut down. The error then wraps
-// [ErrNotRegistered] where [Only] asked for it, or [ErrClosed] or [ErrConnectionClosed]. A bad
-// option wraps [ErrInvalidOption] or [ErrInvalidService], and nothing is done.
+// If nothing is registered any more Drain waits nevertheless, and calls the functions of [Until]:
+// callers may have looked an instance up a moment before. The error then wraps [ErrNotRegistered]
+// if [Only] asked for an instance, or [ErrClosed] or [ErrConnectionClosed]. A bad option wraps
+// [ErrInvalidOption] or [ErrInvalidService], and nothing is done.
 func (r *Registry) Drain(ctx context.Context, opts ...DrainOption) error {
 	d := draining{settle: DefaultSettle}
 	for _, opt := range opts {
@@ -122,7 +124,8 @@ func (r *Registry) drained(d *draining) ([]*registration, error) {
 }
 
 func (d *draining) takes(s *Service) bool {
-	return len(d.only) == 0 || slices.ContainsFunc(d.only, func(is func(*Service) bool) bool { return is(s) })
+	return len(d.only) == 0 ||
+		slices.ContainsFunc(d.only, func(is func(*Service) bool) bool { return is(s) })
 }
 
 // mark marks registrations draining.
@@ -157,14 +160,15 @@ func (d *draining) wait(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// await calls f, unless ctx is over, and waits for it until then. One that does not mind ctx is
-// left behind: it must not keep registered what is drained.
+// await calls f, unless ctx is over, and waits for it until then. It leaves an f behind that does
+// not end with ctx: f must not keep the drained instances registered.
 func await(ctx context.Context, f func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	done := make(chan func() error, 1)
-	go catch(func() error { return f(ctx) }, func(end func() error) { done <- end }) // f ends with ctx, as it was told to
+	// ends with ctx
+	go catch(func() error { return f(ctx) }, func(end func() error) { done <- end })
 	select {
 	case end := <-done:
 		return end()
@@ -173,7 +177,7 @@ func await(ctx context.Context, f func(context.Context) error) error {
 	}
 }
 
-// endAfter takes registrations back, be ctx over.
+// endAfter takes registrations back, even if ctx is over.
 func (r *Registry) endAfter(ctx context.Context, list []*claimed) error {
 	limit := writeTime
 	if deadline, ok := ctx.Deadline(); ok {
@@ -195,7 +199,8 @@ func remains(what string, list []*claimed, errs []error) error {
 		if errors.Is(err, ErrFenced) || errors.Is(err, ErrNotRegistered) {
 			errs[i] = nil
 		} else if err != nil {
-			errs[i] = fmt.Errorf("%s %q of service %q: %w", what, list[i].First.ID, list[i].First.Name, err)
+			errs[i] = fmt.Errorf("%s %q of service %q: %w", what, list[i].First.ID,
+				list[i].First.Name, err)
 		}
 	}
 	return errors.Join(errs...)

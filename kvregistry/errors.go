@@ -40,16 +40,16 @@ var (
 	// asked for that. It was not registered.
 	ErrNotListening = errors.New("nothing listens there")
 
-	ErrNoAddress        = endpoint.ErrNoAddress      // this host has no such address, or no such port, to give
-	ErrInvalidOption    = tenant.ErrInvalidConfig    // an option, or a combination of them, is not possible
+	ErrNoAddress        = endpoint.ErrNoAddress      // this host has no such address or port
+	ErrInvalidOption    = tenant.ErrInvalidConfig    // an option or a combination is impossible
 	ErrInvalidName      = tenant.ErrInvalidName      // no key can be made of a name
 	ErrNotHeld          = line.ErrNotHeld            // a [Hold] is over
-	ErrLeaseLost        = lease.ErrLost              // the process's lease ran out; a new one is taken
+	ErrLeaseLost        = lease.ErrLost              // it ran out; a new one is taken
 	ErrConnectionClosed = tenant.ErrConnectionClosed // the nats.Conn was closed by its owner
 	ErrServerTooOld     = tenant.ErrServerTooOld
 	ErrJetStreamOff     = tenant.ErrJetStreamDisabled
 	ErrPermission       = tenant.ErrPermission
 	ErrStorageFull      = tenant.ErrStorageFull
-	ErrTooLarge         = tenant.ErrTooLarge       // a record is larger than the server or the bucket takes
-	ErrBucketMismatch   = tenant.ErrBucketMismatch // a bucket of the tenant's name exists with other settings
+	ErrTooLarge         = tenant.ErrTooLarge       // a record is too large for the server
+	ErrBucketMismatch   = tenant.ErrBucketMismatch // the bucket exists with other settings
 )

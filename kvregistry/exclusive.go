@@ -13,9 +13,11 @@ import (
 // returned it until its Done closes. A bucket that is deleted meanwhile is an exception: see
 // [Registry.Exclusive]. Its methods may be called by any number of goroutines:
 //
-//   - Name and Token give the name, and the fencing token, which is higher than that of each earlier hold.
-//   - Done closes when the name is not held any more; Err then wraps [ErrNotHeld], and [ErrLeaseLost] or
-//     [ErrClosed] if that is the reason. Ask Err right before an action: no goroutine has to run first.
+//   - Name and Token give the name, and the fencing token, which is higher than that of each
+//     earlier hold.
+//   - Done closes when the name is not held any more; Err then wraps [ErrNotHeld], and
+//     [ErrLeaseLost] or [ErrClosed] if that is the reason. Ask Err right before an action: no
+//     goroutine has to run first.
 //   - Release(ctx) ends the hold, and returns when the next in line has the name. Its error wraps
 //     [ErrPending] or [ErrPermission]. Close is Release within 5 s.
 type Hold = line.Hold

@@ -23,7 +23,9 @@ func Where(f func(Service) bool) Filter {
 // WithStatus keeps the instances that have one of the statuses. Without it a look-up gives the
 // passing ones, and if there are none, the warning ones.
 func WithStatus(any ...Status) Filter {
-	return Filter{match: func(s *Service) bool { return slices.Contains(any, s.Status) }, status: true}
+	return Filter{status: true, match: func(s *Service) bool {
+		return slices.Contains(any, s.Status)
+	}}
 }
 
 // WithVersion keeps the instances of a version, letter by letter.
@@ -45,7 +47,10 @@ func WithTag(all ...string) Filter {
 
 // WithMetadata keeps the instances whose metadata has the value at the key.
 func WithMetadata(key, value string) Filter {
-	return Filter{match: func(s *Service) bool { got, ok := s.Metadata[key]; return ok && got == value }}
+	return Filter{match: func(s *Service) bool {
+		got, ok := s.Metadata[key]
+		return ok && got == value
+	}}
 }
 
 // InZone keeps the instances of a zone.

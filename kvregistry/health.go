@@ -18,29 +18,41 @@ type LeaseState string
 const (
 	LeaseNone LeaseState = "none" // nothing was registered yet, or the registry is closed
 	LeaseHeld LeaseState = "held"
-	LeaseGone LeaseState = "gone" // it was not granted yet, or was lost: a new one is taken as soon as it can be had
+	LeaseGone LeaseState = "gone" // not granted yet, or lost; the registry takes a new one
 )
 
 // Health is what a registry knows of itself, at one moment.
 type Health struct {
-	Connected bool          // the connection to NATS is up, as far as NATS knows
-	Err       error         // the first fault of these: NATS is away; the bucket could not be checked; the view can't be read; Refused; nobody reaps
-	Age       time.Duration // since the server last confirmed that what look-ups show is current; -1 before it first did
-	Observed  []string      // the names that are observed
-	Unread    []string      // those of them that have no first snapshot yet
-	Stale     []string      // those of these whose look-ups answer from the SnapshotFile
-	Resyncs   uint64        // how many times the view was recreated after a fault
+	Connected bool // the connection to NATS is up, as far as NATS knows
+	// Err is the first fault of these: NATS is away; the bucket could not be checked; the view
+	// can't be read; Refused; nobody reaps.
+	Err error
+	// Age is the time since the server last confirmed that what look-ups show is current, and -1
+	// before it first did.
+	Age      time.Duration
+	Observed []string // the names that are observed
+	Unread   []string // those of them that have no first snapshot yet
+	Stale    []string // those of these whose look-ups answer from the SnapshotFile
+	Resyncs  uint64   // how many times the view was recreated after a fault
 
-	Lease     LeaseState
-	Renewed   time.Time // when the last acknowledged heartbeat was sent, by this process's clock; zero before the first
-	Unwritten int       // registrations of this process that the bucket does not hold as they were declared
-	Refused   error     // why the server refuses the bucket, or a registration that was never in it; nil if it refuses nothing
+	Lease LeaseState
+	// Renewed is when the last acknowledged heartbeat was sent, by this process's clock, and zero
+	// before the first.
+	Renewed time.Time
+	// Unwritten counts this process's registrations that the bucket does not hold as they were
+	// declared.
+	Unwritten int
+	// Refused is why the server refuses the bucket, or a registration that was never in it. It is
+	// nil if the server refuses nothing.
+	Refused error
 
-	Holds []HoldHealth // what this process holds exclusively, and what it waits for, by name and age
+	Holds []HoldHealth // exclusive names, held or waited for, by name and age
 
-	Reaps    bool   // this process holds one of the tenant's reaper slots
-	Ended    int    // leases that ended and still hold registrations, if it does
-	Unreaped int    // leases that ended and whose registrations nobody removed for two TTLs, 6 s at least: nobody reaps
+	Reaps bool // this process holds one of the tenant's reaper slots
+	Ended int  // leases that ended and still hold registrations, if it does
+	// Unreaped counts the leases that ended and whose registrations nobody removed for two TTLs,
+	// and for at least 6 s: nobody reaps.
+	Unreaped int
 	Reaped   uint64 // registrations of dead processes that this one removed
 	Skipped  uint64 // records that could not be read, or for which there was no room
 
@@ -59,7 +71,8 @@ type Health struct {
 // OK is for alerts. It is false during each outage of NATS, while look-ups still answer. For the
 // readiness check of an orchestrator use [Health.Ready].
 func (h Health) OK() bool {
-	return h.Connected && h.Err == nil && len(h.Unread) == 0 && (len(h.Observed) == 0 || h.Age < cmp.Or(h.current, 3*time.Second)) &&
+	return h.Connected && h.Err == nil && len(h.Unread) == 0 &&
+		(len(h.Observed) == 0 || h.Age < cmp.Or(h.current, 3*time.Second)) &&
 		h.Lease != LeaseGone && h.Unwritten == 0 && h.Unreaped == 0 && !h.Full
 }
 
@@ -140,9 +153,11 @@ func list(names []string) []string { return append([]string{}, names...) }
 func (r *Registry) Health() Health {
 	h := Health{
 		Age: r.age(), Observed: r.cache.names(), Resyncs: r.view.Resyncs(),
-		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.Unwritten(r.owned.Lease()), Holds: r.lines.Health(),
-		Ended: r.reaper.Waiting(), Unreaped: r.reaper.Unreaped(), Reaped: r.reaper.Reaped(), Skipped: r.cache.skipped.Load(),
-		Memory: r.cache.memory(), Full: r.cache.full.Load(),
+		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.Unwritten(r.owned.Lease()),
+		Holds: r.lines.Health(),
+		Ended: r.reaper.Waiting(), Unreaped: r.reaper.Unreaped(), Reaped: r.reaper.Reaped(),
+		Skipped: r.cache.skipped.Load(),
+		Memory:  r.cache.memory(), Full: r.cache.full.Load(),
 	}
 	h.current = 2*r.opt.heartbeat() + 1500*time.Millisecond
 	_, h.Reaps = r.reaper.Slot()
@@ -154,8 +169,9 @@ func (r *Registry) Health() Health {
 	h.Connected = away == nil
 	h.Err = cmp.Or(away, r.fault(), h.Refused)
 	if h.Err == nil && h.Unreaped > 0 {
-		h.Err = fmt.Errorf("nobody reaps: %d leases have ended, and what they hold stays: run kvregistry reaper, "+
-			"or a process with the role service that is not WithoutReaping", h.Unreaped)
+		h.Err = fmt.Errorf("nobody reaps: %d leases have ended, and what they hold stays: run "+
+			"kvregistry reaper, or a process with the role service that is not WithoutReaping",
+			h.Unreaped)
 	}
 	switch {
 	case r.closed.Load():

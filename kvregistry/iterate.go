@@ -74,18 +74,21 @@ func (r *Registry) Snapshots(ctx context.Context, name string) iter.Seq2[*Snapsh
 }
 
 // WaitFor waits until at least n instances of a service are there that the filters let through, and
-// returns them as [Registry.GetServices] does, except for [MaxStale], which is for look-ups. It waits
-// until ctx ends: the error then wraps ctx's, and [ErrNotFound] if there are too few, or
-// [ErrUnavailable] if that is not known. It wraps [ErrInvalidService] if n is not positive or
-// the name is none, or [ErrClosed].
-func (r *Registry) WaitFor(ctx context.Context, name string, n int, filters ...Filter) ([]Service, error) {
+// returns them as [Registry.GetServices] does, except for [MaxStale], which is for look-ups. It
+// waits until ctx ends: the error then wraps ctx's, and [ErrNotFound] if there are too few, or
+// [ErrUnavailable] if that is not known. It wraps [ErrInvalidService] if n is not positive or the
+// name is none, or [ErrClosed].
+func (r *Registry) WaitFor(ctx context.Context, name string, n int,
+	filters ...Filter) ([]Service, error) {
 	if n < 1 {
-		return nil, fmt.Errorf("kvregistry: wait for %d instances of %q: %w: wait for one at the least", n, name, ErrInvalidService)
+		return nil, fmt.Errorf("kvregistry: wait for %d instances of %q: %w: wait for one at the "+
+			"least", n, name, ErrInvalidService)
 	}
 	found, why := 0, ErrUnavailable
 	for snap, err := range r.Snapshots(ctx, name) {
 		if err != nil && ctx.Err() != nil {
-			return nil, fmt.Errorf("kvregistry: wait for %d instances of %q, %d are there: %w: %w", n, name, found, why, ctx.Err())
+			return nil, fmt.Errorf("kvregistry: wait for %d instances of %q, %d are there: %w: %w",
+				n, name, found, why, ctx.Err())
 		} else if err != nil {
 			return nil, err
 		}

@@ -48,7 +48,8 @@ func (l *lifetime) whileOpen(ctx context.Context) (context.Context, context.Canc
 
 // orClosed is a call's error, or [ErrClosed] if Close got in the way of the call.
 func (l *lifetime) orClosed(err error) error {
-	if l.closed.Load() && (errors.Is(err, ErrNotRegistered) || errors.Is(err, ErrPending) || errors.Is(err, context.Canceled)) {
+	if l.closed.Load() && (errors.Is(err, ErrNotRegistered) || errors.Is(err, ErrPending) ||
+		errors.Is(err, context.Canceled)) {
 		return ErrClosed
 	}
 	return err
@@ -97,7 +98,8 @@ func (l *lifetime) finish(ctx context.Context, f func() error) error {
 		case <-l.ended:
 			return l.endErr
 		case <-ctx.Done():
-			return fmt.Errorf("kvregistry: another call closes the registry, and has not returned: %w", ctx.Err())
+			return fmt.Errorf("kvregistry: another call closes the registry, and has not "+
+				"returned: %w", ctx.Err())
 		}
 	}
 	l.shut()

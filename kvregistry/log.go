@@ -36,16 +36,19 @@ func (o *observer) tellNATS() {
 	for lost := false; ; {
 		away := o.bucket.Disconnected()
 		if nc.IsClosed() {
-			o.journal.Say("kvregistry: the connection to NATS was closed, this registry does nothing any more", 1)
+			o.journal.Say("kvregistry: the connection to NATS was closed, this registry does "+
+				"nothing any more", 1)
 			return
 		}
 		if since.IsZero() && (lost || away != nil) {
 			since = time.Now()
-			cause := cmp.Or(errorText(nc.LastError()), "connection "+strings.ToLower(nc.Status().String()))
+			status := "connection " + strings.ToLower(nc.Status().String())
+			cause := cmp.Or(errorText(nc.LastError()), status)
 			o.journal.Say("kvregistry: NATS is away", 1, "cause", journal.Plain(cause))
 		}
 		if away == nil && !since.IsZero() {
-			o.journal.Say("kvregistry: NATS is back", 1, "away", time.Since(since).Round(time.Millisecond))
+			o.journal.Say("kvregistry: NATS is back", 1,
+				"away", time.Since(since).Round(time.Millisecond))
 			since = time.Time{}
 		}
 		select {

@@ -16,7 +16,8 @@ import (
 // no watch. After that it is a read of memory, whatever ctx says. The error wraps [ErrNotFound]
 // if there is no instance, [ErrUnavailable] if that is not known, [ErrStale] if what is
 // known is older than [MaxStale], [ErrInvalidService] or [ErrClosed].
-func (r *Registry) GetServices(ctx context.Context, name string, filters ...Filter) ([]Service, error) {
+func (r *Registry) GetServices(ctx context.Context, name string,
+	filters ...Filter) ([]Service, error) {
 	_, snap, err := r.lookFresh(ctx, name)
 	if err != nil {
 		return nil, err
@@ -61,7 +62,8 @@ func (r *Registry) GetService(name string, filters ...Filter) (Service, error) {
 }
 
 // GetServiceContext is [Registry.GetService] with a context for the first look-up's wait.
-func (r *Registry) GetServiceContext(ctx context.Context, name string, filters ...Filter) (Service, error) {
+func (r *Registry) GetServiceContext(ctx context.Context, name string,
+	filters ...Filter) (Service, error) {
 	s, err := r.pick(ctx, name, filters)
 	if err != nil {
 		return Service{}, err

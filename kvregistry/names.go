@@ -39,7 +39,8 @@ func (r *Registry) ServiceNamesContext(ctx context.Context) ([]string, error) {
 	err := r.awaitReady(ctx)
 	if err == nil {
 		err = watcher.Read(ctx, r.bucket, tenant.AllServices, watcher.Config{
-			Read: func(ch watcher.Change) any { return r.read(ch) }, MaxValue: r.opt.bounds.record, MaxBytes: r.opt.bounds.kept(),
+			Read:     func(ch watcher.Change) any { return r.read(ch) },
+			MaxValue: r.opt.bounds.record, MaxBytes: r.opt.bounds.kept(),
 			Apply: func(changes []watcher.Change, _ *watcher.Snapshot) {
 				for _, s := range r.sightings(changes) {
 					if s.Op == tenant.Put && s.err == nil && !r.cache.buried(s.rec.Lease) {

@@ -15,7 +15,8 @@ const (
 )
 
 var linesOf = map[claim.News]string{
-	claim.Registered: lineRegistered, claim.Again: lineAgain, claim.Ended: lineUnregistered, claim.Changed: lineStatus,
+	claim.Registered: lineRegistered, claim.Again: lineAgain, claim.Ended: lineUnregistered,
+	claim.Changed: lineStatus,
 }
 
 // lineOfChange is a line, and the status that it tells of.
@@ -80,7 +81,8 @@ func (n news) args() []any {
 // subject says in a log line which registrations it is about.
 func subject(list []*registration) []any {
 	if len(list) == 1 {
-		return []any{"service", journal.Plain(list[0].First.Name), "instance", journal.Plain(list[0].First.ID)}
+		one := list[0].First
+		return []any{"service", journal.Plain(one.Name), "instance", journal.Plain(one.ID)}
 	}
 	names := map[string]struct{}{}
 	for _, g := range list {

@@ -55,8 +55,10 @@ func (o *observer) observe(name string) *service {
 func (o *observer) pick(ctx context.Context, name string, filters []Filter) (*Service, error) {
 	// What most calls are is here once more, without the calls that look makes: they are a tenth of
 	// the time.
-	if svc := o.cache.find(name); svc != nil && len(filters) == 0 && o.opt.maxStale == 0 && !o.closed.Load() {
-		if snap, turns := svc.snap.Load(), svc.turns.Load(); snap != nil && turns != nil && len(snap.few) > 0 {
+	if svc := o.cache.find(name); svc != nil && len(filters) == 0 && o.opt.maxStale == 0 &&
+		!o.closed.Load() {
+		if snap, turns := svc.snap.Load(), svc.turns.Load(); snap != nil && turns != nil &&
+			len(snap.few) > 0 {
 			return snap.few[turns.Next()%uint32(len(snap.few))], nil
 		}
 	}
@@ -87,7 +89,8 @@ func (o *observer) lookFresh(ctx context.Context, name string) (*service, *Snaps
 		return svc, snap, err
 	}
 	if age := snap.Age(); age > o.opt.maxStale {
-		return nil, nil, fmt.Errorf("kvregistry: service %q: %w: the server last confirmed it %s ago, and MaxStale is %s",
+		return nil, nil, fmt.Errorf("kvregistry: service %q: %w: the server last confirmed it %s "+
+			"ago, and MaxStale is %s",
 			name, ErrStale, age.Round(time.Millisecond), o.opt.maxStale)
 	}
 	return svc, snap, nil
@@ -98,7 +101,8 @@ func (o *observer) look(ctx context.Context, name string) (*service, *Snapshot, 
 	if svc := o.cache.find(name); svc != nil && !o.closed.Load() {
 		if snap := svc.snap.Load(); snap != nil {
 			if snap.Len() == 0 && o.cache.full.Load() {
-				return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, errMemory)
+				return nil, nil,
+					fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, errMemory)
 			}
 			return svc, snap, nil
 		}
@@ -117,10 +121,12 @@ func (o *observer) firstLook(ctx context.Context, name string) (*service, *Snaps
 	if o.cache.sees(Everything) {
 		svc := o.cache.none(name)
 		if svc == nil && o.cache.full.Load() {
-			return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, errMemory)
+			return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable,
+				errMemory)
 		}
 		if svc == nil {
-			return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, errMore)
+			return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable,
+				errMore)
 		}
 		return svc, svc.snap.Load(), nil
 	}
@@ -153,7 +159,8 @@ func (o *observer) firstLook(ctx context.Context, name string) (*service, *Snaps
 	if old != nil && errors.Is(err, context.DeadlineExceeded) {
 		return svc, old, nil
 	}
-	return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, cmp.Or(err, errMore))
+	return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable,
+		cmp.Or(err, errMore))
 }
 
 // away reports whether there is no use in waiting for a first snapshot, as far as is known.
@@ -169,7 +176,8 @@ func (o *observer) absent() error {
 	if age > newBucket {
 		return fmt.Errorf("%w in tenant %q", ErrNotFound, o.opt.tenant)
 	}
-	return fmt.Errorf("%w in tenant %q, which had no bucket: this registry made it %s ago; is the tenant's name right?",
+	return fmt.Errorf("%w in tenant %q, which had no bucket: this registry made it %s ago; is "+
+		"the tenant's name right?",
 		ErrNotFound, o.opt.tenant, age.Round(time.Millisecond))
 }
 

@@ -80,7 +80,9 @@ func (o *options) currentAge() time.Duration { return o.heartbeat() + time.Secon
 const writeTime = 5 * time.Second
 
 func newOptions(opts []Option) (options, error) {
-	o := options{tenant: DefaultTenant, ttl: DefaultTTL, timeout: DefaultTimeout, logger: slog.Default(), fileAge: DefaultSnapshotFileAge, bounds: bounds{DefaultMaxInstances, DefaultMaxServices, DefaultMaxRecord, DefaultMaxMemory}}
+	o := options{tenant: DefaultTenant, ttl: DefaultTTL, timeout: DefaultTimeout,
+		logger: slog.Default(), fileAge: DefaultSnapshotFileAge,
+		bounds: bounds{DefaultMaxInstances, DefaultMaxServices, DefaultMaxRecord, DefaultMaxMemory}}
 	for _, opt := range opts {
 		if opt == nil {
 			return o, fmt.Errorf("kvregistry: %w: it is nil", ErrInvalidOption)
@@ -142,7 +144,8 @@ func Timeout(d time.Duration) Option {
 func Logger(l *slog.Logger) Option {
 	return func(o *options) error {
 		if l == nil {
-			return fmt.Errorf("%w: Logger is nil; leave it out, or use slog.DiscardHandler", ErrInvalidOption)
+			return fmt.Errorf("%w: Logger is nil; leave it out, or use slog.DiscardHandler",
+				ErrInvalidOption)
 		}
 		o.logger = l
 		return nil
@@ -224,8 +227,8 @@ func MaxBytes(n int64) Option {
 }
 
 // MaxKeys bounds how many keys a new bucket may have: registrations, leases, and those that ended
-// in the last 10 minutes. By default it has no bound, and an existing one is taken as it is. A caller
-// that registers something new beyond it is told [ErrStorageFull].
+// in the last 10 minutes. By default it has no bound, and an existing one is taken as it is. A
+// caller that registers something new beyond it is told [ErrStorageFull].
 func MaxKeys(n int64) Option {
 	return func(o *options) error {
 		if n <= 0 {
@@ -243,7 +246,8 @@ func MaxKeys(n int64) Option {
 func MaxStale(d time.Duration) Option {
 	return func(o *options) error {
 		if d < 2*time.Second {
-			return fmt.Errorf("%w: MaxStale(%s); use 2s or more, or leave it out", ErrInvalidOption, d)
+			return fmt.Errorf("%w: MaxStale(%s); use 2s or more, or leave it out", ErrInvalidOption,
+				d)
 		}
 		o.maxStale = d
 		return nil
@@ -287,7 +291,8 @@ func MaxServices(n int) Option {
 func MaxMemory(bytes int) Option {
 	return func(o *options) error {
 		if bytes < 1<<20 {
-			return fmt.Errorf("%w: MaxMemory(%d); use 1048576 bytes or more", ErrInvalidOption, bytes)
+			return fmt.Errorf("%w: MaxMemory(%d); use 1048576 bytes or more", ErrInvalidOption,
+				bytes)
 		}
 		o.bounds.memory = bytes
 		return nil
@@ -301,7 +306,8 @@ func MaxMemory(bytes int) Option {
 func MaxRecord(bytes int) Option {
 	return func(o *options) error {
 		if bytes < 1<<10 || bytes > largestRecord {
-			return fmt.Errorf("%w: MaxRecord(%d); use 1024 to 1048576 bytes", ErrInvalidOption, bytes)
+			return fmt.Errorf("%w: MaxRecord(%d); use 1024 to 1048576 bytes", ErrInvalidOption,
+				bytes)
 		}
 		o.bounds.record = bytes
 		return nil
@@ -349,10 +355,12 @@ const DefaultSnapshotFileAge = 24 * time.Hour
 func SnapshotFile(path string) Option {
 	return func(o *options) error {
 		if info, err := os.Stat(filepath.Dir(path)); path == "" || err != nil || !info.IsDir() {
-			return fmt.Errorf("%w: SnapshotFile(%q): %q is no folder; make it first", ErrInvalidOption, path, filepath.Dir(path))
+			return fmt.Errorf("%w: SnapshotFile(%q): %q is no folder; make it first",
+				ErrInvalidOption, path, filepath.Dir(path))
 		}
 		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-			return fmt.Errorf("%w: SnapshotFile(%q) is there and no file; name another", ErrInvalidOption, path)
+			return fmt.Errorf("%w: SnapshotFile(%q) is there and no file; name another",
+				ErrInvalidOption, path)
 		}
 		o.file = path
 		return nil
@@ -382,7 +390,8 @@ func SnapshotFileAge(d time.Duration) Option {
 func Listening(patience time.Duration) Option {
 	return func(o *options) error {
 		if patience < 0 {
-			return fmt.Errorf("%w: Listening(%s); use 0 to look once, or how long to wait", ErrInvalidOption, patience)
+			return fmt.Errorf("%w: Listening(%s); use 0 to look once, or how long to wait",
+				ErrInvalidOption, patience)
 		}
 		o.listening, o.patience = true, patience
 		return nil

@@ -17,10 +17,18 @@ import (
 //
 // The zero value has the defaults, and is what a Lookup without an Outcome has.
 type Outcome struct {
-	Failures int           // how many calls in a row fail before the instance is set aside: 5 if it is 0; negative for never
-	Aside    time.Duration // for how long, at first: 1 s if it is 0. Up to a quarter less, at random, so that callers don't come back together
-	Longest  time.Duration // for how long, at most: 1 min, or Aside if that is more, if it is 0
-	Share    float64       // of the instances, rounded down, how many may be set aside at a time: half if it is 0. Even with 1 one is left
+	// Failures is how many calls in a row fail before the instance is set aside: 5 if it is 0. A
+	// negative number means never.
+	Failures int
+	// Aside is for how long an instance is set aside at first: 1 s if it is 0. The time is up to a
+	// quarter less, at random, so that callers don't come back together.
+	Aside time.Duration
+	// Longest is for how long an instance is set aside at most. If it is 0, that is 1 min, or Aside
+	// if Aside is more.
+	Longest time.Duration
+	// Share is the part of the instances, rounded down, that may be set aside at a time: half if it
+	// is 0. Even with 1 one instance is left.
+	Share float64
 
 	// Failed says which errors are failures of the instance; one that is none counts as a success.
 	// It is not asked for errors that wrap context.Canceled, nor for those of a process that has no
@@ -42,7 +50,8 @@ func (o Outcome) join(l *Lookup) error {
 	case l.outcome.Failures != 0:
 		return errors.New("it has two Outcomes; give it one")
 	case o.Aside < 0 || o.Longest < 0:
-		return fmt.Errorf("Outcome: Aside %s, Longest %s: they must not be negative", o.Aside, o.Longest)
+		return fmt.Errorf("Outcome: Aside %s, Longest %s: they must not be negative", o.Aside,
+			o.Longest)
 	case o.Longest != 0 && o.Longest < o.Aside:
 		return fmt.Errorf("Outcome: Longest %s is less than Aside %s", o.Longest, o.Aside)
 	case !(o.Share >= 0 && o.Share <= 1):

@@ -31,7 +31,8 @@ type owned struct {
 func (r *Registry) newOwner() *claim.Owner[Service] {
 	r.owned = &owned{r: r, refusals: refusals{of: map[string]refusal{}}}
 	return claim.NewOwner(claim.Config[Service]{
-		Bucket: r.bucket, Registry: r.owned, Same: (*Service).same, Signs: r.opt.signer != nil, Check: r.opt.checkTime(),
+		Bucket: r.bucket, Registry: r.owned, Same: (*Service).same, Signs: r.opt.signer != nil,
+		Check: r.opt.checkTime(),
 	})
 }
 
@@ -88,7 +89,8 @@ func (w *owned) Encode(want *Service, key, lease string) ([]byte, error) {
 // Read reads a value that may be longer than this registry's MaxRecord: a newer owner's may be
 // larger.
 func (w *owned) Read(key string, e tenant.Entry) claim.Kind {
-	s := w.r.sightUpTo(watcher.Change{Key: key, Value: e.Value, Revision: e.Revision, Op: e.Op}, len(e.Value))
+	s := w.r.sightUpTo(watcher.Change{Key: key, Value: e.Value, Revision: e.Revision, Op: e.Op},
+		len(e.Value))
 	switch {
 	case e.Revision == 0, e.Op != tenant.Put:
 		return claim.Nothing
@@ -110,10 +112,11 @@ func (w *owned) see(seen []*sighting, snapshot *watcher.Snapshot) {
 	for _, s := range seen {
 		upTo = max(upTo, s.Revision)
 		if w.r.own.Has(s.Key) {
-			own = append(own, claim.Sight{Key: s.Key, Revision: s.Revision, Gone: s.Op != tenant.Put})
+			own = append(own, claim.Sight{Key: s.Key, Revision: s.Revision,
+				Gone: s.Op != tenant.Put})
 		}
 	}
-	whole := snapshot != nil && !snapshot.Part // a part is no later than the session that it was added to
+	whole := snapshot != nil && !snapshot.Part // a part may be older than its session
 	if whole {
 		upTo = max(upTo, snapshot.UpTo)
 	}
@@ -163,7 +166,8 @@ func (w *owned) Report(results []claim.Result[Service]) {
 	w.r.tellNewsLater(written)
 	if len(refused) > 0 {
 		args := append(subject(refused), "cause", journal.Plain(why.Error()))
-		w.r.log.Warn("kvregistry: the server refuses what this process registers, asking again", args...)
+		w.r.log.Warn("kvregistry: the server refuses what this process registers, asking again",
+			args...)
 	}
 }
 

@@ -60,10 +60,11 @@ func (l *Lookup) join(parts []Part) error {
 	if l.picker.Prepare == nil {
 		l.picker.Prepare = balance.InTurn
 	}
-	l.set = &balance.Set[Snapshot, Service, Candidate]{Config: balance.Config[Snapshot, Service, Candidate]{
+	cfg := balance.Config[Snapshot, Service, Candidate]{
 		Source: lookupSource{l}, Rules: l.outcome.rules(), Prepare: l.picker.Prepare,
 		Candidate: func(s *Service, c *balance.Calls) *Candidate { return &Candidate{s, c} },
-	}}
+	}
+	l.set = &balance.Set[Snapshot, Service, Candidate]{Config: cfg}
 	return nil
 }
 
@@ -74,7 +75,7 @@ func (f Filter) join(l *Lookup) error {
 
 // Request is what a call says of itself: its Key (a string), for pickers that go by one; Not, the
 // ids that are not to be picked, as a retry's, unless there is no other; and Depth, which pickers
-// within pickers count, because each of them shares keys out anew.
+// within pickers count, because each of them shares keys out again.
 type Request = balance.Request
 
 // Pick picks an instance for a call. Call done once, with the call's outcome: the instance counts
@@ -88,7 +89,8 @@ func (l *Lookup) Pick(ctx context.Context) (picked Service, done func(error), er
 }
 
 // PickWith is [Lookup.Pick] for a call that says something of itself.
-func (l *Lookup) PickWith(ctx context.Context, req Request) (picked Service, done func(error), err error) {
+func (l *Lookup) PickWith(ctx context.Context,
+	req Request) (picked Service, done func(error), err error) {
 	s, done, err := l.set.Pick(ctx, req)
 	if err != nil {
 		return Service{}, nil, err
@@ -125,7 +127,9 @@ func (l lookupSource) All(snap *Snapshot) (list iter.Seq[*Service], atMost int) 
 
 func (lookupSource) Key(s *Service) string { return s.ID }
 
-func (lookupSource) SamePlace(a, b *Service) bool { return a.URL == b.URL && a.Address == b.Address }
+func (lookupSource) SamePlace(a, b *Service) bool {
+	return a.URL == b.URL && a.Address == b.Address
+}
 
 func (l lookupSource) None(snap *Snapshot) error { return l.o.notFound(snap, l.filters) }
 
@@ -190,7 +194,8 @@ type InstanceHealth struct {
 func (l *Lookup) Health() (h LookupHealth) {
 	l.set.Health(func(s *Service, c *balance.Calls, until time.Time) {
 		h.Instances = append(h.Instances, InstanceHealth{
-			ID: s.ID, InFlight: c.InFlight(), Failures: c.Failures(), Aside: !until.IsZero(), Until: until,
+			ID: s.ID, InFlight: c.InFlight(), Failures: c.Failures(), Aside: !until.IsZero(),
+			Until: until,
 		})
 	})
 	return h

@@ -53,7 +53,8 @@ func (p *provisioner) provision(ctx context.Context, once bool) error {
 				p.life.journal.SayLater("kvregistry: the bucket can be used now", 1)
 			}
 			for _, advice := range p.bucket.Advice() {
-				p.life.log.Warn("kvregistry: the server or the bucket should be changed", "advice", advice)
+				p.life.log.Warn("kvregistry: the server or the bucket should be changed",
+					"advice", advice)
 			}
 			return nil
 		}
@@ -63,7 +64,8 @@ func (p *provisioner) provision(ctx context.Context, once bool) error {
 		}
 		if !once && !told && refuses(err) {
 			told = true
-			p.life.log.Warn("kvregistry: the bucket can't be used, trying again", "cause", journal.Plain(err.Error()))
+			p.life.log.Warn("kvregistry: the bucket can't be used, trying again",
+				"cause", journal.Plain(err.Error()))
 		}
 		switch over := backoff.SleepOr(ctx, provisionCurve.After(n), p.life.ctx.Done()); {
 		case p.life.ctx.Err() != nil:
@@ -89,8 +91,10 @@ func (p *provisioner) prepare(ctx context.Context) error {
 // one than was meant.
 func (p *provisioner) ensure(ctx context.Context) error {
 	err := p.bucket.Ensure(ctx)
-	if made := p.bucket.Made(); !made.IsZero() && p.toldMade.Swap(made.UnixNano()) != made.UnixNano() {
-		p.life.journal.SayLater("kvregistry: the tenant had no bucket, made one", 1, "bucket", p.bucket.Name())
+	if made := p.bucket.Made(); !made.IsZero() &&
+		p.toldMade.Swap(made.UnixNano()) != made.UnixNano() {
+		p.life.journal.SayLater("kvregistry: the tenant had no bucket, made one", 1, "bucket",
+			p.bucket.Name())
 	}
 	return err
 }

@@ -15,7 +15,7 @@ import (
 type record struct {
 	Format   int     `json:"format"`
 	Lease    string  `json:"lease"`
-	Owner    string  `json:"owner,omitempty"` // the registry that wrote it: the same through all of its leases
+	Owner    string  `json:"owner,omitempty"` // a registry, through all of its leases
 	Instance Service `json:"instance"`
 
 	Signer    string `json:"signer,omitempty"` // a public nkey
@@ -43,15 +43,16 @@ func encode(rec record, s Service, most int) ([]byte, error) {
 		return nil, fmt.Errorf("%w %q: %w", ErrInvalidService, s.Name, err)
 	}
 	if len(data) > most {
-		return nil, fmt.Errorf("%w %q: its record has %d bytes, at most %d are allowed; register less metadata, or raise MaxRecord in all of the tenant's processes",
+		return nil, fmt.Errorf("%w %q: its record has %d bytes, at most %d are allowed; register "+
+			"less metadata, or raise MaxRecord in all of the tenant's processes",
 			ErrInvalidService, s.Name, len(data), most)
 	}
 	return data, nil
 }
 
 // decode reads the registration of a name and an id. Unknown members are passed over, and so is the
-// signature. A record that can't be read is left empty, except for a format that is a higher one: the
-// error is errNewer then.
+// signature. A record that can't be read is left empty, except for a format that is a higher one:
+// the error is errNewer then.
 func (rec *record) decode(name, id string, value []byte, revision uint64) error {
 	p, err := wire.Split(value)
 	if err == nil {

@@ -31,39 +31,42 @@ func (r *Registry) Register(s Service) (unregister func() error, err error) {
 //
 // unregister takes the registration back; it may be called more than once. It waits for up to 5 s.
 //
-// The error wraps [ErrInvalidService], [ErrNotListening], [ErrClosed], [ErrConnectionClosed],
-// [ErrPermission] or [ErrStorageFull] where nothing was registered. It wraps [ErrPending], and
-// ctx's error, where the server did not answer in time: the registration stands, and is written as
-// soon as it can be, unless unregister, which is not nil then, is called. To register the same
-// Service once more, also without an ID, is to wait for it once more.
+// If nothing was registered, the error wraps [ErrInvalidService], [ErrNotListening], [ErrClosed],
+// [ErrConnectionClosed], [ErrPermission] or [ErrStorageFull]. If the server did not answer in time,
+// the error wraps [ErrPending] and ctx's error. The registration then stands, and is written as
+// soon as it can be, unless unregister, which is not nil then, is called. A caller that registers
+// the same Service again, also without an ID, waits for it again.
 //
-// It wraps [ErrFenced] if a later call has this registry register something else under the same
-// name and ID before the first one is acknowledged.
+// The error wraps [ErrFenced] if a later call has this registry register something else under the
+// same name and ID before the first one is acknowledged.
 //
 // If ctx has ended before the call, nothing is done. If it is cancelled before the server has
 // acknowledged the registration, the registration is taken back, and the error wraps ctx's alone.
-// What earlier calls registered under the same name and ID, and what others that say the same wait
-// for, stays.
-func (r *Registry) RegisterContext(ctx context.Context, s Service) (unregister func() error, err error) {
+// What earlier calls registered under the same name and ID stays, and so does what other calls that
+// say the same wait for.
+func (r *Registry) RegisterContext(ctx context.Context,
+	s Service) (unregister func() error, err error) {
 	return r.register(ctx, []Service{s})
 }
 
-// RegisterAll registers many instances, each as [Registry.RegisterContext] would, and returns when
-// the server has acknowledged them. Their writes are under way together, so it takes a fraction of
-// the time that as many calls of Register take.
+// RegisterAll registers many instances, each as [Registry.RegisterContext] would. It returns when
+// the server has acknowledged them. Their writes are under way together, so RegisterAll takes a
+// fraction of the time that as many calls of Register take.
 //
-// Where one of them is invalid, or does not listen though [Listening] asks for it, nothing is
+// If one of them is invalid, or does not listen though [Listening] asks for it, nothing is
 // registered, and the error wraps [ErrInvalidService] or [ErrNotListening]. Otherwise the error
-// joins those of the ones that were not registered, or are [ErrPending]; the others are.
-// unregister takes back all that are, and is nil where nothing was registered. If ctx has ended
-// before the call, nothing is done; if it is cancelled before the server has acknowledged all of
-// them, all are taken back.
-func (r *Registry) RegisterAll(ctx context.Context, services ...Service) (unregister func() error, err error) {
+// joins the errors of the instances that were not registered, or are [ErrPending]; the others are
+// registered. unregister takes back all that are, and is nil if nothing was registered. If ctx has
+// ended before the call, nothing is done. If it is cancelled before the server has acknowledged all
+// of them, all are taken back.
+func (r *Registry) RegisterAll(ctx context.Context,
+	services ...Service) (unregister func() error, err error) {
 	return r.register(ctx, services)
 }
 
 // register registers services.
-func (r *Registry) register(ctx context.Context, services []Service) (unregister func() error, err error) {
+func (r *Registry) register(ctx context.Context,
+	services []Service) (unregister func() error, err error) {
 	ctx, cancel := r.whileOpen(ctx)
 	defer cancel()
 	claims, err := r.declare(ctx, services)
@@ -81,7 +84,9 @@ func (r *Registry) register(ctx context.Context, services []Service) (unregister
 	errs := r.settle(ctx, claims)
 	r.tellNews(registrations(claims)...)
 	through = true
-	cancelled := slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) })
+	cancelled := slices.ContainsFunc(errs, func(err error) bool {
+		return errors.Is(err, context.Canceled)
+	})
 	left := claims[:0]
 	for i, c := range claims {
 		if errs[i] == nil && !cancelled || errors.Is(errs[i], ErrPending) {
@@ -134,7 +139,8 @@ func (r *Registry) settle(ctx context.Context, claims []*claimed) []error {
 		if errors.Is(err, ErrPending) && errors.Is(why, tenant.ErrBucketNotFound) {
 			err = fmt.Errorf("%w: %v", err, why) // a write is not told
 		}
-		if errors.Is(err, ErrPending) && errors.Is(ctx.Err(), context.Canceled) { // its caller does not want it any more
+		// its caller does not want it any more
+		if errors.Is(err, ErrPending) && errors.Is(ctx.Err(), context.Canceled) {
 			err = errAbandoned
 			r.owned.refusals.forgive(claims[i].First.Name)
 		}
@@ -247,8 +253,10 @@ func (r *Registry) complete(s *Service) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	if trusted := r.opt.signersOf(s.Name); trusted != nil && !slices.Contains(trusted, r.opt.public) {
-		return fmt.Errorf("%w %q: this registry would not believe it: SignWith a key that TrustSigners has for it", ErrInvalidService, s.Name)
+	if trusted := r.opt.signersOf(s.Name); trusted != nil &&
+		!slices.Contains(trusted, r.opt.public) {
+		return fmt.Errorf("%w %q: this registry would not believe it: SignWith a key that "+
+			"TrustSigners has for it", ErrInvalidService, s.Name)
 	}
 	if s.longest()+envelope <= r.opt.bounds.record {
 		return nil // it need not be made to see that it fits
@@ -264,10 +272,10 @@ func (r *Registry) Unregister(name string) error {
 }
 
 // UnregisterContext takes back all of this process's instances of a service, and returns when the
-// server has acknowledged it. The error wraps [ErrNotRegistered] where there are none,
-// [ErrClosed], or [ErrPending] where the server did not answer in time: they are then deleted as
-// soon as it can be done. So are they if ctx is cancelled meanwhile. If it has ended before the
-// call, nothing is done.
+// server has acknowledged it. The error wraps [ErrNotRegistered] if there are none, [ErrClosed], or
+// [ErrPending] if the server did not answer in time: they are then deleted as soon as it can be
+// done. So are they if ctx is cancelled meanwhile. If ctx has ended before the call, nothing is
+// done.
 func (r *Registry) UnregisterContext(ctx context.Context, name string) error {
 	if err := r.usable(ctx); err != nil {
 		return fmt.Errorf("kvregistry: unregister: %w", err)
@@ -275,7 +283,8 @@ func (r *Registry) UnregisterContext(ctx context.Context, name string) error {
 	r.owned.refusals.forgive(name)
 	list := r.declared(name, "")
 	if len(list) == 0 || name == "" {
-		return fmt.Errorf("kvregistry: unregister: service %q: %w", name, r.orClosed(ErrNotRegistered))
+		return fmt.Errorf("kvregistry: unregister: service %q: %w", name,
+			r.orClosed(ErrNotRegistered))
 	}
 	return r.endThese(ctx, r.claims(list))
 }

@@ -52,7 +52,8 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) 
 		return nil, err
 	}
 	if o.ncGiven && o.nc != nc {
-		return nil, fmt.Errorf("kvregistry: %w: New takes its connection as an argument; leave out Nats", ErrInvalidOption)
+		return nil, fmt.Errorf("kvregistry: %w: New takes its connection as an argument; leave "+
+			"out Nats", ErrInvalidOption)
 	}
 	o.nc = nc
 	r, err := build(o)
@@ -79,7 +80,8 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) 
 // build makes the parts of a registry. It sends nothing.
 func build(o options) (*Registry, error) {
 	if o.nc == nil {
-		return nil, fmt.Errorf("kvregistry: %w: pass one that nats.Connect returned", ErrNilConnection)
+		return nil, fmt.Errorf("kvregistry: %w: pass one that nats.Connect returned",
+			ErrNilConnection)
 	}
 	b, err := tenant.New(o.nc, o.tenant, o.bucket)
 	if err != nil {
@@ -97,28 +99,33 @@ func build(o options) (*Registry, error) {
 	r.cache = newCache(r.log, o.bounds)
 	r.own = r.newOwner()
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
-		TTL: o.ttl, Value: wire.Lease(r.id, o.ttl), Keyed: o.signer != nil, Granted: r.own.Wake, Lost: r.lost, Logger: r.log,
+		TTL: o.ttl, Value: wire.Lease(r.id, o.ttl), Keyed: o.signer != nil, Granted: r.own.Wake,
+		Lost: r.lost, Logger: r.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
 	r.reaper = lease.NewReaper(b, lease.ReaperConfig{
-		TTL: o.ttl, Owner: r.id, LeaseOf: lifeOf, Steady: r.keeper.Steady, Check: o.checkTime(), StandBy: o.standBy, Logger: r.log,
+		TTL: o.ttl, Owner: r.id, LeaseOf: lifeOf, Steady: r.keeper.Steady, Check: o.checkTime(),
+		StandBy: o.standBy, Logger: r.log,
 	})
-	watch := watcher.Config{Missing: r.ensure, Check: o.checkTime(), Logger: r.log, Heartbeat: o.heartbeat(), Patience: o.ttl}
+	watch := watcher.Config{Missing: r.ensure, Check: o.checkTime(), Logger: r.log,
+		Heartbeat: o.heartbeat(), Patience: o.ttl}
 	r.lines = line.New(b, r.keeper, line.Config{
-		Owner: r.id, TTL: o.ttl, Check: o.checkTime(), View: watch, Write: crowded(b), Journal: r.journal,
-		Closed: ErrClosed, Pending: ErrPending,
+		Owner: r.id, TTL: o.ttl, Check: o.checkTime(), View: watch, Write: crowded(b),
+		Journal: r.journal,
+		Closed:  ErrClosed, Pending: ErrPending,
 	})
 	watch.Apply, watch.Read = r.apply, func(ch watcher.Change) any { return r.read(ch) }
 	watch.MaxValue, watch.MaxBytes = o.bounds.record, o.bounds.kept()
 	r.view = watcher.New(b, watch)
 	r.cache.view = r.view
 	r.cache.filled = func() { r.goUnlessClosed(&r.wg, r.readAgain) } // ends with r.ctx; Close waits
-	r.goUnlessClosed(&r.calls, func() { r.own.Run(r.ctx) })          // calls the signer; ends with r.ctx; Close waits for a moment
-	r.goUnlessClosed(&r.calls, r.tellNATS)                           // ends with r.closing; likewise
+	// ends with r.ctx; Close waits for a moment
+	r.goUnlessClosed(&r.calls, func() { r.own.Run(r.ctx) })
+	r.goUnlessClosed(&r.calls, r.tellNATS) // ends with r.closing; Close likewise
 	if r.archive != nil {
-		r.goUnlessClosed(&r.wg, func() { r.archive.keep(r.ctx, r.cache) }) // ends with r.ctx; Close waits
+		r.goUnlessClosed(&r.wg, func() { r.archive.keep(r.ctx, r.cache) }) // like filled
 	}
 	if o.onHealth != nil {
 		r.goUnlessClosed(&r.calls, func() { tellHealth(r) }) // likewise
@@ -134,7 +141,8 @@ func build(o options) (*Registry, error) {
 // startParts finds out which leases are over, and starts what watches and reaps.
 func (r *Registry) startParts(ctx context.Context) error {
 	dead, err := r.reaper.Dead(ctx)
-	if err != nil && !tenant.Permanent(err) && !r.bucket.HubAway(err) { // without the permission, it goes on
+	// without the permission, it goes on
+	if err != nil && !tenant.Permanent(err) && !r.bucket.HubAway(err) {
 		return err
 	}
 	r.cache.bury(dead)
@@ -229,7 +237,8 @@ func (r *Registry) CloseContext(ctx context.Context) error {
 		keepErr := r.keeper.Close(ctx, endErr == nil && r.opt.nc.IsConnected())
 		r.stop()
 		if endErr != nil {
-			return fmt.Errorf("kvregistry: closed, but what it registered stays for up to %s: %w", r.opt.ttl, errors.Join(endErr, keepErr))
+			return fmt.Errorf("kvregistry: closed, but what it registered stays for up to %s: %w",
+				r.opt.ttl, errors.Join(endErr, keepErr))
 		}
 		return nil // a lease that nothing lives by ends by itself
 	})

@@ -23,7 +23,8 @@ func (c *cache) fill(over int, snapshot *watcher.Snapshot) {
 		c.peak = max(c.peak, c.held)
 		if !c.full.Swap(true) {
 			c.filled()
-			c.log.Warn("kvregistry: the view is as large as it may be, instances are left out", "max", c.most.memory)
+			c.log.Warn("kvregistry: the view is as large as it may be, instances are left out",
+				"max", c.most.memory)
 		}
 	case snapshot != nil && !snapshot.Part:
 		c.peak = 0
@@ -54,7 +55,8 @@ func (c *cache) overflows(svc *service, s *sighting) error {
 	switch {
 	case was == nil && svc.count >= c.most.instances:
 		return errMany
-	case c.most.memory > 0 && now.bytes() > was.bytes() && c.held+now.bytes()-was.bytes() > c.most.kept():
+	case c.most.memory > 0 && now.bytes() > was.bytes() &&
+		c.held+now.bytes()-was.bytes() > c.most.kept():
 		return errMemory
 	}
 	return nil

@@ -30,17 +30,17 @@ func (s Status) valid() bool {
 // A Service that a look-up returns is a copy of the caller's own, but its Tags and Metadata are
 // shared with the cache and must not be changed; [Service.Clone] gives ones that may.
 type Service struct {
-	ID       string            `json:"id"`                 // unique within the name; made by Register if it is empty
+	ID       string            `json:"id"`                 // unique within the name; made if empty
 	Name     string            `json:"name"`               // what look-ups ask for
 	Version  string            `json:"version,omitempty"`  // of the service's software
-	Network  string            `json:"network,omitempty"`  // of Address, as for net.Dial: tcp, udp, unix
+	Network  string            `json:"network,omitempty"`  // as for net.Dial: tcp, udp, unix
 	Address  string            `json:"address,omitempty"`  // host:port, or a socket's path
 	URL      string            `json:"url,omitempty"`      // absolute
-	Host     string            `json:"host,omitempty"`     // the machine's name; os.Hostname if it is empty
+	Host     string            `json:"host,omitempty"`     // os.Hostname if it is empty
 	Zone     string            `json:"zone,omitempty"`     // where the machine is
 	Tags     []string          `json:"tags,omitempty"`     //
 	Metadata map[string]string `json:"metadata,omitempty"` //
-	Weight   int               `json:"weight,omitempty"`   // share of the calls, for callers that choose by it; not negative
+	Weight   int               `json:"weight,omitempty"`   // share of the calls; not negative
 	Status   Status            `json:"status,omitempty"`   // Passing if it is empty
 
 	// Revision is the bucket's revision of the write that this was read from. The registry sets it.
@@ -87,7 +87,8 @@ func (s *Service) bytes() int {
 	if s == nil {
 		return 0
 	}
-	n := instanceBytes + 3*(len(s.ID)+len(s.Name)) + len(s.Version) + len(s.Network) + len(s.Address) + len(s.URL) + len(s.Host) + len(s.Zone)
+	n := instanceBytes + 3*(len(s.ID)+len(s.Name)) + len(s.Version) + len(s.Network) +
+		len(s.Address) + len(s.URL) + len(s.Host) + len(s.Zone)
 	for _, tag := range s.Tags {
 		n += textBytes + len(tag)
 	}
@@ -123,7 +124,8 @@ const Everything = "*"
 // checkName returns an error that wraps ErrInvalidService unless a service may have this name.
 func checkName(name string) error {
 	if name == Everything {
-		return fmt.Errorf("%w: the name %q stands for every service; take another", ErrInvalidService, name)
+		return fmt.Errorf("%w: the name %q stands for every service; take another",
+			ErrInvalidService, name)
 	}
 	if _, err := tenant.EncodeToken(name); err != nil {
 		return fmt.Errorf("%w: name: %w", ErrInvalidService, err)
@@ -172,7 +174,8 @@ func (s *Service) check() error {
 // notText names a field that is not valid UTF-8, name and id apart; it is empty if all are.
 func (s *Service) notText() string {
 	for _, field := range [...]struct{ name, text string }{
-		{"Version", s.Version}, {"Network", s.Network}, {"Address", s.Address}, {"URL", s.URL}, {"Host", s.Host}, {"Zone", s.Zone},
+		{"Version", s.Version}, {"Network", s.Network}, {"Address", s.Address}, {"URL", s.URL},
+		{"Host", s.Host}, {"Zone", s.Zone},
 	} {
 		if !utf8.ValidString(field.text) {
 			return field.name
@@ -197,7 +200,8 @@ func (s *Service) notText() string {
 // longest is how many bytes the service's JSON has at the most: a byte of a text becomes six if
 // it has to be escaped.
 func (s *Service) longest() int {
-	n := len(s.ID) + len(s.Name) + len(s.Version) + len(s.Network) + len(s.Address) + len(s.URL) + len(s.Host) + len(s.Zone) + len(s.Status)
+	n := len(s.ID) + len(s.Name) + len(s.Version) + len(s.Network) + len(s.Address) + len(s.URL) +
+		len(s.Host) + len(s.Zone) + len(s.Status)
 	for _, tag := range s.Tags {
 		n += len(tag) + 1
 	}

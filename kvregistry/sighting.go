@@ -29,7 +29,9 @@ func (o *observer) sightings(changes []watcher.Change) []*sighting {
 }
 
 // sight reads a change, and believes it if it is signed as it has to be.
-func (o *observer) sight(ch watcher.Change) *sighting { return o.sightUpTo(ch, o.opt.bounds.record) }
+func (o *observer) sight(ch watcher.Change) *sighting {
+	return o.sightUpTo(ch, o.opt.bounds.record)
+}
 
 // sightUpTo is sight for a record of up to a length.
 func (o *observer) sightUpTo(ch watcher.Change, most int) *sighting {
@@ -42,7 +44,8 @@ func (o *observer) sightUpTo(ch watcher.Change, most int) *sighting {
 		return s
 	}
 	if s.err == nil {
-		at := signing.Place{Bucket: o.bucket.Name(), Key: s.Key, Lease: s.rec.Lease, Owner: s.rec.Owner}
+		at := signing.Place{Bucket: o.bucket.Name(), Key: s.Key, Lease: s.rec.Lease,
+			Owner: s.rec.Owner}
 		s.signer, s.err = signing.Believe(trusted, at, s.Value)
 	}
 	if s.err != nil {

@@ -46,7 +46,8 @@ func TrustSigners(name string, public ...string) Option {
 			}
 		}
 		if len(public) == 0 {
-			return fmt.Errorf("%w: TrustSigners of service %q has no keys; leave it out to believe anybody", ErrInvalidOption, name)
+			return fmt.Errorf("%w: TrustSigners of service %q has no keys; leave it out to "+
+				"believe anybody", ErrInvalidOption, name)
 		}
 		for _, p := range public {
 			if _, err := signing.PublicKey(p); err != nil {
@@ -64,17 +65,20 @@ func TrustSigners(name string, public ...string) Option {
 // encode makes the value of a registration's key, signed if there is a signer.
 func (r *Registry) encode(s Service, key, lease string) ([]byte, error) {
 	if r.opt.signer == nil {
-		return encode(record{Format: wire.Format, Lease: lease, Owner: r.id}, s, r.opt.bounds.record)
+		return encode(record{Format: wire.Format, Lease: lease, Owner: r.id}, s,
+			r.opt.bounds.record)
 	}
 	instance, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("%w %q: %w", ErrInvalidService, s.Name, err)
 	}
-	signature, err := r.opt.signer.Sign(signing.Place{Bucket: r.bucket.Name(), Key: key, Lease: lease, Owner: r.id}.Text(instance))
+	signature, err := r.opt.signer.Sign(signing.Place{Bucket: r.bucket.Name(), Key: key,
+		Lease: lease, Owner: r.id}.Text(instance))
 	if err != nil {
 		return nil, fmt.Errorf("%w %q: it can't be signed: %w", ErrInvalidService, s.Name, err)
 	}
-	return encode(record{Format: wire.Format, Lease: lease, Owner: r.id, Signer: r.opt.public, Signature: signature}, s, r.opt.bounds.record)
+	return encode(record{Format: wire.Format, Lease: lease, Owner: r.id, Signer: r.opt.public,
+		Signature: signature}, s, r.opt.bounds.record)
 }
 
 // unsigned is a record as long as a signed one, of any lease.

@@ -13,11 +13,11 @@ import (
 type Snapshot struct {
 	name     string
 	list     instances
-	callable plist.Class // what a look-up without a status filter chooses from: the passing ones, or the warning ones if there are none
+	callable plist.Class // what a look-up without a status filter chooses from
 	few      []*Service  // these, if they are in one leaf
 	revision uint64
 	view     *watcher.View
-	saved    time.Time // when the server last confirmed it, of one that the SnapshotFile had; zero of others
+	saved    time.Time // when the server last confirmed it, if the SnapshotFile had it
 }
 
 func newSnapshot(name string, list instances, revision uint64, view *watcher.View) *Snapshot {
@@ -39,7 +39,9 @@ const (
 	warning = plist.Second
 )
 
-var instanceKind = &plist.Kind[Service]{Key: func(s *Service) string { return s.ID }, Class: classOf}
+var instanceKind = &plist.Kind[Service]{
+	Key: func(s *Service) string { return s.ID }, Class: classOf,
+}
 
 // noInstances is an empty list.
 var noInstances = plist.New(instanceKind)

@@ -15,14 +15,16 @@ func (r *Reaper) follow() *watcher.View {
 	r.mu.Lock()
 	r.index, r.since, r.free = newIndex(), time.Now(), true
 	r.mu.Unlock()
-	view := watcher.New(r.bucket, r.config(func(changes []watcher.Change, snapshot *watcher.Snapshot) {
-		r.apply(changes, snapshot)
-		for i := range changes {
-			if id, named := changes[i].Read.(string); named && id == "" { // the key lives by no lease
-				changes[i].Forget = true
+	view := watcher.New(r.bucket,
+		r.config(func(changes []watcher.Change, snapshot *watcher.Snapshot) {
+			r.apply(changes, snapshot)
+			for i := range changes {
+				// the key lives by no lease
+				if id, named := changes[i].Read.(string); named && id == "" {
+					changes[i].Forget = true
+				}
 			}
-		}
-	}))
+		}))
 	view.Watch(tenant.AllKeys)
 	view.Start()
 	return view

@@ -39,7 +39,8 @@ func (k *Keeper) send(l *Lease) {
 // renew writes a lease's key. The write succeeds only on top of the lease's own last one.
 func (k *Keeper) renew(l *Lease, on uint64, limit time.Duration) (uint64, error) {
 	return k.bucket.Write(l.ctx, tenant.Write{
-		Key: tenant.LeaseKey(l.ID), Value: k.value(l, on), TTL: k.cfg.TTL, If: tenant.At(on), Within: limit,
+		Key: tenant.LeaseKey(l.ID), Value: k.value(l, on), TTL: k.cfg.TTL, If: tenant.At(on),
+		Within: limit,
 	})
 }
 

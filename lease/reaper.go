@@ -181,7 +181,8 @@ func (r *Reaper) keep(slot int, rev uint64) {
 		}
 		deaf, free := r.hears()
 		if deaf && r.bucket.Conn().IsConnected() {
-			r.log.Warn("kvregistry: reaper slot given up, its consumer brings nothing", "slot", slot)
+			r.log.Warn("kvregistry: reaper slot given up, its consumer brings nothing",
+				"slot", slot)
 			r.give(slot, rev)
 			return
 		}

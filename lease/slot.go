@@ -99,7 +99,8 @@ func (r *Reaper) renew(ctx context.Context, slot int, on uint64) (rev uint64, er
 		return 0, err
 	}
 	rev, err = r.bucket.Write(ctx, tenant.Write{
-		Key: tenant.SlotKey(slot), Value: padded(value, on), TTL: slotTTL(r.cfg.TTL), If: tenant.At(on),
+		Key: tenant.SlotKey(slot), Value: padded(value, on), TTL: slotTTL(r.cfg.TTL),
+		If:     tenant.At(on),
 		Within: tryTime(r.cfg.TTL),
 	})
 	if err == nil {

@@ -36,8 +36,7 @@ func (b *Bucket) AwaitConnected(ctx context.Context) error {
 }
 
 // Disconnected says why NATS can't be reached, with the connection's last error. It is nil while
-// the connection is up. The error wraps [ErrConnectionClosed] if the connection is closed for
-// good.
+// the connection is up. The error wraps [ErrConnectionClosed] if the connection is closed for good.
 func (b *Bucket) Disconnected() error {
 	switch {
 	case b.nc.IsConnected():
@@ -64,7 +63,8 @@ func blame(nc *nats.Conn, err error) error {
 		return err
 	case errors.Is(last, nats.ErrMaxSubscriptionsExceeded):
 		return fmt.Errorf("%w: this connection may subscribe to nothing more: "+
-			"raise max_subscriptions of the server or the account, or subscribe to less on it (%w)", err, last)
+			"raise max_subscriptions of the server or the account, or subscribe to less on it (%w)",
+			err, last)
 	}
 	return fmt.Errorf("%w (the connection's last error: %w)", err, last)
 }

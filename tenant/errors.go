@@ -107,10 +107,12 @@ func (b *Bucket) explainCode(code jetstream.ErrorCode, nodeAway bool, err error)
 			ErrInvalidConfig, replicas, b.name, err)
 	case codeMaxBytesRequired:
 		return fmt.Errorf("%w: the account wants a limit for each stream: give bucket %s one, "+
-			"by the option MaxBytes(n) or kvregistry tenant create --max-bytes n (%w)", ErrInvalidConfig, b.name, err)
+			"by the option MaxBytes(n) or kvregistry tenant create --max-bytes n (%w)",
+			ErrInvalidConfig, b.name, err)
 	case codeMaxBytesExceeded:
 		return fmt.Errorf("%w: MaxBytes(%d) is more than the account lets a stream have; "+
-			"use a smaller MaxBytes(n) for bucket %s (%w)", ErrInvalidConfig, b.cfg.MaxBytes, b.name, err)
+			"use a smaller MaxBytes(n) for bucket %s (%w)", ErrInvalidConfig, b.cfg.MaxBytes,
+			b.name, err)
 	case codeAccountResources, codeInsufficient, codeMaximumStreams, codeMemoryExceeded,
 		codeStorageExceeded, codeStreamStoreFailed:
 		return fmt.Errorf("%w for bucket %s: raise its or the account's or server's limit, "+

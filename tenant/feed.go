@@ -75,7 +75,8 @@ func (m *Message) If() *uint64 { return expectedOf(m.msg) }
 // those of [Bucket.Ensure]. If there is an error, the server may have made the consumer all the
 // same, and the feed that is returned is to be deleted; the feed is nil if nothing was sent.
 func (b *Bucket) OpenFeed(ctx context.Context, cfg FeedConfig) (*Feed, error) {
-	f := &Feed{bucket: b, js: b.jetStream(), cfg: cfg, name: cfg.Name + rand.Text(), inbox: b.nc.NewInbox(), opened: time.Now()}
+	f := &Feed{bucket: b, js: b.jetStream(), cfg: cfg, name: cfg.Name + rand.Text(),
+		inbox: b.nc.NewInbox(), opened: time.Now()}
 	api := b.api("CONSUMER.CREATE")
 	if cfg.Near {
 		f.js, api = b.near(), ownAPI+".CONSUMER.CREATE."+b.stream
@@ -159,13 +160,15 @@ func (f *Feed) receive(msg *nats.Msg) {
 	value, op := contentOf(msg)
 	queued, _, err := msg.Sub.Pending() // counts msg itself
 	f.cfg.Message(Message{
-		Entry:   Entry{Key: f.bucket.keyOf(msg.Subject), Value: value, Revision: f.revision, Op: op},
+		Entry: Entry{
+			Key: f.bucket.keyOf(msg.Subject), Value: value, Revision: f.revision, Op: op,
+		},
 		Pending: meta.NumPending, Last: err != nil || queued <= 1, msg: msg,
 	})
 }
 
-// control takes the server's own messages: it answers flow control, and compares a sign of life with
-// what was received.
+// control takes the server's own messages: it answers flow control, and compares a sign of life
+// with what was received.
 func (f *Feed) control(msg *nats.Msg) {
 	if msg.Reply != "" {
 		_ = msg.Respond(nil)
@@ -212,7 +215,8 @@ func (f *Feed) Close() {
 // itself after a few seconds.
 func (f *Feed) Delete(ctx context.Context) error {
 	err := f.js.DeleteConsumer(ctx, f.bucket.stream, f.name)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+	if errors.Is(err, jetstream.ErrConsumerNotFound) ||
+		errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}
 	return err

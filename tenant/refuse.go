@@ -25,7 +25,8 @@ const (
 // one of the subjects: a server does not answer a request that it refuses. Errors are those of
 // [Bucket.Ensure].
 func (b *Bucket) Do(
-	ctx context.Context, limit time.Duration, request func(context.Context) error, subjects ...string,
+	ctx context.Context, limit time.Duration, request func(context.Context) error,
+	subjects ...string,
 ) error {
 	ctx, cancel := b.try(ctx, limit, subjects...)
 	defer cancel()
@@ -39,9 +40,8 @@ func (b *Bucket) Do(
 // refusalTime is how often try checks whether the server refused the request.
 const refusalTime = 20 * time.Millisecond
 
-// try returns the context of a request, as [Bucket.Do] gives it. If the server refuses the
-// request, the context's cause wraps ErrPermission. The caller calls cancel when the request is
-// over.
+// try returns the context of a request, as [Bucket.Do] gives it. If the server refuses the request,
+// the context's cause wraps ErrPermission. The caller calls cancel when the request is over.
 func (b *Bucket) try(
 	ctx context.Context, limit time.Duration, subjects ...string,
 ) (context.Context, context.CancelFunc) {

@@ -46,7 +46,8 @@ func (b *Bucket) Revive(ctx context.Context, patience time.Duration) bool {
 // the last answer: each of the other servers is tried once. Move reports whether it reconnected.
 // It does nothing if Revive does nothing.
 func (b *Bucket) Move(moves int) bool {
-	if !b.cfg.ForceReconnect || !b.nc.IsConnected() || moves >= len(b.nc.Servers())-1 || !b.reviving.TryLock() {
+	if !b.cfg.ForceReconnect || !b.nc.IsConnected() || moves >= len(b.nc.Servers())-1 ||
+		!b.reviving.TryLock() {
 		return false
 	}
 	defer b.reviving.Unlock()

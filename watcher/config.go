@@ -22,8 +22,8 @@ type Change struct {
 	Revision uint64
 	Epoch    uint64 // the life of the bucket that the revision is of: see [Revision]
 	Op       tenant.Op
-	TTL      time.Duration // that the message gives the key, in a view that follows; 0 if it gives none
-	If       *uint64       // the revision that the write was to go on top of, in a view that follows; nil if it named none
+	TTL      time.Duration // that the message gives the key, or 0; only in a view that follows
+	If       *uint64       // the revision that the write names, or nil; only in a view that follows
 	Long     int           // the bytes of a value that is longer than Config.MaxValue
 	Read     any           // what Config.Read made of the value
 	Over     bool          // the value was left out, because of Config.MaxBytes
@@ -66,8 +66,8 @@ type Snapshot struct {
 	Epoch uint64 // the life of the bucket that it is of: see [Revision]
 	Reset bool   // the life is another than before: revisions started over
 	Part  bool   // it is of filters that were added, and says nothing of other keys
-	Junk  int    // keys with junk that were not passed on, and were not counted by an earlier snapshot
-	Over  int    // keys that were not passed on, because of Config.MaxBytes; the next whole snapshot has them again
+	Junk  int    // keys with junk that were not passed on, and were not counted before
+	Over  int    // keys left out because of Config.MaxBytes, until the next whole snapshot
 
 	shown filters
 	keys  map[string]uint64
@@ -96,8 +96,8 @@ type Config struct {
 	// Missing is called when the bucket is not there. If it creates the bucket, the view goes on at
 	// once.
 	Missing func(context.Context) error
-	// Follow is set by a reaper: its consumers are named so, no mirror is read, Apply is told of the
-	// end of a key also if the view never saw a value, and Read is called for each put.
+	// Follow is set by a reaper: its consumers are named so, no mirror is read, Apply is told of
+	// the end of a key also if the view never saw a value, and Read is called for each put.
 	Follow bool
 	// Heartbeat is how often an idle consumer gives a sign of life. A consumer that falls silent is
 	// noticed after 2.25 of these. 750 ms if it is 0.

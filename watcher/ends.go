@@ -38,7 +38,7 @@ func (s *session) run(ctx context.Context, up <-chan nats.Status) error {
 	}
 	v.wg.Go(func() { s.check(ctx) })
 	v.wg.Go(func() { s.tend(ctx) })
-	whole, again := s.whole, (chan struct{})(nil) // nothing is read again before the snapshot is whole
+	whole, again := s.whole, (chan struct{})(nil) // nil until the snapshot is whole
 	for {
 		select {
 		case <-ctx.Done():
@@ -53,7 +53,7 @@ func (s *session) run(ctx context.Context, up <-chan nats.Status) error {
 		case <-whole:
 			whole, again = nil, v.again
 		case err := <-widening:
-			if widening = nil; err != nil { // a session that begins anew reads all at once
+			if widening = nil; err != nil { // a new session reads all at once
 				return errFilters
 			}
 		}
@@ -130,12 +130,13 @@ func (s *session) listen(ctx context.Context) {
 	}
 }
 
-// check asks the leader at once, and then now and then, how things stand. It ends the session if the
-// session can't see by itself that it should end.
+// check asks the leader at once, and then now and then, how things stand. It ends the session if
+// the session can't see by itself that it should end.
 func (s *session) check(ctx context.Context) {
 	for first := true; first || backoff.Sleep(ctx, s.view.cfg.Check) == nil; first = false {
 		ask, cancel := context.WithTimeout(ctx, startTime)
-		mirror, leader, err := s.view.look(ask, !first && !s.source.mirror) // which the session left a moment ago
+		// the session has left that mirror
+		mirror, leader, err := s.view.look(ask, !first && !s.source.mirror)
 		cancel()
 		if err != nil {
 			continue
@@ -152,9 +153,9 @@ func (s *session) check(ctx context.Context) {
 }
 
 // judge compares the session with what the leader says. A replica that was cut off from the others,
-// or does not catch up, gives signs of life like any other, but they do not come as far as the leader
-// has been. Keys that were removed without a message are below the leader's first revision. What is
-// under way explains either, so a moment is left to it.
+// or does not catch up, gives signs of life like any other, but they do not come as far as the
+// leader has been. Keys that were removed without a message are below the leader's first revision.
+// What is under way explains either, so a moment is left to it.
 func (s *session) judge(ctx context.Context, leader tenant.State) error {
 	from := s.source
 	from.replicas = leader.Replicas // they may have been changed
@@ -165,7 +166,8 @@ func (s *session) judge(ctx context.Context, leader tenant.State) error {
 	}
 	removed := func() bool { return s.view.removed(leader.First) }
 	switch {
-	case !leader.Created.Equal(s.source.created): // the consumer is of this bucket, and the session of the one before
+	// the consumer is of this bucket, and the session of the one before
+	case !leader.Created.Equal(s.source.created):
 		return errRemade
 	case !s.isComplete(): // what comes yet explains all else
 		return nil

@@ -42,12 +42,13 @@ func (s *spell) longer(d time.Duration) bool {
 // restarted reports whether a source is of another life than the view shows. The caller holds
 // v.keysMu.
 func (v *View) restarted(from source) bool {
-	return !v.source.created.IsZero() && (!from.created.Equal(v.source.created) || from.leader < v.last)
+	return !v.source.created.IsZero() &&
+		(!from.created.Equal(v.source.created) || from.leader < v.last)
 }
 
-// outdated reports whether the leader may be one of before: it has less than the view has seen in the
-// same life. A leader that was cut off from the other replicas goes on for a while. If that is found
-// for longer, the bucket itself has gone back.
+// outdated reports whether the leader may be one of before: it has less than the view has seen in
+// the same life. A leader that was cut off from the other replicas goes on for a while. If that is
+// found for longer, the bucket itself has gone back.
 func (v *View) outdated(from source) bool {
 	v.keysMu.Lock()
 	defer v.keysMu.Unlock()
@@ -59,10 +60,11 @@ func (v *View) outdated(from source) bool {
 }
 
 // begins reports whether a snapshot begins a life of the bucket. In the same life, a snapshot that
-// has less than what was shown is not to be shown: need is the revision that it lacks, and err wraps
-// errBehind if it can never have all. last has the snapshot's last change of each key. The caller
-// holds v.keysMu.
-func (v *View) begins(from source, fs filters, upTo uint64, last map[string]*Change) (reset bool, need uint64, err error) {
+// has less than what was shown is not to be shown: need is the revision that it lacks, and err
+// wraps errBehind if it can never have all. last has the snapshot's last change of each key. The
+// caller holds v.keysMu.
+func (v *View) begins(from source, fs filters, upTo uint64,
+	last map[string]*Change) (reset bool, need uint64, err error) {
 	if v.restarted(from) {
 		return true, 0, nil
 	}

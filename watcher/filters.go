@@ -36,7 +36,8 @@ func (fs filters) coversByAnother(f string) bool {
 		return true
 	}
 	for _, wider := range []string{root(f), parent(f)} {
-		if _, ok := fs[wider]; ok && wider != f && !(wider == parent(f) && strings.HasSuffix(f, ">")) {
+		if _, ok := fs[wider]; ok && wider != f &&
+			!(wider == parent(f) && strings.HasSuffix(f, ">")) {
 			return true
 		}
 	}

@@ -14,8 +14,8 @@ import (
 const asked = 32
 
 // need is the revision that a consumer must have reached before its snapshot is shown. A replica
-// may lag: what the view showed stays shown, and a filter that is new shows whatever was acknowledged
-// before.
+// may lag: what the view showed stays shown, and a filter that is new shows whatever was
+// acknowledged before.
 func (v *View) need(ctx context.Context, from source, fs filters) (uint64, error) {
 	if !from.lags() {
 		return 0, nil
@@ -26,8 +26,9 @@ func (v *View) need(ctx context.Context, from source, fs filters) (uint64, error
 }
 
 // floor is the highest revision that was told under some filters. If the view distrusts itself, it
-// is also what the leader had: a leader of before may answer what comes next. unseen are the filters
-// of which nothing was shown, or nothing that is trusted: the leader has to say what it has.
+// is also what the leader had: a leader of before may answer what comes next. unseen are the
+// filters of which nothing was shown, or nothing that is trusted: the leader has to say what it
+// has.
 func (v *View) floor(from source, fs filters) (rev uint64, unseen filters) {
 	v.keysMu.Lock()
 	defer v.keysMu.Unlock()
@@ -50,9 +51,10 @@ func (v *View) floor(from source, fs filters) (rev uint64, unseen filters) {
 	return rev, unseen
 }
 
-// lastOf is the revision of the last change under some filters, as last knows it. It asks for all at
-// once: a hub may be far away.
-func lastOf(ctx context.Context, fs filters, last func(context.Context, string) (tenant.Entry, error)) (rev uint64, err error) {
+// lastOf is the revision of the last change under some filters, as last knows it. It asks for all
+// at once: a hub may be far away.
+func lastOf(ctx context.Context, fs filters,
+	last func(context.Context, string) (tenant.Entry, error)) (rev uint64, err error) {
 	var mu sync.Mutex // guards rev and err
 	var wg sync.WaitGroup
 	for _, f := range fs.reduced(asked) {
@@ -94,12 +96,12 @@ func (v *View) toldOf(f string) (rev uint64) {
 	return rev
 }
 
-// note keeps the highest revision that is told under each filter. A key that a snapshot has no trace
-// of went by what the snapshot holds, up to upTo.
+// note keeps the highest revision that is told under each filter. A key that a snapshot has no
+// trace of went by what the snapshot holds, up to upTo.
 func (v *View) note(changes []Change, upTo uint64) {
 	v.stateMu.Lock()
 	defer v.stateMu.Unlock()
-	siblings := map[string]uint64{} // the highest of those that have all but the last token in common
+	siblings := map[string]uint64{} // the highest of the filters with one parent
 	for i := range changes {
 		key, rev := changes[i].Key, cmp.Or(changes[i].Revision, upTo)
 		v.noteUnder(key, rev)

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	startTime = time.Second     // bounds how a session begins: a consumer that is placed on a lost server is never made
-	settled   = 5 * time.Second // a session that lasted this long was a good one: back-off starts over
+	startTime = time.Second     // bounds a session's begin: a lost server never makes the consumer
+	settled   = 5 * time.Second // back-off starts over after a session of this length
 )
 
 // sessionCurve is the time between two sessions. It has jitter, so that many views that lost the
@@ -90,11 +90,13 @@ func (v *View) ended(why error) (made bool) {
 	v.report(told)
 	if told != why && !v.toldGone {
 		v.toldGone = true
-		v.cfg.Logger.Warn("kvregistry: the bucket is gone, and this user may not make it again", "cause", told)
+		v.cfg.Logger.Warn("kvregistry: the bucket is gone, and this user may not make it again",
+			"cause", told)
 	}
 	if errors.Is(why, errSilent) || errors.Is(why, context.DeadlineExceeded) {
 		if v.bucket.Revive(v.ctx, startTime/2) {
-			v.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again", "cause", why)
+			v.cfg.Logger.Warn("kvregistry: the connection did not answer, connecting again",
+				"cause", why)
 		}
 	}
 	return made
@@ -114,7 +116,8 @@ func (v *View) report(err error) {
 	v.stateMu.Unlock()
 	v.advance.Send()
 	if first {
-		v.cfg.Logger.Info("kvregistry: look-ups answer from memory, the bucket is being read again", "cause", err)
+		v.cfg.Logger.Info("kvregistry: look-ups answer from memory, the bucket is being read again",
+			"cause", err)
 	}
 }
 

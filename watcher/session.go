@@ -66,7 +66,7 @@ type reading struct {
 	expected int                 // keys that it has
 	keys     map[string]struct{} // the known ones that came
 	inPlace  int                 // keys that came as they were when the session began
-	checked  bool                // the leader was asked what was written meanwhile, or is being asked
+	checked  bool                // the leader was or is asked what was written meanwhile
 	bytes    int                 // that the changes of the batch take
 	junk     int                 // changes that are junk,
 	passed   int                 // those of them that were left out,
@@ -75,12 +75,14 @@ type reading struct {
 
 // newSession makes a session that has sent nothing yet.
 func (v *View) newSession(fs filters) *session {
-	return &session{view: v, filters: fs, ended: make(chan error, 1), whole: make(chan struct{}), came: time.Now()}
+	return &session{view: v, filters: fs, ended: make(chan error, 1), whole: make(chan struct{}),
+		came: time.Now()}
 }
 
 // start chooses what is read, and opens the feed. It does not begin before ready has returned;
 // ready may be nil. Without an error, run must follow.
-func (s *session) start(ctx context.Context, bound time.Duration, ready func(context.Context) error) (err error) {
+func (s *session) start(ctx context.Context, bound time.Duration,
+	ready func(context.Context) error) (err error) {
 	v := s.view
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
@@ -178,8 +180,8 @@ func (s *session) mark(upTo uint64) {
 }
 
 // take puts a message into the batch. Of a snapshot, the value of a new key is left out if it is
-// junk or if there is no room: it is only counted. A key that was written while the snapshot is read
-// may have come before, so it is always passed on.
+// junk or if there is no room: it is only counted. A key that was written while the snapshot is
+// read may have come before, so it is always passed on.
 func (s *session) take(m *tenant.Message) {
 	v := s.view
 	rev, known := v.at(m.Key)
@@ -218,8 +220,8 @@ func (s *session) take(m *tenant.Message) {
 	s.batch = append(s.batch, c)
 }
 
-// changeOf returns what is kept of a message. A value is read at once: a snapshot is kept as a whole
-// until its end, and others say how long its values are.
+// changeOf returns what is kept of a message. A value is read at once: a snapshot is kept as a
+// whole until its end, and others say how long its values are.
 func (v *View) changeOf(m *tenant.Message, has bool) Change {
 	c := Change{Key: m.Key, Value: m.Value, Revision: m.Revision, Op: m.Op}
 	if v.cfg.Follow {
@@ -236,11 +238,11 @@ func (v *View) changeOf(m *tenant.Message, has bool) Change {
 	return c
 }
 
-// finish hands over the snapshot if it is complete. A key that is written while the snapshot is read
-// comes behind it, and the server may then count nothing as pending before the key has come. So if a
-// key did not come in its place, or one is missing that the view knows, the leader is asked for the
-// last revision under the filters: the snapshot is complete when the consumer has come so far. The
-// caller holds s.mu.
+// finish hands over the snapshot if it is complete. A key that is written while the snapshot is
+// read comes behind it, and the server may then count nothing as pending before the key has come.
+// So if a key did not come in its place, or one is missing that the view knows, the leader is asked
+// for the last revision under the filters: the snapshot is complete when the consumer has come so
+// far. The caller holds s.mu.
 func (s *session) finish() {
 	if s.complete || s.pending > 0 || s.horizon < s.need {
 		return

@@ -11,7 +11,8 @@ import (
 // replace applies a complete snapshot, which holds every change up to a revision: what differs from
 // what the view held, and nothing else. If the snapshot lacks what was shown, replace applies
 // nothing, and returns the revision that is needed, or errBehind.
-func (v *View) replace(fs filters, from source, snapshot Snapshot, entries []Change) (need uint64, err error) {
+func (v *View) replace(fs filters, from source, snapshot Snapshot,
+	entries []Change) (need uint64, err error) {
 	v.keysMu.Lock()
 	defer v.keysMu.Unlock()
 	last := make(map[string]*Change, len(entries))
@@ -46,9 +47,9 @@ func (v *View) replace(fs filters, from source, snapshot Snapshot, entries []Cha
 	return 0, nil
 }
 
-// join applies a complete snapshot of filters that were added to a session, which holds every change
-// of them up to a revision. If more was told under them, as by the session, join applies nothing and
-// returns the revision that is needed: keys that ended meanwhile would come back.
+// join applies a complete snapshot of filters that were added to a session, which holds every
+// change of them up to a revision. If more was told under them, as by the session, join applies
+// nothing and returns the revision that is needed: keys that ended meanwhile would come back.
 func (v *View) join(fs filters, snapshot Snapshot, entries []Change) (need uint64) {
 	v.keysMu.Lock()
 	defer v.keysMu.Unlock()
@@ -84,8 +85,8 @@ func (v *View) show(fs filters) {
 	}
 }
 
-// gone returns the ends, in order, of the known keys that have no value in a snapshot, of which last
-// has the last change of each key. The caller holds v.keysMu.
+// gone returns the ends, in order, of the known keys that have no value in a snapshot, of which
+// last has the last change of each key. The caller holds v.keysMu.
 func (v *View) gone(last map[string]*Change) (gone []Change) {
 	for key := range v.revs {
 		if e, ok := last[key]; !ok {

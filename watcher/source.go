@@ -15,7 +15,7 @@ import (
 type source struct {
 	created  time.Time // of the bucket: it tells one life from the next
 	leader   uint64    // the leader's last revision when the session began
-	first    uint64    // the leader's first revision then: what a mirror has below it was purged by hand
+	first    uint64    // the leader's first revision then: older ones were purged by hand
 	last     uint64    // the last revision of what is read then
 	replicas int
 	mirror   bool
@@ -43,7 +43,8 @@ func (s source) lastOf(ctx context.Context, b *tenant.Bucket, fs filters) (uint6
 
 // look asks how the leader stands and, if mirrorToo is set, first how a mirror does: what that has,
 // the leader has. A reaper reads no mirror. mirror is nil if there is none.
-func (v *View) look(ctx context.Context, mirrorToo bool) (mirror *tenant.Mirror, leader tenant.State, err error) {
+func (v *View) look(ctx context.Context,
+	mirrorToo bool) (mirror *tenant.Mirror, leader tenant.State, err error) {
 	if mirrorToo && !v.cfg.Follow {
 		mirror = v.bucket.Mirror(ctx)
 	}
@@ -57,9 +58,11 @@ func (v *View) look(ctx context.Context, mirrorToo bool) (mirror *tenant.Mirror,
 }
 
 // choose returns what a session for some filters reads once ready has returned, and up to which
-// revision it must read. It is a mirror if the leader confirms that the mirror is of the same bucket
-// and the mirror hears of it, or while the hub is away. A session beside another reads the leader.
-func (v *View) choose(ctx context.Context, fs filters, beside bool, ready func(context.Context) error) (from source, need uint64, err error) {
+// revision it must read. It is a mirror if the leader confirms that the mirror is of the same
+// bucket and the mirror hears of it, or while the hub is away. A session beside another reads the
+// leader.
+func (v *View) choose(ctx context.Context, fs filters, beside bool,
+	ready func(context.Context) error) (from source, need uint64, err error) {
 	readied := make(chan error, 1)
 	if ready == nil {
 		readied <- nil
@@ -72,13 +75,15 @@ func (v *View) choose(ctx context.Context, fs filters, beside bool, ready func(c
 	case away && !v.knows(mirror.Of):
 		return from, 0, fmt.Errorf("%w, and the hub is away: %w", errOther, err)
 	case away:
-		from = source{created: mirror.Of, leader: mirror.Last, last: mirror.Last, replicas: 1, mirror: true, heard: mirror.Heard}
+		from = source{created: mirror.Of, leader: mirror.Last, last: mirror.Last, replicas: 1,
+			mirror: true, heard: mirror.Heard}
 		need, _ = v.floor(from, fs)
 		return from, need, nil
 	case err != nil:
 		return from, 0, err
 	}
-	from = source{created: leader.Created, leader: leader.Last, first: leader.First, last: leader.Last, replicas: leader.Replicas}
+	from = source{created: leader.Created, leader: leader.Last, first: leader.First,
+		last: leader.Last, replicas: leader.Replicas}
 	if v.usable(mirror, leader) {
 		from.mirror, from.last, from.heard = true, mirror.Last, began
 	}
@@ -112,14 +117,15 @@ func (v *View) usable(mirror *tenant.Mirror, leader tenant.State) bool {
 	defer v.stateMu.Unlock()
 	strayed := !mirror.Of.Equal(leader.Created) || mirror.Last > leader.Last
 	if strayed && !v.strayed {
-		v.log(slog.LevelWarn, "kvregistry: the mirror is of a bucket that is no more, reading from the hub; make it anew")
+		v.log(slog.LevelWarn, "kvregistry: the mirror is of a bucket that is no more, reading "+
+			"from the hub; make it anew")
 	}
 	v.strayed = strayed
 	return !strayed && !v.doubted && mirror.Fresh()
 }
 
-// confirm notes a sign of life of what is read: a complete snapshot of the bucket is current. What a
-// mirror hears, tend sees to.
+// confirm notes a sign of life of what is read: a complete snapshot of the bucket is current. What
+// a mirror hears, tend sees to.
 func (s *session) confirm() {
 	if s.complete && !s.source.mirror {
 		s.view.confirm(time.Now())

@@ -37,16 +37,16 @@ type View struct {
 	shown    filters           // what is shown, from when it is being applied
 	epoch    uint64            // the life of the bucket that is shown
 	source   source            // that the last whole snapshot is of
-	last     uint64            // the highest revision known of that life: of the leader's, or of a change
+	last     uint64            // the highest known revision of that life
 	backward spell             // what was read had less than was shown
-	joined   map[string]uint64 // filters that were added to the session, and up to which revision each was read
+	joined   map[string]uint64 // up to which revision each added filter was read
 
 	stateMu sync.Mutex        // guards what follows
 	wanted  filters           // what was asked for
 	added   filters           // those of them that no session reads yet
 	applied filters           // what is shown, from when it was applied
 	seen    map[string]uint64 // the highest revision that was told under each filter that is wanted
-	doubted bool              // the last session read a replica that lags: the next asks the leader what it needs
+	doubted bool              // the last session read a replica that lags
 	strayed bool              // the log says that the mirror is of a bucket that is no more
 	failure error             // why there is no session; nil while there is one
 	told    bool              // the log says that there is none
@@ -54,7 +54,7 @@ type View struct {
 
 	toldGone bool // the log says that the bucket is gone; of run's goroutine
 	born     time.Time
-	heard    atomic.Int64 // nanoseconds since born: when the server last said that the view is current
+	heard    atomic.Int64 // when the view was last current, in nanoseconds since born
 	resyncs  atomic.Uint64
 }
 
@@ -68,16 +68,17 @@ func New(b *tenant.Bucket, cfg Config) *View {
 	cfg.Patience = cmp.Or(cfg.Patience, patience)
 	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, heartbeat)
 	v := &View{
-		bucket: b, cfg: cfg, born: time.Now(), widen: make(chan struct{}, 1), again: make(chan struct{}, 1),
-		revs: map[string]uint64{}, shown: filters{},
+		bucket: b, cfg: cfg, born: time.Now(), widen: make(chan struct{}, 1),
+		again: make(chan struct{}, 1),
+		revs:  map[string]uint64{}, shown: filters{},
 		wanted: filters{}, added: filters{}, applied: filters{}, seen: map[string]uint64{},
 	}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	return v
 }
 
-// Read reads the keys under a filter once. When it returns, Apply runs no more. The errors are those
-// of [View.Wait].
+// Read reads the keys under a filter once. When it returns, Apply runs no more. The errors are
+// those of [View.Wait].
 func Read(ctx context.Context, b *tenant.Bucket, filter string, cfg Config) error {
 	v := New(b, cfg)
 	v.Watch(filter)
@@ -193,7 +194,8 @@ func (v *View) Wait(ctx context.Context, filter string) error {
 			if failure := v.Failure(); failure != nil {
 				return fmt.Errorf("watcher: %w before the first snapshot: %w", ctx.Err(), failure)
 			}
-			return fmt.Errorf("watcher: %w", v.bucket.Blame(fmt.Errorf("%w before the first snapshot", ctx.Err())))
+			return fmt.Errorf("watcher: %w",
+				v.bucket.Blame(fmt.Errorf("%w before the first snapshot", ctx.Err())))
 		}
 	}
 }
@@ -225,7 +227,8 @@ func (v *View) confirm(at time.Time) {
 	}
 	v.stateMu.Lock()
 	defer v.stateMu.Unlock()
-	if ns, old := int64(at.Sub(v.born)), v.heard.Load(); old == 0 || ns > old { // a mirror may have heard before v was born
+	// a mirror may have heard before v was born
+	if ns, old := int64(at.Sub(v.born)), v.heard.Load(); old == 0 || ns > old {
 		v.heard.Store(cmp.Or(ns, 1))
 	}
 }

@@ -1,10 +1,10 @@
-// Program jumpy is a service and an observer for a test of the clock: it is built with a standard library whose wall clock
-// jumps by hours, forward and back, every few hundred milliseconds.
+// Program jumpy is a service and an observer for a test of the clock: it is built with a standard
+// library whose wall clock jumps by hours, forward and back, every few hundred milliseconds.
 //
 //	jumpy nats://127.0.0.1:4222 an-id
 //
-// It registers the id as an instance of web, observes web, and prints each event, each loss of its lease, and how often
-// its clock jumped. It ends with its standard input.
+// It registers the id as an instance of web, observes web, and prints each event, each loss of its
+// lease, and how often its clock jumped. It ends with its standard input.
 package main
 
 import (
@@ -33,12 +33,14 @@ func run(url, id string) error {
 		return err
 	}
 	defer nc.Close()
-	reg, err := kvregistry.New(context.Background(), nc, kvregistry.TTL(2*time.Second), kvregistry.Logger(slog.New(slog.DiscardHandler)),
+	reg, err := kvregistry.New(context.Background(), nc, kvregistry.TTL(2*time.Second),
+		kvregistry.Logger(slog.New(slog.DiscardHandler)),
 		kvregistry.OnEvent(func(e kvregistry.Event) { fmt.Println("event", e.Kind, e.Service.ID) }))
 	if err != nil {
 		return err
 	}
-	if _, err := reg.Register(kvregistry.Service{Name: "web", ID: id, URL: "http://127.0.0.1:8083/" + id}); err != nil {
+	if _, err := reg.Register(kvregistry.Service{Name: "web", ID: id,
+		URL: "http://127.0.0.1:8083/" + id}); err != nil {
 		return err
 	}
 	if err := reg.ObserveContext(context.Background(), "web"); err != nil {

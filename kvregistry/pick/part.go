@@ -31,8 +31,10 @@ func (p *part) one(req kvregistry.Request) int {
 // whole is a share of all calls.
 const whole = 1 << 32
 
-// throw says which part a call is for, by a number below whole. It is evenly spread: over a key's hash for calls that have one, so that a key stays in its part, and
-// another number at each depth; over the turns for the others. The golden ratio's multiples are spread more evenly than what is drawn at random.
+// throw says which part a call is for, by a number below whole. It is evenly spread: over a key's
+// hash for calls that have one, so that a key stays in its part, and another number at each depth;
+// over the turns for the others. The golden ratio's multiples are spread more evenly than what is
+// drawn at random.
 func throw(t *turn.Turns, req kvregistry.Request) uint64 {
 	if req.Key != "" {
 		return mix(hash(req.Key)+uint64(req.Depth)) >> 32

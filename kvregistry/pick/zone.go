@@ -5,30 +5,34 @@ import (
 	"github.com/kvregistry/go/kvregistry/internal/turn"
 )
 
-// Zone picks from the instances of the caller's own zone, by the picker within, as far as these can carry it. Each zone is taken to have as many calls to make as any
-// other. One that has its fair share of the service's capacity, which is the sum of its instances' weights (their number, where none has a weight), keeps all of its calls. One that
-// has less keeps what its capacity is to that share; the rest spills over to the zones that have more than theirs, in proportion to what they have more. So all calls leave a
-// zone that has no instance, and all instances get as many as their weight says, whatever zones they are in. A zone that loses instances spills over by as much.
+// Zone picks from the instances of the caller's own zone, by the picker within, as far as these can
+// carry it. Each zone is taken to have as many calls to make as any other. One that has its fair
+// share of the service's capacity, which is the sum of its instances' weights (their number, if
+// none has a weight), keeps all of its calls. One that has less keeps what its capacity is to that
+// share; the rest spills over to the zones that have more than theirs, in proportion to what they
+// have more. So all calls leave a zone that has no instance, and all instances get as many as their
+// weight says, whatever zones they are in. A zone that loses instances spills over by as much.
 //
 // Where calls spill over, those of one key go to one zone.
 func Zone(own string, within kvregistry.Picker) kvregistry.Picker {
-	return kvregistry.Picker{Err: within.Err, Prepare: func(list []*kvregistry.Candidate) func(kvregistry.Request) int {
-		zones := zonesOf(list, own)
-		for _, z := range zones {
-			z.prepare(within)
-		}
-		if len(zones) == 1 {
-			return zones[0].one
-		}
-		turns := turn.New()
-		return func(req kvregistry.Request) int {
-			n, i := throw(turns, req), 0
-			for n >= zones[i].end {
-				i++
+	return kvregistry.Picker{Err: within.Err,
+		Prepare: func(list []*kvregistry.Candidate) func(kvregistry.Request) int {
+			zones := zonesOf(list, own)
+			for _, z := range zones {
+				z.prepare(within)
 			}
-			return zones[i].one(req)
-		}
-	}}
+			if len(zones) == 1 {
+				return zones[0].one
+			}
+			turns := turn.New()
+			return func(req kvregistry.Request) int {
+				n, i := throw(turns, req), 0
+				for n >= zones[i].end {
+					i++
+				}
+				return zones[i].one(req)
+			}
+		}}
 }
 
 // zone has the calls whose number is below its end, and not below that of the zone before it.
@@ -57,7 +61,8 @@ func zonesOf(list []*kvregistry.Candidate, own string) []*zone {
 	return shared(zones, all/float64(len(zones)))
 }
 
-// shared gives each zone its share of the calls from the first, and leaves out those that have none.
+// shared gives each zone its share of the calls from the first, and leaves out those that have
+// none.
 func shared(zones []*zone, fair float64) (some []*zone) {
 	spare := 0.0
 	for _, z := range zones {

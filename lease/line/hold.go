@@ -31,7 +31,8 @@ type Hold struct {
 var (
 	errReleased = errors.New("it was released")
 	errRemoved  = errors.New("its key was removed or overwritten, or the bucket made anew")
-	errDoubtful = fmt.Errorf("%w, or about to be: no heartbeat was acknowledged in time", lease.ErrLost)
+	errDoubtful = fmt.Errorf("%w, or about to be: no heartbeat was acknowledged in time",
+		lease.ErrLost)
 )
 
 // Name is the name that is held.
@@ -132,6 +133,7 @@ func (h *Hold) end(why error) {
 	case why == cfg.Closed:
 		cfg.Journal.SayLater("kvregistry: released a name", 1, "name", journal.Plain(h.name))
 	default:
-		h.lines.log.Warn("kvregistry: what was held exclusively is lost", "name", journal.Plain(h.name), "cause", why)
+		h.lines.log.Warn("kvregistry: what was held exclusively is lost",
+			"name", journal.Plain(h.name), "cause", why)
 	}
 }

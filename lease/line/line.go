@@ -260,7 +260,8 @@ func (ls *Lines) await(ctx context.Context, t *ticket) error {
 		defer ls.mu.Unlock()
 		return t.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %s is removed as soon as NATS answers: %w", ls.cfg.Pending, t.key, ctx.Err())
+		return fmt.Errorf("%w: %s is removed as soon as NATS answers: %w", ls.cfg.Pending, t.key,
+			ctx.Err())
 	}
 }
 

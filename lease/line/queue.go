@@ -125,7 +125,8 @@ func (ls *Lines) awaitTurn(ctx context.Context, t *ticket) error {
 		}
 		if s.place > 0 && s.ahead > 0 && !t.waits {
 			t.waits = true
-			ls.cfg.Journal.Say("kvregistry: waits for a name", 1, "name", journal.Plain(t.name), "ahead", s.ahead)
+			ls.cfg.Journal.Say("kvregistry: waits for a name", 1, "name", journal.Plain(t.name),
+				"ahead", s.ahead)
 		}
 		var again <-chan time.Time
 		if s.place > 0 && s.ahead == 0 {
@@ -168,7 +169,8 @@ func (ls *Lines) lost(ctx context.Context, t *ticket) bool {
 func (ls *Lines) tellTurn(t *ticket, h *Hold, err error) {
 	switch {
 	case h != nil:
-		ls.cfg.Journal.Say("kvregistry: holds a name", 1, "name", journal.Plain(h.name), "token", h.token)
+		ls.cfg.Journal.Say("kvregistry: holds a name", 1, "name", journal.Plain(h.name),
+			"token", h.token)
 	case t.waits && err != nil:
 		ls.cfg.Journal.Say("kvregistry: waits no more for a name", 1,
 			"name", journal.Plain(t.name), "cause", journal.Plain(err.Error()))

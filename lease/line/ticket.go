@@ -16,7 +16,7 @@ type ticket struct {
 	key   string
 	lease *lease.Lease  // nil if it is not known
 	waits bool          // the log says that it waits; the caller's own
-	once  bool          // its first write was acknowledged; the caller's own, until the key is removed
+	once  bool          // its first write was acknowledged; the caller's own, like waits
 	moved chan struct{} // rings when it was seen, may be the first, or is over; holds one
 	left  chan struct{} // closed when nothing is left to do about its key
 

@@ -61,9 +61,11 @@ func AccountConfig(name string, limits AccountLimits, users ...string) (string, 
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: {\n", name)
-	fmt.Fprintf(&b, "  limits: { max_connections: %d, max_leafnodes: 0, max_subscriptions: %d, max_payload: %d }\n",
+	fmt.Fprintf(&b, "  limits: { max_connections: %d, max_leafnodes: 0, max_subscriptions: %d, "+
+		"max_payload: %d }\n",
 		limits.Connections, subsEach, maxPayload)
-	fmt.Fprintf(&b, "  jetstream: { max_mem: %d, max_file: %d, max_streams: 1, max_consumers: %d, max_ack_pending: %d }\n",
+	fmt.Fprintf(&b, "  jetstream: { max_mem: %d, max_file: %d, max_streams: 1, max_consumers: "+
+		"%d, max_ack_pending: %d }\n",
 		memory, limits.storage(), limits.consumers(), ackPending)
 	b.WriteString("  users: [\n")
 	for _, u := range users {

@@ -70,17 +70,18 @@ func Provision(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Confi
 		return err
 	}
 	var long bool
-	err = with(ctx, nc, "provision "+name, name, tenant.Config{}, func(ctx context.Context, b bucket) error {
-		s, err := b.js.Stream(ctx, b.stream)
-		if errors.Is(err, jetstream.ErrStreamNotFound) { // it is the hub's, without a mirror
-			return nil
-		}
-		if err == nil {
-			have := s.CachedInfo().Config
-			long = have.Mirror == nil && have.Duplicates > stream.DuplicateWindow
-		}
-		return err
-	})
+	err = with(ctx, nc, "provision "+name, name, tenant.Config{},
+		func(ctx context.Context, b bucket) error {
+			s, err := b.js.Stream(ctx, b.stream)
+			if errors.Is(err, jetstream.ErrStreamNotFound) { // it is the hub's, without a mirror
+				return nil
+			}
+			if err == nil {
+				have := s.CachedInfo().Config
+				long = have.Mirror == nil && have.Duplicates > stream.DuplicateWindow
+			}
+			return err
+		})
 	if err != nil || !long {
 		return err
 	}
@@ -91,9 +92,10 @@ func Provision(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Confi
 // recreate it if they may. The error wraps [tenant.ErrInvalidTenant], [tenant.ErrBucketNotFound]
 // or [tenant.ErrPermission].
 func Remove(ctx context.Context, nc *nats.Conn, name string) error {
-	return with(ctx, nc, "delete "+name, name, tenant.Config{}, func(ctx context.Context, b bucket) error {
-		return b.js.DeleteStream(ctx, b.stream)
-	})
+	return with(ctx, nc, "delete "+name, name, tenant.Config{},
+		func(ctx context.Context, b bucket) error {
+			return b.js.DeleteStream(ctx, b.stream)
+		})
 }
 
 // Info is what a server says of a tenant's bucket.
@@ -112,15 +114,16 @@ type Info struct {
 // account's streams, which no role allows. The error wraps [tenant.ErrPermission] if the user may
 // not.
 func List(ctx context.Context, nc *nats.Conn) (list []Info, err error) {
-	err = with(ctx, nc, "list", "default", tenant.Config{}, func(ctx context.Context, b bucket) error {
-		streams := b.js.ListStreams(ctx, jetstream.WithStreamListSubject("$KV.*.>"))
-		for s := range streams.Info() {
-			if info, ok := infoOf(s, nc.ConnectedServerVersion()); ok {
-				list = append(list, info)
+	err = with(ctx, nc, "list", "default", tenant.Config{},
+		func(ctx context.Context, b bucket) error {
+			streams := b.js.ListStreams(ctx, jetstream.WithStreamListSubject("$KV.*.>"))
+			for s := range streams.Info() {
+				if info, ok := infoOf(s, nc.ConnectedServerVersion()); ok {
+					list = append(list, info)
+				}
 			}
-		}
-		return streams.Err()
-	})
+			return streams.Err()
+		})
 	switch {
 	case errors.Is(err, tenant.ErrPermission):
 		return nil, fmt.Errorf("operator: list: %w: "+

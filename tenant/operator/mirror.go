@@ -23,9 +23,10 @@ func MakeMirror(ctx context.Context, nc *nats.Conn, name, hubDomain string) erro
 	if err != nil {
 		return err
 	}
-	return with(ctx, nc, "mirror "+name, name, tenant.Config{}, func(ctx context.Context, b bucket) error {
-		return b.mirror(ctx, nc, api)
-	})
+	return with(ctx, nc, "mirror "+name, name, tenant.Config{},
+		func(ctx context.Context, b bucket) error {
+			return b.mirror(ctx, nc, api)
+		})
 }
 
 // mirror makes the mirror of the bucket that has its API at a prefix.

@@ -12,8 +12,8 @@ import (
 )
 
 // User is an entry of a user with a password, for [AccountConfig] and for "users" in a
-// nats-server's configuration file. Both stand quoted, so they may hold any characters. AccountConfig
-// refuses an empty one.
+// nats-server's configuration file. Both stand quoted, so they may hold any characters.
+// AccountConfig refuses an empty one.
 func User(name, password string) string {
 	return "user: " + quote(name) + ", password: " + quote(password)
 }
@@ -44,13 +44,16 @@ func quote(text string) string {
 
 // The entries that AccountConfig takes. A name without quotes around it has no comma.
 var (
-	withPassword = regexp.MustCompile(`^user\s*:\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^\s,"'][^,]*?)\s*,\s*password\s*:[ \t]?(.*)$`)
-	certified    = regexp.MustCompile(`^certificate\s*:\s*(\S.*?)\s*$`)
-	withKey      = regexp.MustCompile(`^nkey\s*:\s*"?(U[A-Z2-7]{55})"?\s*$`)
-	quoted       = regexp.MustCompile(`^"(?:[^"\\]|\\[tnr"\\]|\\x[0-9a-fA-F]{2})*"$`)
+	withPassword = regexp.MustCompile(`^user\s*:\s*("(?:[^"\\]|\\.)*"|` +
+		`'[^']*'|[^\s,"'][^,]*?)\s*,\s*password\s*:[ \t]?(.*)$`)
+	certified = regexp.MustCompile(`^certificate\s*:\s*(\S.*?)\s*$`)
+	withKey   = regexp.MustCompile(`^nkey\s*:\s*"?(U[A-Z2-7]{55})"?\s*$`)
+	quoted    = regexp.MustCompile(`^"(?:[^"\\]|\\[tnr"\\]|\\x[0-9a-fA-F]{2})*"$`)
 
 	// permissions are as Access.Config writes them, and no other text.
-	permissions = regexp.MustCompile(`^permissions: \{\n(?:  (?:publish|subscribe): \{\n    allow: \[\n(?:      "[^"\\\n]*"\n)*    \]\n  \}\n)*\}\s*$`)
+	permissions = regexp.MustCompile(
+		`^permissions: \{\n(?:  (?:publish|subscribe): \{\n    allow: ` +
+			`\[\n(?:      "[^"\\\n]*"\n)*    \]\n  \}\n)*\}\s*$`)
 )
 
 // entry is an entry of a user as it stands in the configuration: its values quoted, which a caller
@@ -63,8 +66,9 @@ func entry(user string) (string, error) {
 			"is not what Access.Config gives; "+
 			"if the password has more than one line, use operator.User", tenant.ErrInvalidConfig)
 	}
-	switch login, cert, key := withPassword.FindStringSubmatch(line), certified.FindStringSubmatch(line),
-		withKey.FindStringSubmatch(line); {
+	login, key := withPassword.FindStringSubmatch(line), withKey.FindStringSubmatch(line)
+	cert := certified.FindStringSubmatch(line)
+	switch {
 	case login != nil && value(login[1]) == "", cert != nil && value(cert[1]) == "":
 		return "", fmt.Errorf("operator: %w: a user's name is empty", tenant.ErrInvalidConfig)
 	case login != nil && value(login[2]) == "":

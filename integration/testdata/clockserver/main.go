@@ -19,7 +19,8 @@ import (
 
 func main() {
 	s, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: os.Args[1], NoLog: true, NoSigs: true,
+		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: os.Args[1], NoLog: true,
+		NoSigs: true,
 	})
 	if err != nil {
 		fmt.Println("failed", err)

@@ -13,7 +13,7 @@ import (
 
 // Rules say how a set takes failed calls. All but Failed are needed.
 type Rules struct {
-	Failures int           // how many calls in a row fail before an instance is set aside; negative for never
+	Failures int           // in a row, before an instance is set aside; negative for never
 	Aside    time.Duration // for how long, at first
 	Longest  time.Duration // for how long, at most
 	Share    float64       // of the instances, how many may be set aside at a time

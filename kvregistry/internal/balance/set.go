@@ -20,17 +20,17 @@ import (
 type Request struct {
 	Key   string   // of pickers that go by one, as those that hash or stick
 	Not   []string // keys that are not to be picked, as a retry's, unless there is no other
-	Depth int      // of pickers within pickers, which count it: each of them shares keys out anew
+	Depth int      // of pickers within pickers, which count it: each of them shares keys out again
 }
 
 // Source gives the snapshots V of a list of S. Its methods may be called by any number of
 // goroutines.
 type Source[V, S any] interface {
 	Newest() *V                             // nil before the first
-	Current(context.Context) (*V, error)    // for a call: waits for the first, or says why there is none
-	All(*V) (list iter.Seq[*S], atMost int) // ordered by key; atMost is how many there are, 0 if it is not known
+	Current(context.Context) (*V, error)    // for a call: waits for the first, or fails
+	All(*V) (list iter.Seq[*S], atMost int) // ordered by key; atMost is 0 if it is not known
 	Key(*S) string                          // of an instance
-	SamePlace(*S, *S) bool                  // whether two instances with one key are reached at the same place
+	SamePlace(*S, *S) bool                  // whether two instances have one address
 	None(*V) error                          // why there is nothing to choose from
 }
 
@@ -47,7 +47,7 @@ type Config[V, S, C any] struct {
 type Set[V, S, C any] struct {
 	Config[V, S, C]
 	now atomic.Pointer[prepared[V, S, C]] // nil before the first pick
-	mu  sync.Mutex                        // guards the making of now, and who is set aside and until when
+	mu  sync.Mutex                        // guards the making of now, and what is set aside
 }
 
 // entry is an instance, with what is known of its calls and what the picker sees. An instance that
@@ -75,7 +75,8 @@ type choice[S, C any] struct {
 
 // Pick picks an instance for a call. done ends the call with its outcome; it is not nil without an
 // error. Pick allocates nothing when nothing changed.
-func (set *Set[V, S, C]) Pick(ctx context.Context, req Request) (instance *S, done func(error), err error) {
+func (set *Set[V, S, C]) Pick(ctx context.Context,
+	req Request) (instance *S, done func(error), err error) {
 	p, err := set.current(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -172,7 +173,8 @@ func (set *Set[V, S, C]) entries(snap *V, was []entry[S, C]) (all []entry[S, C])
 		case i < len(was) && was[i].instance == s:
 			all = append(all, was[i])
 			i++
-		case i < len(was) && key(was[i].instance) == key(s) && set.Source.SamePlace(was[i].instance, s):
+		case i < len(was) && key(was[i].instance) == key(s) &&
+			set.Source.SamePlace(was[i].instance, s):
 			all = append(all, entry[S, C]{s, was[i].calls, set.Candidate(s, was[i].calls)})
 			i++
 		default:
@@ -183,8 +185,8 @@ func (set *Set[V, S, C]) entries(snap *V, was []entry[S, C]) (all []entry[S, C])
 	return all
 }
 
-// again prepares what was prepared before, after a change of who is set aside. The caller holds
-// set.mu.
+// again prepares what was prepared before, after an instance was set aside or taken back. The
+// caller holds set.mu.
 func (set *Set[V, S, C]) again() {
 	p := set.now.Load()
 	set.prepare(p.snap, p.all, true)

@@ -121,14 +121,16 @@ func (o *Owner[T]) Wait(ctx context.Context, claims ...*Claim[T]) []error {
 }
 
 func (o *Owner[T]) wait(ctx context.Context, c *Claim[T]) error {
-	return o.await(ctx, c.Registration, func() error { return o.prepare(ctx, c) }, func() (bool, error) {
+	try := func() error { return o.prepare(ctx, c) }
+	return o.await(ctx, c.Registration, try, func() (bool, error) {
 		return c.fate(o.under)
 	})
 }
 
 // await waits until f says that something is done, or ctx ends. Each time, try is called before;
 // f is called with a lock held.
-func (o *Owner[T]) await(ctx context.Context, g *Registration[T], try func() error, f func() (bool, error)) error {
+func (o *Owner[T]) await(ctx context.Context, g *Registration[T], try func() error,
+	f func() (bool, error)) error {
 	for {
 		why := try()
 		o.mu.Lock()

@@ -75,7 +75,7 @@ type Result[T any] struct {
 type Config[T any] struct {
 	Bucket   Bucket
 	Registry Registry[T]
-	Same     func(a, b *T) bool // reports whether two registrations say the same; called with a lock held
+	Same     func(a, b *T) bool // reports whether they say the same; called with a lock held
 	Signs    bool               // Encode calls the user's signer
 	Check    time.Duration      // between two looks for keys that are missing
 }
@@ -123,7 +123,7 @@ type Registration[T any] struct {
 	made      bool        // its key was made by Declare's caller, at random
 	confirmed bool        // the last call that declared it returned without an error
 	over      error       // if set, nothing of it changes any more: see finish
-	held      int         // calls that look at it; it is forgotten when it is over and there are none
+	held      int         // calls that look at it; it is forgotten when it is over and none look
 
 	// What is known of the key.
 	acked   bool   // a write of its own was acknowledged: another's above rev is newer

@@ -12,12 +12,13 @@ import (
 
 // Why a step has not done its write, besides what a bucket's errors say.
 var (
-	errMoved   = errors.New("something else is declared, or it is there already") // nothing was sent
-	errAgain   = errors.New("another write came before it")                       // nothing was written
-	errRest    = errors.New("it was written over a moment ago")                   // nothing was sent
+	errMoved = errors.New("something else is declared, or it is there already") // not sent
+	// nothing was written
+	errAgain   = errors.New("another write came before it")
+	errRest    = errors.New("it was written over a moment ago") // nothing was sent
 	errGone    = errors.New("there is nothing of its own to delete")
 	errStale   = errors.New("a leader of before answered; read again")
-	errFull    = errors.New("no room beside what is being replaced") // in a cluster; no reason to give up
+	errFull    = errors.New("no room beside what is being replaced") // in a cluster; try again
 	errNoLease = errors.New("there is no lease yet")
 )
 
@@ -88,7 +89,9 @@ func (o *Owner[T]) those(steps []*step[T], ok func(*step[T]) bool) (list []*step
 // date finds out what is older than registrations, before their first write: a later answer would
 // not tell what came before that write from what came after it.
 func (o *Owner[T]) date(ctx context.Context, steps []*step[T]) {
-	dates := o.those(steps, func(st *step[T]) bool { return st.layer != nil && !st.g.acked && !st.g.dated })
+	dates := o.those(steps, func(st *step[T]) bool {
+		return st.layer != nil && !st.g.acked && !st.g.dated
+	})
 	var since, rev uint64
 	var err error
 	switch len(dates) {
@@ -232,7 +235,8 @@ func (o *Owner[T]) failed(st *step[T]) {
 			o.refuse(g, st.layer, err)
 		}
 	default:
-		if st.sent && !errors.Is(err, errStale) && !errors.Is(err, errAgain) { // it may have been done, or may be yet
+		// it may have been done, or may be yet
+		if st.sent && !errors.Is(err, errStale) && !errors.Is(err, errAgain) {
 			g.unsure, g.written = !g.acked, 0
 		}
 		o.fail(g, err)

@@ -107,7 +107,8 @@ func (o *Owner[T]) met(st *step[T], e tenant.Entry, kind Kind) error {
 	now := time.Now()
 	switch {
 	case kind == Nothing && e.Revision == 0: // the key never was, or went with the bucket
-	case g.acked && (e.Revision < g.rev || e.Revision == g.rev && st.sent), // behind the write that was refused
+	// behind the write that was refused
+	case g.acked && (e.Revision < g.rev || e.Revision == g.rev && st.sent),
 		g.look && g.seen != nil && e.Revision < g.seen.Revision:
 		return errStale
 	case kind == Own && g.acked && e.Revision == g.rev:

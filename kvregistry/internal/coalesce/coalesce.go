@@ -22,7 +22,7 @@ type Queue[K comparable, E any] struct {
 
 	mu      sync.Mutex // guards what follows
 	pending map[K]placed[E]
-	order   []place[K] // of the oldest entry of each key; an entry that is dropped leaves its place behind
+	order   []place[K] // of the oldest entry of each key; dropped entries leave their place
 	places  uint64     // given so far
 }
 
@@ -79,7 +79,9 @@ func (q *Queue[K, E]) add(k K, e E) bool {
 // holds q.mu.
 func (q *Queue[K, E]) tidy() {
 	if len(q.order) > 2*len(q.pending)+16 {
-		q.order = slices.DeleteFunc(q.order, func(p place[K]) bool { return q.pending[p.of].no != p.no })
+		q.order = slices.DeleteFunc(q.order, func(p place[K]) bool {
+			return q.pending[p.of].no != p.no
+		})
 	}
 }
 

@@ -15,13 +15,15 @@ import (
 // CheckURL says what keeps a URL from being one that callers can use; "" if nothing does.
 func CheckURL(text string) string {
 	u, err := url.Parse(text)
-	unix := err == nil && (strings.HasPrefix(u.Scheme, "unix") || strings.HasSuffix(u.Scheme, "+unix"))
+	unix := err == nil && (strings.HasPrefix(u.Scheme, "unix") ||
+		strings.HasSuffix(u.Scheme, "+unix"))
 	switch {
 	case err != nil: // it quotes pieces of the URL
 		return "URL does not parse; write it as http://host:port/path, with other characters as %XX"
 	case unix && u.Host == "" && u.Opaque == "" && strings.Trim(u.Path, "/") != "":
 		return ""
-	case !u.IsAbs() || u.Opaque != "" || u.Host == "" && !strings.Contains(text, "://"): // what is taken for a host or a path may be a user's password
+	// what is taken for a host or a path may be a user's password
+	case !u.IsAbs() || u.Opaque != "" || u.Host == "" && !strings.Contains(text, "://"):
 		return "URL has no scheme or no host; write it as http://host:port/path"
 	case u.Host == "":
 		return "URL has no scheme or no host" + quoted(text) + "; write it as http://host:port/path"
@@ -55,11 +57,14 @@ func CheckAddress(network, address string) string {
 	case strings.Contains(address, "://"):
 		return "Address is a URL" + quoted(address) + "; set URL instead, or write it as host:port"
 	case err != nil && strings.Count(address, ":") > 1 && !strings.HasPrefix(address, "["):
-		return "Address has too many colons" + quoted(address) + "; write it as host:port, IPv6 in brackets as [::1]:port"
+		return "Address has too many colons" + quoted(address) +
+			"; write it as host:port, IPv6 in brackets as [::1]:port"
 	case err != nil:
-		return "Address has no port" + quoted(address) + "; write it as host:port, IPv6 as [::1]:port"
+		return "Address has no port" + quoted(address) +
+			"; write it as host:port, IPv6 as [::1]:port"
 	case Everywhere(host):
-		return "Address names no host, but all addresses that a server listens at" + quoted(address) +
+		return "Address names no host, but all addresses that a server listens at" +
+			quoted(address) +
 			"; put this host's own there, as FromListener does where it can be known"
 	}
 	why := checkHost(host, strings.HasPrefix(address, "["))
@@ -93,7 +98,8 @@ func checkPort(port string) string {
 	case err != nil:
 		return "has a port that is no number; use 1 to 65535"
 	case n == 0:
-		return "has port 0, which stands for any; use the one that the listener has, as FromListener does"
+		return "has port 0, which stands for any; use the one that the listener has, as " +
+			"FromListener does"
 	case n > 65535:
 		return "has a port that is too high; use 1 to 65535"
 	}
@@ -128,7 +134,8 @@ func checkHost(host string, brackets bool) string {
 			return "has a host with a label of more than 63 bytes"
 		}
 		if strings.IndexFunc(label, func(r rune) bool {
-			return r != '-' && r != '_' && !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r)
+			return r != '-' && r != '_' && !unicode.IsLetter(r) && !unicode.IsMark(r) &&
+				!unicode.IsDigit(r)
 		}) >= 0 {
 			return "has a host with characters that none has; use letters, digits, hyphens and dots"
 		}

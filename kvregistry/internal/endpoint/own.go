@@ -80,7 +80,8 @@ func OutboundIP() (netip.Addr, error) {
 	}
 	found := outside(list)
 	if !found.IsValid() {
-		return found, fmt.Errorf("kvregistry: %w: this host has none that others can reach; give the service its Address by hand", ErrNoAddress)
+		return found, fmt.Errorf("kvregistry: %w: this host has none that others can reach; give "+
+			"the service its Address by hand", ErrNoAddress)
 	}
 	return found, nil
 }
@@ -90,7 +91,8 @@ func OutboundIP() (netip.Addr, error) {
 func outside(list []net.Addr) (found netip.Addr) {
 	for _, a := range list {
 		p, err := netip.ParsePrefix(a.String())
-		if ip := p.Addr().Unmap(); err == nil && ip.IsGlobalUnicast() && (!found.IsValid() || found.Is6() && ip.Is4()) {
+		if ip := p.Addr().Unmap(); err == nil && ip.IsGlobalUnicast() &&
+			(!found.IsValid() || found.Is6() && ip.Is4()) {
 			found = ip
 		}
 	}
@@ -112,7 +114,8 @@ func FreePort() (int, error) {
 // none is free.
 func FreePortIn(first, last int) (int, error) {
 	if first < 1 || last > 65535 || first > last {
-		return 0, fmt.Errorf("kvregistry: %w: ports %d to %d; use a range within 1 to 65535", tenant.ErrInvalidConfig, first, last)
+		return 0, fmt.Errorf("kvregistry: %w: ports %d to %d; use a range within 1 to 65535",
+			tenant.ErrInvalidConfig, first, last)
 	}
 	var failure error
 	n := last - first + 1
@@ -123,7 +126,8 @@ func FreePortIn(first, last int) (int, error) {
 		}
 		failure = err
 	}
-	return 0, fmt.Errorf("kvregistry: %w: none of the ports %d to %d is free: %w", ErrNoAddress, first, last, failure)
+	return 0, fmt.Errorf("kvregistry: %w: none of the ports %d to %d is free: %w", ErrNoAddress,
+		first, last, failure)
 }
 
 // tryPort listens on a port for a moment; 0 stands for any.

@@ -11,7 +11,8 @@ import (
 // descriptor, buffer or port left. Such an error says nothing of the instance, and each other
 // instance would give it too.
 func Own(err error) bool {
-	for _, own := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+	for _, own := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
+		syscall.EADDRNOTAVAIL} {
 		if errors.Is(err, own) {
 			return true
 		}

@@ -166,7 +166,8 @@ func (n *node[T]) own(batch uint64) *node[T] {
 	if n.batch == batch {
 		return n
 	}
-	return &node[T]{batch: batch, low: n.low, kids: slices.Clone(n.kids), of: [classes][]*T{All: slices.Clone(n.of[All])}}
+	return &node[T]{batch: batch, low: n.low, kids: slices.Clone(n.kids),
+		of: [classes][]*T{All: slices.Clone(n.of[All])}}
 }
 
 // len is how many elements or kids the node itself has.
@@ -174,7 +175,9 @@ func (n *node[T]) len() int { return len(n.kids) + len(n.of[All]) }
 
 // kid is the place of the kid that a key belongs to.
 func (n *node[T]) kid(key string) int {
-	i, found := slices.BinarySearchFunc(n.kids, key, func(k *node[T], key string) int { return cmp.Compare(k.low, key) })
+	i, found := slices.BinarySearchFunc(n.kids, key, func(k *node[T], key string) int {
+		return cmp.Compare(k.low, key)
+	})
 	if found {
 		return i
 	}
@@ -183,7 +186,9 @@ func (n *node[T]) kid(key string) int {
 
 // place is where a key is in a leaf, or would be.
 func (n *node[T]) place(k *Kind[T], key string) (i int, known bool) {
-	return slices.BinarySearchFunc(n.of[All], key, func(e *T, key string) int { return cmp.Compare(k.Key(e), key) })
+	return slices.BinarySearchFunc(n.of[All], key, func(e *T, key string) int {
+		return cmp.Compare(k.Key(e), key)
+	})
 }
 
 // split takes the second half from a node that is too large.
@@ -219,7 +224,8 @@ func (n *node[T]) join(i int) {
 		return
 	}
 	left = left.own(n.batch)
-	left.kids, left.of[All] = append(left.kids, right.kids...), append(left.of[All], right.of[All]...)
+	left.kids, left.of[All] = append(left.kids, right.kids...),
+		append(left.of[All], right.of[All]...)
 	n.kids[i-1] = left
 	n.kids = slices.Delete(n.kids, i, i+1)
 }

@@ -20,8 +20,9 @@ const Size = ed25519.SignatureSize
 // Why a registration is not believed.
 var (
 	ErrUnsigned  = errors.New("it is not signed, and its service's signers are given: TrustSigners")
-	ErrUntrusted = errors.New("its signer is none of those that are given for its service: TrustSigners")
-	ErrForged    = errors.New("its signature does not hold")
+	ErrUntrusted = errors.New("its signer is none of those that are given for its service: " +
+		"TrustSigners")
+	ErrForged = errors.New("its signature does not hold")
 )
 
 // Place is where a registration stands, which its signature is of too. A lease is never used twice,
@@ -31,7 +32,8 @@ type Place struct{ Bucket, Key, Lease, Owner string }
 // Text is what a signature is of: everything that a registration says, and where it stands.
 // instance has the bytes that stand in the value.
 func (p Place) Text(instance []byte) []byte {
-	return slices.Concat([]byte(strings.Join([]string{"kvregistry 1", p.Bucket, p.Key, p.Lease, p.Owner, ""}, "\n")), instance)
+	return slices.Concat([]byte(strings.Join([]string{"kvregistry 1", p.Bucket, p.Key, p.Lease,
+		p.Owner, ""}, "\n")), instance)
 }
 
 // Believe returns the one of the trusted that signed the value at a place, or why it is not
@@ -70,9 +72,11 @@ func PublicKey(text string) (ed25519.PublicKey, error) {
 	const seed = 18 << 3 // an nkey's first byte, if it is a secret
 	raw, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(text)
 	switch {
-	case err != nil || len(raw) != 1+ed25519.PublicKeySize+2 || crc16(raw[:33]) != uint16(raw[33])|uint16(raw[34])<<8:
+	case err != nil || len(raw) != 1+ed25519.PublicKeySize+2 ||
+		crc16(raw[:33]) != uint16(raw[33])|uint16(raw[34])<<8:
 		if strings.HasPrefix(text, "S") {
-			return nil, errors.New("what is given for a public nkey may be a seed; pass the public key")
+			return nil, errors.New("what is given for a public nkey may be a seed; pass the " +
+				"public key")
 		}
 		return nil, fmt.Errorf("%.3q… is no public nkey, as UD… with 56 letters", text)
 	case raw[0]&0xf8 == seed:

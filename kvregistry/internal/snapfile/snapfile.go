@@ -70,7 +70,8 @@ func Read[T any](path, tenant string) (services map[string]Service[T], err error
 	case content.Tenant != tenant && content.Tenant != "":
 		return nil, fmt.Errorf("%w: it is tenant %q's, not %q's", ErrTenant, content.Tenant, tenant)
 	case content.Format != Format:
-		return nil, fmt.Errorf("it has format %d, and this version reads %d", content.Format, Format)
+		return nil, fmt.Errorf("it has format %d, and this version reads %d", content.Format,
+			Format)
 	}
 	return content.Services, nil
 }
@@ -82,7 +83,8 @@ func Write[T any](path, tenant string, services map[string]Service[T]) error {
 	if err != nil {
 		return err
 	}
-	w, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new") // process ids are the same in all containers
+	// process ids are the same in all containers
+	w, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new")
 	if err != nil {
 		return err
 	}

@@ -13,12 +13,14 @@ import (
 // sentence each, with the remedy.
 func Advice(version, bucket string, have jetstream.StreamConfig) (list []string) {
 	if !isolates(version) {
-		list = append(list, fmt.Sprintf("nats-server %s does not keep a user with a role out of other "+
-			"tenants of its account: use %s, or give each tenant an account", version, RolesNeed))
+		list = append(list, fmt.Sprintf("nats-server %s does not keep a user with a role out of "+
+			"other tenants of its account: use %s, or give each tenant an account", version,
+			RolesNeed))
 	}
 	if have.Duplicates > DuplicateWindow {
-		list = append(list, fmt.Sprintf("bucket %s has a duplicate window of %s, in which a user can fill "+
-			"the server's memory with message ids: an admin shortens it by \"kvregistry tenant create %s\"",
+		list = append(list, fmt.Sprintf("bucket %s has a duplicate window of %s, in which a user "+
+			"can fill the server's memory with message ids: an admin shortens it by "+
+			"\"kvregistry tenant create %s\"",
 			bucket, have.Duplicates, strings.TrimPrefix(bucket, "registry_")))
 	}
 	return list
@@ -44,8 +46,7 @@ func isolates(version string) bool {
 	return minor > 15
 }
 
-// ParseVersion reads the numbers of a server's version. It takes 1 from the patch of a
-// pre-release.
+// ParseVersion reads the numbers of a server's version. It takes 1 from the patch of a pre-release.
 func ParseVersion(v string) (major, minor, patch int, ok bool) {
 	v, pre, _ := strings.Cut(strings.TrimPrefix(v, "v"), "-")
 	part := strings.SplitN(v, ".", 3)
