@@ -25,8 +25,8 @@ func listen(t testing.TB, network, address string) net.Listener {
 	return l
 }
 
-// What is registered from a listener is where it is reached: who looks it up connects. Seen to fail
-// with the listener's own address: Register refused it.
+// FromListener registers the address at which others reach a listener. Seen to fail with the
+// listener's own address: Register refused it.
 func TestFromListenerIsReached(t *testing.T) {
 	if ip, err := OutboundIP(); err != nil {
 		t.Skipf("a host without an address of its own: %v, %v", ip, err)
@@ -69,9 +69,9 @@ type strange struct {
 
 func (s strange) Addr() net.Addr { return s.at }
 
-// A socket's path is one from everywhere, and an address without an IP is all of the host's. Where
-// there is no address to be known, Register refuses what comes of it. Seen to fail with the path as
-// it was given to Listen, and with "invalid AddrPort" where there is no IP.
+// FromListener makes a socket's path absolute, and takes an address without an IP for all of the
+// host's. If no address is known, Register refuses the service. Seen to fail with the path as it
+// was given to Listen, and with "invalid AddrPort" where there is no IP.
 func TestFromListenerWithout(t *testing.T) {
 	t.Chdir(t.TempDir())
 	here, err := filepath.Abs("s")

@@ -15,7 +15,7 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// slowSigner holds up one signature, once it is shut.
+// slowSigner blocks one signature after it has been shut.
 type slowSigner struct {
 	nkeys.KeyPair
 	shut   atomic.Bool
@@ -45,11 +45,11 @@ func absentKey(t *testing.T, r *Registry, key string) error {
 	return err
 }
 
-// Invariant 3: of two registrations of one id in one process, the earlier of which is still under
-// way, nothing is left when the newer one is taken back, by whatever call. The newer one does not
-// wait for the earlier one's signer. Seen to fail with a registration of its own for each call, and
-// a first write that takes the key: that came after the delete, and stayed. Seen to fail with a
-// signature that is made by the one that has the turn.
+// Invariant 3: if the newer of two registrations of one id is taken back, nothing of either is
+// left. Both are of one process, the earlier one is still under way, and any call may take the
+// newer one back. The newer one does not wait for the earlier one's signer. Seen to fail with a
+// registration of its own for each call, and a first write that takes the key: that came after the
+// delete, and stayed. Seen to fail with a signature that is made by the one that has the turn.
 func TestSameIDTwiceAtOnce(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -106,8 +106,8 @@ func TestSameIDTwiceAtOnce(t *testing.T) {
 	}
 }
 
-// A registration that is taken back while its first write is being made is not written any more, be
-// the registry closed meanwhile. Seen to fail with a write that does not look again after the
+// A registration that is taken back while its first write is prepared is never written. This holds
+// after the registry is closed, too. Seen to fail with a write that does not look again after the
 // signature.
 func TestTakenBackWhileItIsSigned(t *testing.T) {
 	t.Parallel()
@@ -138,8 +138,8 @@ func TestTakenBackWhileItIsSigned(t *testing.T) {
 	}
 }
 
-// To register what is registered is no write; with another content it is an update. Nobody is
-// fenced by its own process. Seen to fail with a registration of its own for each call.
+// A Register of what is registered writes nothing; with other content it is an update. A process
+// does not fence itself. Seen to fail with a registration of its own for each call.
 func TestRegisterTheSameAgain(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -197,7 +197,7 @@ func TestRegisterTheSameAgain(t *testing.T) {
 	}
 	written(1)
 
-	if err := r.SetStatus("web", Critical); err != nil { // as a check does
+	if err := r.SetStatus("web", Critical); err != nil { // as a health check does
 		t.Fatal(err)
 	}
 	again(one)
@@ -207,7 +207,7 @@ func TestRegisterTheSameAgain(t *testing.T) {
 	again(explicit)
 	two := one
 	two.Address = "h:2"
-	written(3) // the check's, and what took it back
+	written(3) // the call of the check, and the one that took the registration back
 	again(two)
 	if list := r.RegisteredServices(); len(list) != 1 || list[0].Address != "h:2" ||
 		list[0].Status != Passing {
@@ -238,8 +238,8 @@ func TestRegisterTheSameAgain(t *testing.T) {
 	}
 }
 
-// A registration that the server refuses leaves what was registered before as it was, in the bucket
-// too. Seen to fail with one that is withdrawn.
+// If the server refuses a registration, the earlier one stays as it was, in the bucket too. Seen to
+// fail with one that is withdrawn.
 func TestRegisterAgainThatIsRefused(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

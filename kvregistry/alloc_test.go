@@ -9,10 +9,10 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// instances is how many a look-up finds.
+// instances is the number of instances that a look-up finds.
 const instances = 10
 
-// observer registers instances of web with one registry and gives another that has them in its
+// observer registers instances of web with one registry, and returns another that has them in its
 // cache.
 func observer(t *testing.T) *kvregistry.Registry {
 	t.Helper()
@@ -43,17 +43,16 @@ func observer(t *testing.T) *kvregistry.Registry {
 	return r
 }
 
-// TestCachedLookupsAllocate holds what a look-up from the cache costs the garbage collector:
-// nothing, apart from the slice that GetServices hands out. The counts are those of the whole
-// process; what its other goroutines allocate meanwhile is far below one per look-up, and
-// AllocsPerRun rounds it off.
+// TestCachedLookupsAllocate checks that a look-up from the cache allocates nothing, except the
+// slice that GetServices returns. The counts are those of the whole process. Its other goroutines
+// allocate far less than once per look-up, and AllocsPerRun rounds that off.
 func TestCachedLookupsAllocate(t *testing.T) {
 	r, ctx := observer(t), t.Context()
 	east := kvregistry.InZone("east")
 	all, some := prepare(t, r), prepare(t, r, east, kvregistry.WithTag("a"))
 	for _, tc := range []struct {
 		name   string
-		lookUp func() (int, error) // how many instances it found
+		lookUp func() (int, error) // the number of instances that it found
 		want   float64
 	}{
 		{"GetService", func() (int, error) {

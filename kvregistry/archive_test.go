@@ -42,7 +42,8 @@ func writeFile(path string, f content) error {
 	return os.WriteFile(path, data, 0o600)
 }
 
-// observed has a registry with a snapshot file register and observe two services, and be closed.
+// observed runs a registry with a snapshot file that registers and observes two services, and
+// closes it.
 func observed(t *testing.T, s *natstest.Server, path string) {
 	t.Helper()
 	owner, err := New(t.Context(), s.Connect(), TTL(2*time.Second))
@@ -73,7 +74,7 @@ func observed(t *testing.T, s *natstest.Server, path string) {
 	}
 }
 
-// away is a registry whose server is not there.
+// away returns a registry whose server is not there.
 func away(t testing.TB, opts ...Option) *Registry {
 	t.Helper()
 	nc, err := nats.Connect("nats://127.0.0.1:1", nats.RetryOnFailedConnect(true),
@@ -90,8 +91,8 @@ func away(t testing.TB, opts ...Option) *Registry {
 	return reg
 }
 
-// While NATS is away from the start, look-ups answer from the file, at once, and say that they do.
-// Seen to fail with a first look-up that does not look at it.
+// If NATS is away from the start, look-ups answer from the file at once, and say so. Seen to fail
+// with a first look-up that does not look at it.
 func TestSnapshotFileAnswersWhileNATSIsAway(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
@@ -135,17 +136,17 @@ func TestSnapshotFileAnswersWhileNATSIsAway(t *testing.T) {
 	if err := reg.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := away(t, SnapshotFile(path)) // a run that read nothing leaves the file
+	again := away(t, SnapshotFile(path)) // a run that read nothing leaves the file alone
 	if _, err := again.GetService("web"); err != nil {
 		t.Error(err)
 	}
-	for _, name := range []string{"none", "unknown"} { // nothing is known of it
+	for _, name := range []string{"none", "unknown"} { // the file does not name it
 		if _, err := again.GetService(name); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("%s: %v, want ErrUnavailable", name, err)
 		}
 	}
 	stale := away(t, SnapshotFile(path), MaxStale(2*time.Second))
-	natstest.Eventually(t, natstest.Soon, func() error { // MaxStale holds for the file, too
+	natstest.Eventually(t, natstest.Soon, func() error { // MaxStale bounds the age of the file, too
 		if _, err := stale.GetService("web"); !errors.Is(err, ErrStale) {
 			return errors.Join(errors.New("want ErrStale"), err)
 		}
@@ -153,14 +154,14 @@ func TestSnapshotFileAnswersWhileNATSIsAway(t *testing.T) {
 	})
 }
 
-// What NATS says takes the file's place, and is told as events; what it does not say is not taken
-// from the file. The file of a run that read some services keeps the others'.
+// An answer of NATS replaces what the file said, and comes as events. What NATS does not have is
+// not taken from the file. If a run read only some services, its file keeps the others.
 func TestSnapshotFileGivesWay(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
 	s := natstest.Start(t)
-	observed(t, s, path)       // its server ends the registrations with their lease, or is there
-	other := natstest.Start(t) // where nothing is registered
+	observed(t, s, path)       // its server has the registrations, or ends them with their lease
+	other := natstest.Start(t) // with nothing registered
 	other.Down()
 	nc, err := nats.Connect(other.URL(), nats.RetryOnFailedConnect(true),
 		nats.ReconnectWait(10*time.Millisecond), nats.MaxReconnects(-1))
@@ -197,8 +198,8 @@ func TestSnapshotFileGivesWay(t *testing.T) {
 	}
 }
 
-// Of a service with signers, the file shows what one of those that are given now has signed, and
-// what it was given by a run with signers goes on to the next file. Seen to fail with a file that
+// If a service has signers, a look-up takes from the file only what one of its present signers has
+// signed. What a run with signers was given goes on to the next file. Seen to fail with a file that
 // does not say who signed.
 func TestSnapshotFileAndSigners(t *testing.T) {
 	t.Parallel()
@@ -272,12 +273,13 @@ func TestSnapshotFileAndSigners(t *testing.T) {
 	shows(trusts(a), "web", "a")
 	shows(trusts(a), "api", "a")
 
-	save() // without signers nobody looks at who signed
+	save() // without signers, signatures are not checked
 	shows(nil, "web", "a", "b", "none")
 	shows(trusts(a), "web")
 }
 
-// What a cache knows of who signed goes with the instance. Seen to fail without the end of it.
+// A cache forgets who signed an instance when the instance goes. Seen to fail if the signer is
+// kept.
 func TestCacheForgetsWhoSigned(t *testing.T) {
 	t.Parallel()
 	c, see := smallCache(t)
@@ -287,7 +289,7 @@ func TestCacheForgetsWhoSigned(t *testing.T) {
 	if _, signed := c.signed(c.find("a")); signed["1"] != "U" {
 		t.Errorf("signed by %v", signed)
 	}
-	see("a", 1, tenant.Put) // by nobody
+	see("a", 1, tenant.Put) // no signer
 	if len(c.signers) > 0 {
 		t.Errorf("kept are %v", c.signers)
 	}
@@ -298,8 +300,8 @@ func TestCacheForgetsWhoSigned(t *testing.T) {
 	}
 }
 
-// A file that is damaged, too old, of the future or of another format is not used; another tenant's
-// is refused and left alone.
+// A file is not used if it is damaged, too old, from the future or of another format. Another
+// tenant's file is refused and left alone.
 func TestSnapshotFileThatIsNotUsed(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
@@ -380,9 +382,9 @@ func TestSnapshotFileOptions(t *testing.T) {
 	}
 }
 
-// A file that is being written is the old one until it is the new one, also where two processes
-// write it that have the same id, as in two containers. Seen to fail, by an empty file, with a name
-// made of the process's id for the one beside it.
+// A file is replaced as a whole: until then a reader finds the old one. This holds, too, if two
+// processes with the same id write it, as in two containers. Seen to fail, with an empty file, if
+// the name of the temporary file is made of the process's id.
 func TestSnapshotFileIsWhole(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -421,9 +423,10 @@ func TestSnapshotFileIsWhole(t *testing.T) {
 	}
 }
 
-// A registry writes its file while it runs, and says now and then that nothing changed, for who is
-// killed closes nothing. Where it can't write, it says so once and goes on. Seen to fail without
-// the goroutine, with a file that is written after changes only, and with a line for each attempt.
+// A registry writes its file while it runs, and refreshes its time if nothing changed. A process
+// that is killed closes nothing. If the file can't be written, the registry logs that once and goes
+// on. Seen to fail without the goroutine, with a file that is written after changes only, and with
+// a line for each attempt.
 func TestSnapshotFileIsWrittenMeanwhile(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "kept")
@@ -456,15 +459,15 @@ func TestSnapshotFileIsWrittenMeanwhile(t *testing.T) {
 		t.Error(err)
 	}
 	reg.archive.wrote = time.Time{}
-	reg.archive.save(reg.cache) // the goroutine that did it has ended
+	reg.archive.save(reg.cache) // the goroutine that wrote it has ended
 	if n := strings.Count(log.String(), "the snapshot file can't be written"); n != 1 {
 		t.Errorf("it was said %d times: %s", n, log.String())
 	}
 }
 
-// Where the server is there and JetStream does not answer, as in a cluster without a majority, a
-// registry with a file of the last run starts and answers from it; one without says what is wrong.
-// Seen to fail with New that does not look at the file.
+// If the server is there and JetStream does not answer, a registry with a file starts and answers
+// from it. A cluster without a majority is such a server. A registry without a file returns the
+// error. Seen to fail if New does not look at the file.
 func TestSnapshotFileWhileJetStreamIsAway(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
@@ -497,8 +500,8 @@ func TestSnapshotFileWhileJetStreamIsAway(t *testing.T) {
 	}
 }
 
-// Where the server says that this user may not read, the file answers nothing. Seen to fail with
-// away that does not ask whether a fault stays.
+// If the server does not let the user read, look-ups do not answer from the file. Seen to fail if
+// away does not check whether a fault is permanent.
 func TestSnapshotFileIsNotForWhoMayNotRead(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
@@ -530,14 +533,14 @@ func TestSnapshotFileIsNotForWhoMayNotRead(t *testing.T) {
 		}
 		return nil
 	})
-	for range 3 { // not only while it finds out
+	for range 3 { // also after the fault is known
 		if _, err := reg.GetService("web"); !errors.Is(err, ErrPermission) {
 			t.Errorf("%v, want ErrPermission", err)
 		}
 	}
 }
 
-// A service's saved snapshot says what the snapshot said.
+// A service's saved snapshot equals the snapshot that was saved.
 func TestSavedSnapshotIsTheSame(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "snapshots.json")
@@ -568,7 +571,8 @@ func TestSavedSnapshotIsTheSame(t *testing.T) {
 	}
 }
 
-// What a look-up costs that the file answers, and what it costs to write ten thousand instances.
+// BenchmarkSnapshotFile measures a look-up that the file answers, and the writing of ten thousand
+// instances.
 func BenchmarkSnapshotFile(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "snapshots.json")
 	f := content{Format: snapfile.Format, Tenant: DefaultTenant, Services: map[string]saved{}}

@@ -14,8 +14,8 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// smallCache is a cache that observes everything, in small bounds, and how it is shown a change of
-// an instance.
+// smallCache returns a cache with small bounds that observes everything, and a function that shows
+// it a change of an instance.
 func smallCache(t *testing.T) (c *cache, see func(service string, id int, op tenant.Op)) {
 	t.Helper()
 	c = newCache(slog.New(slog.DiscardHandler), bounds{instances: 3, services: 2})
@@ -40,9 +40,9 @@ func smallCache(t *testing.T) (c *cache, see func(service string, id int, op ten
 	}
 }
 
-// Others can't make a registry's memory grow beyond its bounds: what comes when they are reached is
-// skipped and counted, and what was there goes on. Seen to fail without overflows, and with
-// services that are added without a bound.
+// Other processes can't make a registry's memory grow beyond its bounds. What exceeds a bound is
+// skipped and counted, and changes of known instances are still taken. Seen to fail without
+// overflows, and if services are added without a bound.
 func TestMemoryIsBounded(t *testing.T) {
 	c, see := smallCache(t)
 	instances := func(service string) int {
@@ -57,7 +57,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if n := instances("a"); n != 3 || c.skipped.Load() != 2 {
 		t.Errorf("%d instances, %d skipped", n, c.skipped.Load())
 	}
-	see("a", 1, tenant.Put) // one that is there changes
+	see("a", 1, tenant.Put) // a known instance changes
 	see("a", 0, tenant.Delete)
 	see("a", 4, tenant.Put) // there is room again
 	if n := instances("a"); n != 3 || c.skipped.Load() != 2 {
@@ -76,7 +76,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// A record that is longer than any that is written is not even read, be it there or left out. Seen
+// A record that is longer than the bound is not read, whether its value is there or left out. Seen
 // to fail without a look at its length.
 func TestLongRecordIsNotRead(t *testing.T) {
 	value := `{"format":1,"lease":"L","instance":{"id":"a","name":"web","address":"a:1"}` +
@@ -94,8 +94,8 @@ func TestLongRecordIsNotRead(t *testing.T) {
 	}
 }
 
-// What overwrites an instance over and over, faster than its owner makes amends, is not kept for
-// that time. Seen to fail with doubts that keep what they saw: 100 records of 60 KB took 12 MB.
+// Values that overwrite an instance faster than its owner repairs it are not kept meanwhile. Seen
+// to fail if doubts keep what they saw: 100 records of 60 KB took 12 MB.
 func TestDoubtKeepsNoValue(t *testing.T) {
 	c, see := smallCache(t)
 	see("a", 0, tenant.Put)
@@ -115,7 +115,7 @@ func TestDoubtKeepsNoValue(t *testing.T) {
 	}
 }
 
-// heap is how many bytes are in use.
+// heap returns the number of bytes in use.
 func heap() int64 {
 	runtime.GC()
 	runtime.GC()
@@ -124,8 +124,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// A name can't steer the terminal that an error is printed on. Seen to fail with names that are not
-// quoted.
+// A name in an error can't send control characters to the terminal. Seen to fail with names that
+// are not quoted.
 func TestNamesAreQuoted(t *testing.T) {
 	if got := journal.Plain("svc.web.é"); got != "svc.web.é" {
 		t.Errorf("a name that can be printed is logged as %s", got)

@@ -9,8 +9,8 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// A list that nobody was shown is changed in place, and what was shown of it once stays as it was.
-// Seen to fail with a list that is sealed only by the batch that changes it.
+// A list that no reader has is changed in place. A list that was shown once stays as it was. Seen
+// to fail if only the batch that changes a list seals it.
 func TestListThatNobodyWasShown(t *testing.T) {
 	const fan = 64 // of package plist
 	c := newCache(slog.New(slog.DiscardHandler), bounds{instances: 1000, services: 10,

@@ -11,9 +11,8 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// Changes that look at what is there lose none of the others, are one write each, and none where
-// nothing changes. Seen to fail with a function that is given what was declared when it was called,
-// and not when it had its turn.
+// Concurrent UpdateFunc calls lose no change, are one write each, and no write if nothing changes.
+// Seen to fail if the function gets what was declared at the time of the call, and not at its turn.
 func TestUpdateFuncLosesNothing(t *testing.T) {
 	s := natstest.Start(t)
 	r := newRegistry(t, s)
@@ -22,7 +21,7 @@ func TestUpdateFuncLosesNothing(t *testing.T) {
 	add := func(s *Service) {
 		n, _ := strconv.Atoi(s.Metadata["n"])
 		s.Metadata = map[string]string{"n": fmt.Sprint(n + 1)}
-		s.Name, s.ID = "other", "c" // is not its to change
+		s.Name, s.ID = "other", "c" // the function may not change it
 	}
 	var wg sync.WaitGroup
 	for range 8 {
@@ -80,9 +79,8 @@ func TestUpdateFuncLosesNothing(t *testing.T) {
 	}
 }
 
-// An update that says no status leaves the one that there is, which checks or a drain have set: it
-// does not have an instance called again that is draining. Seen to fail with a status that is
-// passing where none is said.
+// An update without a status keeps the current one, which checks or a drain have set. A draining
+// instance is not called again. Seen to fail if a missing status becomes passing.
 func TestUpdateKeepsTheStatus(t *testing.T) {
 	r := newRegistry(t, natstest.Start(t))
 	mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})

@@ -21,7 +21,7 @@ type call struct {
 	done   chan error
 }
 
-// begin starts a call of RegisterContext, and returns when it has declared s.
+// begin starts a call of RegisterContext, and returns when the call has declared s.
 func begin(t *testing.T, r *Registry, s Service) *call {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -40,7 +40,7 @@ func begin(t *testing.T, r *Registry, s Service) *call {
 	return c
 }
 
-// end cancels the call, and waits for its error. A later call that declares something else fences
+// end cancels the call, and waits for its error. A later call that declares another value fences
 // it.
 func (c *call) end(t *testing.T) {
 	t.Helper()
@@ -51,8 +51,8 @@ func (c *call) end(t *testing.T) {
 	}
 }
 
-// What several calls declare under one id, while NATS is away, goes with the last call that wants
-// it. Seen to fail with calls of which only the newest can be taken back.
+// An id that several calls declare while NATS is away goes when its last call is cancelled. Seen to
+// fail if only the newest call can be taken back.
 func TestCallsOfOneIDThatAreCancelled(t *testing.T) {
 	t.Parallel()
 	one, two, three := Service{ID: "a", Name: "web", Address: "h:1"},
@@ -108,7 +108,7 @@ func TestCallsOfOneIDThatAreCancelled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t)
-			// its lease outlasts the outage
+			// its lease lasts longer than the outage
 			r := newRegistry(t, s, TTL(time.Minute), Timeout(time.Hour))
 			mustRegister(t, r, Service{ID: "a", Name: "other", Address: "h:1"})
 			var un func() error
@@ -149,8 +149,8 @@ func TestCallsOfOneIDThatAreCancelled(t *testing.T) {
 	}
 }
 
-// A Register whose signer panics leaves nothing to be signed later, by a goroutine of the registry.
-// Seen to fail with a registration that stays declared.
+// A Register whose signer panics leaves nothing that a goroutine of the registry signs later. Seen
+// to fail with a registration that stays declared.
 func TestRegisterThatPanics(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -175,7 +175,7 @@ func TestRegisterThatPanics(t *testing.T) {
 		if got := ends(call); got != "oops" {
 			t.Errorf("%s: %s", name, got)
 		}
-		signer.do = nil // a registration that is left would be signed now
+		signer.do = nil // a registration that was left would be signed now
 		if list := r.RegisteredServices(); len(list) != 1 || list[0].Address != "h:1" {
 			t.Errorf("%s: registered %v", name, list)
 		}
@@ -188,13 +188,13 @@ func TestRegisterThatPanics(t *testing.T) {
 	}
 }
 
-// A Register whose log handler panics leaves nothing that nobody could take back. Seen to fail with
-// a registration that stays.
+// A Register whose log handler panics leaves no registration that can't be taken back. Seen to fail
+// with a registration that stays.
 func TestRegisterWhoseLinePanics(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	r := newRegistry(t, s, hooked(func(string) {
-		// not on a goroutine of the registry's
+		// not on a goroutine of the registry
 		if strings.Contains(string(debug.Stack()), ".(*Registry).Register") {
 			panic("oops")
 		}
@@ -206,7 +206,7 @@ func TestRegisterWhoseLinePanics(t *testing.T) {
 		"RegisterAll": func() { _, _ = r.RegisterAll(t.Context(), a, b) },
 	} {
 		natstest.Eventually(t, natstest.Soon, func() error {
-			if got := ends(call); got != "oops" { // the registry's goroutine told of it first
+			if got := ends(call); got != "oops" { // a goroutine of the registry logged it first
 				_ = r.Unregister("web")
 				return fmt.Errorf("%s %s", name, got)
 			}
@@ -221,8 +221,8 @@ func TestRegisterWhoseLinePanics(t *testing.T) {
 	}
 }
 
-// A signer may end the registry, also one that a goroutine of the registry calls. Seen to fail with
-// a Close that waits for what registers again.
+// A signer may close the registry, also if a goroutine of the registry calls it. Seen to fail if
+// Close waits for what registers again.
 func TestCloseInASigner(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -254,8 +254,8 @@ func TestCloseInASigner(t *testing.T) {
 	}
 }
 
-// A log handler that panics in Exclusive leaves no place in the line that nobody has. Seen to fail
-// with a ticket that only the end of the wait removes, and with a hold that is kept.
+// A log handler that panics in Exclusive leaves no place in the line without an owner. Seen to fail
+// if only the end of the wait removes the ticket, and if the hold is kept.
 func TestExclusiveThatPanics(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{"waits for a name", "holds a name"} {

@@ -17,13 +17,13 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// absent is a connection to a server that is not there yet.
+// absent returns a connection to a server that is not there yet.
 func absent(t testing.TB, url string) *nats.Conn {
 	t.Helper()
 	return natstest.Connect(t, url, nats.RetryOnFailedConnect(true))
 }
 
-// bucketKeys are the registrations and tickets in a registry's bucket.
+// bucketKeys returns the registrations and tickets in a registry's bucket.
 func bucketKeys(t testing.TB, r *Registry) map[string]tenant.Op {
 	t.Helper()
 	keys := map[string]tenant.Op{}
@@ -56,8 +56,8 @@ func within(t testing.TB, what string, f func() error) error {
 	}
 }
 
-// endings are the ways to end a registry that take a context without end, called by the caller's
-// own goroutine or by another one that it waits for.
+// endings are the ways to end a registry with a context that does not end. The caller's own
+// goroutine calls them, or another one that it waits for.
 var endings = map[string]func(*Registry) error{
 	"Close":        func(r *Registry) error { return r.Close() },
 	"CloseContext": func(r *Registry) error { return r.CloseContext(context.Background()) },
@@ -69,9 +69,9 @@ var endings = map[string]func(*Registry) error{
 	},
 }
 
-// A function of the user's may end the registry that calls it: that returns when everything is
+// A user's function may close the registry that calls it. The close returns when everything is
 // taken back, and no function starts after it. Seen to fail with a Close that waits for the
-// functions that run, and with a second OnFenced that is called without a look at the registry.
+// functions that run, and with a second OnFenced that does not check the registry.
 func TestCloseInACallback(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -80,7 +80,7 @@ func TestCloseInACallback(t *testing.T) {
 			Address: "h:1"})
 	}
 	type triggered struct {
-		opt     func(end func()) Option // the second function is to see that it is not called
+		opt     func(end func()) Option // the second function must not be called
 		trigger func(t *testing.T, r *Registry, tenant string)
 	}
 	for name, tc := range map[string]triggered{
@@ -130,7 +130,7 @@ func TestCloseInACallback(t *testing.T) {
 				case <-time.After(natstest.Soon):
 					t.Fatal("it has not returned")
 				}
-				r.calls.Wait() // what runs yet
+				r.calls.Wait() // what still runs
 			})
 		}
 	}
@@ -139,8 +139,8 @@ func TestCloseInACallback(t *testing.T) {
 // tenants numbers the tenants of tests that share a server.
 var tenants atomic.Int64
 
-// No function starts once Close has returned, while changes come in all the time. Seen to fail with
-// a loop of OnEvent that does not look at the registry before each call.
+// No function starts after Close has returned, while changes come in all the time. Seen to fail if
+// the loop of OnEvent does not check the registry before each call.
 func TestNoCallbackAfterClose(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -186,8 +186,8 @@ func TestNoCallbackAfterClose(t *testing.T) {
 	churn.Wait()
 }
 
-// A caller that ends a registry again waits for the first, and is told what it was told. Seen to
-// fail with a second one that returns nil at once.
+// A second Close waits for the first, and returns the same error. Seen to fail with a second one
+// that returns nil at once.
 func TestCloseAgain(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -236,8 +236,8 @@ func TestCloseAgain(t *testing.T) {
 	}
 }
 
-// If nothing was sent, nothing stays: Close returns at once and says so. Seen to fail with calls
-// that wait on though the registry is closed, and with a registration that is taken for sent while
+// If nothing was sent, nothing is left: Close returns at once and says so. Seen to fail with calls
+// that wait although the registry is closed, and with a registration that counts as sent while
 // there is no connection.
 func TestCloseWhereNothingWasSent(t *testing.T) {
 	t.Parallel()
@@ -325,8 +325,8 @@ func absentRegistry(t testing.TB, url string) *Registry {
 	return r
 }
 
-// What was sent is another matter: Close tries for as long as its context lets it, and says what
-// stays. Seen to fail with a Close that returns no error then.
+// If something was sent, Close tries to take it back until its context ends, and says what is left.
+// Seen to fail with a Close that returns no error then.
 func TestCloseWhereSomethingWasSent(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -341,8 +341,8 @@ func TestCloseWhereSomethingWasSent(t *testing.T) {
 	}
 }
 
-// A call that races with Close is done, and taken back, or says that the registry is closed; and
-// nothing is left. Seen to fail with the word of the registration that Close took back.
+// A call that races with Close is done and taken back, or returns ErrClosed. Nothing is left. Seen
+// to fail with the error of the registration that Close took back.
 func TestCallsThatRaceWithClose(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -367,7 +367,7 @@ func TestCallsThatRaceWithClose(t *testing.T) {
 			return r.UpdateFunc(context.Background(), "web", "", func(s *Service) { s.Weight++ })
 		},
 		"Unregister": func(r *Registry, i int) error {
-			// as another call did
+			// as another call has done
 			if err := r.Unregister("web"); err != nil && !errors.Is(err, ErrNotRegistered) {
 				return err
 			}
@@ -424,9 +424,9 @@ func TestCallsThatRaceWithClose(t *testing.T) {
 	}
 }
 
-// Functions that the caller's own goroutine calls, and a log handler, may end the registry too, or
-// take back what is registered. Seen to fail with an UpdateFunc that holds the owner's lock while
-// it calls its function, and with log lines that come from goroutines which Close waits for.
+// A log handler, or a function that the caller's own goroutine calls, may close the registry too,
+// or unregister. Seen to fail with an UpdateFunc that holds the owner's lock while it calls its
+// function, and with log lines that come from goroutines which Close waits for.
 func TestCloseInAFunction(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -481,7 +481,7 @@ func TestCloseInAFunction(t *testing.T) {
 				return
 			}
 		},
-		"a log handler": nil, // it is called by the registry itself
+		"a log handler": nil, // the registry itself calls it
 	} {
 		for how, way := range ways {
 			t.Run(name+"/"+how, func(t *testing.T) {
@@ -489,7 +489,7 @@ func TestCloseInAFunction(t *testing.T) {
 				ended := make(chan error, 1)
 				var r *Registry
 				end := sync.OnceFunc(func() { ended <- way(r) })
-				lost := make(chan struct{}) // the lease, and so there is something to log
+				lost := make(chan struct{}) // a lease, so that there is something to log
 				handler := hooked(func(text string) {
 					if call == nil && strings.Contains(text, "lease lost") {
 						close(lost)

@@ -14,9 +14,8 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// A connection that the server refuses for its password is closed by nats.go after a while. Every
-// call then says what the server said. Seen to fail with an error that names the closed connection
-// alone.
+// After some refused passwords nats.go closes a connection. Then every call names the server's
+// reason. Seen to fail with an error that says only that the connection is closed.
 func TestWrongPassword(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "u", "right" })
@@ -26,10 +25,10 @@ func TestWrongPassword(t *testing.T) {
 		if !errors.Is(err, nats.ErrAuthorization) {
 			t.Errorf("New: %v", err)
 		}
-		return // it was refused twice by then
+		return // the server has refused it twice by then
 	}
 	defer r.Close()
-	waits := make(chan error, 1) // of a call that waits as the connection is closed
+	waits := make(chan error, 1) // of a call that waits while the connection is closed
 	go func() {
 		_, err := r.RegisterContext(t.Context(), Service{ID: "b", Name: "web", Address: "h:1"})
 		waits <- err
@@ -52,7 +51,7 @@ func TestWrongPassword(t *testing.T) {
 	for name, call := range ctxCalls {
 		switch name {
 		case "UpdateContext", "SetStatusContext", "UpdateFunc", "Events", "Snapshots", "WaitFor":
-			continue // they wait until their context ends, or need what is registered
+			continue // they wait until their context ends, or need a registration
 		}
 		check(name, call(t.Context(), r))
 	}
@@ -62,8 +61,8 @@ func TestWrongPassword(t *testing.T) {
 	}
 }
 
-// While a connection is being made again, a call that has no more time says what the last try came
-// to. Seen to fail with an error that names the connection's state alone.
+// While nats.go reconnects, a call whose context ends names the error of the last try. Seen to fail
+// with an error that names only the connection's state.
 func TestRefusedWhileConnecting(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "u", "right" })
@@ -95,8 +94,8 @@ func TestRefusedWhileConnecting(t *testing.T) {
 	}
 }
 
-// A server that refuses a subscription says so on the connection alone: what goes unanswered then
-// names the remedy. Seen to fail with an error that tells of the time alone.
+// A server refuses a subscription by an error on the connection alone. A request without an answer
+// then names the remedy. Seen to fail with an error that names only the time.
 func TestTooManySubscriptions(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t, func(o *server.Options) { o.MaxSubs = 1 })
@@ -115,7 +114,7 @@ func TestTooManySubscriptions(t *testing.T) {
 	}
 	check("New", second(New(ctx, full, discard())))
 
-	// which has room for its answers
+	// this one may subscribe to its answers
 	r, err := New(t.Context(), s.Connect(), discard(), TTL(2*time.Second), WithoutReaping())
 	if err != nil {
 		t.Fatal(err)
@@ -131,8 +130,8 @@ func TestTooManySubscriptions(t *testing.T) {
 	})
 }
 
-// An account may want a limit in bytes for each stream, and may have a most for it: the error says
-// by which option it is given. Seen to fail with the word that the storage is full.
+// An account may demand a limit in bytes for each stream, and may bound that limit. The error names
+// the option that sets it. Seen to fail with the error that the storage is full.
 func TestAccountThatWantsALimit(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t, func(o *server.Options) {

@@ -14,8 +14,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// ctxCalls are the methods that take a context and change something, or wait for something that is
-// not known yet.
+// ctxCalls are the methods that take a context and change something, or wait for something.
 var ctxCalls = map[string]func(ctx context.Context, r *Registry) error{
 	"RegisterContext": func(ctx context.Context, r *Registry) error {
 		un, err := r.RegisterContext(ctx, Service{ID: "new", Name: "web", Address: "h:1"})
@@ -84,8 +83,8 @@ var ctxCalls = map[string]func(ctx context.Context, r *Registry) error{
 
 func second[T any](_ T, err error) error { return err }
 
-// A call whose context has ended before does nothing, and says so. Seen to fail with a registration
-// that is declared first, and with names that are observed.
+// A call whose context has already ended does nothing, and says so. Seen to fail with a
+// registration that is declared first, and with names that are observed.
 func TestContextThatHasEnded(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -134,7 +133,7 @@ func TestContextThatHasEnded(t *testing.T) {
 	}
 }
 
-// A call whose context is cancelled while it waits is taken back: nothing of it stays, nor comes
+// A call whose context is cancelled while it waits is taken back: nothing of it is left or comes
 // later. Seen to fail with a change that stays declared.
 func TestContextThatIsCancelled(t *testing.T) {
 	t.Parallel()
@@ -142,7 +141,7 @@ func TestContextThatIsCancelled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t)
-			// its lease outlasts the outage
+			// its lease lasts longer than the outage
 			r := newRegistry(t, s, TTL(time.Minute), Timeout(time.Hour))
 			mustRegister(t, r, Service{ID: "a", Name: "web", Address: "h:1"})
 			before := r.RegisteredServices()
@@ -150,7 +149,7 @@ func TestContextThatIsCancelled(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
 			go func() { done <- call(ctx, r) }()
-			time.Sleep(20 * time.Millisecond) // any moment will do; most of them wait by now
+			time.Sleep(20 * time.Millisecond) // any moment is right; most of them wait by now
 			cancel()
 			if err := within(t, name, func() error { return <-done }); !errors.Is(err,
 				context.Canceled) || errors.Is(err, ErrPending) {
@@ -162,7 +161,7 @@ func TestContextThatIsCancelled(t *testing.T) {
 	}
 }
 
-// left checks that what is declared, and what the bucket holds, is what it was.
+// left checks that the declared instances, and those in the bucket, are the same as before.
 func left(t testing.TB, r *Registry, want []Service) {
 	t.Helper()
 	mustRegister(t, r, Service{ID: "later", Name: "other", Address: "h:1"})
@@ -202,7 +201,7 @@ func left(t testing.TB, r *Registry, want []Service) {
 	}
 }
 
-// bucketServices are the registrations in a registry's bucket, as another registry reads them.
+// bucketServices returns the registrations in a registry's bucket, as another registry reads them.
 func bucketServices(t testing.TB, r *Registry) (list []Service) {
 	t.Helper()
 	reader, err := New(t.Context(), r.opt.nc, discard(), Tenant(r.opt.tenant), WithoutReaping())
@@ -224,13 +223,13 @@ func bucketServices(t testing.TB, r *Registry) (list []Service) {
 	return list
 }
 
-// What was sent and not acknowledged is taken back too when its context is cancelled. Seen to fail
-// with a registration that is forgotten, and with a change that is no longer declared and stays in
-// the bucket.
+// A write that was sent and not acknowledged is taken back too when its context is cancelled. Seen
+// to fail if the registration is forgotten, and if a change is no longer declared and stays in the
+// bucket.
 func TestCancelledAfterItWasSent(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(ctx context.Context, r *Registry) error{
-		// Without an id, for the key of a given one is read before it is first written.
+		// It has no id, because the key of a given id is read before it is first written.
 		"RegisterContext": func(ctx context.Context, r *Registry) error {
 			return second(r.RegisterContext(ctx, Service{Name: "web", Address: "h:2"}))
 		},
@@ -276,8 +275,8 @@ func TestCancelledAfterItWasSent(t *testing.T) {
 	}
 }
 
-// Wherever in a Register the cancellation comes, it is done or nothing of it stays. Seen to fail
-// with a cancelled call that leaves what it declared.
+// A Register that is cancelled at any point is done, or nothing of it is left. Seen to fail with a
+// cancelled call that leaves what it declared.
 func TestCancelledAnywhere(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t, natstest.Start(t))

@@ -13,7 +13,7 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// statuses waits until an observer shows just the given instances and statuses, as "id status".
+// statuses waits until an observer shows exactly the given instances and statuses, as "id status".
 func statuses(t testing.TB, r *Registry, name string, want ...string) {
 	t.Helper()
 	natstest.Eventually(t, natstest.Soon, func() error {
@@ -33,10 +33,9 @@ func statuses(t testing.TB, r *Registry, name string, want ...string) {
 	})
 }
 
-// Drain goes in order: marked, and known to be so for the settle time, when the caller's condition
-// is waited for; unregistered when that is done, and not before. Seen to fail with a settle time
-// that is left out, with instances that are not marked, and with ones that are unregistered before
-// the condition.
+// Drain marks the instances, waits for the settle time and for the caller's condition, and
+// unregisters them. Seen to fail without the settle time, with instances that are not marked, and
+// with instances that are unregistered before the condition.
 func TestDrainIsInOrder(t *testing.T) {
 	s := natstest.Start(t)
 	owner, observer := newRegistry(t, s), newRegistry(t, s)
@@ -77,7 +76,7 @@ func TestDrainIsInOrder(t *testing.T) {
 	if list := owner.RegisteredServices(); len(list) > 0 {
 		t.Errorf("still registered: %v", list)
 	}
-	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"}) // it is open as before
+	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"}) // it is as open as before
 	marked := time.Now()
 	if err := owner.Drain(t.Context(), Settle(settle),
 		Until(func(context.Context) error { began = time.Now(); return nil })); err != nil {
@@ -88,9 +87,9 @@ func TestDrainIsInOrder(t *testing.T) {
 	}
 }
 
-// Drain unregisters though its time is over, its condition fails, or does not return at all. Seen
-// to fail with the context that is over used for the deletes, and with a condition that is waited
-// for without end.
+// Drain unregisters also if its context ends, its condition fails, or its condition does not
+// return. Seen to fail if the deletes use the context that has ended, and with a wait for the
+// condition that has no end.
 func TestDrainLeavesNothingHalfDone(t *testing.T) {
 	s := natstest.Start(t)
 	owner, observer := newRegistry(t, s), newRegistry(t, s)
@@ -121,7 +120,7 @@ func TestDrainLeavesNothingHalfDone(t *testing.T) {
 		mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"})
 		statuses(t, observer, "web", "a passing")
 		err := owner.Drain(tc.ctx, Settle(time.Millisecond), Until(tc.until))
-		// where it had no time for the mark, that may be pending
+		// if it had no time for the mark, that may be pending
 		if !errors.Is(err, tc.want) || errors.Is(err, ErrPending) && tc.ctx != over {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -129,10 +128,10 @@ func TestDrainLeavesNothingHalfDone(t *testing.T) {
 	}
 }
 
-// What Until gives is called, each of them and after the settle time, whatever became of what was
-// registered: a server that is shut down by it is not left running, nor shut before callers know.
-// Seen to fail with one that is not called after another's error, with an instance that was fenced
-// taken for the end of it, and with no settle time for what is gone.
+// Each function of Until is called after the settle time, even if the registrations are gone. A
+// server that such a function shuts down is not left running, and is not shut down before callers
+// know. Seen to fail if one is not called after another's error, if a fenced instance counts as the
+// end, and without a settle time for instances that are gone.
 func TestDrainWaitsWhateverIsRegistered(t *testing.T) {
 	s := natstest.Start(t)
 	oops := errors.New("oops")
@@ -177,8 +176,8 @@ func TestDrainWaitsWhateverIsRegistered(t *testing.T) {
 	}
 }
 
-// While NATS is away Drain says what is left, within its time, and that is done when NATS is back.
-// Seen to fail with an error that names no instance.
+// While NATS is away, Drain returns in time with an error that names what is left. The rest is done
+// when NATS is back. Seen to fail with an error that names no instance.
 func TestDrainWithoutServer(t *testing.T) {
 	s := natstest.Start(t)
 	owner, observer := newRegistry(t, s, TTL(time.Minute)), newRegistry(t, s)
@@ -195,8 +194,8 @@ func TestDrainWithoutServer(t *testing.T) {
 	statuses(t, observer, "web")
 }
 
-// Only what was asked for is drained, and a mistake drains nothing. Seen to fail with ids that are
-// not looked at.
+// Drain drains only the given instances, and nothing if one of them is not valid. Seen to fail if
+// the ids are not checked.
 func TestDrainOnly(t *testing.T) {
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)
@@ -237,7 +236,7 @@ func TestDrainOnly(t *testing.T) {
 	}
 }
 
-// Drains, and ends, of the same instances at once do no harm to each other.
+// Concurrent drains and unregistrations of the same instances do no harm to each other.
 func TestDrainsAtOnce(t *testing.T) {
 	s := natstest.Start(t)
 	owner := newRegistry(t, s)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// An address or a URL that nobody can call is refused, in words that name it and say what is
-// missing. Seen to fail with a check that takes what net.SplitHostPort and url.Parse take.
+// An address or a URL that can't be called is refused, and the error quotes it and says what is
+// missing. Seen to fail with a check that accepts all that net.SplitHostPort and url.Parse accept.
 func TestEndpointsThatCannotBeCalled(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("a", 64)

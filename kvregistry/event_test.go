@@ -12,12 +12,12 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// ev is an event about an instance of web. The revision tells one event from another.
+// ev returns an event about an instance of web. The revision tells one event from another.
 func ev(kind Kind, id string, revision uint64) Event {
 	return Event{Kind: kind, Service: Service{Name: "web", ID: id, Revision: revision}}
 }
 
-// drain takes what waits in a queue, and does not wait for more.
+// drain takes all events of a queue, and does not wait for more.
 func drain(t *testing.T, q *queue) (list []Event) {
 	t.Helper()
 	for {
@@ -99,7 +99,7 @@ func TestQueueCoalesces(t *testing.T) {
 	}
 }
 
-// TestQueueForgetsWhatWasTaken: only what the reader has not taken yet is coalesced.
+// TestQueueForgetsWhatWasTaken checks that only events that the reader has not taken are coalesced.
 func TestQueueForgetsWhatWasTaken(t *testing.T) {
 	q := newQueue()
 	var got []Event
@@ -115,9 +115,9 @@ func TestQueueForgetsWhatWasTaken(t *testing.T) {
 	}
 }
 
-// TestQueueTellsTheTruth plays every sequence of up to six changes of one instance, taken one at a
-// time at every possible point: whoever follows the events ends up knowing what is there, and never
-// hears of something gone that was not there, or of something new that was.
+// TestQueueTellsTheTruth plays every sequence of up to six changes of one instance. The reader
+// takes events at every possible point. At the end it knows what is there. It is never told that an
+// unknown instance went, or that a known one is new.
 func TestQueueTellsTheTruth(t *testing.T) {
 	const length = 6
 	for takes := range 1 << length {
@@ -173,7 +173,7 @@ func TestQueueNextWaits(t *testing.T) {
 	})
 }
 
-// TestQueueNextEnds with either of its contexts, also where events are waiting.
+// TestQueueNextEnds checks that next ends with either of its contexts, also if events are waiting.
 func TestQueueNextEnds(t *testing.T) {
 	for name, which := range map[string]int{"the reader's": 0, "the registry's": 1} {
 		for _, waiting := range []bool{false, true} {

@@ -10,7 +10,7 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Of several processes one does a job, and the next one when that has gone.
+// One of several processes does a job, and the next one does when the first has gone.
 func ExampleRegistry_Exclusive() {
 	nc, stop := connect()
 	defer stop()
@@ -20,7 +20,7 @@ func ExampleRegistry_Exclusive() {
 	}
 	defer func() { _ = reg.Close() }()
 
-	// how long to wait in line
+	// the time to wait in line
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	leader, err := reg.Exclusive(ctx, "migrations")
@@ -52,8 +52,8 @@ func ExampleRegistry_Exclusive() {
 	// Output: done <nil> true <nil> true
 }
 
-// A leader for as long as the process lives: what is lost is not taken again by itself, and the
-// work has a context that ends with the hold.
+// A process leads for as long as it can. A lost hold is taken again only by another call. The work
+// has a context that ends with the hold.
 func ExampleHold_Done() {
 	nc, stop := connect()
 	defer stop()

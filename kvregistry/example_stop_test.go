@@ -12,7 +12,7 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// What listens on all addresses is registered at the one that others reach.
+// A listener on all addresses is registered at the one that others reach.
 func ExampleFromListener() {
 	nc, stop := connect()
 	defer stop()
@@ -42,7 +42,7 @@ func ExampleFromListener() {
 	// Output: tcp <nil>
 }
 
-// Nobody is sent to a service that does not listen yet.
+// A service is not found before it listens.
 func ExampleListening() {
 	nc, stop := connect()
 	defer stop()
@@ -63,7 +63,7 @@ func ExampleListening() {
 	// Output: true
 }
 
-// A graceful stop: no new calls, those under way end, and then the registration.
+// A graceful stop ends new calls first, then those under way, and then the registration.
 func ExampleRegistry_Drain() {
 	nc, stop := connect()
 	defer stop()
@@ -91,7 +91,7 @@ func ExampleRegistry_Drain() {
 	// Output: true 1 <nil> 0
 }
 
-// A change that depends on what is there, with no other in between.
+// UpdateFunc makes a change that depends on the current value, with no other change in between.
 func ExampleRegistry_UpdateFunc() {
 	nc, stop := connect()
 	defer stop()

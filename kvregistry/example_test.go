@@ -52,7 +52,7 @@ func Example() {
 	// Output: http://localhost:8083/test <nil> <nil> true
 }
 
-// A registry of its own, for one tenant of several.
+// A tenant has a registry of its own.
 func ExampleNew() {
 	nc, stop := connect()
 	defer stop()
@@ -130,7 +130,7 @@ func ExampleRegistry_Watch() {
 	// Output: registered 1 unregistered 1
 }
 
-// A client that starts before the services it needs.
+// A client starts before the services it needs.
 func ExampleRegistry_WaitFor() {
 	nc, stop := connect()
 	defer stop()
@@ -155,7 +155,7 @@ func ExampleRegistry_WaitFor() {
 	// Output: 2 <nil>
 }
 
-// Whatever follows a service's list, as a load balancer does, loops over its snapshots.
+// A reader that follows a service's list, as a load balancer does, loops over its snapshots.
 func ExampleRegistry_Snapshots() {
 	nc, stop := connect()
 	defer stop()
@@ -181,7 +181,7 @@ func ExampleRegistry_Snapshots() {
 	// Output: 0 instances 1 instances
 }
 
-// Changes, one after the other.
+// An observer reads the changes one after the other.
 func ExampleRegistry_Events() {
 	nc, stop := connect()
 	defer stop()
@@ -211,7 +211,7 @@ func ExampleRegistry_Events() {
 	// Output: registered a unregistered a
 }
 
-// A program that starts while NATS is away knows what it knew when it last ran.
+// A program that starts while NATS is away has the services of its last run.
 func ExampleSnapshotFile() {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
@@ -231,7 +231,7 @@ func ExampleSnapshotFile() {
 	if _, err := first.GetService("web"); err != nil {
 		log.Fatal(err)
 	}
-	stop() // NATS is gone, and then this run ends
+	stop() // NATS stops, and then this run ends
 	_ = first.Close()
 
 	nc, err = nats.Connect("nats://127.0.0.1:1", nats.RetryOnFailedConnect(true))

@@ -12,7 +12,7 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// bytesOf is a value of docs/wire-format-examples.json.
+// bytesOf returns a value of docs/wire-format-examples.json as bytes.
 type bytesOf struct {
 	Value  string
 	Base64 []byte
@@ -25,7 +25,7 @@ func (b bytesOf) bytes() []byte {
 	return []byte(b.Value)
 }
 
-// wireExamples is what docs/wire-format-examples.json says.
+// wireExamples is the content of docs/wire-format-examples.json.
 type wireExamples struct {
 	Records []struct {
 		Case, Key, Skip string
@@ -48,8 +48,9 @@ type wireExamples struct {
 	}
 }
 
-// The documented examples are read as they say. Seen to fail with package encoding/json in place of
-// package document: names in other letters, numbers with a fraction of nothing, members twice.
+// The documented examples are read as docs/wire-format.md says. Seen to fail with package
+// encoding/json in place of package document: it takes names in other letter cases, whole numbers
+// with a fraction, and members that come twice.
 func TestWireFormatExamples(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile("../docs/wire-format-examples.json")

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// fleet are instances that differ in what filters look at.
+// fleet are instances that differ in what the filters check.
 func fleet() []*Service {
 	return []*Service{
 		{ID: "a", Name: "web", Version: "1", Zone: "east", Host: "h1", Tags: []string{"x", "y"},
@@ -72,7 +72,7 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-// listOf is a list of instances, whatever their order.
+// listOf returns a list of instances, in an order of its own.
 func listOf(all []*Service) instances {
 	n := noInstances
 	for _, s := range all {
@@ -82,7 +82,7 @@ func listOf(all []*Service) instances {
 	return n
 }
 
-// TestCallable holds what a look-up gives that does not ask for a status.
+// TestCallable checks what a look-up without a filter of statuses returns.
 func TestCallable(t *testing.T) {
 	of := func(statuses ...Status) (list []*Service) {
 		for i, s := range statuses {
@@ -111,8 +111,8 @@ func TestCallable(t *testing.T) {
 	}
 }
 
-// TestChoices: a filter of statuses chooses from all instances, any other from those that can be
-// called.
+// TestChoices checks that a filter of statuses chooses from all instances. Any other filter chooses
+// from those that can be called.
 func TestChoices(t *testing.T) {
 	snap := newSnapshot("web", listOf(fleet()), 1, nil)
 	for name, tc := range map[string]struct {

@@ -15,8 +15,8 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// FuzzFilters takes what a caller looks for and what an instance says: a filter keeps the instance
-// where it says that, and does no harm.
+// FuzzFilters takes the arguments of a filter and the values of an instance. A filter keeps the
+// instance if the values match, and never panics.
 func FuzzFilters(f *testing.F) {
 	f.Add("v1", "tag", "key", "value", "zone", "passing",
 		[]byte(`{"id":"1","name":"web","version":"v1","tags":["tag"],"metadata":{"key":"value"},"zone":"zone"}`))
@@ -51,10 +51,9 @@ func FuzzFilters(f *testing.F) {
 	})
 }
 
-// FuzzServiceCheck takes what may stand around a password in a URL and within it, and what may
-// follow it in a tag and in metadata: no error has a half of the password. Seen to fail with an
-// error that has url.Parse's, with one that has URL.Redacted, and with one that quotes the text
-// that is not UTF-8.
+// FuzzServiceCheck takes the text around and within a password in a URL, and the text after it in a
+// tag and in metadata. No error has a half of the password. Seen to fail with an error that has
+// url.Parse's, with one that has URL.Redacted, and with one that quotes the text that is not UTF-8.
 func FuzzServiceCheck(f *testing.F) {
 	const first, second = "SEC", "RET"
 	for _, seed := range [][3]string{
@@ -78,7 +77,7 @@ func FuzzServiceCheck(f *testing.F) {
 			err := s.check()
 			if err == nil || strings.Contains(err.Error(), "URL ") &&
 				strings.Contains(s.URL, "://") && !strings.ContainsAny(s.URL, "@?#") {
-				continue // a URL without a user or a query has no password
+				continue // without a user or a query there is no password
 			}
 			if text := err.Error(); !errors.Is(err, ErrInvalidService) ||
 				strings.Contains(text, first) || strings.Contains(text, second) {
@@ -88,8 +87,8 @@ func FuzzServiceCheck(f *testing.F) {
 	})
 }
 
-// FuzzOptions takes what a program may be configured with: an option is refused with
-// ErrInvalidOption, or holds what its documentation says.
+// FuzzOptions takes the values of options. An option is refused with ErrInvalidOption, or does what
+// its documentation says.
 func FuzzOptions(f *testing.F) {
 	f.Add("acme", int64(15*time.Second), 3)
 	f.Add("b.>", int64(-1), 0)
@@ -117,9 +116,9 @@ func FuzzOptions(f *testing.F) {
 	})
 }
 
-// FuzzBelieve takes what stands at a key whose service has one signer: whatever the bytes are, what
-// is believed says what was signed. Seen to fail with a signature of the first instance in the
-// document, though the last one is read.
+// FuzzBelieve takes the bytes at a key whose service has one signer. Whatever the bytes are, an
+// accepted instance is as it was signed. Seen to fail if the first instance in the document is
+// verified and the last one is read.
 func FuzzBelieve(f *testing.F) {
 	pair := keyPair(f)
 	public, err := pair.PublicKey()
@@ -145,8 +144,8 @@ func FuzzBelieve(f *testing.F) {
 		f.Fatal(err)
 	}
 	signature, _ := json.Marshal(rec.Signature)
-	// A corpus is of no use to a later run, which has another key: so inputs are edits of the
-	// signed bytes.
+	// Each run has a new key, so the inputs are edits of the signed bytes: whole values would be of
+	// no use to a later run.
 	f.Add(webKey, 0, 0, "")
 	f.Add(webKey, 1, 0, `"instance":{"url":"http://evil"},`)
 	f.Add("svc.web.2", 0, 0, "")

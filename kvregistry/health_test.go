@@ -7,8 +7,8 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// OnHealth is told what is so at first, and then of each turn, once. Seen to fail with tellHealth
-// that tells the first time only, and with one that tells each time.
+// OnHealth is called with the first state, and then once for each change. Seen to fail if
+// tellHealth calls it only the first time, and if it calls it each time.
 func TestOnHealth(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -18,7 +18,7 @@ func TestOnHealth(t *testing.T) {
 		t.Fatal(err)
 	}
 	was := false
-	// waits for it; on a slow machine there may be a turn and back before
+	// waits for it; on a slow machine the state may change and change back before
 	next := func(within time.Duration, ok bool) {
 		t.Helper()
 		for end := time.After(within); ; {
@@ -41,7 +41,7 @@ func TestOnHealth(t *testing.T) {
 		s.Up()
 		next(10*time.Second, true)
 	}
-	time.Sleep(3 * healthTime) // it looks, and there is nothing to tell
+	time.Sleep(3 * healthTime) // it is read, and nothing is reported
 	if err := reg.Close(); err != nil {
 		t.Error(err)
 	}

@@ -14,7 +14,7 @@ import (
 // discard keeps the library's log out of the test's output.
 func discard() Option { return Logger(slog.New(slog.DiscardHandler)) }
 
-// newRegistry is one for a test.
+// newRegistry returns a registry for a test.
 func newRegistry(t testing.TB, s *natstest.Server, opts ...Option) *Registry {
 	t.Helper()
 	r, err := New(t.Context(), s.Connect(), append([]Option{discard(), TTL(2 * time.Second)},
@@ -26,7 +26,7 @@ func newRegistry(t testing.TB, s *natstest.Server, opts ...Option) *Registry {
 	return r
 }
 
-// keyPair is a new key that signs.
+// keyPair returns a new key for signatures.
 func keyPair(t testing.TB) nkeys.KeyPair {
 	t.Helper()
 	pair, err := nkeys.CreateUser()
@@ -45,7 +45,7 @@ func mustRegister(t testing.TB, r *Registry, list ...Service) {
 	}
 }
 
-// decode reads a record as one of the bucket.
+// decode reads a record as the bucket has it.
 func decode(key string, value []byte, revision uint64) (record, error) {
 	s := sight(watcher.Change{Key: key, Value: value, Revision: revision}, largestRecord)
 	return s.rec, s.err

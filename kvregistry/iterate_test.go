@@ -11,14 +11,15 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// readers is how many read a service's changes.
+// readers is the number of readers of a service's changes.
 func (r *Registry) readers(name string) int {
 	r.cache.mu.Lock()
 	defer r.cache.mu.Unlock()
 	return len(r.cache.readers[name])
 }
 
-// A loop over events begins with what is there, and leaves nothing behind however it ends.
+// A loop over events begins with the instances that are there. It leaves no goroutine behind,
+// however it ends.
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -26,7 +27,7 @@ func TestEvents(t *testing.T) {
 	if _, err := owner.Register(Service{Name: "web", ID: "a", Address: "a:1"}); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // each loop anew
+	for range 2 { // for each loop again
 		for e, err := range reg.Events(t.Context(), "web") {
 			if err != nil || e.Kind != Registered || e.Service.ID != "a" {
 				t.Fatalf("%+v, %v", e, err)
@@ -74,9 +75,9 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// A loop over snapshots begins with the first, be it empty, gives the newest after each change, and
-// ends with the registry. Seen to fail, by waiting for ever, where a first snapshot without an
-// instance wakes nobody.
+// A loop over snapshots begins with the first, even if it is empty. It gives the newest after each
+// change, and ends with the registry. Seen to fail, by a wait without end, if a first snapshot
+// without an instance wakes no reader.
 func TestSnapshots(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -98,7 +99,7 @@ func TestSnapshots(t *testing.T) {
 				t.Fatal(err)
 			}
 		case n == 1 && len(seen) == 2:
-			for _, id := range []string{"b", "c", "d"} { // while this one does not read
+			for _, id := range []string{"b", "c", "d"} { // while this reader does not read
 				if _, err := owner.Register(Service{Name: "web", ID: id,
 					Address: "a:1"}); err != nil {
 					t.Fatal(err)
@@ -126,14 +127,14 @@ func TestSnapshots(t *testing.T) {
 	}
 }
 
-// It waits until there are so many that the filters let through, and says how many there were, or
-// that it does not know. Seen to fail with Snapshots that yields nothing once ctx has ended.
+// WaitFor waits until the filters pass so many instances. Its error says how many there were, or
+// that this is not known. Seen to fail if Snapshots yields nothing after ctx has ended.
 func TestWaitFor(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	owner, reg := newRegistry(t, s), newRegistry(t, s)
 	got := make(chan error, 1)
-	go func() { // ends when the three are there
+	go func() { // it ends when the three are there
 		list, err := reg.WaitFor(t.Context(), "web", 3, WithTag("new"))
 		if err == nil && len(list) != 3 {
 			err = fmt.Errorf("%d instances", len(list))
@@ -170,7 +171,7 @@ func TestWaitFor(t *testing.T) {
 		!strings.Contains(err.Error(), `"web", 3 are there`) {
 		t.Error(err)
 	}
-	list, err := reg.WaitFor(ctx, "web", 3) // ctx has ended: what is there is there
+	list, err := reg.WaitFor(ctx, "web", 3) // ctx has ended, and the instances are there
 	if err != nil || len(list) != 3 {
 		t.Errorf("%d are there: %v", len(list), err)
 	}

@@ -13,13 +13,13 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// What a registry leaves is there until its successor has it, which no observer notices, and goes
-// with the lease where there is none. Seen to fail with a Leave that ends what was registered, and
-// with one that goes on sending heartbeats.
+// Instances that Leave leaves behind stay until their successor has them, and no observer sees a
+// change. Without a successor they go with the lease. Seen to fail with a Leave that ends what was
+// registered, and with one that goes on sending heartbeats.
 func TestLeave(t *testing.T) {
 	nc := natstest.Start(t).Connect()
 	open := func() *kvregistry.Registry {
-		// the time for the successor
+		// the time that the successor has
 		r, err := kvregistry.New(t.Context(), nc, kvregistry.TTL(5*time.Second))
 		if err != nil {
 			t.Fatal(err)
@@ -68,8 +68,9 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-// A context that has ended, and a function that does not return, are no reason for an error if
-// there is nothing to take back. Seen to fail with an end that waits for the function.
+// Leave returns no error if there is nothing to take back. That holds with a context that has
+// ended, and with a function that does not return. Seen to fail with an end that waits for the
+// function.
 func TestEndWithoutTime(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Start(t).Connect()
@@ -100,7 +101,7 @@ func TestEndWithoutTime(t *testing.T) {
 	}
 }
 
-// A program that is to be restarted leaves what its successor registers again.
+// Leave keeps the registrations of a program that is restarted, for its successor.
 func ExampleRegistry_Leave() {
 	nc, stop := connect()
 	defer stop()
@@ -120,7 +121,7 @@ func ExampleRegistry_Leave() {
 		log.Fatal(err)
 	}
 	defer func() { _ = after.Close() }()
-	one, err := after.GetService("web") // nobody registered it again yet
+	one, err := after.GetService("web") // it is not registered again yet
 	fmt.Println(one.ID, err)
 	// Output: <nil> 1 <nil>
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// Registering before the server listens is refused, and leaves nothing. Seen to fail without the
-// look.
+// Register refuses a service that does not listen yet, and leaves nothing. Seen to fail without the
+// check.
 func TestListeningRefuses(t *testing.T) {
 	reg := newRegistry(t, natstest.Start(t), Listening(0))
 	dead := fmt.Sprint("127.0.0.1:", natstest.FreePort(t))
@@ -50,9 +50,9 @@ func TestListeningRefuses(t *testing.T) {
 	}
 }
 
-// Registering before the server listens waits for it, for as long as was chosen and no longer than
-// its context. Seen to fail with a single look, and with a wait that does not look at the context,
-// and with an error of two lines.
+// With a patience, Register waits for the server to listen, no longer than that or than its
+// context. Seen to fail with a single check, with a wait that does not look at the context, and
+// with an error of two lines.
 func TestListeningWaits(t *testing.T) {
 	s := natstest.Start(t)
 	reg := newRegistry(t, s, Listening(time.Minute))
@@ -65,7 +65,7 @@ func TestListeningWaits(t *testing.T) {
 	select {
 	case err := <-done:
 		t.Fatalf("registered before it listened: %v", err)
-	case <-time.After(100 * time.Millisecond): // that it does wait
+	case <-time.After(100 * time.Millisecond): // so that it waits
 	}
 	if _, err := reg.GetService("web"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("before it listens: %v", err)

@@ -27,8 +27,8 @@ func hooked(f func(line string)) Option {
 	return Logger(slog.New(&hook{slog.DiscardHandler, f}))
 }
 
-// A log handler may close the registry, whichever line it gets. Seen to fail with lines that are
-// logged in the goroutines of the lease, of the views and of the reaper.
+// A log handler may close the registry at any line. Seen to fail with lines that the goroutines of
+// the lease, of the views and of the reaper log.
 func TestLogHandlerThatCloses(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{
@@ -62,7 +62,7 @@ func TestLogHandlerThatCloses(t *testing.T) {
 	}
 }
 
-// provocations are steps that bring about every line.
+// provocations are steps that cause every log line.
 func provocations(t *testing.T, s *natstest.Server, r *Registry) []func() {
 	nc := s.Connect()
 	web := Service{Name: "web", ID: "a", Address: "h:1"}
@@ -83,7 +83,7 @@ func provocations(t *testing.T, s *natstest.Server, r *Registry) []func() {
 			}
 			await(func(h Health) bool { return h.Resyncs > 0 && h.Err == nil })
 		},
-		func() { // one that dies, and one that takes over
+		func() { // one registry that dies, and one that takes over
 			dead, other := newRegistry(t, s, WithoutReaping()), newRegistry(t, s, WithoutReaping())
 			mustRegister(t, dead, Service{Name: "web", ID: "dead", Address: "h:1"})
 			_ = dead.Leave(t.Context())

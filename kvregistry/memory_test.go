@@ -12,9 +12,9 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// A cache keeps of 10,000 instances at most 1.3 times what they take when they are decoded; what
-// many have in common, it keeps once. Not parallel: it looks at the whole heap. Seen to fail (1.95)
-// with instances that keep what they came with.
+// A cache of 10,000 instances takes at most 1.3 times the memory of the decoded ones. It keeps
+// equal texts once. The test is not parallel, because it measures the whole heap. Seen to fail
+// (1.95) with instances that keep what they came with.
 func TestCacheKeepsLittle(t *testing.T) {
 	const n = 10_000
 	changes := make([]watcher.Change, n)
@@ -52,7 +52,7 @@ func TestCacheKeepsLittle(t *testing.T) {
 	for batch := range slices.Chunk(changes, 256) {
 		var seen []*sighting
 		for _, ch := range batch {
-			ch.Value = slices.Clone(ch.Value) // as it comes from the connection
+			ch.Value = slices.Clone(ch.Value) // as the connection delivers it
 			seen = append(seen, sight(ch, 1<<20))
 		}
 		c.apply(seen, nil)

@@ -15,7 +15,7 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// says waits until a log has a line with each of some texts, once.
+// says waits until a log has, once, a line with each of some texts.
 func says(t *testing.T, log *natstest.Log, lines ...string) {
 	t.Helper()
 	natstest.Eventually(t, natstest.Soon, func() error {
@@ -35,9 +35,9 @@ func says(t *testing.T, log *natstest.Log, lines ...string) {
 	})
 }
 
-// Each change of state of a process is one line, in words that need no knowledge of the library.
-// Those of many registrations that change together are one line. Seen to fail without tellNews and
-// tellNATS, and with a draining that is told by each write.
+// Each change of state of a process is one log line, in words that need no knowledge of the
+// library. Registrations that change together share one line. Seen to fail without tellNews and
+// tellNATS, and if each write logs a draining.
 func TestChangesOfStateAreLogged(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -100,8 +100,8 @@ func TestChangesOfStateAreLogged(t *testing.T) {
 	says(t, log, `"kvregistry: unregistered" ... service=web instance=d`)
 }
 
-// A process that registers thousands, one by one or together, does not flood the log, and each of
-// its registrations is counted. Seen to fail with a journal that holds nothing.
+// A process that registers thousands, one by one or together, does not flood the log. Each of its
+// registrations is counted. Seen to fail with a journal that holds nothing.
 func TestThousandsShareLines(t *testing.T) {
 	t.Parallel()
 	const many = 300
@@ -129,7 +129,7 @@ func TestThousandsShareLines(t *testing.T) {
 	wg.Wait()
 	natstest.Eventually(t, natstest.Soon, func() error {
 		n := log.Count("service=each instance=")
-		// in the background, and what was held
+		// from the background, and what was held back
 		for _, count := range []string{"service=each instances=", " times="} {
 			for _, line := range log.With(count) {
 				var held int
@@ -151,9 +151,9 @@ func TestThousandsShareLines(t *testing.T) {
 	}
 }
 
-// A process that started before NATS says what the server refuses when it is there, in the log, in
-// Health and in each call, and goes on when that is mended. Seen to fail with a provision and a
-// reconcile that tell nobody.
+// A process that started before NATS reports what the server refuses, in the log, in Health and in
+// each call. It goes on when that is mended. Seen to fail with a provision and a reconcile that
+// report nothing.
 func TestRefusalAfterADeferredStart(t *testing.T) {
 	t.Parallel()
 	start := func(t *testing.T, u users, s *natstest.Server, name string, log *natstest.Log,
@@ -228,8 +228,8 @@ func TestRefusalAfterADeferredStart(t *testing.T) {
 	}
 }
 
-// If the bucket is deleted and nobody may make it again, the log, Health and each call say so,
-// and all goes on when an admin has made it. Seen to fail with a view that keeps it to itself.
+// If the bucket is deleted and can't be created again, the log, Health and each call say so. All
+// goes on when an admin has created it. Seen to fail with a view that does not report it.
 func TestBucketThatIsGone(t *testing.T) {
 	t.Parallel()
 	u, log := newUsers(t), &natstest.Log{}
@@ -246,7 +246,7 @@ func TestBucketThatIsGone(t *testing.T) {
 	}
 	const want = "have an admin make it"
 	says(t, log, `"kvregistry: the bucket is gone, and this user may not make it again" ... `+want)
-	natstest.Eventually(t, natstest.Soon, func() error { // a call may have no time to find out
+	natstest.Eventually(t, natstest.Soon, func() error { // a call may not have the time to notice
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		_, err := r.RegisterContext(ctx, Service{Name: "web", ID: "b", Address: "h:1"})

@@ -14,7 +14,7 @@ import (
 	"github.com/kvregistry/go/kvregistry/internal/balance"
 )
 
-// bare is a Lookup without a server: the test says which instances there are.
+// bare returns a Lookup without a server. The test sets its instances.
 type bare struct {
 	*Lookup
 	t        testing.TB
@@ -31,7 +31,7 @@ func newBare(t testing.TB, parts ...Part) *bare {
 	return &bare{Lookup: l, t: t, known: map[string]*Service{}}
 }
 
-// are makes these the instances.
+// are sets the instances.
 func (b *bare) are(ids ...string) {
 	b.revision++
 	list := noInstances
@@ -54,7 +54,7 @@ func (b *bare) pick(not ...string) (id string, done func(error)) {
 	return s.ID, done
 }
 
-// picked are the instances that some calls are given, which succeed.
+// picked returns the instances that some successful calls are given.
 func (b *bare) picked() (ids []string) {
 	for range 100 {
 		id, done := b.pick()
@@ -67,7 +67,7 @@ func (b *bare) picked() (ids []string) {
 	return ids
 }
 
-// fail has calls of one instance end so.
+// fail ends calls of one instance with an error.
 func (b *bare) fail(id string, times int, err error) {
 	b.t.Helper()
 	for range times {
@@ -75,7 +75,7 @@ func (b *bare) fail(id string, times int, err error) {
 	}
 }
 
-// call is one that an instance is given. Others that are given some until then succeed.
+// call makes calls until one is given to an instance. The others succeed.
 func (b *bare) call(id string) (done func(error)) {
 	b.t.Helper()
 	for range 1000 {
@@ -98,8 +98,8 @@ func (b *bare) gives(want ...string) {
 
 var errCall = errors.New("connection refused")
 
-// An instance whose calls fail is set aside; when its time is over one call tries it. Seen to fail
-// with a probe that anyone may make, with one whose success does not count, and with a wait that
+// An instance whose calls fail is set aside. When its time is over, one call tries it. Seen to fail
+// with a probe that any call may make, with one whose success does not count, and with a wait that
 // does not grow.
 func TestFailingInstanceIsSetAsideAndTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestFailingInstanceIsSetAsideAndTakenBack(t *testing.T) {
 		probe(nil)
 		b.gives("a", "b", "c")
 
-		// it was good for longer than it had been set aside: what was is forgotten
+		// it was good for longer than it had been set aside, so its failures are forgotten
 		time.Sleep(17 * time.Second)
 		b.fail("b", 3, errCall)
 		time.Sleep(4 * time.Second)
@@ -139,9 +139,9 @@ func TestFailingInstanceIsSetAsideAndTakenBack(t *testing.T) {
 	})
 }
 
-// A probe whose call was cancelled says nothing: the next call tries. One that does not end holds
-// up the next for as long as the instance was set aside, and not for ever. Seen to fail without
-// each of the two.
+// If a probe's call is cancelled, the next call tries the instance. A probe that does not end
+// delays the next one only for as long as the instance was set aside. Seen to fail without each of
+// the two.
 func TestProbeThatTellsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBare(t, Outcome{Failures: 1, Aside: 4 * time.Second})
@@ -154,7 +154,7 @@ func TestProbeThatTellsNothing(t *testing.T) {
 		time.Sleep(4 * time.Second)
 		b.call("b")(nil)
 		b.gives("a", "b", "c")
-		lost(errCall) // it comes too late to say anything
+		lost(errCall) // it comes too late to count
 		b.gives("a", "b", "c")
 		if h := b.Health().Instances[1]; h.InFlight != 0 {
 			t.Errorf("%d calls in flight", h.InFlight)
@@ -162,9 +162,9 @@ func TestProbeThatTellsNothing(t *testing.T) {
 	})
 }
 
-// What is no failure sets nobody aside: a cancelled call, an error that is the caller's own, any
-// error where outcomes don't count. A cancelled call is no success either. Seen to fail with errors
-// that all count.
+// A call that did not fail by the instance's fault sets no instance aside. Such calls are
+// cancelled, have an error of the caller, or are made where outcomes don't count. A cancelled call
+// is no success either. Seen to fail with errors that all count.
 func TestWhatIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own := errors.New("no such page")
@@ -185,10 +185,10 @@ func TestWhatIsNoFailure(t *testing.T) {
 	})
 }
 
-// However calls end, and whoever comes and goes, never are all set aside, nor more than the share;
-// a pick gives an instance that is there, and one that is set aside to one caller, when its time is
-// over. Seen to fail with a share that may be all, without taking back after instances went, and
-// with a probe that anyone may make.
+// No more instances than the share are set aside, and never all of them, however calls end and
+// instances come and go. A pick gives an instance that is there. An instance that is set aside is
+// given to one caller, when its time is over. Seen to fail with a share that may be all, without a
+// correction after instances went, and with a probe that any call may make.
 func TestNeverAllAreSetAside(t *testing.T) {
 	for seed := range uint64(50) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -252,7 +252,7 @@ func ending(r *rand.Rand, down float64) int {
 	return 0
 }
 
-// pickRight picks, and looks at whether this one may be picked.
+// pickRight picks an instance, and checks that it may be picked.
 func (b *bare) pickRight(ids []string) (done func(error)) {
 	b.t.Helper()
 	before := b.Health()
@@ -272,8 +272,8 @@ func (b *bare) pickRight(ids []string) (done func(error)) {
 	return done
 }
 
-// Instances that wait for a probe that their picker never makes, as those of a tier that stands by,
-// leave their place to others. Seen to fail where these are not taken back.
+// Instances whose probe is never made, as those of a standby tier, leave their place to others.
+// Seen to fail if they keep it.
 func TestWhoIsNotTriedMakesPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := 0
@@ -285,14 +285,14 @@ func TestWhoIsNotTriedMakesPlace(t *testing.T) {
 		first = 1
 		b.fail("b", 1, errCall)
 		time.Sleep(time.Second)
-		first = 0 // b is never asked for again
+		first = 0 // b is never picked again
 		b.fail("a", 1, errCall)
 		b.gives("b")
 	})
 }
 
-// A retry is given another instance, as long as there is one. Seen to fail where what it refuses is
-// not looked at.
+// A retry is given another instance, if there is one. Seen to fail if the refused instances are not
+// checked.
 func TestNotThese(t *testing.T) {
 	b := newBare(t)
 	b.are("a", "b", "c")
@@ -308,8 +308,8 @@ func TestNotThese(t *testing.T) {
 	}
 }
 
-// What a look-up prepared is prepared again when its instances change, and not with each call or
-// when others change. Seen to fail without the comparison.
+// A look-up is prepared again when its instances change. It is not prepared for each call, or when
+// others change. Seen to fail without the comparison.
 func TestPreparedOnce(t *testing.T) {
 	times := 0
 	b := newBare(t, Where(func(s Service) bool { return s.ID != "other" }),
@@ -329,8 +329,8 @@ func TestPreparedOnce(t *testing.T) {
 	}
 }
 
-// An end that is told twice leaves no instance with less than no call in flight, for which it would
-// be picked for ever. Seen to fail without the look at that.
+// A call that is ended twice does not make an instance's count of calls negative. Such an instance
+// would always be picked. Seen to fail without the check.
 func TestToldTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBare(t, Outcome{Failures: 1, Aside: time.Second})
@@ -351,9 +351,9 @@ func TestToldTwice(t *testing.T) {
 	})
 }
 
-// What is known of an instance stays when it says something new, and goes with it, or with where it
-// is. Seen to fail with calls that are counted anew, and without the look at the URL and at the
-// Address.
+// What is known of an instance stays through an update of it. It goes with the instance, or with
+// its address. Seen to fail if calls are counted from 0 again, and if the URL or the Address is not
+// compared.
 func TestKnownAsLongAsItIsThere(t *testing.T) {
 	b := newBare(t, Outcome{Failures: 1, Aside: time.Hour})
 	b.are("a", "b", "c")
@@ -382,8 +382,8 @@ func TestKnownAsLongAsItIsThere(t *testing.T) {
 	}
 }
 
-// Health tells of instances that were picked from the snapshot of the run before, too. Seen to fail
-// where the view's alone is looked at.
+// Health counts instances that were picked from the snapshot file, too. Seen to fail if it reads
+// only the view's.
 func TestHealthBeforeTheServiceWasRead(t *testing.T) {
 	b := newBare(t)
 	b.are("a", "b")
@@ -394,8 +394,8 @@ func TestHealthBeforeTheServiceWasRead(t *testing.T) {
 	}
 }
 
-// A million picks of several goroutines are even, through all that a look-up does. Seen to fail
-// where each call begins anew.
+// A million picks of several goroutines are even, through all the parts of a look-up. Seen to fail
+// if each call starts the turns again.
 func TestPicksAreEven(t *testing.T) {
 	b := newBare(t)
 	all := []string{"a", "b", "c", "d", "e", "f", "g"}
@@ -428,8 +428,8 @@ func TestPicksAreEven(t *testing.T) {
 	}
 }
 
-// Any number of goroutines pick while instances come, go, fail and are set aside; no call stays
-// counted. Seen to fail, with the race detector, without the lock around Health's reading.
+// Any number of goroutines pick while instances come, go, fail and are set aside. At the end no
+// call is counted. Seen to fail, with the race detector, without the lock around Health's reading.
 func TestPicksAtOnce(t *testing.T) {
 	b := newBare(t, Outcome{Failures: 2, Aside: time.Microsecond, Longest: time.Millisecond})
 	all := []string{"a", "b", "c", "d", "e"}

@@ -7,8 +7,8 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// A name that is first looked up while everything is observed already is known not to be there.
-// Seen to fail with a service that waits for a snapshot: the look-up gave ErrUnavailable.
+// If everything is observed, a name that is looked up first is known not to be there. Seen to fail
+// with a service that waits for a snapshot: the look-up returned ErrUnavailable.
 func TestNameBesideEverything(t *testing.T) {
 	c := newCache(slog.New(slog.DiscardHandler), bounds{instances: 10, services: 10,
 		record: DefaultMaxRecord})

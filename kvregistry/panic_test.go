@@ -12,14 +12,14 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// here names the goroutine that calls it.
+// here returns the name of the goroutine that calls it.
 func here() string {
 	stack := make([]byte, 64)
 	line, _, _ := strings.Cut(string(stack[:runtime.Stack(stack, false)]), "[")
 	return line
 }
 
-// ends runs f on a goroutine of its own, and returns what it panicked with, or how it ended.
+// ends runs f on a goroutine of its own, and returns its panic value, or how it ended.
 func ends(f func()) string {
 	done := make(chan string)
 	go func() {
@@ -36,7 +36,7 @@ func ends(f func()) string {
 	return <-done
 }
 
-// panicSigner panics, when it is told to.
+// panicSigner panics when it is set to.
 type panicSigner struct {
 	nkeys.KeyPair
 	do func()
@@ -49,9 +49,9 @@ func (s *panicSigner) Sign(data []byte) ([]byte, error) {
 	return s.KeyPair.Sign(data)
 }
 
-// A user's function that panics, or ends its goroutine, does so to the caller that waits for it,
-// who may recover; the registry goes on. Seen to fail with functions that are called by goroutines
-// of the registry's own: the process ended.
+// A panic of a user's function, or its Goexit, reaches the caller that waits for it. The caller may
+// recover, and the registry goes on. Seen to fail with functions that goroutines of the registry
+// call: the process ended.
 func TestUserFunctionThatPanics(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -98,9 +98,9 @@ func TestUserFunctionThatPanics(t *testing.T) {
 	}
 }
 
-// UpdateFunc's function is called by the caller's goroutine, and may call the registry. Seen to
-// fail with one that is called by a goroutine for each instance, and with one that is called under
-// the registrations' lock.
+// UpdateFunc calls its function on the caller's goroutine, and the function may call the registry.
+// Seen to fail with a goroutine for each instance, and with a call that holds the registrations'
+// lock.
 func TestUpdateFuncIsTheCallers(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

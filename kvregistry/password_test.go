@@ -16,8 +16,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// Through an outage, a refused password and the end of the connection, neither an error nor a log
-// line has the password that stands in the connection's URL. Seen to fail with the connection's URL
+// No error and no log line has the password of the connection's URL. The test goes through an
+// outage, a refused password and the end of the connection. Seen to fail with the connection's URL
 // in the error of a registration without a server, in Connect's on another connection, and in the
 // line that a lease is lost.
 func TestConnectionsPasswordIsNotSaid(t *testing.T) {
@@ -101,8 +101,8 @@ func TestDialHidesPasswords(t *testing.T) {
 	}
 }
 
-// No error of TrustSigners quotes a seed that stands in place of a public key, however it is
-// written. Seen to fail with an error that quotes what is no key.
+// No error of TrustSigners quotes a seed that is given as a public key, in any spelling. Seen to
+// fail with an error that quotes what is no key.
 func TestTrustSignersHidesSeeds(t *testing.T) {
 	t.Parallel()
 	pair, err := nkeys.CreateUser()

@@ -14,7 +14,7 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// A look-up that is prepared once, and an instance that is set aside by what became of its calls.
+// A look-up is prepared once, and an instance whose calls fail is set aside.
 func ExampleRegistry_Lookup() {
 	nc, stop := connect()
 	defer stop()
@@ -75,8 +75,8 @@ func open(t *testing.T, s *natstest.Server, opts ...kvregistry.Option) *kvregist
 	return r
 }
 
-// A prepared look-up gives what GetServices would, after every change, and fails as it does. Seen
-// to fail with what was prepared kept for ever, and without the status's choice.
+// A prepared look-up gives what GetServices would, after every change, and returns the same errors.
+// Seen to fail if the first preparation is kept, and without the choice by status.
 func TestPreparedLookupIsAsGetServices(t *testing.T) {
 	s := natstest.Start(t)
 	owner, r := open(t, s), open(t, s)
@@ -135,7 +135,7 @@ func TestPreparedLookupIsAsGetServices(t *testing.T) {
 	}
 }
 
-// given are the ids of the instances that a look-up gives in 100 calls, and its error.
+// given returns the ids of the instances that a look-up gives in 100 calls, and its error.
 func given(l *kvregistry.Lookup) (list []string, err error) {
 	for range 100 {
 		s, done, err := l.Pick(context.Background())
@@ -158,8 +158,8 @@ func ids(list []kvregistry.Service) (ids []string) {
 	return ids
 }
 
-// A retry takes no turn: each instance is the first that is asked as often as any other, though one
-// of them refuses. Seen to fail with a retry that draws from the calls' turns.
+// A retry takes no turn: each instance is the first choice equally often, even if one of them
+// refuses. Seen to fail with a retry that takes one of the calls' turns.
 func TestRetriesTakeNoTurns(t *testing.T) {
 	r := open(t, natstest.Start(t))
 	for i := range 3 {
@@ -189,9 +189,9 @@ func TestRetriesTakeNoTurns(t *testing.T) {
 	}
 }
 
-// A prepared look-up tells what a look-up tells: what is not known from what is not there, and what
-// is too old. It is prepared while there is no server. Seen to fail without the look at the age,
-// and at the registry's end.
+// A prepared look-up returns the errors of a look-up: unknown, not found, and too old. It can be
+// prepared while there is no server. Seen to fail without the check of the age, and of the
+// registry's end.
 func TestPreparedLookupTellsWhy(t *testing.T) {
 	s := natstest.Start(t)
 	nc := s.Connect()
@@ -228,7 +228,7 @@ func TestPreparedLookupTellsWhy(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon, is(kvregistry.ErrNotFound))
 	s.Down()
 	natstest.Eventually(t, natstest.Soon, is(kvregistry.ErrStale))
-	// what it registered nothing of needs no farewell
+	// without a registration the close takes nothing back
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	_ = r.CloseContext(ctx)
@@ -240,7 +240,7 @@ func TestPreparedLookupTellsWhy(t *testing.T) {
 	}
 }
 
-// What can't be a look-up is refused, and the error says why.
+// An invalid look-up is refused, and the error says why.
 func TestLookupRefuses(t *testing.T) {
 	r := open(t, natstest.Start(t))
 	for _, name := range []string{"", kvregistry.Everything} {
@@ -253,8 +253,8 @@ func TestLookupRefuses(t *testing.T) {
 	}
 }
 
-// What a look-up learns of an instance stays with it: nothing is written to the bucket, and another
-// look-up goes on picking the instance. Seen to fail with a setAside that sets the status, too.
+// The outcomes that a look-up counts stay with it. Nothing is written to the bucket, and another
+// look-up still picks the instance. Seen to fail with a setAside that sets the status, too.
 func TestOutcomeStaysHere(t *testing.T) {
 	s := natstest.Start(t)
 	r := open(t, s)

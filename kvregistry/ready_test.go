@@ -14,9 +14,9 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// A process that was ready stays ready through an outage longer than a TTL, whatever is looked up
-// meanwhile, while OK says that something is wrong. Seen to fail with Ready that is OK, and with
-// names that were looked up among those that are needed.
+// A ready process stays ready through an outage longer than a TTL, whatever is looked up meanwhile.
+// OK is false meanwhile. Seen to fail with Ready that is OK, and if looked-up names count among
+// those that are needed.
 func TestReadyThroughAnOutage(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -55,9 +55,9 @@ func TestReadyThroughAnOutage(t *testing.T) {
 	})
 }
 
-// A process that starts before NATS is not ready until it has read what it observes or looked up,
-// and says why. Seen to fail with an Err that is nil before the first connection, and without the
-// names that were looked up.
+// A process that starts before NATS is not ready until it has read what it observes or looked up.
+// Health says why. Seen to fail with an Err that is nil before the first connection, and without
+// the names that were looked up.
 func TestReadyAtTheStart(t *testing.T) {
 	t.Parallel()
 	for name, begin := range map[string]func(*Registry) error{
@@ -91,8 +91,8 @@ func TestReadyAtTheStart(t *testing.T) {
 	}
 }
 
-// A process is not ready while the server refuses what it wants to register, until it gives that
-// up. Seen to fail without Refused.
+// A process is not ready while the server refuses its registrations, until it gives them up. Seen
+// to fail without Refused.
 func TestReadyWithARefusedRegistration(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
@@ -117,7 +117,7 @@ func TestReadyWithARefusedRegistration(t *testing.T) {
 	}
 }
 
-// Health is JSON whose members stay as they are, with an error as its text and an age in seconds.
+// The members of Health's JSON stay as they are, with an error as its text and an age in seconds.
 // Seen to fail without MarshalJSON: "Err" was {}.
 func TestHealthAsJSON(t *testing.T) {
 	t.Parallel()

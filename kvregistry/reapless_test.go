@@ -32,7 +32,7 @@ func (l *serverLogger) Errorf(format string, v ...any)  { l.print("ERR", format,
 func (l *serverLogger) Debugf(string, ...any)           {}
 func (l *serverLogger) Tracef(string, ...any)           {}
 
-// calm fails the test if a server logged that it refused something.
+// calm fails the test if a server logged a refusal.
 func calm(t *testing.T, log *natstest.Log) {
 	t.Helper()
 	if list := log.With("Violation"); len(list) > 0 {
@@ -40,9 +40,9 @@ func calm(t *testing.T, log *natstest.Log) {
 	}
 }
 
-// A process of each role does all that the role includes, and the server refuses nothing, also
-// where no bucket or reaper slot is there, and after a reconnect. Seen to fail with slots and
-// buckets that are tried for without a look at the user's permissions.
+// A process of each role does all that the role includes, and the server refuses none of it. That
+// holds without a bucket, without a reaper slot, and after a reconnect. Seen to fail if slots and
+// buckets are tried without a check of the user's permissions.
 func TestNoRoleTriesWhatItMayNot(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
@@ -117,9 +117,9 @@ func TestNoRoleTriesWhatItMayNot(t *testing.T) {
 	calm(t, log)
 }
 
-// If nobody reaps, be it for the roles or the options of all processes, each one that lives says
-// so once when a process has died, until a reaper comes, and counts the dead alone. Seen to fail
-// without guard, and with every lease taken for a dead one.
+// If no process reaps, each living one logs that once when a process has died, until a reaper
+// comes. The cause may be the roles or the options of all processes. Only dead leases are counted.
+// Seen to fail without guard, and if every lease counts as dead.
 func TestNobodyReaps(t *testing.T) {
 	t.Parallel()
 	for how, opts := range map[string][]Option{"registrar": nil, "observer": nil,
@@ -141,7 +141,7 @@ func TestNobodyReaps(t *testing.T) {
 			if err := r.ObserveContext(t.Context(), "web"); err != nil {
 				t.Fatal(err)
 			}
-			// its lease ends, as that of a process that died
+			// its lease ends as if the process had died
 			if err := dead.Leave(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -166,8 +166,8 @@ func TestNobodyReaps(t *testing.T) {
 	}
 }
 
-// A process that holds a slot and whose purges the server refuses says that nobody reaps, and so
-// does one that observes. Seen to fail with a holder that says it is ready all the same.
+// A process that holds a slot logs that nothing is reaped if the server refuses its purges. An
+// observing process does, too. Seen to fail with a holder that reports that it is ready.
 func TestNobodyReapsThoughASlotIsHeld(t *testing.T) {
 	t.Parallel()
 	natstest.Long(t)

@@ -16,7 +16,7 @@ import (
 
 const webKey = "svc.web.1"
 
-// errAny stands for an error that has no name.
+// errAny stands for an error without a name.
 var errAny = errors.New("any error")
 
 func TestDecode(t *testing.T) {
@@ -136,7 +136,7 @@ func TestEncodeDecode(t *testing.T) {
 	}
 }
 
-// TestEncodeKeepsTheWireFormat holds the names of the fields, which other languages read.
+// TestEncodeKeepsTheWireFormat checks the names of the fields, which other languages read.
 func TestEncodeKeepsTheWireFormat(t *testing.T) {
 	value, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, valid(),
 		DefaultMaxRecord)
@@ -184,8 +184,8 @@ func TestLeaseOf(t *testing.T) {
 	longest := strings.Repeat("L", 64)
 	for value, want := range map[string]string{
 		`{"format":1,"lease":"L"}`:                     "L",
-		`{"format":1,"lease":"L","instance":"broken"}`: "L", // all that a reaper has to know
-		// its place is the same in every format
+		`{"format":1,"lease":"L","instance":"broken"}`: "L", // all that a reaper needs
+		// the lease has the same place in every format
 		`{"format":2,"lease":"L"}`:                "L",
 		`{"format":2,"lease":["L"]}`:              "",
 		`{"format":0,"lease":"L"}`:                "",
@@ -205,7 +205,8 @@ func TestLeaseOf(t *testing.T) {
 	}
 }
 
-// FuzzDecode holds that no bytes do harm, and that what is accepted can be shown to a user.
+// FuzzDecode checks that no bytes cause a panic, and that an accepted record can be shown to a
+// user.
 func FuzzDecode(f *testing.F) {
 	full, err := encode(record{Format: wire.Format, Lease: "L", Owner: "O"}, valid(),
 		DefaultMaxRecord)
@@ -238,7 +239,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// wrong says what must not be in a record that was accepted.
+// wrong returns what must not be in an accepted record.
 func wrong(key string, rec record) string {
 	s := rec.Instance
 	made, err := tenant.ServiceKey(s.Name, s.ID)
@@ -258,8 +259,8 @@ func wrong(key string, rec record) string {
 	return ""
 }
 
-// What a record has at the most is known without making it. Seen to fail with texts that are
-// counted as they are.
+// The upper bound of a record's length is computed without encoding it. Seen to fail if texts are
+// counted without their escapes.
 func TestLongest(t *testing.T) {
 	texts := []string{"", "a", "<>&", "\x00\x1f", "\u2028", "ö", strings.Repeat("\x01", 1000),
 		strings.Repeat("\u2029", 500)}

@@ -11,7 +11,7 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// valid is a service that can be registered, with something in every field.
+// valid returns a service that can be registered, with a value in every field.
 func valid() Service {
 	return Service{
 		ID: "1", Name: "web", Version: "1.2.3", Network: "tcp", Address: "10.0.0.1:80",
@@ -26,7 +26,7 @@ func TestServiceCheck(t *testing.T) {
 	long := strings.Repeat("x", tenant.MaxName+1)
 	for name, tc := range map[string]struct {
 		change func(*Service)
-		says   string // what the error has to say; empty where there is none
+		says   string // the text that the error must have; empty without an error
 	}{
 		"everything set": {change: func(*Service) {}},
 		"address alone":  {change: func(s *Service) { s.URL = "" }},
@@ -96,8 +96,8 @@ func TestServiceCheck(t *testing.T) {
 	}
 }
 
-// Errors end up in logs: they quote nothing of a URL, of a tag or of metadata's values, any of
-// which may hold a password. Each row is a kind of fault. Seen to fail with an error that has
+// Errors end up in logs, so they quote nothing of a URL, of a tag or of metadata's values. Any of
+// these may hold a password. Each row is a kind of fault. Seen to fail with an error that has
 // url.Parse's, with one that has URL.Redacted, and with one that quotes the text that is not UTF-8.
 func TestServiceCheckHidesPasswords(t *testing.T) {
 	for _, tc := range []struct{ url, says string }{
@@ -136,7 +136,7 @@ func TestServiceCheckHidesPasswords(t *testing.T) {
 	hides(t, s, "a key of Metadata is not valid UTF-8", "SECRET")
 }
 
-// hides checks that a service is refused in words that have none of these pieces.
+// hides checks that a service is refused by an error with none of these pieces.
 func hides(t *testing.T, s Service, says string, pieces ...string) {
 	t.Helper()
 	err := s.check()
@@ -167,7 +167,7 @@ func TestServiceClone(t *testing.T) {
 	}
 }
 
-// TestServiceCloneIsDeep fails where a field is added that Clone would share.
+// TestServiceCloneIsDeep fails if a field is added that Clone would share.
 func TestServiceCloneIsDeep(t *testing.T) {
 	cloned := map[string]bool{"Tags": true, "Metadata": true}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Service]()) {
@@ -182,7 +182,7 @@ func TestServiceCloneIsDeep(t *testing.T) {
 	}
 }
 
-// TestServiceSame changes each field on its own, so that none is forgotten when one is added.
+// TestServiceSame changes each field alone, so that a new field is not forgotten.
 func TestServiceSame(t *testing.T) {
 	changes := map[string]func(*Service){
 		"ID":       func(s *Service) { s.ID = "2" },
@@ -207,7 +207,7 @@ func TestServiceSame(t *testing.T) {
 		}
 		a, b := valid(), valid()
 		change(&b)
-		// the revision is not what an instance says
+		// the revision is not part of the instance
 		if want := f.Name == "Revision"; a.same(&b) != want {
 			t.Errorf("with another %s, same is %v", f.Name, !want)
 		}

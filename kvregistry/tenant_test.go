@@ -11,10 +11,10 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// A tenant's name that is mistyped has a bucket of its own on an open server. What is not found
-// there is told with the tenant's name, and with the bucket that was just made, which one log line
-// tells too. A registry that finds a bucket says nothing of one. Seen to fail without the age of
-// the bucket, and with a line for each registry.
+// On an open server a mistyped tenant name makes a bucket of its own. The error of a look-up then
+// names the tenant and the bucket that was just made, and one log line does. A registry that finds
+// a bucket logs none. Seen to fail without the age of the bucket, and with a line for each
+// registry.
 func TestTenantThatIsMistyped(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)

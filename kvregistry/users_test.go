@@ -14,11 +14,11 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// users are those of a server that are called by their role in the default tenant; the registrar
-// may register "web".
+// users are the users of a server, each named as its role in the default tenant. The registrar may
+// register "web".
 type users map[string]operator.Access
 
-// newUsers makes them, each with the permissions that are generated for its role.
+// newUsers makes users, each with the permissions that are generated for its role.
 func newUsers(t testing.TB) users {
 	t.Helper()
 	all := users{}
@@ -36,7 +36,7 @@ func newUsers(t testing.TB) users {
 	return all
 }
 
-// configure has a server know the users.
+// configure sets the users of a server.
 func (u users) configure(t testing.TB) func(*server.Options) {
 	t.Helper()
 	var text strings.Builder
@@ -47,7 +47,7 @@ func (u users) configure(t testing.TB) func(*server.Options) {
 	return func(o *server.Options) { o.Users = conf.Users }
 }
 
-// options are those by which a user connects.
+// options returns the options by which a user connects.
 func (u users) options(name string) []nats.Option {
 	return []nats.Option{nats.UserInfo(name, "p"), nats.CustomInboxPrefix(u[name].Inbox),
 		nats.RetryOnFailedConnect(true)}
