@@ -71,7 +71,7 @@ func (s strange) Addr() net.Addr { return s.at }
 
 // FromListener makes a socket's path absolute, and takes an address without an IP for all of the
 // host's. If no address is known, Register refuses the service. Seen to fail with the path as it
-// was given to Listen, and with "invalid AddrPort" where there is no IP.
+// was given to Listen, and with "invalid AddrPort" without an IP.
 func TestFromListenerWithout(t *testing.T) {
 	t.Chdir(t.TempDir())
 	here, err := filepath.Abs("s")

@@ -508,7 +508,8 @@ func TestSnapshotFileIsNotForWhoMayNotRead(t *testing.T) {
 	observed(t, natstest.Start(t), path)
 	other := natstest.Start(t, func(o *server.Options) {
 		o.Users = []*server.User{{Username: "u", Password: "p",
-			Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"$JS.API.>"}}}}}
+			Permissions: &server.Permissions{Publish: &server.SubjectPermission{
+				Deny: []string{"$JS.API.>"}}}}}
 	})
 	nc := other.Connect(nats.UserInfo("u", "p"))
 	other.Down()

@@ -72,7 +72,10 @@ func TestUpdateFuncLosesNothing(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for name, f := range map[string]func(*Service){"nil": nil, "weight": func(s *Service) { s.Weight = -1 }} {
+	for name, f := range map[string]func(*Service){
+		"nil":    nil,
+		"weight": func(s *Service) { s.Weight = -1 },
+	} {
 		if err := r.UpdateFunc(t.Context(), "web", "a", f); !errors.Is(err, ErrInvalidService) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -228,6 +228,7 @@ func bucketServices(t testing.TB, r *Registry) (list []Service) {
 // bucket.
 func TestCancelledAfterItWasSent(t *testing.T) {
 	t.Parallel()
+	const again = "RegisterContext, of what is registered"
 	for name, change := range map[string]func(ctx context.Context, r *Registry) error{
 		// It has no id, because the key of a given id is read before it is first written.
 		"RegisterContext": func(ctx context.Context, r *Registry) error {
@@ -236,9 +237,10 @@ func TestCancelledAfterItWasSent(t *testing.T) {
 		"RegisterAll": func(ctx context.Context, r *Registry) error {
 			return second(r.RegisterAll(ctx, Service{Name: "web", Address: "h:2"}))
 		},
-		"UpdateContext":                          ctxCalls["UpdateContext"],
-		"SetStatusContext":                       ctxCalls["SetStatusContext"],
-		"RegisterContext, of what is registered": ctxCalls["RegisterContext, of what is registered"], "UpdateFunc": ctxCalls["UpdateFunc"],
+		"UpdateContext":    ctxCalls["UpdateContext"],
+		"SetStatusContext": ctxCalls["SetStatusContext"],
+		again:              ctxCalls[again],
+		"UpdateFunc":       ctxCalls["UpdateFunc"],
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -19,7 +19,8 @@ import (
 // instance if the values match, and never panics.
 func FuzzFilters(f *testing.F) {
 	f.Add("v1", "tag", "key", "value", "zone", "passing",
-		[]byte(`{"id":"1","name":"web","version":"v1","tags":["tag"],"metadata":{"key":"value"},"zone":"zone"}`))
+		[]byte(`{"id":"1","name":"web","version":"v1","tags":["tag"],"metadata":{"key":"value"},`+
+			`"zone":"zone"}`))
 	f.Add("", "", "", "", "", "", []byte(`{"format":1}`))
 	f.Add("\xff", "\x00", "*", ">", "ö", "king", []byte(`null`))
 	f.Fuzz(func(t *testing.T, version, tag, key, value, zone, status string, data []byte) {

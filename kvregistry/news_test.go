@@ -189,7 +189,8 @@ func TestRefusalAfterADeferredStart(t *testing.T) {
 			r := start(t, u, s, role, log, "web")
 			s.Up()
 			refused(t, r)
-			says(t, log, `"kvregistry: the bucket can't be used, trying again" ... have an admin make it`)
+			says(t, log,
+				`"kvregistry: the bucket can't be used, trying again" ... have an admin make it`)
 			_, err := r.Exclusive(t.Context(), "web")
 			_, other := r.Register(Service{Name: "web", ID: "b", Address: "h:1"})
 			for _, err := range []error{err, other} {
@@ -219,7 +220,8 @@ func TestRefusalAfterADeferredStart(t *testing.T) {
 			r := start(t, u, s, role, log, "api")
 			s.Up()
 			refused(t, r)
-			line := `"kvregistry: the server refuses what this process registers, asking again" ... service=api instance=a`
+			line := `"kvregistry: the server refuses what this process registers, asking again"` +
+				` ... service=api instance=a`
 			if role == "observer" {
 				line = `"kvregistry: no lease can be had, trying again" ... permission denied`
 			}

@@ -60,7 +60,10 @@ func TestUserFunctionThatPanics(t *testing.T) {
 	r := newRegistry(t, s, SignWith(signer))
 	a, b := Service{ID: "a", Name: "web", Address: "h:1"}, Service{ID: "b", Name: "web",
 		Address: "h:2"}
-	for how, do := range map[string]func(){"oops": func() { panic("oops") }, "ended": runtime.Goexit} {
+	for how, do := range map[string]func(){
+		"oops":  func() { panic("oops") },
+		"ended": runtime.Goexit,
+	} {
 		for name, call := range map[string]func(){
 			"UpdateFunc of one": func() {
 				_ = r.UpdateFunc(t.Context(), "web", "a", func(*Service) { do() })

@@ -126,8 +126,11 @@ func TestHealthAsJSON(t *testing.T) {
 		health Health
 		want   string
 	}{
-		{Health{Age: -1}, `{"ok":false,"ready":true,"connected":false,"error":"","age_seconds":null,"observed":[],"unread":[],"stale":[],` +
-			`"resyncs":0,"lease":"none","renewed":null,"unwritten":0,"refused":"","holds":[],"reaps":false,"ended":0,"unreaped":0,"reaped":0,"skipped":0,"memory_bytes":0,"full":false}`},
+		{Health{Age: -1}, `{"ok":false,"ready":true,"connected":false,"error":"",` +
+			`"age_seconds":null,"observed":[],"unread":[],"stale":[],` +
+			`"resyncs":0,"lease":"none","renewed":null,"unwritten":0,"refused":"","holds":[],` +
+			`"reaps":false,"ended":0,"unreaped":0,"reaped":0,"skipped":0,"memory_bytes":0,` +
+			`"full":false}`},
 		{Health{
 			Connected: true, Err: fmt.Errorf("view: %w", context.DeadlineExceeded),
 			Age: 1500 * time.Millisecond, Observed: []string{"a", "b"},
@@ -135,9 +138,13 @@ func TestHealthAsJSON(t *testing.T) {
 			Unwritten: 2, Refused: ErrStorageFull,
 			Holds: []HoldHealth{{Name: "leader", Token: 7, Since: at}}, Reaps: true, Ended: 3,
 			Unreaped: 6, Reaped: 4, Skipped: 5, Memory: 7, Full: true,
-		}, `{"ok":false,"ready":false,"connected":true,"error":"view: context deadline exceeded","age_seconds":1.5,"observed":["a","b"],"unread":["b"],"stale":["b"],` +
-			`"resyncs":1,"lease":"held","renewed":"2026-01-02T03:04:05Z","unwritten":2,"refused":"no storage left","holds":[{"name":"leader","token":7,"since":"2026-01-02T03:04:05Z"}],` +
-			`"reaps":true,"ended":3,"unreaped":6,"reaped":4,"skipped":5,"memory_bytes":7,"full":true}`},
+		}, `{"ok":false,"ready":false,"connected":true,"error":"view: context deadline exceeded",` +
+			`"age_seconds":1.5,"observed":["a","b"],"unread":["b"],"stale":["b"],` +
+			`"resyncs":1,"lease":"held","renewed":"2026-01-02T03:04:05Z","unwritten":2,` +
+			`"refused":"no storage left","holds":[{"name":"leader","token":7,` +
+			`"since":"2026-01-02T03:04:05Z"}],` +
+			`"reaps":true,"ended":3,"unreaped":6,"reaped":4,"skipped":5,"memory_bytes":7,` +
+			`"full":true}`},
 	} {
 		for _, value := range []any{c.health, &c.health} {
 			if data, err := json.Marshal(value); err != nil || string(data) != c.want {

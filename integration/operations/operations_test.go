@@ -27,15 +27,18 @@ const root = "root"
 
 // wants are the commands of the page, each with a text of its answer.
 var wants = map[string]string{
-	"kv ls registry_acme":                                                      "svc.web.1",
-	"kv watch registry_acme 'svc.>'":                                           "svc.web.1",
-	"kv watch registry_acme 'lease.>'":                                         "PUT registry_acme > lease.",
-	"kv history registry_acme svc.web.1":                                       "svc.web.1",
-	"kv get registry_acme svc.web.1 --raw":                                     `"address":"h:1"`,
-	"stream get KV_registry_acme --last-for '$KV.registry_acme.svc.web.1'":     `"address":"h:1"`,
-	"stream get KV_registry_acme --last-for '$KV.registry_acme.reaper.0'":      `"owner":`,
-	"stream info KV_registry_acme":                                             "$KV.registry_acme.>",
-	"stream subjects KV_registry_acme":                                         "$KV.registry_acme.svc.web.1",
+	"kv ls registry_acme":              "svc.web.1",
+	"kv watch registry_acme 'svc.>'":   "svc.web.1",
+	"kv watch registry_acme 'lease.>'": "PUT registry_acme > lease.",
+
+	"kv history registry_acme svc.web.1":                                   "svc.web.1",
+	"kv get registry_acme svc.web.1 --raw":                                 `"address":"h:1"`,
+	"stream get KV_registry_acme --last-for '$KV.registry_acme.svc.web.1'": `"address":"h:1"`,
+	"stream get KV_registry_acme --last-for '$KV.registry_acme.reaper.0'":  `"owner":`,
+
+	"stream info KV_registry_acme":     "$KV.registry_acme.>",
+	"stream subjects KV_registry_acme": "$KV.registry_acme.svc.web.1",
+
 	"consumer ls KV_registry_acme":                                             "view-",
 	"consumer report KV_registry_acme":                                         "view-",
 	"consumer rm KV_registry_acme reaper --force":                              "",
