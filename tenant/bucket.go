@@ -229,20 +229,33 @@ func (b *Bucket) create(ctx context.Context) (jetstream.Stream, error) {
 // check compares an existing bucket with what the registry relies on and the caller asked for.
 func (c Config) check(name string, have jetstream.StreamConfig) error {
 	wrong := stream.Wrong(have)
-	want := func(setting string, want, have int64) {
-		if want != 0 && want != have {
-			wrong = append(wrong, fmt.Sprintf("%s is %d, must be %d", setting, have, want))
+	remedy := "change it by hand, or take another tenant"
+	limits := wrong == nil // only limits can differ, which the command changes
+	if limits {
+		remedy = "run kvregistry tenant change " + strings.TrimPrefix(name, "registry_")
+	}
+	want := func(setting, option string, want, have int64) {
+		if want == 0 || want == have {
+			return
+		}
+		is := fmt.Sprint(have)
+		if have <= 0 {
+			is = "not limited"
+		}
+		wrong = append(wrong, fmt.Sprintf("%s is %s, must be %d", setting, is, want))
+		if limits {
+			remedy += fmt.Sprintf(" --%s %d", option, want)
 		}
 	}
-	want("replicas", int64(c.Replicas), int64(have.Replicas))
-	want("max keys", c.MaxKeys, stream.KeysOf(have))
-	want("largest value", c.MaxValue, int64(have.MaxMsgSize))
-	want("max bytes", c.MaxBytes, have.MaxBytes)
+	want("replicas", "replicas", int64(c.Replicas), int64(have.Replicas))
+	want("max keys", "max-keys", c.MaxKeys, stream.KeysOf(have))
+	want("largest value", "max-value", c.MaxValue, int64(have.MaxMsgSize))
+	want("max bytes", "max-bytes", c.MaxBytes, have.MaxBytes)
 	if wrong == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: %s: %s; change it by hand, or take another tenant (nothing was changed)",
-		ErrBucketMismatch, name, strings.Join(wrong, "; "))
+	return fmt.Errorf("%w: %s: %s; %s (nothing was changed)",
+		ErrBucketMismatch, name, strings.Join(wrong, "; "), remedy)
 }
 
 // minVersion is the first nats-server with TTLs on keys and with markers.

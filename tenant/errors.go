@@ -103,8 +103,8 @@ func (b *Bucket) explainCode(code jetstream.ErrorCode, nodeAway bool, err error)
 			ErrTooLarge, err)
 	case codeClusterNoPeers, codeReplicasNotAllowed:
 		return fmt.Errorf("%w: the server or cluster can't hold %d replicas of bucket %s; "+
-			"use the Replicas option (%w)",
-			ErrInvalidConfig, replicas, b.name, err)
+			"use Replicas(1), or --replicas 1 of kvregistry tenant; more replicas need as many "+
+			"servers (%w)", ErrInvalidConfig, replicas, b.name, err)
 	case codeMaxBytesRequired:
 		return fmt.Errorf("%w: the account wants a limit for each stream: give bucket %s one, "+
 			"by the option MaxBytes(n) or kvregistry tenant create --max-bytes n (%w)",

@@ -75,7 +75,7 @@ func (b *Bucket) refusal(before error, subjects ...string) error {
 			ErrPermission, b.name, last)
 	case b.isDeaf(last):
 		return fmt.Errorf("%w: this user may not subscribe to its answers: "+
-			"connect with its nats.CustomInboxPrefix (%w)",
+			"connect with its inbox prefix, by nats.CustomInboxPrefix or --inbox (%w)",
 			ErrPermission, last)
 	}
 	return nil

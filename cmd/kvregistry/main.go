@@ -71,11 +71,22 @@ func run(args []string, std streams) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
 	case errors.As(err, &wrong):
-		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %s; \"kvregistry %s -h\" lists the options\n",
-			args[0], oneLine(err.Error()), args[0])
+		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %s; %s\n", args[0], oneLine(err.Error()),
+			helpOf(args))
 		return 2
 	default:
 		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %s\n", args[0], oneLine(err.Error()))
 		return 1
 	}
+}
+
+// helpOf says which command line lists the options of the one that was wrong.
+func helpOf(args []string) string {
+	if args[0] != "tenant" {
+		return fmt.Sprintf("\"kvregistry %s -h\" lists the options", args[0])
+	}
+	if _, ok := tenantCommands[args[1]]; !ok {
+		return "\"kvregistry tenant help\" lists the subcommands"
+	}
+	return fmt.Sprintf("\"kvregistry tenant %s -h\" lists the options", args[1])
 }

@@ -52,8 +52,7 @@ func tenants(args []string, std streams) error {
 	}
 	command, ok := tenantCommands[args[0]]
 	if !ok {
-		return wrongUsage("there is no subcommand %q; \"kvregistry tenant help\" lists them",
-			args[0])
+		return wrongUsage("there is no subcommand %q", args[0])
 	}
 	return command(args[1:], std)
 }
@@ -246,7 +245,7 @@ func tenantPermissions(args []string, std streams) error {
 		"account apart with nats-server", operator.RolesNeed)
 	switch format {
 	case "config":
-		_, err = fmt.Fprintf(std.out, "# connect with nats.CustomInboxPrefix(%q)\n%s",
+		_, err = fmt.Fprintf(std.out, "# connect with nats.CustomInboxPrefix(%[1]q), or --inbox %[1]s\n%s",
 			access.Inbox, access.Config())
 	case "jwt":
 		_, err = fmt.Fprintf(std.out, "%s\n", access.Claims())

@@ -280,7 +280,7 @@ func TestTenantAdmin(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.Users = opts.Users })
 	url := strings.Replace(s.URL(), "nats://", "nats://ann:p@", 1)
 	if code, _, text := called("tenant", "create", "acme", "--server", url); code != 1 ||
-		!strings.Contains(text, "CustomInboxPrefix") {
+		!strings.Contains(text, "--inbox") {
 		t.Errorf("without the inbox: %d %s", code, text)
 	}
 	for _, args := range [][]string{{"create", "acme"}, {"delete", "acme", "--yes"}} {
@@ -292,5 +292,45 @@ func TestTenantAdmin(t *testing.T) {
 	if code, _, text := called("tenant", "create", "other", "--server", url, "--inbox",
 		"_INBOX_acme.ann"); code != 1 || !strings.Contains(text, "permission") {
 		t.Errorf("another tenant: %d %s", code, text)
+	}
+}
+
+// An error about a bucket or an option says what to run. The command lines in the text are valid.
+// Seen to fail with the errors as they were: "change it by hand", "use the Replicas option".
+func TestTenantRemedies(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	if err := operator.Provision(t.Context(), s.Connect(), "acme", tenant.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	const limits = "--max-keys 10000 --max-value 66560 --max-bytes 67108864"
+	const change = "run kvregistry tenant change acme " + limits + " ("
+	for _, tc := range []struct{ args, want string }{
+		{"create acme " + limits, change},
+		{"create beta --replicas 3", "--replicas 1 "},
+		{"create acme --replicas 3", "tenant change acme --replicas 3 ("},
+		{"change acme --replicas 3", "Replicas(1), or --replicas 1 "},
+		{"change nosuch --max-keys 5", "registry_nosuch; make it: kvregistry tenant create nosuch"},
+	} {
+		code, _, text := called(strings.Fields("tenant " + tc.args + " --server " + s.URL())...)
+		if code != 1 || !strings.Contains(text, tc.want) ||
+			strings.Contains(text, "change it by hand") {
+			t.Errorf("%s: %d %s, want %s", tc.args, code, text, tc.want)
+		}
+	}
+	if code, _, text := called(strings.Fields("tenant change acme " + limits + " --server " +
+		s.URL())...); code != 0 {
+		t.Errorf("the remedy: %d %s", code, text)
+	}
+	for name := range tenantCommands {
+		_, _, text := called("tenant", name, "acme", "--no-such")
+		help := `"kvregistry tenant ` + name + ` -h" lists the options`
+		if !strings.Contains(text, help) {
+			t.Errorf("%s: %s, want %s", name, text, help)
+		}
+	}
+	want := `"kvregistry tenant help" lists the subcommands`
+	if _, _, text := called("tenant", "move"); !strings.Contains(text, want) {
+		t.Errorf("%s, want %s", text, want)
 	}
 }

@@ -165,10 +165,19 @@ func Change(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Config) 
 	})
 }
 
+// unmade adds the remedy to the error of a bucket that does not exist.
+func (b bucket) unmade(err error) error {
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("%w: %s; make it: kvregistry tenant create %s", tenant.ErrBucketNotFound,
+			b.Name(), strings.TrimPrefix(b.Name(), "registry_"))
+	}
+	return err
+}
+
 func (b bucket) change(ctx context.Context, want tenant.Config) error {
 	s, err := b.js.Stream(ctx, b.stream)
 	if err != nil {
-		return err
+		return b.unmade(err)
 	}
 	info := s.CachedInfo()
 	cfg := info.Config

@@ -38,7 +38,7 @@ func (b bucket) mirror(ctx context.Context, nc *nats.Conn, api string) error {
 	var origin jetstream.Stream
 	err = b.Do(ctx, requestTime, func(ctx context.Context) (err error) {
 		origin, err = hub.Stream(ctx, b.stream)
-		return err
+		return b.unmade(err)
 	}, api+".STREAM.INFO."+b.stream)
 	if err != nil {
 		return err
