@@ -81,8 +81,8 @@ func Until(f func(context.Context) error) DrainOption {
 // waits and unregisters within another second. A step that fails does not stop the other steps. The
 // error then wraps the error of ctx or of f, or what kept a write from being made. If it wraps
 // [ErrPending], NATS did not answer in time: callers may not know the mark, or the instance that
-// the error names goes when NATS answers or when the lease has run out. While NATS is away Drain
-// waits for the mark for 5 s, and goes on without it.
+// the error names goes when NATS answers or when the lease has run out. While NATS is away, Drain
+// waits 5 s for the mark, and 5 s for the end, however late ctx ends.
 //
 // If nothing is registered any more Drain waits nevertheless, and calls the functions of [Until]:
 // callers may have looked an instance up a moment before. The error then wraps [ErrNotRegistered]
@@ -177,11 +177,11 @@ func await(ctx context.Context, f func(context.Context) error) error {
 	}
 }
 
-// endAfter takes registrations back, even if ctx is over.
+// endAfter takes registrations back, within writeTime, even if ctx has ended.
 func (r *Registry) endAfter(ctx context.Context, list []*claimed) error {
 	limit := writeTime
 	if deadline, ok := ctx.Deadline(); ok {
-		limit = time.Until(deadline)
+		limit = min(limit, time.Until(deadline))
 	}
 	if ctx.Err() != nil || limit < lastTime {
 		limit = lastTime

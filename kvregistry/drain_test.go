@@ -194,6 +194,22 @@ func TestDrainWithoutServer(t *testing.T) {
 	statuses(t, observer, "web")
 }
 
+// While NATS is away Drain gives up in a bounded time, however late its context ends. Seen to fail
+// with an end that uses all of the context's time.
+func TestDrainWithoutServerIsBounded(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	owner := newRegistry(t, s)
+	mustRegister(t, owner, Service{ID: "a", Name: "web", Address: "h:1"})
+	s.Down()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	err := within(t, "Drain", func() error { return owner.Drain(ctx, Settle(0)) })
+	if !errors.Is(err, ErrPending) {
+		t.Errorf("Drain gave %v", err)
+	}
+}
+
 // Drain drains only the given instances, and nothing if one of them is not valid. Seen to fail if
 // the ids are not checked.
 func TestDrainOnly(t *testing.T) {

@@ -60,7 +60,7 @@ type Health struct {
 	Full   bool // some instances are left out, because they do not fit into MaxMemory
 
 	current time.Duration // the age up to which what look-ups show is current
-	waits   bool          // one of Unread and not of Stale is needed for Ready
+	waits   bool          // for what Ready needs: see Registry.waits
 }
 
 // OK reports whether nothing is wrong: the connection is up, every observed service was read and
@@ -76,11 +76,14 @@ func (h Health) OK() bool {
 		h.Lease != LeaseGone && h.Unwritten == 0 && h.Unreaped == 0 && !h.Full
 }
 
-// Ready reports whether the process can do its work: look-ups of every observed service answer, and
-// the server has not refused the bucket or what this process registers. It is for the readiness
-// check of an orchestrator.
+// Ready reports whether the process can do its work: the bucket was reached once, look-ups of every
+// observed service answer, and the server has not refused the bucket or what this process
+// registers. It is for the readiness check of an orchestrator. It is false once the connection is
+// closed for good.
 //
-// Once true, it stays true through an outage of NATS: look-ups answer from memory. A registration
+// Once true, it stays true through an outage of NATS: look-ups answer from memory. A process that
+// starts during an outage becomes ready when NATS answers, unless a [SnapshotFile] has what it needs.
+// A registration
 // that waits for NATS does not make it false, and neither does a refusal of one that was in the
 // bucket before. A name makes it false until it was read once, by this process or, with a
 // [SnapshotFile], by the one before. That holds for names that the process observes or has a
@@ -163,11 +166,14 @@ func (r *Registry) Health() Health {
 	_, h.Reaps = r.reaper.Slot()
 	h.Unread = slices.DeleteFunc(slices.Clone(h.Observed), r.cache.sees)
 	h.Stale = r.archive.stale(h.Unread)
-	h.waits = len(r.needed(h.Unread)) > len(r.needed(h.Stale))
+	h.waits = r.waits(h.Unread, h.Stale)
 	h.Refused = r.refusal()
 	away := r.bucket.Disconnected()
 	h.Connected = away == nil
 	h.Err = cmp.Or(away, r.fault(), h.Refused)
+	if ready, _ := r.state(); h.Err == nil && !ready {
+		h.Err = errUnchecked
+	}
 	if h.Err == nil && h.Unreaped > 0 {
 		h.Err = fmt.Errorf("nobody reaps: %d leases have ended, and what they hold stays: run "+
 			"kvregistry reaper, or a process with the role service that is not WithoutReaping",
@@ -181,6 +187,14 @@ func (r *Registry) Health() Health {
 		h.Lease = LeaseGone
 	}
 	return h
+}
+
+// waits reports whether Ready waits: for the bucket, unless a snapshot file has something; for a
+// needed name that cannot be answered; or for ever, on a closed connection.
+func (r *Registry) waits(unread, stale []string) bool {
+	reached, _ := r.state()
+	return !reached && !r.archive.knows() || len(r.needed(unread)) > len(r.needed(stale)) ||
+		r.opt.nc.IsClosed()
 }
 
 // healthTime is the time between two looks at whether all is right.

@@ -73,7 +73,7 @@ func (w *owned) admit(ctx context.Context, key string, want *Service) error {
 
 func (w *owned) StartLease(ctx context.Context, key string, want *Service) error {
 	if ready, _ := w.r.state(); !ready {
-		return errors.New("the bucket was not checked yet")
+		return errUnchecked
 	}
 	err := w.admit(ctx, key, want)
 	if err == nil {

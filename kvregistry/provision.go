@@ -2,6 +2,7 @@ package kvregistry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,9 @@ import (
 	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/tenant"
 )
+
+// errUnchecked says that nothing can be done with the bucket yet.
+var errUnchecked = errors.New("the bucket was not checked yet")
 
 // provisioner checks the server and the bucket, once, before anything else is done with them.
 type provisioner struct {

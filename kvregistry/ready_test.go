@@ -55,14 +55,16 @@ func TestReadyThroughAnOutage(t *testing.T) {
 	})
 }
 
-// A process that starts before NATS is not ready until it has read what it observes or looked up.
-// Health says why. Seen to fail with an Err that is nil before the first connection, and without
-// the names that were looked up.
+// A process that starts before NATS is not ready until it has reached the bucket and read what it
+// observes or looked up, and says why. It is not ready on a closed connection. Seen to fail with an
+// Err that is nil before the first connection, without the names that were looked up, and with Ready
+// that looks at names alone.
 func TestReadyAtTheStart(t *testing.T) {
 	t.Parallel()
 	for name, begin := range map[string]func(*Registry) error{
 		"observed":  func(r *Registry) error { return r.Observe("web") },
 		"looked up": func(r *Registry) error { _, _ = r.GetService("web"); return nil },
+		"nothing":   func(*Registry) error { return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -87,6 +89,10 @@ func TestReadyAtTheStart(t *testing.T) {
 				}
 				return nil
 			})
+			r.opt.nc.Close()
+			if h := r.Health(); h.Ready() || !errors.Is(h.Err, ErrConnectionClosed) {
+				t.Errorf("on a closed connection: %+v", h)
+			}
 		})
 	}
 }

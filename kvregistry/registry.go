@@ -63,6 +63,7 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) 
 	if nc.IsConnected() {
 		err := r.provisionNow(ctx)
 		if err == nil {
+			r.startHealth()
 			return r, nil
 		}
 		if tenant.Permanent(err) || !r.archive.knows() || errors.Is(ctx.Err(), context.Canceled) {
@@ -74,7 +75,16 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) 
 		_ = r.provision(r.ctx, false)
 		r.own.Wake()
 	})
+	r.startHealth()
 	return r, nil
+}
+
+// startHealth starts OnHealth's calls, when New can't fail any more.
+func (r *Registry) startHealth() {
+	if r.opt.onHealth != nil {
+		// Ends with r.ctx; Close waits for a moment.
+		r.goUnlessClosed(&r.calls, func() { tellHealth(r) })
+	}
 }
 
 // build makes the parts of a registry. It sends nothing.
@@ -126,9 +136,6 @@ func build(o options) (*Registry, error) {
 	r.goUnlessClosed(&r.calls, r.tellNATS) // ends with r.closing; Close likewise
 	if r.archive != nil {
 		r.goUnlessClosed(&r.wg, func() { r.archive.keep(r.ctx, r.cache) }) // like filled
-	}
-	if o.onHealth != nil {
-		r.goUnlessClosed(&r.calls, func() { tellHealth(r) }) // likewise
 	}
 	if o.onEvent != nil {
 		r.events = newQueue()
