@@ -52,8 +52,8 @@ func ExampleRegistry_Exclusive() {
 	// Output: done <nil> true <nil> true
 }
 
-// A process leads for as long as it can. A lost hold is taken again only by another call. The work
-// has a context that ends with the hold.
+// A process leads whenever it holds a name. After a lost hold it has to call Exclusive again. The
+// work has a context that ends with the hold.
 func ExampleHold_Done() {
 	nc, stop := connect()
 	defer stop()

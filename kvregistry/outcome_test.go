@@ -382,7 +382,7 @@ func TestKnownAsLongAsItIsThere(t *testing.T) {
 	}
 }
 
-// Health counts instances that were picked from the snapshot file, too. Seen to fail if it reads
+// Health has instances that were picked before the service was read, too. Seen to fail if it reads
 // only the view's.
 func TestHealthBeforeTheServiceWasRead(t *testing.T) {
 	b := newBare(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// newFollower makes a reaper that is told of changes by hand.
+// newFollower returns a reaper that is given changes by hand.
 func newFollower(slot int32) *Reaper {
 	r := NewReaper(nil, ReaperConfig{
 		TTL: MinTTL, Owner: "me", LeaseOf: func(key string, value []byte) (string, bool) {
@@ -25,7 +25,7 @@ func newFollower(slot int32) *Reaper {
 	return r
 }
 
-// tell has a reaper take one change.
+// tell gives a reaper one change.
 func (r *Reaper) tell(ch watcher.Change, snapshot *watcher.Snapshot) {
 	if ch.Op == tenant.Put {
 		ch.Read = r.read(ch)
@@ -33,13 +33,13 @@ func (r *Reaper) tell(ch watcher.Change, snapshot *watcher.Snapshot) {
 	r.apply([]watcher.Change{ch}, snapshot)
 }
 
-// beat is the value of a slot.
+// beat returns the value of a slot.
 func beat(owner, n string) []byte {
 	return fmt.Appendf(nil, `{"format":1,"owner":%q,"beat":%q,"ready":0}`, owner, n)
 }
 
-// A process's own last renewal of its slot that comes by itself is an echo, and nothing else is.
-// Seen to fail with echoes of another owner's, of a beat of before, and of a snapshot.
+// Only a process's own last renewal of its slot, if it comes alone, is an echo. Seen to fail with
+// echoes of another owner's renewal, of an earlier one, and of a snapshot.
 func TestEchoes(t *testing.T) {
 	slot := tenant.SlotKey(1)
 	tests := map[string]struct {
@@ -64,13 +64,12 @@ func TestEchoes(t *testing.T) {
 	}
 }
 
-// With a snapshot the proof is over. A first echo brings back what the process's own heartbeats
-// prove, less a time of grace; not if the server's clock jumped of late. Seen to fail without each
-// of the four.
+// A snapshot ends the proof. A first echo restores what the process's own heartbeats prove, less a
+// time of grace, unless the server's clock jumped recently. Seen to fail without each of the four.
 func TestWhatEndsAndExtendsAProof(t *testing.T) {
 	hold := holdTime(MinTTL)
 	echo := watcher.Change{Key: tenant.SlotKey(0), Value: beat("me", "7")}
-	holds := func(r *Reaper, in time.Duration) bool { // with echoes until then
+	holds := func(r *Reaper, in time.Duration) bool { // there were echoes until then
 		r.proof.last = time.Now().Add(in)
 		return r.proof.holds(time.Now().Add(in), hold)
 	}
@@ -101,7 +100,7 @@ func TestWhatEndsAndExtendsAProof(t *testing.T) {
 	}
 }
 
-// Each lease's end wakes what purges. Seen to fail with a reaper that looks once in a while.
+// Each lease's end wakes the purging. Seen to fail with a reaper that looks at intervals.
 func TestEachEndIsReapedAtOnce(t *testing.T) {
 	r := newFollower(1)
 	for i, id := range []string{"L", "M", "N"} {
@@ -121,9 +120,9 @@ func TestEachEndIsReapedAtOnce(t *testing.T) {
 	}
 }
 
-// When a lease has ended, the first slot's holder may purge at once, and the second one's a little
-// later. An end by hand leaves a TTL. Seen to fail with a second holder that does not wait, and
-// with ends by hand that are due at once.
+// When a lease has ended, the holder of the first slot may purge at once, and the holder of the
+// second a little later. An end by hand leaves a TTL. Seen to fail with a second holder that does
+// not wait, and if ends by hand are due at once.
 func TestWhenAnEndIsDue(t *testing.T) {
 	tests := map[string]struct {
 		slot int32
@@ -154,8 +153,8 @@ func TestWhenAnEndIsDue(t *testing.T) {
 	}
 }
 
-// A marker that comes before half of a lease's TTL is over puts the proof in doubt. A later one
-// does not. Seen to fail with a marker that is always believed.
+// A marker that comes before half of a lease's TTL puts the proof in doubt. A later one does not.
+// Seen to fail with a marker that is always believed.
 func TestMarkerBeforeItsTime(t *testing.T) {
 	for ttl, early := range map[time.Duration]bool{MaxTTL: true, time.Nanosecond: false} {
 		r := newFollower(1)
@@ -169,10 +168,10 @@ func TestMarkerBeforeItsTime(t *testing.T) {
 	}
 }
 
-// A lease is kept by values with a TTL alone, and one that has ended is not brought back, also if
-// it held nothing: what names it is purged, and so is its key. Before that is due it does not count
-// as unreaped. Seen to fail with any value that renews a lease, with ends that are forgotten, and
-// with such a lease that counts as unreaped at once.
+// Only values with a TTL keep a lease, and a lease that has ended is not brought back, even if it
+// held nothing. What names it is purged, and so is its key. Before that is due, the lease does not
+// count as unreaped. Seen to fail if any value renews a lease, if ends are forgotten, and if such a
+// lease counts as unreaped at once.
 func TestValueThatKeepsNothingAlive(t *testing.T) {
 	t.Parallel()
 	lease := tenant.LeaseKey("L")
@@ -194,7 +193,7 @@ func TestValueThatKeepsNothingAlive(t *testing.T) {
 			put(10, MinTTL)},
 		"again, in the next moments": {marker, put(9, MaxTTL)},
 	} {
-		for _, first := range []bool{false, true} { // whether the key came before
+		for _, first := range []bool{false, true} { // whether the key came first
 			r := newFollower(1)
 			key := watcher.Change{Key: "svc.web.a", Value: []byte("L"), Revision: 4}
 			list := slices.Clone(changes)

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// The index knows at a lease's end what the lease holds, whatever came before in the stream. Seen
-// to fail with a put that leaves the key with the lease of before, with an end that a later renewal
-// takes back, with a late key that is due at once, and with a purge that is not tried again.
+// At a lease's end the index knows what the lease holds, in any order of the stream. Seen to fail
+// with a put that leaves the key with the lease of before, with an end that a later renewal takes
+// back, with a late key that is due at once, and with a purge that is not tried again.
 func TestIndex(t *testing.T) {
 	now := time.Now()
 	late := now.Add(time.Minute)
@@ -85,7 +85,7 @@ func TestIndex(t *testing.T) {
 			tt.unseen) || len(x.doomed) != tt.doomed {
 			t.Errorf("%s: due are %v and %v, doomed %d", name, got, unseen, len(x.doomed))
 		}
-		for id, h := range x.leases { // nothing is kept of what is gone
+		for id, h := range x.leases { // nothing is kept of what has gone
 			if h.state != live && len(h.keys) == 0 {
 				t.Errorf("%s: lease %s is kept", name, id)
 			}
@@ -100,9 +100,9 @@ func TestIndex(t *testing.T) {
 	}
 }
 
-// A lease that ends before half of its TTL tells of a clock that jumped forward, and one that
-// outlives it by another of one that jumped back. A renewal that came with a snapshot may be older,
-// and tells nothing.
+// A lease that ends before half of its TTL shows that a clock jumped forward. One that outlives its
+// TTL by another shows that a clock jumped back. A renewal that came with a snapshot may be older,
+// and shows nothing.
 func TestLeaseAndClock(t *testing.T) {
 	now := time.Now()
 	ago := func(d time.Duration, exact bool) *holding {
@@ -117,8 +117,9 @@ func TestLeaseAndClock(t *testing.T) {
 	}
 }
 
-// A lease that was over before a key named it, or that is denied, is not idle before what it holds
-// was due for so long: nobody could have purged it. Seen to fail with a since that only end sets.
+// A lease that was over before a key named it, or that is denied, is idle only after its keys were
+// due for that time: nobody could have purged them earlier. Seen to fail with a since that only end
+// sets.
 func TestIdleIsCountedFromWhenItWasDue(t *testing.T) {
 	t.Parallel()
 	now := time.Now()

@@ -14,8 +14,8 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// lateLine makes connections on which everything that comes in comes late, in order and with no
-// bound on how much is under way.
+// lateLine makes connections that deliver everything late, in order and without a bound on what is
+// under way.
 type lateLine struct{ by atomic.Int64 } // nanoseconds
 
 func (l *lateLine) Dial(network, address string) (net.Conn, error) {
@@ -37,7 +37,7 @@ func (l *lateLine) Dial(network, address string) (net.Conn, error) {
 	return late, nil
 }
 
-// part is what came in at once, and when it is to be read.
+// part is what came in at once, and the time at which it is read.
 type part struct {
 	data []byte
 	err  error
@@ -47,7 +47,7 @@ type part struct {
 type lateConn struct {
 	net.Conn
 	parts chan part
-	part  part // that is being read
+	part  part // the one that is being read
 }
 
 func (c *lateConn) Read(p []byte) (int, error) {
@@ -62,15 +62,15 @@ func (c *lateConn) Read(p []byte) (int, error) {
 	return n, c.part.err
 }
 
-// A lease is kept on a connection whose answers come later than a heartbeat waits before it is sent
-// again, for the server has renewed it meanwhile. Seen to fail with heartbeats that are given up
+// A lease is kept on a connection whose answers come later than the time after which a heartbeat is
+// repeated. The server has renewed it meanwhile. Seen to fail with heartbeats that are given up
 // after that time.
 func TestLeaseWhoseAnswersComeLate(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	line := &lateLine{}
 	b := newBucket(t, s, nats.SetCustomDialer(line))
-	const ttl = 3 * MinTTL // an answer may be later than it is made here by another half of that
+	const ttl = 3 * MinTTL // an answer may come later than here by another half of that
 	k := newKeeper(t, b, KeeperConfig{TTL: ttl})
 	l := held(t, k)
 	line.by.Store(int64(ttl / 3))
@@ -89,13 +89,12 @@ func TestLeaseWhoseAnswersComeLate(t *testing.T) {
 	if !has(t, newBucket(t, s), tenant.LeaseKey(l.ID)) {
 		t.Error("the lease is over")
 	}
-	line.by.Store(0) // so that Close need not wait
+	line.by.Store(0) // so that Close does not wait
 }
 
-// A keeper with no answer to several heartbeats gives the lease up after a TTL, and takes the next
-// one when the server answers again. The fault is one that no connection tells of. Seen to fail
-// with heartbeats that are waited for when the lease is lost, and with a lease that is never given
-// up.
+// A keeper without an answer to several heartbeats gives the lease up after a TTL. It takes the
+// next lease when the server answers again. No connection reports the fault. Seen to fail with
+// heartbeats that are waited for when the lease is lost, and with a lease that is never given up.
 func TestLeaseThatIsNotAnsweredIsLost(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -118,10 +117,10 @@ func TestLeaseThatIsNotAnsweredIsLost(t *testing.T) {
 	}
 }
 
-// lossyLine makes connections that lose one heartbeat when it is armed.
+// lossyLine makes connections that lose one heartbeat when armed.
 type lossyLine struct {
 	armed atomic.Bool
-	last  net.Conn // that was made
+	last  net.Conn // the connection that was made
 }
 
 func (l *lossyLine) Dial(network, address string) (net.Conn, error) {
@@ -142,8 +141,8 @@ func (c lossyConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// A heartbeat that was lost is sent again in time, on a connection that is well. Seen to fail with
-// a keeper that waits for its answer.
+// A lost heartbeat is sent again in time, on a connection that works. Seen to fail with a keeper
+// that waits for its answer.
 func TestLostHeartbeatIsSentAgain(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -164,8 +163,8 @@ func TestLostHeartbeatIsSentAgain(t *testing.T) {
 	})
 }
 
-// A try for a lease whose answer was lost with its connection is made again when the connection is
-// back, and not when its time is over. Seen to fail with tries that do not hear of the connection.
+// If an answer is lost with its connection, the try for a lease is repeated on the next connection,
+// not when its time is over. Seen to fail with tries that are not told of the connection.
 func TestGrantAfterAReconnect(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -182,7 +181,7 @@ func TestGrantAfterAReconnect(t *testing.T) {
 		return nil
 	})
 	_ = line.last.Close()
-	// When the try's time is over, the next one is made in any case.
+	// when the try's time is over, the next one is made anyway
 	natstest.Eventually(t, tryTime(ttl)*3/4, func() error {
 		if k.Current() == nil {
 			return errors.New("no lease is held")
@@ -191,8 +190,8 @@ func TestGrantAfterAReconnect(t *testing.T) {
 	})
 }
 
-// A heartbeat of a lost lease that is answered late does not bring the lease back. Seen to fail
-// with a grant that takes each late answer.
+// A late answer to a lost lease's heartbeat does not bring the lease back. Seen to fail with a
+// grant that takes each late answer.
 func TestGrantTakesNoLostLease(t *testing.T) {
 	t.Parallel()
 	k := newKeeper(t, newBucket(t, natstest.Start(t)), KeeperConfig{})
@@ -209,9 +208,9 @@ func TestGrantTakesNoLostLease(t *testing.T) {
 	}
 }
 
-// What an answer to a heartbeat says of the lease. Seen to fail with a conflict of an earlier
-// heartbeat that loses the lease, with one that is not looked into if an answer is missing, and
-// with a lease that counts from when the answer came.
+// answered tells from an answer to a heartbeat what became of the lease. Seen to fail with a
+// conflict of an earlier heartbeat that loses the lease, with one that is not looked into if an
+// answer is missing, and with a lease that counts from when the answer came.
 func TestAnswered(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))

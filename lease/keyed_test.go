@@ -15,9 +15,9 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// A keyed lease lives for as long as its process renews it, and nobody else can keep it or bring it
-// back: not before its end, not after it, not for a reaper that comes later. Seen to fail with
-// heartbeats whose signature is not looked at.
+// Only its own process keeps a keyed lease. Nobody else renews it or brings it back: not before its
+// end, not after it, not for a reaper that comes later. Seen to fail with heartbeats whose
+// signature is not checked.
 func TestKeyedLease(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -38,7 +38,7 @@ func TestKeyedLease(t *testing.T) {
 		}
 		return e
 	}
-	// What must not happen is watched for.
+	// This watches for what must not happen.
 	for begun := time.Now(); time.Since(begun) < 3*ttl; time.Sleep(ttl / 20) {
 		if l.Err() != nil || !has(t, b, key) {
 			t.Fatalf("it is over while it is renewed: %v", l.Err())
@@ -48,7 +48,7 @@ func TestKeyedLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	heartbeat := last().Value
-	keeps := func() { // what somebody else can do
+	keeps := func() { // what another user can do
 		e := last()
 		_, _ = b.Write(t.Context(), tenant.Write{Key: lease, Value: heartbeat, TTL: ttl,
 			If: tenant.At(e.Revision)})
@@ -73,7 +73,7 @@ func TestKeyedLease(t *testing.T) {
 	ends("for a reaper that comes later")
 }
 
-// A heartbeat's message has one length, whatever revision it names: a full bucket takes none that
+// A heartbeat's message has the same length for every revision. A full bucket takes no message that
 // is longer than the one before. Seen to fail with values that are not padded.
 func TestRenewalsHaveOneLength(t *testing.T) {
 	t.Parallel()
@@ -87,7 +87,7 @@ func TestRenewalsHaveOneLength(t *testing.T) {
 	}
 }
 
-// What is signed of a heartbeat is all that it says. Seen to fail with a statement without the
+// The signature of a heartbeat covers all of it. Seen to fail with a statement without the
 // revision, and without the TTL.
 func TestHeartbeatsSignature(t *testing.T) {
 	t.Parallel()

@@ -17,7 +17,7 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// TestMain lets more tests run at once than there are cores: most of what they do is wait.
+// TestMain lets more tests run at once than there are cores, because they mostly wait.
 func TestMain(m *testing.M) {
 	natstest.Parallel(8)
 	os.Exit(m.Run())
@@ -58,13 +58,14 @@ func newKeeper(t *testing.T, b *tenant.Bucket, cfg KeeperConfig) *Keeper {
 	return k
 }
 
-// newReaper makes a reaper of keys whose value is the lease that they live by.
+// newReaper returns a reaper of keys whose value is the id of their lease.
 func newReaper(t *testing.T, b *tenant.Bucket) *Reaper {
 	t.Helper()
 	return newReaperOf(t, b, MinTTL)
 }
 
-// newReaperOf makes one of another TTL: with a longer one a pause of the machine costs no slot.
+// newReaperOf returns a reaper with another TTL: with a longer one, a pause of the machine costs no
+// slot.
 func newReaperOf(t *testing.T, b *tenant.Bucket, ttl time.Duration) *Reaper {
 	t.Helper()
 	r := NewReaper(b, ReaperConfig{
@@ -106,7 +107,7 @@ func has(t *testing.T, b *tenant.Bucket, key string) bool {
 	return found
 }
 
-// A lease lives for as long as it is renewed, and ends at once when it is given back.
+// A lease lives while it is renewed, and ends at once when it is given back.
 func TestLeaseIsKept(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -116,7 +117,7 @@ func TestLeaseIsKept(t *testing.T) {
 	select {
 	case <-l.Done():
 		t.Fatalf("lost: %v", l.Err())
-	case <-time.After(2*ttl + ttl/2): // the time that it is to live through
+	case <-time.After(2*ttl + ttl/2): // the time that it must live through
 	}
 	if !has(t, b, tenant.LeaseKey(l.ID)) || held(t, k) != l {
 		t.Fatal("the lease did not live through two TTLs")
@@ -132,8 +133,8 @@ func TestLeaseIsKept(t *testing.T) {
 	}
 }
 
-// A heartbeat that was under way as the keeper was closed does not outlive it. Seen to fail with a
-// revocation that gives up at a conflict.
+// A heartbeat that is under way while the keeper closes does not outlive the keeper. Seen to fail
+// with a revocation that gives up at a conflict.
 func TestLastHeartbeatIsRevoked(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -148,7 +149,7 @@ func TestLastHeartbeatIsRevoked(t *testing.T) {
 	}
 }
 
-// A lease whose key somebody else wrote is lost, and the next one has another id.
+// A lease is lost if its key has another writer's value, and the next lease has another id.
 func TestSealedLeaseIsLost(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -172,7 +173,7 @@ func TestSealedLeaseIsLost(t *testing.T) {
 	}
 }
 
-// A heartbeat whose answer was lost is found again, and a marker in its place is not taken for it.
+// A heartbeat whose answer was lost is found again. A marker in its place is not taken for it.
 func TestLostAnswerIsAdopted(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -195,7 +196,7 @@ func TestLostAnswerIsAdopted(t *testing.T) {
 	}
 }
 
-// fullBucket makes a bucket that has what first puts there, and no room for more.
+// fullBucket returns a bucket that has what first puts there, and no more room.
 func fullBucket(t *testing.T, s *natstest.Server, first func(*tenant.Bucket)) *tenant.Bucket {
 	t.Helper()
 	b := limited(t, s)
@@ -204,13 +205,13 @@ func fullBucket(t *testing.T, s *natstest.Server, first func(*tenant.Bucket)) *t
 	return b
 }
 
-// limited makes a small bucket, or takes the one that is there.
+// limited creates a small bucket, or takes the one that is there.
 func limited(t *testing.T, s *natstest.Server, opts ...nats.Option) *tenant.Bucket {
 	t.Helper()
 	return bucketOf(t, s, tenant.Config{MaxBytes: 8 << 10}, opts...)
 }
 
-// fill takes what room a bucket has.
+// fill uses all the room of a bucket.
 func fill(t *testing.T, b *tenant.Bucket) {
 	t.Helper()
 	for size := 100; size >= 0; size -= 50 {
@@ -225,8 +226,8 @@ func fill(t *testing.T, b *tenant.Bucket) {
 	}
 }
 
-// Heartbeats prove that there was no outage once they have been acknowledged in time for a TTL, and
-// not right after an outage or a reconnect. Seen to fail with a keeper that is steady from the
+// Heartbeats that were acknowledged in time for a TTL prove that there was no outage. They prove
+// nothing right after an outage or a reconnect. Seen to fail with a keeper that is steady from the
 // start.
 func TestKeeperIsNotSteadyAfterAnOutage(t *testing.T) {
 	t.Parallel()
@@ -277,14 +278,14 @@ func TestKeeperIsNotSteadyAfterAnOutage(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon, steady)
 }
 
-// Who asks for a lease hears of a try that was made for the call: a bucket that was full and has
-// room again gives one at once. Seen to fail with the last try's error returned.
+// A call that asks for a lease gets the error of a try that was made for it. A bucket that was full
+// and has room again gives a lease at once. Seen to fail if the last try's error is returned.
 func TestLeaseIsTriedForWhoAsks(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	b := fullBucket(t, s, func(*tenant.Bucket) {})
 	k := newKeeper(t, b, KeeperConfig{})
-	for range 8 { // so that the keeper rests for a while between two tries of its own
+	for range 8 { // so that the keeper waits between two tries of its own
 		if _, err := k.Lease(t.Context()); !errors.Is(err, tenant.ErrStorageFull) {
 			t.Fatalf("a full bucket gave %v", err)
 		}
@@ -298,8 +299,8 @@ func TestLeaseIsTriedForWhoAsks(t *testing.T) {
 	}
 }
 
-// A lease that is renewed no more is over by its owner's clock before the server says so, and each
-// heartbeat moves that on. Seen to fail with a TTL and a quarter.
+// A lease that is no longer renewed is over by its owner's clock before the server says so. Each
+// heartbeat moves that time. Seen to fail with a TTL and a quarter.
 func TestUntilIsBeforeTheMarker(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// A proof is a chain of committed writes with no gap. Seen to fail with a chain that outlives a
-// gap, with gaps counted from when a write was known to be committed, and with a proof that is
-// never too old.
+// A proof is a chain of committed writes without a gap. Seen to fail with a chain that outlives a
+// gap, with gaps counted from when a write was known to be committed, and with a proof that never
+// becomes too old.
 func TestProof(t *testing.T) {
 	at := time.Now()
 	sec := func(n int) time.Time { return at.Add(time.Duration(n) * time.Second) }

@@ -8,7 +8,7 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// newReapingFollower makes a reaper that is told of changes by hand and may purge.
+// newReapingFollower returns a reaper that is given changes by hand and may purge.
 func newReapingFollower(t *testing.T) (*Reaper, *tenant.Bucket) {
 	t.Helper()
 	b := newBucket(t, natstest.Start(t))
@@ -18,8 +18,8 @@ func newReapingFollower(t *testing.T) (*Reaper, *tenant.Bucket) {
 	return r, b
 }
 
-// A purge leaves what has moved on, and is tried again soon, for it may have been lost. Seen to
-// fail with purges at any revision, and with a round that waits for the next end.
+// A purge leaves a key that has changed, and is tried again soon, because it may have been lost.
+// Seen to fail with purges at any revision, and with a round that waits for the next end.
 func TestPurgeLeavesWhatMovedOn(t *testing.T) {
 	t.Parallel()
 	r, b := newReapingFollower(t)
@@ -27,7 +27,7 @@ func TestPurgeLeavesWhatMovedOn(t *testing.T) {
 	for _, key := range []string{"svc.web.a", "svc.web.moved"} {
 		r.index.put(key, "L", put(t, b, key, "L"), now)
 	}
-	put(t, b, "svc.web.moved", "M") // the stream has not told of it yet
+	put(t, b, "svc.web.moved", "M") // the stream has not shown it yet
 	r.index.end("L", 0, now)
 	wait, _, err := r.reapOnce(t.Context())
 	if err != nil {
@@ -41,9 +41,9 @@ func TestPurgeLeavesWhatMovedOn(t *testing.T) {
 	}
 }
 
-// A lease that is named and was not seen is sealed if it is over, and left alone if it lives. One
-// whose end stands there has ended. Seen to fail with seals on top of any revision, and with
-// conflicts that are all taken for a living lease's.
+// A lease that is named and was not seen is sealed if it is over, and left alone if it lives. If
+// its end is at its key, it has ended. Seen to fail with seals on top of any revision, and if all
+// conflicts count as a living lease's.
 func TestSeal(t *testing.T) {
 	t.Parallel()
 	r, b := newReapingFollower(t)

@@ -33,7 +33,7 @@ func renew(t *testing.T, b *tenant.Bucket, id string, ttl time.Duration) {
 // isReaped waits for a key to be gone.
 func isReaped(t *testing.T, b *tenant.Bucket, key string) {
 	t.Helper()
-	// The reaper's own waits take up to half of this time.
+	// the reaper's own waits take up to half of this time
 	natstest.Eventually(t, 2*natstest.Soon, func() error {
 		if has(t, b, key) {
 			return fmt.Errorf("%s is not reaped", key)
@@ -83,8 +83,8 @@ func slots(t *testing.T, reapers []*Reaper, want ...int) {
 	})
 }
 
-// What names a lease that is over goes, with no marker of it there; what names a living one stays.
-// A newcomer hides it and deletes nothing. Seen to fail without seal.
+// A key that names an ended lease without a marker goes; a key that names a living one stays. A
+// newcomer hides the first, and deletes nothing. Seen to fail without seal.
 func TestLeaseWithoutAKey(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -113,7 +113,7 @@ func TestLeaseWithoutAKey(t *testing.T) {
 }
 
 // A lease whose key was purged by hand ends, and its owner has a TTL to take a new one. Seen to
-// fail with ends that are all due at once.
+// fail if all ends are due at once.
 func TestLeaseThatWasPurgedByHand(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -131,8 +131,9 @@ func TestLeaseThatWasPurgedByHand(t *testing.T) {
 	}
 }
 
-// What a replica alone shows, as one does whose server was killed, is ended though its leader has
-// nothing of it. Seen to fail with purges at the revision that was read alone.
+// An instance that only a replica shows ends, even if its leader has nothing of it. A replica shows
+// such an instance if its server was killed. Seen to fail with purges at only the revision that was
+// read.
 func TestPurgeOfWhatTheLeaderDoesNotHave(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -146,9 +147,9 @@ func TestPurgeOfWhatTheLeaderDoesNotHave(t *testing.T) {
 	}
 }
 
-// Two reapers have the slots and a third stands by. Many leases that run out at once are purged,
-// each key once. When the holder of the first slot closes, the other two hold both slots, and no
-// slot is held after all have closed. Seen to fail with a holder that does not give its slot back.
+// Two reapers hold the slots, and a third stands by. Leases that end at once are purged, each key
+// once. When the holder of the first slot closes, the other two hold both slots. No slot is held
+// after all have closed. Seen to fail with a holder that does not give its slot back.
 func TestSlots(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -176,14 +177,15 @@ func TestSlots(t *testing.T) {
 	for i := range n {
 		isReaped(t, b, fmt.Sprintf("svc.web.%d", i))
 	}
-	natstest.Eventually(t, natstest.Soon, func() error { // a reaper counts when it has the answers
+	// a reaper counts a purge when it has the answer
+	natstest.Eventually(t, natstest.Soon, func() error {
 		if total := reapers[0].Reaped() + reapers[1].Reaped(); total != n {
 			return fmt.Errorf("purged %d, want %d", total, n)
 		}
 		return nil
 	})
 	reapers[0].Close()
-	// The third may be faster than the second.
+	// the third may be faster than the second
 	natstest.Eventually(t, natstest.Soon+standbyTime(3*MinTTL), func() error {
 		second, _ := reapers[1].Slot()
 		if third, _ := reapers[2].Slot(); second+third != 1 || second*third != 0 {
@@ -201,8 +203,8 @@ func TestSlots(t *testing.T) {
 	}
 }
 
-// The second slot's holder purges alone what the first one's leaves. Seen to fail with one slot. It
-// is not taken in the moment in which a process starts and looks up what it needs.
+// The second slot's holder alone purges what the first one's leaves. Seen to fail with one slot. No
+// process takes the slot while it starts and looks up what it needs.
 func TestSecondSlot(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -234,12 +236,12 @@ func TestSecondSlot(t *testing.T) {
 }
 
 // While the first slot's holder lives and may not purge, as after a reconnect, the second one
-// purges from its own slot. Seen to fail with a second holder that leaves all to the first.
+// purges. Seen to fail with a second holder that leaves all to the first.
 func TestSecondSlotWhileTheFirstWaits(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	b, far := newBucket(t, s), newBucket(t, s)
-	const ttl = 3 * MinTTL // the first one's wait, and far longer than what is left of the lease
+	const ttl = 3 * MinTTL // the first one's wait, and much longer than the rest of the lease
 	first, second := newReaperOf(t, far, ttl), newReaperOf(t, b, ttl)
 	for i, r := range []*Reaper{first, second} {
 		r.Start()
@@ -253,7 +255,7 @@ func TestSecondSlotWhileTheFirstWaits(t *testing.T) {
 	}
 	isReaped(t, b, "svc.web.a")
 	slots(t, []*Reaper{first, second}, 0, 1)
-	natstest.Eventually(t, natstest.Soon, func() error { // it counts when it has the answer
+	natstest.Eventually(t, natstest.Soon, func() error { // it counts a purge when it has the answer
 		if first.Reaped() != 0 || second.Reaped() != 1 {
 			return fmt.Errorf("the first purged %d, the second %d", first.Reaped(), second.Reaped())
 		}
@@ -261,8 +263,8 @@ func TestSecondSlotWhileTheFirstWaits(t *testing.T) {
 	})
 }
 
-// After an outage a reaper leaves the living a whole TTL, counted from the first write that comes
-// back to it through the stream. The fault is one that no connection tells of. Seen to fail with a
+// After an outage a reaper leaves the living leases a whole TTL. The TTL counts from the first
+// write that comes back through the stream. No connection reports the fault. Seen to fail with a
 // proof that outlives the gap.
 func TestOutageEndsTheProof(t *testing.T) {
 	t.Parallel()
@@ -289,8 +291,9 @@ func TestOutageEndsTheProof(t *testing.T) {
 	}
 }
 
-// A reaper leaves the living its whole wait after a reconnect, however short its own outage was:
-// another's connection may need 2 s more. Seen to fail with a snapshot that does not end the proof.
+// After a reconnect a reaper leaves the living leases its whole wait, however short its own outage
+// was. Another process may need 2 s more to connect. Seen to fail with a snapshot that does not end
+// the proof.
 func TestReaperWaitsAfterAReconnect(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -311,13 +314,12 @@ func TestReaperWaitsAfterAReconnect(t *testing.T) {
 	}
 }
 
-// A reaper whose own heartbeats prove that there was no outage need not wait as long when it takes
-// a slot. Seen to fail with a proof that is not extended, and with one that is extended without
-// grace.
+// A reaper whose heartbeats prove that there was no outage waits less when it takes a slot. Seen to
+// fail with a proof that is not extended, and with one that is extended without grace.
 func TestSteadyReaperTakesOver(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
-	const ttl = 6 * MinTTL // a heartbeat may come a twelfth of it late
+	const ttl = 6 * MinTTL // a heartbeat may come late by a twelfth of that
 	k := newKeeper(t, b, KeeperConfig{TTL: ttl})
 	held(t, k)
 	natstest.Eventually(t, natstest.Soon+ttl, func() error {
@@ -336,8 +338,8 @@ func TestSteadyReaperTakesOver(t *testing.T) {
 	}
 }
 
-// A lease that ends before its time says that the server's clock jumped: the living have a TTL to
-// take new ones. Seen to fail with premature returning false.
+// A lease that ends before its time shows that the server's clock jumped. The living leases' owners
+// have a TTL to take new ones. Seen to fail with premature returning false.
 func TestLeaseThatEndsBeforeItsTime(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -359,8 +361,8 @@ func TestLeaseThatEndsBeforeItsTime(t *testing.T) {
 	}
 }
 
-// A lease that outlives its TTL by another one, while the server makes progress, is ended by the
-// reaper: the server's clock jumped back. Seen to fail without endOverdue.
+// The reaper ends a lease that outlives its TTL by another one while the server makes progress. The
+// server's clock has jumped back. Seen to fail without endOverdue.
 func TestLeaseThatDoesNotEnd(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -376,13 +378,13 @@ func TestLeaseThatDoesNotEnd(t *testing.T) {
 	}
 }
 
-// In a full bucket, which has no room for a slot, the dead are purged all the same, and make room.
-// Seen to fail with a reaper that gives up.
+// A full bucket has no room for a slot. The dead leases' keys are purged all the same, and that
+// makes room. Seen to fail with a reaper that gives up.
 func TestReapingInAFullBucket(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	b := fullBucket(t, s, func(b *tenant.Bucket) {
-		// The server takes a purge that is smaller than what it ends.
+		// the server takes a purge that is smaller than the value that it ends
 		put(t, b, "svc.web.a", "GONE"+strings.Repeat(" ", 300))
 		rev := put(t, b, "lease.GONE", "x")
 		w := tenant.Write{Key: "lease.GONE", Op: tenant.Purge, If: tenant.At(rev)}
@@ -398,8 +400,8 @@ func TestReapingInAFullBucket(t *testing.T) {
 	isReaped(t, b, "svc.web.a")
 }
 
-// Invariant 9: an entry at a lease's or a slot's key whose headers say that it is a word of the
-// server's is an entry like any other. Seen to fail with a follower that goes by the headers.
+// Invariant 9: an entry at the key of a lease or a slot is an ordinary entry even if its headers
+// imitate the server's. Seen to fail with a follower that believes the headers.
 func TestEntriesThatLookLikeTheServersWords(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -426,13 +428,12 @@ func TestEntriesThatLookLikeTheServersWords(t *testing.T) {
 	write(tenant.SlotKey(1), "404")
 	grant(t, b, "L", "svc.web.a", MinTTL)
 	isReaped(t, b, "svc.web.a")
-	if took := time.Since(began); took >= holdTime(ttl) { // the wait of a new follower
+	if took := time.Since(began); took >= holdTime(ttl) { // a new follower's wait
 		t.Errorf("purged after %s", took)
 	}
 }
 
-// A slot that somebody wrote without a TTL is taken over. Seen to fail with any value taken for a
-// holder's.
+// A slot with a value without a TTL is taken over. Seen to fail if any value counts as a holder's.
 func TestSlotThatIsNobodys(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, natstest.Start(t))
@@ -448,9 +449,8 @@ func TestSlotThatIsNobodys(t *testing.T) {
 	})
 }
 
-// A holder whose slot ended in a bucket that has no room for another one stands by, and purges what
-// the dead hold as any process does there. Seen to fail with a holder that tries for ever to write
-// its slot.
+// A holder whose slot ended in a full bucket stands by, and purges the dead leases' keys as any
+// process does there. Seen to fail with a holder that tries for ever to write its slot.
 func TestHolderInABucketThatFillsUp(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -476,9 +476,9 @@ func TestHolderInABucketThatFillsUp(t *testing.T) {
 	isReaped(t, b, "svc.web.a")
 }
 
-// A lease whose key is gone without a trace is over as soon as it is overdue, and one whose key has
-// no TTL at once. Seen to fail with an overdue lease that is left alone if its revision is not
-// there, and with one without a TTL that never is overdue.
+// A lease whose key vanished without a marker is over as soon as it is overdue. One whose key has
+// no TTL is over at once. Seen to fail if an overdue lease is left alone because its revision is
+// gone, and if a lease without a TTL is never overdue.
 func TestLeaseWhoseKeyIsNotAsItShouldBe(t *testing.T) {
 	t.Parallel()
 	for name, hurt := range map[string]func(*testing.T, *tenant.Bucket){
@@ -501,7 +501,7 @@ func TestLeaseWhoseKeyIsNotAsItShouldBe(t *testing.T) {
 			r := newReaper(t, b)
 			r.Start()
 			serves(t, r)
-			put(t, b, "svc.web.first", "") // keeps the stream's first revision low
+			put(t, b, "svc.web.first", "") // this keeps the stream's first revision low
 			grant(t, b, "L", "svc.web.a", 2*MinTTL)
 			hurt(t, b)
 			isReaped(t, b, "svc.web.a")
@@ -510,7 +510,7 @@ func TestLeaseWhoseKeyIsNotAsItShouldBe(t *testing.T) {
 	}
 }
 
-// The holder of the second slot moves up if nobody ever had the first one. Seen to fail with a slot
+// The holder of the second slot moves to the first if that was never held. Seen to fail with a slot
 // that is free only after its end was seen.
 func TestSecondHolderAlone(t *testing.T) {
 	t.Parallel()
@@ -524,8 +524,8 @@ func TestSecondHolderAlone(t *testing.T) {
 	slots(t, []*Reaper{r}, 0)
 }
 
-// A lease with a longer TTL than the reaper's has that long to find out that it was ended. Seen to
-// fail with waits that go by the reaper's TTL alone.
+// A lease with a longer TTL than the reaper's has that TTL to notice its end. Seen to fail with
+// waits of the reaper's TTL.
 func TestLongerTTLThanTheReapers(t *testing.T) {
 	r := newFollower(1)
 	const ttl = 10 * MinTTL
@@ -540,7 +540,7 @@ func TestLongerTTLThanTheReapers(t *testing.T) {
 	r.tell(watcher.Change{Key: tenant.LeaseKey("M"), Value: []byte("x"), Revision: 4, TTL: ttl},
 		nil)
 	r.tell(watcher.Change{Key: tenant.LeaseKey("M"), Op: tenant.Expire, Revision: 5}, nil)
-	// enough for the reaper's
+	// enough for the reaper's TTL
 	r.proof.first, r.proof.last = time.Now().Add(-2*holdTime(MinTTL)), time.Now()
 	if _, _, err := r.reapOnce(t.Context()); err != nil || r.most != ttl {
 		t.Errorf("after a jump of the clock it waits as long as for a TTL of %s, %v", r.most, err)

@@ -8,10 +8,10 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// The times of a lease fit each other, for each TTL: a living process renews its lease in time
-// after the longest outage that a proof does not notice, and takes a new one within half a TTL
-// after a longer outage. Seen to fail with answers that are waited for half a TTL, and with a slot
-// that is renewed once in its TTL.
+// The times of a lease fit each other for each TTL. A process renews its lease in time after the
+// longest outage that a proof does not notice. After a longer outage it takes a new lease within
+// half a TTL. Seen to fail with answers that are waited for half a TTL, and with a slot that is
+// renewed once in its TTL.
 func TestTimesFit(t *testing.T) {
 	t.Parallel()
 	for ttl := MinTTL; ttl <= MaxTTL; ttl += max(time.Second, ttl/10).Truncate(time.Second) {
@@ -57,7 +57,8 @@ func TestTimesFit(t *testing.T) {
 	}
 }
 
-// A TTL is in whole seconds, within its bounds. Seen to fail with a TTL of 2.5 s that is allowed.
+// A TTL is a whole number of seconds within its bounds. Seen to fail with a TTL of 2.5 s that is
+// allowed.
 func TestCheckTTL(t *testing.T) {
 	t.Parallel()
 	for ttl, ok := range map[time.Duration]bool{

@@ -20,7 +20,7 @@ func TestCheckVersion(t *testing.T) {
 		"2.11.0-RC.1": true,
 		"2.12.0-dev":  true,
 		"2.15.2":      true,
-		"2.100.0":     true, // numbers, not text: 100 is more than 11
+		"2.100.0":     true, // compared as numbers, not as text: 100 is more than 11
 		"3.0.0":       true,
 		"10.2.0":      true,
 		"2.10.29":     false,
@@ -72,7 +72,7 @@ func TestConfigValidate(t *testing.T) {
 	}
 }
 
-// usable is the stream of a bucket as the registry makes it.
+// usable returns a bucket's stream as the registry creates it.
 func usable() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		MaxMsgsPerSubject: 1, AllowMsgTTL: true, SubjectDeleteMarkerTTL: stream.MarkerTTL,
@@ -85,7 +85,7 @@ func TestConfigCheck(t *testing.T) {
 	for name, tc := range map[string]struct {
 		cfg    Config
 		change func(*jetstream.StreamConfig)
-		wrong  []string // the settings that the error names; none: the bucket is taken
+		wrong  []string // the settings that the error names; none if the bucket is taken
 	}{
 		"as it is made": {},
 		"no limit as 0": {change: func(s *jetstream.StreamConfig) { s.MaxMsgs = 0 }},
@@ -165,8 +165,7 @@ func TestConfigCheck(t *testing.T) {
 	}
 }
 
-// named are the settings that a mismatch's text complains about, each as "<setting> is <have>,
-// must be <want>".
+// named returns the settings in a mismatch's text, each as "<setting> is <have>, must be <want>".
 func named(err error) (settings []string) {
 	if err == nil {
 		return nil

@@ -11,9 +11,9 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// A message that is missing ends a feed, whether the next message or a sign of life shows it. Seen
-// to fail with a feed that does not compare the consumer's numbers, and with one that does not
-// compare revisions.
+// A missing message ends a feed, whether the next message or a heartbeat shows it. Seen to fail
+// with a feed that does not compare the consumer's numbers, and with one that does not compare
+// revisions.
 func TestGapEndsTheFeed(t *testing.T) {
 	t.Parallel()
 	b, err := New(natstest.Start(t).Connect(), "test", Config{})

@@ -8,8 +8,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// FuzzKeys takes two names and a key: no name reaches into another's keys, and whatever is read
-// from a key leads back to it.
+// FuzzKeys takes two names and a key. No name reaches another's keys, and what is read from a key
+// leads back to the key.
 func FuzzKeys(f *testing.F) {
 	for _, seed := range [][3]string{
 		{"web", "1", "svc.web.1"}, {"a.b", "*", "svc.a=2Eb.=2A"}, {">", "\x00", "svc.>"},
@@ -45,8 +45,8 @@ func FuzzKeys(f *testing.F) {
 	})
 }
 
-// FuzzContent takes headers as they may stand in the bucket: what is no put has no value, and an
-// answer of the server says nothing.
+// FuzzContent takes headers as the bucket may have them. An entry that is no put has no value, and
+// an answer of the server has none either.
 func FuzzContent(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"KV-Operation", "DEL"}, {"KV-Operation", "PURGE"}, {"Nats-Marker-Reason", "MaxAge"},

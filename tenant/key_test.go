@@ -67,7 +67,7 @@ func TestParseServiceKey(t *testing.T) {
 		{key: "svc.web.*"},
 		{key: "svc.>"},
 		{key: "SVC.web.1"},
-		{key: "svc.we=2eb.1"}, // lower case: not what ServiceKey makes
+		{key: "svc.we=2eb.1"}, // lower case: ServiceKey does not write it
 		{key: "svc.web.=31"},  // a digit needs no escape
 		{key: "svc.web.=FF"},
 		{key: "svc.=2A.1"}, // no service may have the name *
@@ -76,7 +76,7 @@ func TestParseServiceKey(t *testing.T) {
 	} {
 		var got parsed
 		got.Service, got.ID, got.OK = ParseServiceKey(tc.key)
-		if !got.OK { // what is returned beside false means nothing
+		if !got.OK { // the value beside false means nothing
 			got = parsed{}
 		}
 		if diff := cmp.Diff(tc.want, got); diff != "" {
@@ -85,7 +85,7 @@ func TestParseServiceKey(t *testing.T) {
 	}
 }
 
-// TestServiceKeyRoundTrip holds that no service and id reach the key of others.
+// TestServiceKeyRoundTrip checks that no service and id reach another's key.
 func TestServiceKeyRoundTrip(t *testing.T) {
 	names := []string{"a", "b", "a.b", ".", "..", "a.", ".a", "**", ">", "=", "=2E", "a=2Eb", "svc",
 		"ä", " "}
@@ -135,8 +135,8 @@ func TestLeaseKey(t *testing.T) {
 	}
 }
 
-// No name reaches another's line, nor a line a service's keys; and what a reaper may purge are
-// registrations and tickets.
+// No name reaches another's line, and no line a service's keys. A reaper may purge registrations
+// and tickets only.
 func TestLockFilter(t *testing.T) {
 	for name, want := range map[string]string{"job": "lock.job.*", "a.b": "lock.a=2Eb.*",
 		"*": "lock.=2A.*", ">": "lock.=3E.*"} {

@@ -11,8 +11,8 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
-// A leaf node's server answers for the connection between the servers. Its answer is not taken for
-// this user's. Seen to fail with the first answer that comes.
+// A leaf node's server answers for the connection between the servers. That answer is not taken for
+// this user's. Seen to fail if the first answer is taken.
 func TestPermissionsBesideALeafNode(t *testing.T) {
 	t.Parallel()
 	port := natstest.FreePort(t)

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// legal is what may stand in a token: nothing that NATS reads as a separator or a wildcard.
+// legal matches a token: it has nothing that NATS reads as a separator or a wildcard.
 var legal = regexp.MustCompile(`^[A-Za-z0-9_=-]+$`)
 
 func TestTokenRoundTrip(t *testing.T) {
@@ -18,7 +18,7 @@ func TestTokenRoundTrip(t *testing.T) {
 		{"Web-1_b", "Web-1_b"},
 		{"my.service", "my=2Eservice"},
 		{"a=b", "a=3Db"},
-		{"a=2Eb", "a=3D2Eb"}, // what looks like an escape is none
+		{"a=2Eb", "a=3D2Eb"}, // this looks like an escape and is none
 		{"*", "=2A"},
 		{">", "=3E"},
 		{"a b", "a=20b"},
@@ -52,8 +52,8 @@ func TestTokenRoundTrip(t *testing.T) {
 	}
 }
 
-// TestTokenInjective tries every name of up to three bytes over an alphabet that holds the
-// escape's own letters.
+// TestTokenInjective tries every name of up to three bytes over an alphabet with the letters of an
+// escape.
 func TestTokenInjective(t *testing.T) {
 	const alphabet = "a2E=.*>-_ "
 	names := []string{""}
@@ -150,8 +150,8 @@ func TestBucketName(t *testing.T) {
 	}
 }
 
-// FuzzToken takes its bytes both for a name and for a token: what one function accepts, the other
-// gives back.
+// FuzzToken takes its bytes for a name and for a token. What one function accepts, the other
+// returns.
 func FuzzToken(f *testing.F) {
 	for _, seed := range []string{"web", "my.service", "a=b", "=2E", "=2e", "=41", "größe", "\xff",
 		"*", ">", ""} {

@@ -12,8 +12,8 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// A revision of a later life is later, whatever its number is, and a write that is not above what
-// was shown before it was begun is of the next life.
+// A revision of a later life of the bucket is later, whatever its number is. A write is of the next
+// life if it is not above what was shown before it began.
 func TestRevisionsOfTwoLives(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -37,7 +37,7 @@ func TestRevisionsOfTwoLives(t *testing.T) {
 	}
 }
 
-// replicated is a bucket with replicas that lag, as a view sees it.
+// replicated is a bucket whose replicas lag, as a view sees it.
 type replicated struct {
 	history []Change // of revisions 1, 2, …
 	created time.Time
@@ -47,8 +47,8 @@ func (b *replicated) write(key string, op tenant.Op) {
 	b.history = append(b.history, Change{Key: key, Revision: uint64(len(b.history) + 1), Op: op})
 }
 
-// at is what a replica holds under filters when it has come to a revision. What said that a key
-// ended may be gone.
+// at returns what a replica at a revision holds under filters. The marker of an ended key may be
+// gone.
 func (b *replicated) at(upTo uint64, fs filters) (entries []Change) {
 	last := map[string]Change{}
 	for _, c := range b.history[:upTo] {
@@ -63,11 +63,10 @@ func (b *replicated) at(upTo uint64, fs filters) (entries []Change) {
 	return entries
 }
 
-// In one life of a bucket no key goes back, and none that ended comes back, whatever replicas the
-// snapshots are of and whatever filters come and go: a snapshot that has less than was shown is not
-// shown. Nothing is asked of a leader here. Seen to fail without the check of either kind of
-// snapshot, with filters that begin with nothing told, and with ends without a trace that count for
-// nothing.
+// In one life of a bucket no key goes back, and no key that ended comes back. That holds for
+// snapshots of any replica, while filters come and go. A snapshot that has less than was shown is
+// not shown. No leader is asked here. Seen to fail without the check of either kind of snapshot,
+// with filters that begin with nothing told, and if ends without a trace count for nothing.
 func TestSnapshotsOfReplicasThatLag(t *testing.T) {
 	t.Parallel()
 	all := []string{"svc.a.1", "svc.a.2", "svc.b.1", "svc.a.*", "svc.b.*", "svc.>", tenant.AllKeys}
@@ -95,7 +94,7 @@ func TestSnapshotsOfReplicasThatLag(t *testing.T) {
 			case 0, 1, 2:
 				b.write(all[rand.N(3)], []tenant.Op{tenant.Put, tenant.Put,
 					tenant.Delete}[rand.N(3)])
-			case 3: // the session tells more
+			case 3: // the session shows more
 				for ; running && position < last && rand.N(3) > 0; position++ {
 					if c := b.history[position]; reads.covers(c.Key) {
 						v.change([]Change{c})
@@ -122,7 +121,7 @@ func TestSnapshotsOfReplicasThatLag(t *testing.T) {
 				}
 				added, wanted := v.takeAdded()
 				reads = wanted
-				for need := uint64(0); ; upTo = need { // which the session beside waits for
+				for need := uint64(0); ; upTo = need { // the session beside it waits for this one
 					if need = v.join(added, Snapshot{UpTo: upTo}, b.at(upTo, added)); need <= upTo {
 						break
 					}
@@ -141,8 +140,8 @@ func TestSnapshotsOfReplicasThatLag(t *testing.T) {
 	}
 }
 
-// A key of a replicated bucket that is at a lower revision than it was shown at is not believed for
-// a while, and then begins another life. Seen to fail with views that drop what is lower.
+// A key of a replicated bucket that comes at a lower revision than was shown is not believed for a
+// while. Then it begins another life. Seen to fail with views that drop what is lower.
 func TestReplicatedBucketThatLostItsLastWrites(t *testing.T) {
 	t.Parallel()
 	epoch := uint64(0)

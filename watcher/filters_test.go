@@ -39,7 +39,8 @@ func TestCovers(t *testing.T) {
 		{[]string{"svc.>"}, "lease.>", false},
 		{[]string{"lease.>"}, "lease.1", true},
 		{[]string{"lease.*"}, "lease.1", true},
-		{[]string{"lease.*"}, "lease.>", false}, // the star is one token, and the tail may be more
+		// the star is one token, and the tail may be longer
+		{[]string{"lease.*"}, "lease.>", false},
 		{[]string{"svc.api.*", "svc.web.1"}, "svc.api.2", true},
 		{[]string{"sweep"}, "sweep", true},
 	} {
@@ -86,8 +87,8 @@ func TestReduced(t *testing.T) {
 	}
 }
 
-// TestReducedDoesNotOverlap tries sets of every size around the limit: what is left covers all that
-// was asked for, and no filter of it covers another.
+// TestReducedDoesNotOverlap tries sets of every size around the limit. The result covers all
+// filters that were asked for, and none of its filters covers another.
 func TestReducedDoesNotOverlap(t *testing.T) {
 	const most = 20
 	for n := range 40 {
@@ -105,11 +106,11 @@ func TestReducedDoesNotOverlap(t *testing.T) {
 	}
 }
 
-// TestReducedAfterTakingBack holds the same of a set that filters were taken out of again. A map
-// that has had deletions is laid out differently, and a range over it may come by an entry once
-// more that is put back meanwhile.
+// TestReducedAfterTakingBack checks the same for a set from which filters were removed. A map that
+// has had deletions is laid out differently, and a range may meet an entry again that is put back
+// meanwhile.
 func TestReducedAfterTakingBack(t *testing.T) {
-	for range 100 { // where a range begins is random
+	for range 100 { // the start of a range is random
 		fs := set("svc.a.1", "svc.b.1", "svc.c.1", "svc.d.1")
 		delete(fs, "svc.a.1")
 		out := maps.Clone(fs).reduced(256)

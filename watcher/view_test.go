@@ -23,7 +23,7 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// model is what a reader of a view makes of its changes.
+// model is what a reader builds from a view's changes.
 type model struct {
 	mu        sync.Mutex
 	keys      map[string]string
@@ -31,7 +31,7 @@ type model struct {
 	snapshots int
 	resets    int
 	changes   int
-	gone      int // changes that said that a key went
+	gone      int // changes that report that a key went
 	wrong     []string
 }
 
@@ -91,7 +91,7 @@ func newView(t *testing.T, s *natstest.Server) (*View, *model, *tenant.Bucket) {
 	return v, m, b
 }
 
-// newReplicatedView makes a view of a bucket with three replicas, each of which has all.
+// newReplicatedView returns a view of a bucket with three replicas, each of which has all.
 func newReplicatedView(t *testing.T) (*View, *model, *tenant.Bucket) {
 	t.Helper()
 	v, m, b := newView(t, natstest.Cluster(t)[0])
@@ -114,8 +114,8 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// The first snapshot is whole before it is shown, and then each change comes; only of what is
-// watched.
+// The first snapshot is complete before it is shown. Then each change comes, and only changes of
+// what is watched.
 func TestSnapshotThenChanges(t *testing.T) {
 	t.Parallel()
 	v, m, b := newView(t, natstest.Start(t))
@@ -148,9 +148,9 @@ func TestSnapshotThenChanges(t *testing.T) {
 	}
 }
 
-// Filters are added one by one, past what one consumer may have, and every one of them gets its
-// snapshot, one that was taken back and comes again too. Seen to fail for that where a session is
-// taken to cover what was taken back meanwhile.
+// Filters are added one by one, beyond the number that one consumer may have. Each gets its
+// snapshot, also one that was removed and added again. Seen to fail for the last one if a session
+// is taken to cover what was removed meanwhile.
 func TestManyFilters(t *testing.T) {
 	t.Parallel()
 	v, m, b := newView(t, natstest.Start(t))
@@ -175,13 +175,13 @@ func TestManyFilters(t *testing.T) {
 	if err := m.is(want); err != nil {
 		t.Fatal(err)
 	}
-	v.Unwatch("svc.s0.*") // gone, as far as the reader is told
+	v.Unwatch("svc.s0.*") // gone for the reader
 	delete(want, "svc.s0.1")
-	put(t, b, "svc.s0.1", "after") // of no concern any more
+	put(t, b, "svc.s0.1", "after") // not watched any more
 	put(t, b, "svc.s1.1", "after")
 	want["svc.s1.1"] = "after"
 	natstest.Eventually(t, natstest.Soon, func() error { return m.is(want) })
-	v.Watch("svc.s0.*") // and there again
+	v.Watch("svc.s0.*") // there again
 	want["svc.s0.1"] = "after"
 	if err := v.Wait(within(t, natstest.Soon), "svc.s0.*"); err != nil {
 		t.Fatal(err)
@@ -194,9 +194,9 @@ func TestManyFilters(t *testing.T) {
 	}
 }
 
-// Keys of one's own that come one after the other, beyond what one consumer may have filters, are
-// seen by the consumer that is there: one that is made anew reads them all again. Seen to fail
-// where the filters that a session was made for are taken for all that it reads.
+// Keys that are added one after the other, beyond the filters of one consumer, are seen by the
+// present consumer. A new consumer would read them all again. Seen to fail if a session is taken to
+// read only the filters that it began with.
 func TestManyKeysOfOnesOwn(t *testing.T) {
 	t.Parallel()
 	v, m, b := newView(t, natstest.Start(t))
@@ -234,10 +234,10 @@ func TestManyKeysOfOnesOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	resyncs := v.Resyncs()
-	// a session looks for filters twice in each
+	// a session checks for filters twice in each
 	for i, began := filterMax+1, time.Now(); time.Since(began) < 3*heartbeat; i++ {
 		add(i)
-		time.Sleep(heartbeat / 50) // that others come later is the point
+		time.Sleep(heartbeat / 50) // the test needs others to come later
 	}
 	natstest.Eventually(t, natstest.Soon, func() error { return m.is(want) })
 	if len(made) > 0 && v.Resyncs() == resyncs { // a machine that stood still ends a session
@@ -245,8 +245,7 @@ func TestManyKeysOfOnesOwn(t *testing.T) {
 	}
 }
 
-// What changed while the view could not see comes out as ordinary changes, and what did not, not at
-// all.
+// Changes during an outage come as ordinary changes, and nothing else does.
 func TestResyncTellsTheDifference(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -295,7 +294,7 @@ func (m *model) count() int {
 	return m.changes
 }
 
-// A view that can't read says so to who waits, and why.
+// A view that can't read returns the reason to a caller that waits.
 func TestWaitSaysWhy(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -322,8 +321,8 @@ func TestWaitSaysWhy(t *testing.T) {
 	})
 }
 
-// Of a value that is longer than the bound nothing is kept, and of another no more than itself; the
-// change is one like any other. Seen to fail with sessions that keep values as they came.
+// A value that is longer than the bound is not kept, and a shorter one takes no more than its
+// length. The change is like any other. Seen to fail with sessions that keep values as they came.
 func TestLongValueIsNotKept(t *testing.T) {
 	b, err := tenant.New(natstest.Start(t).Connect(), "test", tenant.Config{})
 	if err != nil {
@@ -353,8 +352,8 @@ func TestLongValueIsNotKept(t *testing.T) {
 	}
 }
 
-// A view keeps of a key no more than docs/design.md says, whatever is written there. Seen to fail
-// with a view that keeps a snapshot's changes: 165 bytes.
+// A view keeps no more of a key than docs/design.md says, whatever its value is. Seen to fail with
+// a view that keeps a snapshot's changes: 165 bytes.
 func TestWhatAKeyTakes(t *testing.T) {
 	const keys, most = 100_000, 150
 	v := New(nil, Config{Apply: func([]Change, *Snapshot) {}})
@@ -379,7 +378,7 @@ func TestWhatAKeyTakes(t *testing.T) {
 	runtime.KeepAlive(v)
 }
 
-// Writers write, connections are cut, filters come: at the end the view is what the bucket is.
+// After writes, cut connections and new filters, the view equals the bucket.
 func TestViewEqualsTheBucket(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -414,7 +413,8 @@ func TestViewEqualsTheBucket(t *testing.T) {
 		}
 	}
 	natstest.Eventually(t, natstest.Soon, func() error { return m.is(want) })
-	natstest.Eventually(t, natstest.Soon, func() error { // those whose deletion is under way go
+	// the consumers whose deletion is under way go
+	natstest.Eventually(t, natstest.Soon, func() error {
 		names := natstest.Consumers(t, b.Conn(), "KV_"+b.Name())
 		names = slices.DeleteFunc(names, func(n string) bool {
 			return !strings.HasPrefix(n, "view-")
@@ -426,11 +426,11 @@ func TestViewEqualsTheBucket(t *testing.T) {
 	})
 }
 
-// With replicas, a snapshot is shown when the one that is read has come as far as what was
-// acknowledged, and as what the view showed before; one that does not get there is left for
-// another. A replica that lags is played by a view that believes to have seen a revision which the
-// stream does not have yet. Seen to fail without the wait, with a wait that no message ends,
-// without asking the leader, and with a need that counts the changes of other filters.
+// A snapshot of a replica is shown when the replica has all that was acknowledged and all that the
+// view showed. A session of a replica that does not get there is ended. The test makes a view
+// believe that it saw a later revision than the stream has. Seen to fail without the wait, with a
+// wait that no message ends, without asking the leader, and with a need that counts the changes of
+// other filters.
 func TestReplicaThatLagsIsNotShown(t *testing.T) {
 	t.Parallel()
 	v, m, b := newReplicatedView(t)
@@ -439,7 +439,7 @@ func TestReplicaThatLagsIsNotShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// the stream goes on past what is watched, as it does with every heartbeat
+	// the stream goes on beyond what is watched, as with every heartbeat
 	put(t, b, "svc.other.1", "x")
 	if need, err := v.need(t.Context(), source{replicas: 3},
 		filters{"svc.a.*": {}}); need != last.Revision || err != nil || last.Revision == 0 {
@@ -474,17 +474,17 @@ func TestReplicaThatLagsIsNotShown(t *testing.T) {
 		t.Fatal("a snapshot was shown that is older than what was seen")
 	}
 	put(t, b, "svc.a.3", "x")
-	// After another heartbeat's time the consumer's next heartbeat would end the wait.
+	// after another heartbeat's time the consumer's next heartbeat would end the wait
 	natstest.Eventually(t, heartbeat*9/10, func() error {
 		return m.is(map[string]string{"svc.a.1": "x", "svc.a.2": "x", "svc.a.3": "x"})
 	})
 	// a slow cluster may end a session for another reason, after which the leader is asked
 	for range 4 {
 		renewed(1 << 40)
-		// after 15 s it is noticed otherwise
+		// without that it is noticed after 15 s
 		before, end := v.Resyncs(), time.Now().Add(12*time.Second)
 		for time.Now().Before(end) && v.Resyncs() == before {
-			time.Sleep(10 * time.Millisecond) // between two looks
+			time.Sleep(10 * time.Millisecond) // between two checks
 		}
 		if v.Resyncs() != before {
 			return
@@ -493,10 +493,10 @@ func TestReplicaThatLagsIsNotShown(t *testing.T) {
 	t.Error("a replica that stays behind is kept")
 }
 
-// A leader that has less than the view has seen is one that was cut off from the others, and is not
-// believed: nothing is shown and nothing gone until there is one that has more; unless that never
-// comes. It is played by a view that believes to have seen more than there is. Seen to fail with
-// views that take it for a bucket made anew.
+// A leader that has less than the view has seen was cut off, and is not believed. Nothing is shown,
+// and no key goes, until a leader has more, unless that never happens. The test makes a view
+// believe that it saw more than there is. Seen to fail with views that take it for a recreated
+// bucket.
 func TestOutdatedLeaderIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	v, m, b := newReplicatedView(t)
@@ -544,9 +544,9 @@ func TestOutdatedLeaderIsNotBelieved(t *testing.T) {
 	}
 }
 
-// A session on a replica that falls behind the leader, and says nothing of it, is ended, and the
-// next one needs what the leader has. The leader is played by a stream's state that says more than
-// there is. Seen to fail without the comparison, and without the doubt that it leaves.
+// A session ends if its replica falls behind the leader without a sign, and the next one needs what
+// the leader has. The test uses a stream's state that says more than there is. Seen to fail without
+// the comparison, and without the doubt that it leaves.
 func TestReplicaThatFallsBehindIsLeft(t *testing.T) {
 	t.Parallel()
 	v, _, b := newView(t, natstest.Start(t))
@@ -565,7 +565,7 @@ func TestReplicaThatFallsBehindIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	leader.Replicas = 3
-	put(t, b, "svc.other.1", "x") // which the session learns of by a heartbeat
+	put(t, b, "svc.other.1", "x") // the session learns of it by a heartbeat
 	leader.Last++
 	// heartbeats may be late
 	natstest.Eventually(t, natstest.Soon, func() error { return s.judge(t.Context(), leader) })
@@ -581,8 +581,8 @@ func TestReplicaThatFallsBehindIsLeft(t *testing.T) {
 	}
 }
 
-// A bucket that is made anew between a session's look at the stream and its consumer is noticed:
-// the session ends. Seen to fail without the comparison.
+// A session ends if the bucket is recreated between the read of the stream's state and the start of
+// its consumer. Seen to fail without the comparison.
 func TestBucketMadeAnewAsASessionBegins(t *testing.T) {
 	t.Parallel()
 	v, _, _ := newView(t, natstest.Start(t))
@@ -590,21 +590,20 @@ func TestBucketMadeAnewAsASessionBegins(t *testing.T) {
 	if err := s.start(t.Context(), natstest.Soon, nil); err != nil {
 		t.Fatal(err)
 	}
-	// what the look said was of the one before
+	// the state was the one of the bucket before
 	s.source.created = s.source.created.Add(-time.Second)
 	if why := s.run(within(t, 5*time.Second), nil); !errors.Is(why, errRemade) {
 		t.Errorf("the session ended with %v", why)
 	}
 }
 
-// A key that is written again while a snapshot is read leaves its place in the stream and comes
-// behind what was there: the snapshot waits for it. No reader is told that it went. Seen to fail
-// with snapshots that end when nothing is pending.
+// A key that is written again during a snapshot comes behind the others, and the snapshot waits for
+// it. No reader is told that it went. Seen to fail with snapshots that end when nothing is pending.
 func TestKeysWrittenWhileASnapshotIsRead(t *testing.T) {
 	t.Parallel()
 	_, _, b := newView(t, natstest.Start(t))
 	m := &model{keys: map[string]string{}, last: map[string]uint64{}}
-	v := New(b, Config{Apply: m.apply}) // whose sessions the test makes
+	v := New(b, Config{Apply: m.apply}) // its sessions are made by the test
 	t.Cleanup(v.Close)
 	v.Watch("svc.a.*")
 	const keys = 20
@@ -650,9 +649,9 @@ func TestKeysWrittenWhileASnapshotIsRead(t *testing.T) {
 	}
 }
 
-// A first snapshot knows of no key, and still holds each that was there before, also where some are
-// written again while it is read and new ones take their places. Seen to fail with snapshots that
-// end when as many keys have come as were counted.
+// A first snapshot has each key that was there before, even if some are written again and new ones
+// come while it is read. Seen to fail with snapshots that end when as many keys have come as were
+// counted.
 func TestFirstSnapshotWhileKeysAreWritten(t *testing.T) {
 	t.Parallel()
 	_, _, b := newView(t, natstest.Start(t))
@@ -708,8 +707,8 @@ func TestFirstSnapshotWhileKeysAreWritten(t *testing.T) {
 	}
 }
 
-// A single server that lost its last writes and has written others since has a known key at a lower
-// revision: that is shown, and revisions start over. Seen to fail without wentBack.
+// A single server that lost its last writes, and has others since, may have a known key at a lower
+// revision. That revision is shown, and revisions start over. Seen to fail without wentBack.
 func TestServerThatLostItsLastWrites(t *testing.T) {
 	var resets int
 	m := map[string]string{}
@@ -738,8 +737,8 @@ func TestServerThatLostItsLastWrites(t *testing.T) {
 	}
 }
 
-// A key that ended by itself between the making of a consumer and its sending never comes, and
-// under constant changes no heartbeat says so: the snapshot does without it once the consumer has
+// A key that expired between the start of a consumer and its first message never comes. Under
+// constant changes no heartbeat says so. The snapshot ends without the key once the consumer has
 // come as far as the leader. Seen to fail with snapshots that wait for as many keys as were
 // counted.
 func TestSnapshotOfAKeyThatEnded(t *testing.T) {
@@ -769,9 +768,9 @@ func TestSnapshotOfAKeyThatEnded(t *testing.T) {
 	}
 }
 
-// A session whose consumer was made while the answer to that came too late is none: what the
-// consumer sends is not looked at, and no consumer stays. Seen to fail (by a panic) with a session
-// that is not closed where it could not begin.
+// A session ends if the answer to its consumer's creation came too late. What the consumer sends is
+// not read, and no consumer stays. Seen to fail (by a panic) with a session that is not closed if
+// it could not begin.
 func TestSessionThatCouldNotBegin(t *testing.T) {
 	t.Parallel()
 	v, m, b := newView(t, natstest.Start(t))
@@ -802,7 +801,7 @@ func TestSessionThatCouldNotBegin(t *testing.T) {
 	if m.snapshots+failed > 1000 {
 		t.Errorf("%d sessions could not begin, and %d snapshots came", failed, m.snapshots)
 	}
-	// one that was made after it was deleted, the server ends
+	// the server ends one that was made after the deletion
 	natstest.Eventually(t, 15*time.Second, func() error {
 		if names := natstest.Consumers(t, b.Conn(), "KV_"+b.Name()); len(names) > 0 {
 			return fmt.Errorf("%d consumers stay", len(names))
@@ -811,7 +810,7 @@ func TestSessionThatCouldNotBegin(t *testing.T) {
 	})
 }
 
-// slowLine makes connections on which so many bytes a second come in; 0 is no bound.
+// slowLine makes connections that receive so many bytes a second; 0 is no bound.
 type slowLine struct{ rate atomic.Int64 }
 
 func (l *slowLine) Dial(network, address string) (net.Conn, error) {
@@ -834,9 +833,9 @@ func (c slowConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A consumer whose heartbeats wait behind other messages of the same connection is not silent: the
-// view asks the connection, and goes on. Seen to fail with a view that is made anew as soon as it
-// hears nothing.
+// A consumer whose heartbeats wait behind other messages of the connection is not silent. The view
+// checks the connection, and goes on. Seen to fail with a view that starts again as soon as it gets
+// nothing.
 func TestViewOnABusyConnection(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -896,8 +895,8 @@ func TestViewOnABusyConnection(t *testing.T) {
 	}
 }
 
-// A restart of the server, which ends the consumer, is noticed by the connection and not by silence
-// alone. Seen to fail with a session that goes on when the connection comes back.
+// A restart of the server ends the consumer. The connection reports it, before silence does. Seen
+// to fail with a session that goes on when the connection comes back.
 func TestReconnectIsNoSilence(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -919,8 +918,8 @@ func TestReconnectIsNoSilence(t *testing.T) {
 	})
 }
 
-// A filter that is added while the first snapshot is read waits for it: a session that began over
-// with each of many filters would show nothing at all. Seen to fail with sessions that end at once.
+// A filter that is added while the first snapshot is read waits for it. A session that started
+// again for each of many filters would show nothing. Seen to fail with sessions that end at once.
 func TestFilterAddedDuringTheFirstSnapshot(t *testing.T) {
 	t.Parallel()
 	_, _, b := newView(t, natstest.Start(t))
@@ -939,7 +938,7 @@ func TestFilterAddedDuringTheFirstSnapshot(t *testing.T) {
 		},
 		Read: func(Change) any {
 			first.Do(func() { close(begun) })
-			time.Sleep(5 * time.Millisecond) // a snapshot that takes its time
+			time.Sleep(5 * time.Millisecond) // a snapshot that takes long
 			return nil
 		},
 	})
@@ -957,8 +956,8 @@ func TestFilterAddedDuringTheFirstSnapshot(t *testing.T) {
 	}
 }
 
-// A filter that is added to a session leaves it alone: what it reads is not read again, and its
-// consumer stays. Seen to fail with sessions that are made anew for a filter more.
+// A filter that is added to a session does not end it: nothing is read again, and its consumer
+// stays. Seen to fail with sessions that are started again for each filter.
 func TestFilterMoreReadsNothingAgain(t *testing.T) {
 	t.Parallel()
 	const many, more = 1000, 40
@@ -1002,9 +1001,9 @@ func TestFilterMoreReadsNothingAgain(t *testing.T) {
 	}
 }
 
-// Filters are added while keys under them come, change and go: nothing goes back, nothing that is
-// gone comes back, and in the end the view equals the bucket. Seen to fail, seldom, with deletes
-// that are told whatever their revision.
+// Filters are added while keys under them come, change and go. No key goes back, no key that ended
+// comes back, and in the end the view equals the bucket. Seen to fail, seldom, with deletes that
+// are reported at any revision.
 func TestFiltersAddedWhileKeysChange(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
@@ -1049,7 +1048,7 @@ func TestFiltersAddedWhileKeysChange(t *testing.T) {
 	for i := range services {
 		f := fmt.Sprintf("svc.s%d.*", i)
 		v.Watch(f)
-		if i%3 == 0 { // the others join it
+		if i%3 == 0 { // the others are joined to it
 			if err := v.Wait(within(t, natstest.Soon), f); err != nil {
 				t.Fatal(err)
 			}
@@ -1068,9 +1067,9 @@ func TestFiltersAddedWhileKeysChange(t *testing.T) {
 	}
 }
 
-// Whatever order a session's changes and a snapshot that is joined come in, a key does not go back.
-// Seen to fail with a snapshot that is joined whatever the session has seen, with a session that
-// tells of what a joined snapshot outdates, and with deletes that are told whatever their revision.
+// A key does not go back in any order of a session's changes and a joined snapshot. Seen to fail
+// with a snapshot that is joined whatever the session has seen, with a session that reports what a
+// joined snapshot outdates, and with deletes that are reported at any revision.
 func TestJoinedSnapshotAndChanges(t *testing.T) {
 	t.Parallel()
 	put := func(rev uint64) Change {
@@ -1088,7 +1087,7 @@ func TestJoinedSnapshotAndChanges(t *testing.T) {
 	change := func(cs ...Change) step { return func(v *View) uint64 { v.change(cs); return 0 } }
 	for name, tt := range map[string]struct {
 		steps []step
-		need  uint64 // what the last step returns
+		need  uint64 // the result of the last step
 		want  string // the key's value
 	}{
 		"the session has seen its end": {[]step{change(del(105)), join(100, put(100))}, 105,
@@ -1119,9 +1118,9 @@ func TestJoinedSnapshotAndChanges(t *testing.T) {
 	}
 }
 
-// Filters that are too long for one message, as the server bounds it, are read by a wider one; what
-// is not watched is not kept for that. Seen to fail with a request of whatever length, and with
-// sessions that keep what nobody watches.
+// Filters that are too long for one message of the server are read by a wider one. What is not
+// watched is not kept. Seen to fail with a request of any length, and with sessions that keep what
+// nobody watches.
 func TestFiltersLongerThanAMessage(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -25,7 +25,7 @@ import (
 // root is the user of the account without a role.
 const root = "root"
 
-// wants are the commands of the page, each with a text of its answer.
+// wants maps the commands of the page to a text of their answer.
 var wants = map[string]string{
 	"kv ls registry_acme":              "svc.web.1",
 	"kv watch registry_acme 'svc.>'":   "svc.web.1",
@@ -45,7 +45,7 @@ var wants = map[string]string{
 	"--server nats://n1:4222 --creds ann.creds --inbox-prefix _INBOX_acme.ann": "",
 }
 
-// inline are the roles of the commands that stand within a sentence.
+// inline maps the commands within a sentence to their roles.
 var inline = map[string]string{
 	"consumer rm KV_registry_acme reaper --force": root,
 }
@@ -56,7 +56,7 @@ var (
 	sentence = regexp.MustCompile("`nats ([^`]+)`")
 )
 
-// documented are the commands of the page, by the role that they are for.
+// documented returns the commands of the page, by role.
 func documented(t *testing.T) map[string][]string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/operations.md")
@@ -92,7 +92,7 @@ func documented(t *testing.T) map[string][]string {
 	return by
 }
 
-// guarded is a server with a user per role, named as it, and root.
+// guarded returns a server with a user per role, named after it, and root.
 func guarded(t *testing.T) *natstest.Server {
 	t.Helper()
 	text := "authorization { users: [\n{ " + operator.User(root, "p") + " }\n"
@@ -114,7 +114,7 @@ func guarded(t *testing.T) *natstest.Server {
 	return natstest.Start(t, func(o *server.Options) { o.Users = users })
 }
 
-// populate registers an instance, takes a reaper slot, and leaves the consumer of an earlier
+// populate registers an instance, takes a reaper slot, and creates the consumer of an earlier
 // version.
 func populate(t *testing.T, s *natstest.Server) {
 	t.Helper()
@@ -147,8 +147,8 @@ func populate(t *testing.T, s *natstest.Server) {
 	}
 }
 
-// Each command of the page answers the role that it is listed for. Seen to fail with the page as it
-// was, whose "kv get" and "consumer ls" an observer is refused.
+// Each command of the page answers the role that it is listed for. Seen to fail with an earlier
+// page, whose "kv get" and "consumer ls" an observer may not use.
 func TestCommandsOfThePage(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "nats")
@@ -174,7 +174,7 @@ func TestCommandsOfThePage(t *testing.T) {
 	}
 }
 
-// answers runs a command as a role until it has answered.
+// answers runs a command as a role until it answers.
 func answers(program, home, url, role, command, want string) error {
 	args := []string{"--server", url, "--user", role, "--password", "p", "--timeout",
 		natstest.Soon.String()}
@@ -191,7 +191,7 @@ func answers(program, home, url, role, command, want string) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }() // ends with the command
 	defer func() { _ = cmd.Process.Kill() }()
-	watches := strings.HasPrefix(command, "kv watch") // which does not end
+	watches := strings.HasPrefix(command, "kv watch") // this one does not end
 	deadline := time.After(2 * natstest.Soon)
 	for {
 		select {
@@ -213,7 +213,7 @@ func answers(program, home, url, role, command, want string) error {
 	}
 }
 
-// words are a command's arguments, as a shell reads them.
+// words returns a command's arguments, as a shell reads them.
 func words(command string) (list []string) {
 	for _, word := range strings.Fields(command) {
 		list = append(list, strings.Trim(word, "'"))

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A wait doubles from Least to Most, and jitter takes at most a quarter of it. Seen to fail with a
+// A wait doubles from Least to Most, and jitter takes off at most a quarter. Seen to fail with a
 // step of Least<<n that has no bound, and with a jitter of a half.
 func TestCurve(t *testing.T) {
 	t.Parallel()

@@ -25,8 +25,8 @@ func TestRing(t *testing.T) {
 	})
 }
 
-// Send wakes each goroutine that waits, and none that begins to wait later. Seen to fail with a
-// Send that keeps the closed channel, and with one that closes nothing.
+// Send wakes each goroutine that waits, and none that waits later. Seen to fail with a Send that
+// keeps the closed channel, and with one that closes nothing.
 func TestBroadcast(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

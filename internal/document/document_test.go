@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzMembers compares what is read of an object with what encoding/json reads into a map, which
-// knows names exactly and keeps the last of several. Seen to fail with a backslash that is not
+// FuzzMembers compares what is read of an object with what encoding/json reads into a map. The map
+// has exact names, and the last of several members. Seen to fail with a backslash that is not
 // passed over in a string, and with a null that is kept in the metadata.
 func FuzzMembers(f *testing.F) {
 	for _, seed := range []string{
@@ -45,7 +45,7 @@ func FuzzMembers(f *testing.F) {
 	})
 }
 
-// sameValue compares the readings of one value with encoding/json's.
+// sameValue compares the ways to read one value with encoding/json's.
 func sameValue(t *testing.T, value []byte) {
 	t.Helper()
 	var want any
@@ -82,7 +82,7 @@ func sameValue(t *testing.T, value []byte) {
 	}
 }
 
-// strs are the strings of a list, and whether it holds nothing else but null.
+// strs returns the strings of a list, and whether it has nothing else except null.
 func strs(list []any) (texts []string, ok bool) {
 	for _, one := range list {
 		text, isText := one.(string)
@@ -96,8 +96,8 @@ func strs(list []any) (texts []string, ok bool) {
 	return texts, true
 }
 
-// A whole number may have any spelling, and one that is too large is the largest. Seen to fail with
-// such a number that is read as 0.
+// A whole number may have any spelling. One that is too large is read as the largest. Seen to fail
+// with such a number that is read as 0.
 func TestWhole(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int{

@@ -13,7 +13,7 @@ type picker struct {
 	req  kvregistry.Request
 }
 
-// pickers are all there are, with a call's request.
+// pickers returns every picker, each with a call's request.
 func pickers() []picker {
 	none, key := kvregistry.Request{}, kvregistry.Request{Key: "user-4711"}
 	return []picker{
@@ -36,8 +36,8 @@ func inUse() []*kvregistry.Candidate {
 	return weighted(inZones("aabbbccccc"), 1, 2, 3, 4, 5, 1, 2, 3, 4, 5)
 }
 
-// A pick and its end allocate nothing, with filters and whatever the picker is. Seen to fail with a
-// done that is made for each call.
+// A pick and its end allocate nothing, with filters and with any picker. Seen to fail with a done
+// that is created for each call.
 func TestPicksAllocateNothing(t *testing.T) {
 	reg, ctx := registry(t, inUse()), t.Context()
 	for _, p := range pickers() {

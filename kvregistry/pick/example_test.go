@@ -16,8 +16,8 @@ import (
 	"github.com/kvregistry/go/kvregistry/semver"
 )
 
-// connected stands for a registry on nats.Connect("nats://localhost:4222"), in which others have
-// registered these instances.
+// connected returns a registry in which these instances are registered, as
+// nats.Connect("nats://localhost:4222") would.
 func connected(list ...kvregistry.Service) (*kvregistry.Registry, func()) {
 	url, stop := natstest.Run()
 	nc, err := nats.Connect(url)
@@ -37,8 +37,8 @@ func connected(list ...kvregistry.Service) (*kvregistry.Registry, func()) {
 	return reg, func() { _ = reg.Close(); nc.Close(); stop() }
 }
 
-// A look-up that is prepared once: filters by tag and version, the own zone first, and in it who is
-// least busy.
+// A look-up is prepared once: it filters by tag and version, prefers its own zone, and picks the
+// least busy there.
 func Example() {
 	reg, stop := connected(
 		kvregistry.Service{ID: "1", Zone: "north", Version: "1.4.2", Tags: []string{"public"}},
@@ -145,7 +145,7 @@ func ExampleWeighted() {
 	// Output: 0.75
 }
 
-// The same key is given the same instance.
+// A key is always given the same instance.
 func ExampleHash() {
 	reg, stop := connected(kvregistry.Service{ID: "1"}, kvregistry.Service{ID: "2"},
 		kvregistry.Service{ID: "3"})
@@ -169,8 +169,8 @@ func ExampleSticky() {
 	// Output: 1
 }
 
-// Two of three zones have their share of the capacity; north has half of it, and half of its calls
-// spill over to the zone that has more than its share.
+// Each zone has its part of the capacity. North has half of its share, and half of its calls go to
+// the zone that has more than its share.
 func ExampleZone() {
 	reg, stop := connected(
 		kvregistry.Service{ID: "n1", Zone: "north"},
@@ -186,7 +186,7 @@ func ExampleZone() {
 	// Output: north 0.50, west 0.00, south 0.50
 }
 
-// The second tier stands by until the first has no instance that may be called.
+// The second tier is used when the first has no instance that may be called.
 func ExampleTiers() {
 	reg, stop := connected(
 		kvregistry.Service{ID: "main", Metadata: map[string]string{"tier": "0"}},

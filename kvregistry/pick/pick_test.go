@@ -16,7 +16,7 @@ import (
 
 const million = 1_000_000
 
-// candidates are instances with the ids 00, 01, … and these weights.
+// candidates returns instances with the ids 00, 01, … and these weights.
 func candidates(weights ...int) (list []*kvregistry.Candidate) {
 	for i, w := range weights {
 		list = append(list, &kvregistry.Candidate{Service: &kvregistry.Service{ID: fmt.Sprintf(
@@ -25,7 +25,7 @@ func candidates(weights ...int) (list []*kvregistry.Candidate) {
 	return list
 }
 
-// inZones are instances in zones, named by a letter each.
+// inZones returns instances in zones, each zone named by a letter.
 func inZones(zones string) []*kvregistry.Candidate {
 	list := candidates(make([]int, len(zones))...)
 	for i, z := range zones {
@@ -38,7 +38,7 @@ func id(id string) kvregistry.Filter {
 	return kvregistry.Where(func(s kvregistry.Service) bool { return s.ID == id })
 }
 
-// count is how many of n calls each instance is given, by several goroutines at once.
+// count returns how many of n calls each instance is given, from several goroutines at once.
 func count(p kvregistry.Picker, list []*kvregistry.Candidate, n int) []int {
 	const goroutines = 8
 	one := p.Prepare(list)
@@ -62,7 +62,7 @@ func count(p kvregistry.Picker, list []*kvregistry.Candidate, n int) []int {
 	return all
 }
 
-// near fails unless counts are in proportion to want to within a share of each.
+// near fails unless the counts are in proportion to want, within a share of each.
 func near(t *testing.T, got []int, within float64, want ...float64) {
 	t.Helper()
 	sum, all := 0.0, 0.0
@@ -78,10 +78,10 @@ func near(t *testing.T, got []int, within float64, want ...float64) {
 	}
 }
 
-// Over a million picks, by several goroutines, each picker keeps to within 1 % what it promises
-// each instance. Random promises no more than a chance each, and is given 2 %. Seen to fail with
-// turns that are skipped, with weights that are squared, and, in 5 of 6 runs, with numbers drawn at
-// random for the canary of 0.2 %.
+// Over a million picks of several goroutines, each picker keeps what it promises each instance,
+// within 1 %. Random promises only a chance, and has 2 %. Seen to fail with turns that are skipped,
+// with weights that are squared, and, in 5 of 6 runs, with numbers drawn at random for the canary
+// of 0.2 %.
 func TestEvenOverAMillion(t *testing.T) {
 	same := candidates(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 	all := []float64{1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
@@ -134,8 +134,8 @@ func weighted(list []*kvregistry.Candidate, weights ...int) []*kvregistry.Candid
 	return list
 }
 
-// What a picker does where there is nothing to choose, or nothing to go by. Seen to fail with a
-// canary that is not picked where there is no other.
+// A picker without a choice, or without weights to go by, still picks. Seen to fail with a canary
+// that is not picked if it is alone.
 func TestNothingToChoose(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -161,8 +161,8 @@ func TestNothingToChoose(t *testing.T) {
 	}
 }
 
-// With all zones' callers together, every instance is given the same, wherever it is. Seen to fail
-// with a spill that goes to all other zones alike.
+// Callers of all zones together give every instance the same number of calls. Seen to fail with a
+// spill that goes to all other zones alike.
 func TestZonesTogetherAreEven(t *testing.T) {
 	list := inZones("abbbccccc")
 	sum := make([]int, len(list))
@@ -174,9 +174,8 @@ func TestZonesTogetherAreEven(t *testing.T) {
 	near(t, sum, 0.01, 1, 1, 1, 1, 1, 1, 1, 1, 1)
 }
 
-// A heavy instance's picks are spread between those of the others: any few calls that follow each
-// other are in proportion to the weights. Seen to fail where a heavy instance has its last picks in
-// a row.
+// A heavy instance's picks are spread between those of the others. Any few consecutive calls are in
+// proportion to the weights. Seen to fail if a heavy instance has its last picks in a row.
 func TestWeightedIsSmooth(t *testing.T) {
 	for _, tc := range []struct{ weights, want []int }{
 		{[]int{5, 1, 1}, []int{5, 1, 1}},
@@ -202,7 +201,7 @@ func TestWeightedIsSmooth(t *testing.T) {
 				rough++
 			}
 		}
-		if rough > window { // a stack that is moved once may take its turns elsewhere
+		if rough > window { // a goroutine whose stack is moved may change its stripe once
 			t.Errorf("weights %v: of %d picks, %d times %d in a row are not %v; the first are %v",
 				tc.weights, len(picks), rough, window, tc.want, picks[:3*window])
 		}
@@ -216,7 +215,7 @@ func keys(n int) (list []string) {
 	return list
 }
 
-// assigned is the id of the instance that each key is given.
+// assigned returns the id of the instance for each key.
 func assigned(p kvregistry.Picker, list []*kvregistry.Candidate, keys []string) (ids []string) {
 	one := p.Prepare(list)
 	for _, key := range keys {
@@ -225,9 +224,9 @@ func assigned(p kvregistry.Picker, list []*kvregistry.Candidate, keys []string) 
 	return ids
 }
 
-// When an instance goes, its own keys move and no other; when one comes, keys move to it alone, and
-// as many as is its share. The moved ones are spread over the others. Seen to fail with the key's
-// hash modulo the number of instances.
+// When an instance goes, only its own keys move, and they are spread over the others. When one
+// comes, only its share of the keys moves, and all of that to it. Seen to fail with the key's hash
+// modulo the number of instances.
 func TestHashMovesLittle(t *testing.T) {
 	list, keys := candidates(make([]int, 11)...), keys(100_000)
 	before, after := assigned(pick.Hash(), list[:10], keys), assigned(pick.Hash(), list, keys)
@@ -270,8 +269,8 @@ func TestHashMovesLittle(t *testing.T) {
 	}
 }
 
-// The same key is given the same instance by every process and every version: these were computed
-// once. Seen to fail with another seed.
+// Every process and every version gives a key to the same instance: these were computed once. Seen
+// to fail with another seed.
 func TestHashStays(t *testing.T) {
 	if got := strings.Join(assigned(pick.Hash(), candidates(make([]int, 10)...), keys(8)),
 		" "); got != hashed {
@@ -282,10 +281,10 @@ func TestHashStays(t *testing.T) {
 
 const hashed = "06 05 02 02 07 09 03 01"
 
-// A canary's keys are as many as its percentage says, and the same whoever asks; those of the zone,
-// or of the other canary, that is picked within are spread over all of it. A greater percentage
-// takes no key back. Seen to fail with throws that are the same at each depth, and with ones that
-// go by the percentage, too.
+// A canary has as many keys as its percentage says, the same for each caller. Keys of the zone, or
+// of the other canary, around it are spread over all of it. A greater percentage takes no key back.
+// Seen to fail with throws that are the same at each depth, and with throws that depend on the
+// percentage.
 func TestKeysAreSharedOut(t *testing.T) {
 	list, keys := inZones("abbb"), keys(100_000)
 	isCanary := kvregistry.Where(func(s kvregistry.Service) bool { return s.ID >= "02" })
@@ -325,9 +324,9 @@ func TestKeysAreSharedOut(t *testing.T) {
 	}
 }
 
-// A key stays where it is when instances come, and moves when its own is gone. Keys beyond those
-// that are kept are forgotten, the oldest first. Seen to fail with Hash, and with a single
-// generation that is emptied when it is full.
+// A key keeps its instance when others come, and moves when its own goes. Keys beyond the bound are
+// forgotten, the oldest first. Seen to fail with Hash, and with a single generation that is emptied
+// when it is full.
 func TestSticky(t *testing.T) {
 	list, keys := candidates(make([]int, 10)...), keys(1000)
 	p := pick.Sticky(pick.Random())
@@ -353,8 +352,8 @@ func TestSticky(t *testing.T) {
 	}
 }
 
-// Keys of one service are no other's, and a retry that refuses a key's instance leaves the key
-// where it is. Seen to fail with keys that all services share, and with a retry that binds.
+// Keys belong to one service each. A retry that refuses a key's instance leaves the key there. Seen
+// to fail with keys that all services share, and with a retry that binds.
 func TestStickyStays(t *testing.T) {
 	web, shop, keys := candidates(0, 0, 0, 0, 0), candidates(0, 0, 0, 0, 0), keys(100)
 	for _, c := range shop {
@@ -374,7 +373,7 @@ func TestStickyStays(t *testing.T) {
 	}
 }
 
-// The lowest tier that has an instance has all calls. Seen to fail with the highest.
+// The lowest tier with an instance has all calls. Seen to fail with the highest.
 func TestTiers(t *testing.T) {
 	list := candidates(0, 0, 0, 0, 0)
 	for i, tier := range []string{"1", "0", "none", "0", "1"} {
@@ -386,7 +385,7 @@ func TestTiers(t *testing.T) {
 	near(t, count(p, []*kvregistry.Candidate{list[2]}, 8), 0.01, 1)
 }
 
-// registry has these instances registered.
+// registry returns a registry with these instances registered.
 func registry(t testing.TB, list []*kvregistry.Candidate) *kvregistry.Registry {
 	t.Helper()
 	reg, err := kvregistry.New(t.Context(), natstest.Start(t).Connect(),
@@ -405,7 +404,7 @@ func registry(t testing.TB, list []*kvregistry.Candidate) *kvregistry.Registry {
 	return reg
 }
 
-// prepared is a look-up of instances that were read.
+// prepared returns a look-up of instances that were read.
 func prepared(t testing.TB, reg *kvregistry.Registry, instances int,
 	parts ...kvregistry.Part) *kvregistry.Lookup {
 	t.Helper()
@@ -419,8 +418,8 @@ func prepared(t testing.TB, reg *kvregistry.Registry, instances int,
 	return l
 }
 
-// However many calls of one key are in flight, no instance has more than a quarter above the mean;
-// the key's own one has as many as that. Seen to fail without the bound.
+// Any number of calls of one key gives no instance more than a quarter above the mean. The key's
+// own instance has exactly that. Seen to fail without the bound.
 func TestHashIsBounded(t *testing.T) {
 	const instances, calls = 10, 1000
 	l := prepared(t, registry(t, candidates(make([]int, instances)...)), instances, pick.Hash())
@@ -446,7 +445,7 @@ func TestHashIsBounded(t *testing.T) {
 	}
 }
 
-// An instance that does not answer is given few calls. Seen to fail with Random.
+// An instance that does not answer gets few calls. Seen to fail with Random.
 func TestLeastInFlightAvoidsTheSlow(t *testing.T) {
 	l := prepared(t, registry(t, candidates(make([]int, 10)...)), 10, pick.LeastInFlight())
 	const calls = 10_000
@@ -467,8 +466,8 @@ func TestLeastInFlightAvoidsTheSlow(t *testing.T) {
 	}
 }
 
-// What can't be is told by Lookup, from however deep within. Seen to fail without Zone's passing it
-// on.
+// Lookup returns the error of an invalid picker, at any depth. Seen to fail if Zone does not pass
+// it on.
 func TestBadPickers(t *testing.T) {
 	reg := registry(t, nil)
 	bad := pick.Canary(101, kvregistry.Filter{}, pick.Random())

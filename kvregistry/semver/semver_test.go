@@ -14,7 +14,8 @@ import (
 	"github.com/kvregistry/go/kvregistry/semver"
 )
 
-// Seen to fail with versions that are compared byte by byte.
+// A constraint compares versions by their numbers. Seen to fail with versions that are compared
+// byte by byte.
 func TestConstraint(t *testing.T) {
 	for _, tc := range []struct {
 		constraint string
@@ -49,7 +50,7 @@ func TestConstraint(t *testing.T) {
 }
 
 func ExampleConstraint() {
-	url, stop := natstest.Run() // stands for a server
+	url, stop := natstest.Run() // it stands for a server
 	defer stop()
 	nc, err := nats.Connect(url)
 	if err != nil {

@@ -14,11 +14,11 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// A ticket's standing follows from what the view saw, in whatever order lines come and go; and who
-// waits is told when it is seen, when it may be the first, and when it is over, and not of the
-// rest: a thousand who wait in one process would look a thousand times at each change. Seen to fail
-// with places for bytes that are no ticket; with one that is not told that it is the first; and
-// with all of a process's tickets told of each change.
+// A ticket's place follows from what the view saw, in any order of the lines. A waiter is woken
+// when its ticket is seen, when it may be the first, and when it is over, and at no other change: a
+// thousand waiters in one process would look a thousand times at each change. Seen to fail with
+// places for bytes that are no ticket, with a waiter that is not woken when it is the first, and if
+// each change wakes all of a process's tickets.
 func TestStanding(t *testing.T) {
 	ls := newLines(nil, nil)
 	own, err := ls.enter("a", "lock.a.OWN", nil)
@@ -49,7 +49,7 @@ func TestStanding(t *testing.T) {
 		{put("lock.a.W", 9), 8, 2, false},
 		{gone("lock.b.Z"), 8, 2, false},
 		{gone("lock.a.Y"), 8, 1, false},
-		{put("lock.a.X", 10), 8, 0, true}, // written again: it stands behind
+		{put("lock.a.X", 10), 8, 0, true}, // written again: it is last
 		{gone("lock.a.X"), 8, 0, true},
 	} {
 		ls.apply([]watcher.Change{step.change}, nil)
@@ -69,8 +69,8 @@ func TestStanding(t *testing.T) {
 	}
 }
 
-// A ticket is over that was written by another, or whose bucket was made anew; then nobody holds a
-// name for a TTL.
+// A ticket is over if another process wrote it, or if its bucket was recreated. After that nobody
+// holds a name for a TTL.
 func TestStandingThatIsLost(t *testing.T) {
 	for name, see := range map[string]func(ls *Lines){
 		"overwritten": func(ls *Lines) {
@@ -96,7 +96,7 @@ func TestStandingThatIsLost(t *testing.T) {
 	}
 }
 
-// newLines makes lines that write to a bucket.
+// newLines returns lines that write to a bucket.
 func newLines(b *tenant.Bucket, k *lease.Keeper) *Lines {
 	return New(b, k, Config{
 		Owner: "ME", TTL: time.Minute, Check: time.Second,
@@ -108,9 +108,9 @@ func newLines(b *tenant.Bucket, k *lease.Keeper) *Lines {
 	})
 }
 
-// Nobody's turn comes under a lease that was refused, even if the ticket is the first in its line
-// and the lease's time is not over: reapers may have removed the ticket, and the next one hold the
-// name. Seen to fail with a turn that goes by the lease's time alone.
+// A waiter with a refused lease does not get the hold, even if its ticket is the first and the
+// lease's time is not over. Reapers may have removed the ticket, and the next waiter may hold the
+// name. Seen to fail with a turn that depends on the lease's time alone.
 func TestTurnUnderALostLease(t *testing.T) {
 	s := natstest.Start(t)
 	b, err := tenant.New(s.Connect(), "default", tenant.Config{})

@@ -13,8 +13,8 @@ import (
 	"github.com/kvregistry/go/tenant/internal/stream"
 )
 
-// foreign are subjects of a stream and its bucket: JetStream's API with each kind of name that a
-// request ends in, and acknowledgements and answers of flow control in both of their forms.
+// foreign returns subjects of a stream and its bucket: JetStream's API with each kind of name that
+// ends a request, and acknowledgements and answers of flow control in both of their forms.
 func foreign(stream, bucket string, consumers ...string) []string {
 	var list []string
 	for _, op := range natstest.StreamRequests {
@@ -30,7 +30,7 @@ func foreign(stream, bucket string, consumers ...string) []string {
 				"$JS.FC."+before+stream+"."+c+".x")
 		}
 		list = append(list, "$JS.ACK.hub.HASH."+stream+"."+c+".1.1.1.1.1.token")
-		// what comes after the consumer's name is the sender's to choose
+		// the sender may choose what follows the consumer's name
 		for _, one := range consumers {
 			list = append(list, "$JS.ACK."+stream+"."+c+"."+one+"."+c+".1.1.1",
 				"$JS.ACK."+stream+"."+c+"."+c+"."+one+".1.1.1", "$JS.FC."+stream+"."+c+"."+one)
@@ -58,8 +58,8 @@ func (a Access) allowed(subject string) bool {
 	return matches(a.Publish)
 }
 
-// Invariant 8: no role of a tenant may publish to a subject of another's stream, be its consumers
-// called as they like. Seen to fail with acknowledgements that may be of any length.
+// Invariant 8: no role of a tenant may publish to a subject of another's stream, for any consumer
+// name. Seen to fail with acknowledgements of any length.
 func TestNoRoleReachesAnotherStream(t *testing.T) {
 	for _, role := range Roles() {
 		var services []string
@@ -82,7 +82,7 @@ func TestNoRoleReachesAnotherStream(t *testing.T) {
 	}
 }
 
-// The word for all services is none's name: a registrar of it could register nothing.
+// The word for all services is not a service's name: its registrar could register nothing.
 func TestNoRegistrarOfAll(t *testing.T) {
 	if a, err := Permissions("acme", RoleRegistrar, "web", "*"); !errors.Is(err,
 		tenant.ErrInvalidName) || a.Publish != nil {
@@ -90,7 +90,7 @@ func TestNoRegistrarOfAll(t *testing.T) {
 	}
 }
 
-// An inbox is one user's of one tenant's. Seen to fail with inboxes of a user's name alone.
+// An inbox belongs to one user of one tenant. Seen to fail with inboxes of a user's name alone.
 func TestInboxes(t *testing.T) {
 	seen := map[string]string{}
 	for _, who := range [][2]string{{"acme", "web"}, {"other", "web"}, {"acme", "web.x"},
@@ -117,8 +117,8 @@ func TestInboxes(t *testing.T) {
 	}
 }
 
-// FuzzPermissions takes names of a tenant and a service: the subjects stay within the tenant,
-// whatever they are called.
+// FuzzPermissions takes names of a tenant and a service. The subjects stay within the tenant for
+// all names.
 func FuzzPermissions(f *testing.F) {
 	for _, seed := range [][2]string{{"acme", "web"}, {"*", ">"}, {"a.b", "a.b"}, {"_", "*.>"},
 		{"acme", "\x00\n"}} {

@@ -14,7 +14,7 @@ import (
 	"github.com/kvregistry/go/tenant/internal/stream"
 )
 
-// windowOf is the duplicate window of a tenant's bucket.
+// windowOf returns the duplicate window of a tenant's bucket.
 func windowOf(t *testing.T, js jetstream.JetStream, tenant string) time.Duration {
 	t.Helper()
 	s, err := js.Stream(t.Context(), "KV_registry_"+tenant)
@@ -24,7 +24,7 @@ func windowOf(t *testing.T, js jetstream.JetStream, tenant string) time.Duration
 	return s.CachedInfo().Config.Duplicates
 }
 
-// lengthen gives a tenant's bucket the duplicate window that earlier versions gave it.
+// lengthen sets a tenant's bucket to the duplicate window of earlier versions.
 func lengthen(t *testing.T, js jetstream.JetStream, tenant string) {
 	t.Helper()
 	s, err := js.Stream(t.Context(), "KV_registry_"+tenant)
@@ -38,7 +38,7 @@ func lengthen(t *testing.T, js jetstream.JetStream, tenant string) {
 	}
 }
 
-// A new bucket has the shortest duplicate window that a server takes. Ensure tells of a longer one
+// A new bucket has the shortest duplicate window that a server takes. Ensure reports a longer one
 // and leaves it; Provision and Change shorten it. Seen to fail with a window of two minutes, and
 // with a Provision that only ensures.
 func TestDuplicateWindow(t *testing.T) {
@@ -50,7 +50,7 @@ func TestDuplicateWindow(t *testing.T) {
 	}
 	made, err := tenant.New(nc, "acme", tenant.Config{})
 	if err == nil {
-		err = made.Ensure(t.Context()) // and not Provision, which would shorten it
+		err = made.Ensure(t.Context()) // not Provision, which would shorten it
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -10,9 +10,9 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// A bucket is made anew at once where its tenant was just removed, though the server, which
-// removes the folder of an account's last stream behind the answer, refuses a stream now and then
-// that comes in between. Seen to fail with a creation that is tried once: 20 of 4,000.
+// A bucket can be recreated at once after its tenant was removed. The server removes the folder of
+// an account's last stream after the answer, and may refuse a stream until then. Seen to fail with
+// a creation that is tried once: 20 of 4,000.
 func TestTenantIsMadeAnewAtOnce(t *testing.T) {
 	t.Parallel()
 	for range 8 {
@@ -31,9 +31,9 @@ func TestTenantIsMadeAnewAtOnce(t *testing.T) {
 	}
 }
 
-// A bucket has more consumers than the 1,000 that a server allows where nothing is said, be it
-// made by us or changed by us. Seen to fail with a bucket that does not say how many, and with a
-// change that leaves it at that.
+// A bucket that this package creates or changes allows more than the server's default of 1,000
+// consumers. Seen to fail with a bucket that does not set the number, and with a change that leaves
+// it.
 func TestMoreThanAThousandConsumers(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Start(t).Connect()

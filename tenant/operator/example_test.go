@@ -6,8 +6,7 @@ import (
 	"github.com/kvregistry/go/tenant/operator"
 )
 
-// A user who may look services of tenant acme up, and no more, for a nats-server's configuration
-// file.
+// A user may look up services of tenant acme, and no more, in a nats-server's configuration file.
 func ExamplePermissions() {
 	access, err := operator.Permissions("acme", operator.RoleObserver)
 	if err != nil {

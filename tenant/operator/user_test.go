@@ -13,8 +13,8 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// hostileSecrets are passwords that a configuration file would read as something else, or that
-// would end the string.
+// hostileSecrets are passwords that a configuration file would read as another value, or that would
+// end the string.
 var hostileSecrets = []string{
 	"$HOME", "$", "12345", "-1", "1.5", "1k", "5MB", "true", "off", "null", "2026-01-01T00:00:00Z",
 	"10s",
@@ -28,14 +28,14 @@ var hostileSecrets = []string{
 	"\xff\xfe", "$2a$", "BLOCK (", "%s%d", "${HOME}", "`id`",
 }
 
-// parsed is what a nats-server reads of an account's entry.
+// parsed returns what a nats-server reads of an account's entry.
 func parsed(t *testing.T, account string) *server.Options {
 	t.Helper()
 	return natstest.Configured(t, "accounts: {\n"+account+"}\n")
 }
 
-// Whatever a name and a password are, the server reads just them, with the permissions that were
-// given and no other user. Seen to fail with entries that are printed as they are.
+// For any name and password, the server reads exactly these, with the given permissions and no
+// other user. Seen to fail with entries that are printed as they are.
 func TestAccountOfHostileSecrets(t *testing.T) {
 	t.Parallel()
 	limits := AccountLimits{MaxBytes: 1 << 20, Replicas: 1, Connections: 3}
@@ -69,7 +69,7 @@ func TestAccountOfHostileSecrets(t *testing.T) {
 			want := secret
 			if how == "typed in quotes" && strings.Contains(secret, `\`) || typed &&
 				(quoted.MatchString(secret) || secret == `"`) {
-				continue // they are escapes and quotes there
+				continue // these are escapes and quotes there
 			}
 			opts := parsed(t, text)
 			if len(opts.Users) != 1 || len(opts.Accounts) != 1 || opts.Users[0].Username != "web" ||
@@ -96,8 +96,8 @@ func must(text string, err error) string {
 	return text
 }
 
-// An entry that is none is refused, and the error does not quote it. Seen to fail with entries
-// that are taken as they are, and with users without a name or a password.
+// An invalid entry is refused, and the error does not quote it. Seen to fail if entries are not
+// checked.
 func TestEntriesThatAreNone(t *testing.T) {
 	t.Parallel()
 	limits := AccountLimits{MaxBytes: 1 << 20, Replicas: 1, Connections: 3}
@@ -119,14 +119,15 @@ func TestEntriesThatAreNone(t *testing.T) {
 		}
 	}
 	const key = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
-	if opts := parsed(t, must(AccountConfig("acme", limits, "nkey: "+key,
-		"certificate: cert"))); len(opts.Nkeys) != 1 || opts.Nkeys[0].Nkey != key || len(opts.Users) != 1 {
+	opts := parsed(t, must(AccountConfig("acme", limits, "nkey: "+key, "certificate: cert")))
+	if len(opts.Nkeys) != 1 || opts.Nkeys[0].Nkey != key || len(opts.Users) != 1 {
 		t.Errorf("%+v %+v", opts.Nkeys, opts.Users)
 	}
 }
 
-// Each tenant's name is an account's in the configuration, be it a word or a number there. Each
-// domain of a hub is one in the permissions. Seen to fail with subjects that are quoted as in Go.
+// Each tenant's name is an account's in the configuration, whether it reads as a word or as a
+// number. Each domain of a hub is one in the permissions. Seen to fail with subjects that are
+// quoted as in Go.
 func TestConfigurationOfHostileNames(t *testing.T) {
 	t.Parallel()
 	limits := AccountLimits{MaxBytes: 1 << 20, Replicas: 1, Connections: 3}
@@ -154,8 +155,8 @@ func TestConfigurationOfHostileNames(t *testing.T) {
 	}
 }
 
-// A user logs in with a hostile password, and with no other. Seen to fail with passwords that
-// stand as they were given.
+// A user logs in with a hostile password, and with no other. Seen to fail with passwords that are
+// written as they are.
 func TestLogInWithHostileSecret(t *testing.T) {
 	t.Parallel()
 	const secret = `$HOME "12345", permissions: {} # \n }`

@@ -14,15 +14,15 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// rig is an owner of texts in a real bucket. A value is "own text", or "other text"; others are
-// junk.
+// rig is an owner of texts in a real bucket. A value is "own text" or "other text"; any other value
+// is not valid.
 type rig struct {
 	*Owner[string]
 	*tenant.Bucket
 	lacks  atomic.Bool
 	reads  atomic.Int32
 	writes atomic.Int32
-	// before is asked before each single write. If it returns an error, nothing is written.
+	// before runs before each single write. If it returns an error, nothing is written.
 	before atomic.Pointer[func(w tenant.Write) error]
 
 	mu      sync.Mutex // guards results
@@ -119,9 +119,9 @@ func (r *rig) reported(t *testing.T, what string, ok func(Result[string]) bool) 
 	})
 }
 
-// What a view saw may be of a bucket that is no more, where an earlier owner's registration has a
-// higher revision. It is a reason to look, and fences nobody; what stands there does. Seen to fail
-// with a judge that ends a registration by what was seen.
+// A view may have seen a deleted bucket, where an earlier owner's registration had a higher
+// revision. What it saw is a reason to read, and only the present value fences. Seen to fail with a
+// judge that ends a registration by what was seen.
 func TestSightAloneFencesNobody(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, time.Hour)
@@ -157,7 +157,7 @@ func TestSightAloneFencesNobody(t *testing.T) {
 	}
 }
 
-// A key that is gone without a trace is written again once, not as long as the view says so. Seen
+// A key that vanished without a marker is written again once, not as long as the view says so. Seen
 // to fail with a sight that is kept: the key was written 2,000 times a second until the view saw
 // one.
 func TestKeyGoneWithoutATraceIsWrittenOnce(t *testing.T) {
@@ -166,7 +166,7 @@ func TestKeyGoneWithoutATraceIsWrittenOnce(t *testing.T) {
 	c := r.declare(t, "svc.web.a", "one")
 	before := r.writes.Load()
 	r.See([]Sight{{Key: c.Key, Gone: true}}, 6, false, false)
-	for i := range 5 { // what is written after it, one behind the other
+	for i := range 5 { // what is written after it, one after the other
 		natstest.Eventually(t, natstest.Soon, func() error {
 			if n := r.writes.Load(); n == before {
 				return errors.New("it is not written again")
@@ -175,14 +175,14 @@ func TestKeyGoneWithoutATraceIsWrittenOnce(t *testing.T) {
 		})
 		r.declare(t, fmt.Sprint("svc.web.b", i), "other")
 	}
-	// One that is refused, one on top of what refused it, and the five.
+	// one that is refused, one on top of the value that refused it, and the five
 	if n := r.writes.Load() - before; n > 7 {
 		t.Errorf("written %d times", n)
 	}
 }
 
-// A registration that the view lacks is written again, though no sight told. Seen to fail without
-// the audit.
+// A registration that the view lacks is written again, even if no sight reported it. Seen to fail
+// without the audit.
 func TestMissingRegistrationIsFound(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 20*time.Millisecond)
@@ -203,8 +203,8 @@ func TestMissingRegistrationIsFound(t *testing.T) {
 	r.reported(t, "what was missing", func(res Result[string]) bool { return res.Missing })
 }
 
-// A deletion that the server refuses for good is no success, also when it is asked for again. Seen
-// to fail with one that is held for done.
+// A deletion that the server refuses permanently is not reported as done, even if it is asked for
+// again. Seen to fail with one that counts as done.
 func TestDeletionThatIsRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, time.Hour)
@@ -218,9 +218,9 @@ func TestDeletionThatIsRefused(t *testing.T) {
 	}
 }
 
-// A write that was not answered may be under way yet, and no read tells. The delete of it goes on
-// top of what stands there, be it nothing, so that the write is refused behind it. Seen to fail
-// with a delete that is taken for done as the key has no value.
+// A write without an answer may be under way, and no read can tell. The delete goes on top of the
+// present value, or of none, so that the server refuses the late write. Seen to fail with a delete
+// that counts as done because the key has no value.
 func TestWriteThatComesLate(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, time.Hour)

@@ -2,7 +2,7 @@ package coalesce
 
 import "testing"
 
-// A key that comes and goes while nobody reads leaves nothing behind. Seen to fail without tidy.
+// A key that comes and goes between two reads leaves nothing behind. Seen to fail without tidy.
 func TestQueueIsBounded(t *testing.T) {
 	t.Parallel()
 	q := New[string](func(int, int) (int, bool) { return 0, false })

@@ -11,8 +11,9 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// Where others reach a listener, whatever it listens on. Seen to fail with an IPv6 address given
-// for a listener of IPv4 alone, and with the outbound address put in place of any address.
+// Reachable gives the address at which others reach a listener on any address. Seen to fail with an
+// IPv6 address given for a listener of IPv4 alone, and with the outbound address put in place of
+// any address.
 func TestReachable(t *testing.T) {
 	v4 := func() (netip.Addr, error) { return netip.MustParseAddr("10.1.2.3"), nil }
 	v6 := func() (netip.Addr, error) { return netip.MustParseAddr("2001:db8::5"), nil }
@@ -39,8 +40,8 @@ func TestReachable(t *testing.T) {
 	}
 }
 
-// Without a default route it is one of the host's own addresses. Seen to fail with the first of
-// them, whatever it is, and with IPv6 before IPv4.
+// Without a default route the address is one of the host's own. Seen to fail with the first of
+// them, of any kind, and with IPv6 before IPv4.
 func TestOutside(t *testing.T) {
 	for _, tc := range []struct {
 		have []string
@@ -66,8 +67,8 @@ func TestOutside(t *testing.T) {
 	}
 }
 
-// A free port can be listened on, is in its range, and there is none where all are taken. Seen to
-// fail with a range whose last port is left out.
+// FreePort returns a port that can be listened on, and FreePortIn one of a range, or an error if
+// all are taken. Seen to fail with a range whose last port is left out.
 func TestFreePort(t *testing.T) {
 	port, err := FreePort()
 	if err != nil {
@@ -83,7 +84,7 @@ func TestFreePort(t *testing.T) {
 	}
 	last := natstest.FreePort(t)
 	taken, err := net.Listen("tcp", fmt.Sprint(":", last-1))
-	if err == nil { // else somebody else has it, which is as good
+	if err == nil { // if it fails, another process has the port, which is as good
 		defer func() { _ = taken.Close() }()
 	}
 	for range 3 {

@@ -19,11 +19,10 @@ var kind = &Kind[item]{Key: func(i *item) string { return i.ID }, Class: func(i 
 	return i.Class
 }}
 
-// A list is what a sorted slice is after the same changes, in batches of any size, and each list
-// that a reader has stays as it was. Its nodes are neither too large nor, but for a few, almost
-// empty. Seen to fail with nodes that are changed by the batch after theirs, with kids that are
-// found by ids below their own, with counts that are not made again, and with small nodes that are
-// not joined.
+// A list equals a sorted slice after the same changes, in batches of any size. Each list that a
+// reader has stays as it was. Its nodes are not too large, and only a few are almost empty. Seen to
+// fail with nodes that are changed by the batch after theirs, with kids that are found by ids below
+// their own, with counts that are not updated, and with small nodes that are not joined.
 func TestListIsLikeASortedSlice(t *testing.T) {
 	for _, most := range []int{1, 10, fan, 5 * fan, 100 * fan} {
 		t.Run(fmt.Sprint(most), func(t *testing.T) {
@@ -40,7 +39,7 @@ func TestListIsLikeASortedSlice(t *testing.T) {
 					if list.Find(id) != model[id] {
 						t.Fatalf("%s is %v, want %v", id, list.Find(id), model[id])
 					}
-					// takes what is there back, mostly once it has grown
+					// removes what is there, mostly after the list has grown
 					if grows := batch%100 < 60; rand.N(20) == 0 == grows {
 						if model[id] != nil {
 							delete(model, id)
@@ -70,7 +69,7 @@ func TestListIsLikeASortedSlice(t *testing.T) {
 	}
 }
 
-// isList compares all that a reader may ask of a list with what is in it.
+// isList compares all that a list returns with its content.
 func isList(t *testing.T, list List[item], all []*item) {
 	t.Helper()
 	for c, want := range [classes][]*item{
@@ -107,7 +106,8 @@ func nodesOf(t *testing.T, n *node[item]) (nodes int) {
 	return nodes + 1
 }
 
-// A change of a large list copies a few nodes, and not the list. Seen to fail with nodes of 10,000.
+// A change of a large list copies a few nodes, not the whole list. Seen to fail with nodes of
+// 10,000.
 func TestChangeOfAListCopiesLittle(t *testing.T) {
 	const many = 100_000
 	list := New(kind)

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Turns are even: exactly for one goroutine, and up to one per stripe for many. Seen to fail with a
-// stripe that is chosen at random for each turn.
+// Turns are even: exactly for one goroutine, and within one per stripe for many. Seen to fail with
+// a stripe that is chosen at random for each turn.
 func TestTurnsAreEven(t *testing.T) {
 	const instances, each = 7, 7000
 	take := func(s *Turns) (n [instances]int) {

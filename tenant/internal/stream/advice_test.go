@@ -2,7 +2,8 @@ package stream
 
 import "testing"
 
-// Roles isolate from a patch of each minor version on. Seen to fail with all patches of 2.14.
+// Roles isolate tenants from a certain patch of each minor version on. Seen to fail with all
+// patches of 2.14.
 func TestIsolates(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[string]bool{
