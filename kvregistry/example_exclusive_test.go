@@ -49,7 +49,10 @@ func ExampleRegistry_Exclusive() {
 	follower := <-next
 	fmt.Println(follower.Token() > leader.Token(), follower.Err(),
 		errors.Is(leader.Err(), kvregistry.ErrNotHeld))
-	// Output: done <nil> true <nil> true
+	// Output:
+	// done
+	// <nil>
+	// true <nil> true
 }
 
 // A process leads whenever it holds a name. After a lost hold it has to call Exclusive again. The
@@ -85,5 +88,7 @@ func ExampleHold_Done() {
 		lead(work, h.Token())
 		_ = h.Close()
 	}
-	// Output: term 1 true <nil> term 2 true context canceled
+	// Output:
+	// term 1 true <nil>
+	// term 2 true context canceled
 }

@@ -88,7 +88,9 @@ func ExampleRegistry_Drain() {
 			return nil
 		}))
 	fmt.Println(err, len(reg.RegisteredServices()))
-	// Output: true 1 <nil> 0
+	// Output:
+	// true 1
+	// <nil> 0
 }
 
 // UpdateFunc makes a change that depends on the current value, with no other change in between.

@@ -49,7 +49,10 @@ func Example() {
 	fmt.Println(unregister())
 	_, err = reg.GetService("httptest")
 	fmt.Println(errors.Is(err, kvregistry.ErrNotFound))
-	// Output: http://localhost:8083/test <nil> <nil> true
+	// Output:
+	// http://localhost:8083/test <nil>
+	// <nil>
+	// true
 }
 
 // A tenant has a registry of its own.
@@ -97,7 +100,9 @@ func ExampleRegistry_GetServices() {
 		fmt.Println(s.ID, s.Address)
 	}
 	fmt.Println(err)
-	// Output: 2 10.0.0.2:80 <nil>
+	// Output:
+	// 2 10.0.0.2:80
+	// <nil>
 }
 
 func ExampleRegistry_Watch() {
@@ -127,7 +132,9 @@ func ExampleRegistry_Watch() {
 	}
 	e = <-events
 	fmt.Println(e.Kind, e.Service.ID)
-	// Output: registered 1 unregistered 1
+	// Output:
+	// registered 1
+	// unregistered 1
 }
 
 // A client starts before the services it needs.
@@ -178,7 +185,9 @@ func ExampleRegistry_Snapshots() {
 			log.Fatal(err)
 		}
 	}
-	// Output: 0 instances 1 instances
+	// Output:
+	// 0 instances
+	// 1 instances
 }
 
 // An observer reads the changes one after the other.
@@ -208,7 +217,9 @@ func ExampleRegistry_Events() {
 			log.Fatal(err)
 		}
 	}
-	// Output: registered a unregistered a
+	// Output:
+	// registered a
+	// unregistered a
 }
 
 // A program that starts while NATS is away has the services of its last run.

@@ -123,5 +123,7 @@ func ExampleRegistry_Leave() {
 	defer func() { _ = after.Close() }()
 	one, err := after.GetService("web") // it is not registered again yet
 	fmt.Println(one.ID, err)
-	// Output: <nil> 1 <nil>
+	// Output:
+	// <nil>
+	// 1 <nil>
 }

@@ -52,7 +52,9 @@ func ExampleRegistry_Lookup() {
 	for _, i := range look.Health().Instances {
 		fmt.Println(i.ID, i.Aside)
 	}
-	// Output: 1 false 2 true
+	// Output:
+	// 1 false
+	// 2 true
 }
 
 func prepare(t *testing.T, r *kvregistry.Registry, parts ...kvregistry.Part) *kvregistry.Lookup {

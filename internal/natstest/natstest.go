@@ -105,7 +105,7 @@ func (s *Server) Connect(opts ...nats.Option) *nats.Conn {
 	return Connect(s.t, s.URL(), opts...)
 }
 
-// Connect connects to a server until the test ends, and reconnects quickly after an outage.
+// Connect connects to a server until the test ends, within [Soon], and reconnects quickly after an outage.
 func Connect(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	base := []nats.Option{
@@ -113,10 +113,11 @@ func Connect(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 		nats.ReconnectJitter(10*time.Millisecond, 10*time.Millisecond),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the default one prints
 	}
-	nc, err := nats.Connect(url, append(base, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var nc *nats.Conn
+	Eventually(t, Soon, func() (err error) { // one try takes 2 s at most
+		nc, err = nats.Connect(url, append(base, opts...)...)
+		return err
+	})
 	t.Cleanup(nc.Close)
 	return nc
 }

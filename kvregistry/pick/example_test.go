@@ -67,7 +67,10 @@ func Example() {
 		fmt.Println("calling", s.ID)
 		done(nil) // or the error of the call
 	}
-	// Output: calling 1 calling 1 calling 1
+	// Output:
+	// calling 1
+	// calling 1
+	// calling 1
 }
 
 // An instance that fails is set aside, and the others take its calls.
@@ -97,7 +100,10 @@ func ExampleLeastInFlight_outcome() {
 	for _, i := range look.Health().Instances {
 		fmt.Println(i.ID, i.Failures, i.Aside)
 	}
-	// Output: 1 0 false 2 3 true 3 0 false
+	// Output:
+	// 1 0 false
+	// 2 3 true
+	// 3 0 false
 }
 
 func picks(look *kvregistry.Lookup, err error, n int, req kvregistry.Request) string {
@@ -154,7 +160,10 @@ func ExampleHash() {
 	for _, key := range []string{"alice", "dave", "alice"} {
 		fmt.Println(key, picks(look, err, 5, kvregistry.Request{Key: key}))
 	}
-	// Output: alice 3 3 3 3 3 dave 1 1 1 1 1 alice 3 3 3 3 3
+	// Output:
+	// alice 3 3 3 3 3
+	// dave 1 1 1 1 1
+	// alice 3 3 3 3 3
 }
 
 // A key stays with the instance that it was given first.
@@ -201,7 +210,9 @@ func ExampleTiers() {
 		log.Fatal(err)
 	}
 	fmt.Println(picks(look, err, 3, kvregistry.Request{}))
-	// Output: main main main spare spare spare
+	// Output:
+	// main main main
+	// spare spare spare
 }
 
 func ExampleCanary() {

@@ -75,8 +75,9 @@ func ExampleConstraint() {
 	}
 	one, err := reg.GetService("web", atLeast)
 	fmt.Println(one.Version, err)
-	_, err = semver.Constraint("new")
+	_, err = semver.Constraint("x")
 	fmt.Println(err)
-	// Output: 1.10.0 <nil> semver: invalid option: constraint "new": improper constraint: "new";
-	// write it as ">= 1.2, < 2"
+	// Output:
+	// 1.10.0 <nil>
+	// semver: invalid option: constraint "x": improper constraint: "x"; write it as ">= 1.2, < 2"
 }
