@@ -97,7 +97,7 @@ func (r *Registry) alterAll(ctx context.Context, name, id string, f func(*Servic
 	default:
 		return fmt.Errorf("service %q: %w", name, r.orClosed(ErrNotRegistered))
 	}
-	defer r.tellNews(list...) // though f panics
+	defer r.tellNews(list...) // even if f panics
 	var errs []error
 	for todo := list; len(todo) > 0; {
 		edits := make([]edit, len(todo))
@@ -186,7 +186,7 @@ func (r *Registry) alter(ctx context.Context, claims []*claimed) []error {
 	for i, c := range claims {
 		if errs[i] == nil || errors.Is(errs[i], ErrPending) {
 			r.own.Stand(c, errs[i])
-		} else { // if it was written all the same, it is written over
+		} else { // if it was written nevertheless, it is overwritten
 			r.own.Drop(c)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 // Dial connects to NATS with settings that suit a registry, and is otherwise [nats.Connect]: it
 // retries the first connect, reconnects for ever, and notices within 10 s that the server is gone
-// without a word. Until the server is there the connection is returned all the same, and a registry
+// without a word. Dial returns the connection even if the server is not there yet, and a registry
 // on it waits.
 //
 // A ping that waits behind other messages for as long counts as unanswered. If the link may be busy

@@ -24,7 +24,7 @@ const lastTime = time.Second
 type DrainOption func(*draining) error
 
 type draining struct {
-	only   []func(s *Service) bool // one of them has to hold, where there are any
+	only   []func(s *Service) bool // one of them has to hold, if there are any
 	settle time.Duration
 	until  []func(context.Context) error
 }
@@ -102,7 +102,7 @@ func (r *Registry) Drain(ctx context.Context, opts ...DrainOption) error {
 	claims := r.claims(list) // what is registered meanwhile is another's to end
 	var endErr error
 	err := func() error {
-		defer func() { endErr = r.endAfter(ctx, claims) }() // though one of Until's panics
+		defer func() { endErr = r.endAfter(ctx, claims) }() // even if a function of Until panics
 		return errors.Join(r.mark(ctx, list), d.wait(ctx))
 	}()
 	if err = errors.Join(err, endErr); err == nil {

@@ -27,7 +27,7 @@ type Hold = line.Hold
 type HoldHealth = line.Health
 
 // Exclusive waits in line for a name until this process holds it, or ctx ends: of all processes of
-// the tenant at most one holds a name at a time. Those who wait get it in the order in which they
+// the tenant at most one holds a name at a time. Waiting callers get it in the order in which they
 // came. A name is 1 to 255 bytes of UTF-8, and has nothing to do with a service of that name.
 //
 // A hold lives by the process's lease, like a registration: when the process dies, the next one has

@@ -282,8 +282,8 @@ func MaxServices(n int) Option {
 	}
 }
 
-// MaxMemory bounds about how many bytes of memory the view of this registry takes, whatever stands
-// in the bucket: 1 MiB or more, [DefaultMaxMemory] by default. The instances that are kept take up
+// MaxMemory bounds about how many bytes of memory the view of this registry takes, whatever the
+// bucket holds: 1 MiB or more, [DefaultMaxMemory] by default. The instances that are kept take up
 // to a third of it, and the rest is for a snapshot while it is read. An instance that does not fit
 // is skipped and counted, and look-ups of a service of which nothing is kept give [ErrUnavailable].
 // [Health] and one log line tell of it. Everything is read again when half of what was kept is

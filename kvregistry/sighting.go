@@ -59,7 +59,7 @@ type sighting struct {
 	watcher.Change
 	name, id string // as the key says
 	rec      record
-	signer   string // who signed it, if signers are given
+	signer   string // its signer, if signers are given
 	err      error  // why a put's value can't be read
 }
 

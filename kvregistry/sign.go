@@ -90,7 +90,8 @@ func (r *Registry) unsigned() record {
 	return rec
 }
 
-// signersOf are those who may sign for a service, nil if anybody is believed.
+// signersOf returns the public keys that may sign for a service. It returns nil if every signer is
+// trusted.
 func (o *options) signersOf(name string) []string {
 	if trusted, ok := o.trusted[name]; ok {
 		return trusted
@@ -98,7 +99,7 @@ func (o *options) signersOf(name string) []string {
 	return o.trusted[Everything]
 }
 
-// sign notes who signed an instance. The caller holds c.mu.
+// sign notes the signer of an instance. The caller holds c.mu.
 func (c *cache) sign(s *sighting) {
 	switch of := c.signers[s.name]; {
 	case s.signer == "":
@@ -110,7 +111,7 @@ func (c *cache) sign(s *sighting) {
 	}
 }
 
-// unsign forgets who signed an instance. The caller holds c.mu.
+// unsign forgets the signer of an instance. The caller holds c.mu.
 func (c *cache) unsign(s *sighting) {
 	of := c.signers[s.name]
 	delete(of, s.id)
@@ -119,7 +120,7 @@ func (c *cache) unsign(s *sighting) {
 	}
 }
 
-// signed is a service's snapshot, and who signed what is in it, by id.
+// signed returns a service's snapshot, and the signers of its instances by id.
 func (c *cache) signed(svc *service) (*Snapshot, map[string]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -38,7 +38,7 @@ type Keeper struct {
 	wg      sync.WaitGroup
 	hurry   chan struct{}  // the next try need not wait; holds one
 	answers chan answer    // to heartbeats, late ones too
-	granted bell.Broadcast // a lease was granted, or none can be had
+	granted bell.Broadcast // a lease was granted, or none is available
 
 	// The keeper's goroutine alone uses these.
 	moved time.Time // when another server was last tried, or the keeper began
@@ -67,7 +67,7 @@ func NewKeeper(b *tenant.Bucket, cfg KeeperConfig) (*Keeper, error) {
 	return k, nil
 }
 
-// Start takes a lease as soon as it can be had, unless the keeper was started before.
+// Start takes a lease as soon as possible, unless the keeper was started before.
 func (k *Keeper) Start() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -80,7 +80,7 @@ func (k *Keeper) Start() {
 // Lease returns the current lease, and takes one if there is none. It waits until ctx ends; the
 // error then wraps the context's error, and says what kept the keeper from a lease.
 //
-// If no lease can be had until somebody changes something, as in a full bucket, Lease returns the
+// If no lease is available until somebody changes something, as in a full bucket, Lease returns the
 // error of a try that was made for this call. [tenant.Permanent] reports such errors.
 func (k *Keeper) Lease(ctx context.Context) (*Lease, error) {
 	k.Start()
@@ -216,7 +216,7 @@ func (k *Keeper) run() {
 	up, stop := k.bucket.Reconnected()
 	defer stop()
 	k.moved = time.Now()
-	failures, told := 0, false // told: the log says that no lease can be had
+	failures, told := 0, false // told: the log says that no lease is available
 	for k.ctx.Err() == nil {
 		l, err := k.grant(up)
 		if err == nil {

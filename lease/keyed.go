@@ -14,7 +14,7 @@ import (
 	"github.com/kvregistry/go/watcher"
 )
 
-// A keyed lease can be renewed by the process that took it alone, though others may write its key.
+// A keyed lease can be renewed by the process that took it alone, even if others may write its key.
 // The lease's id is an Ed25519 public key. Each heartbeat is signed with the private key, which
 // never leaves the process. So nobody can keep a dead process's lease alive.
 

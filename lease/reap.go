@@ -112,7 +112,7 @@ func (r *Reaper) seal(ctx context.Context, known map[string]uint64) (err error) 
 	return err
 }
 
-// checkIdle checks whether this process reaps, though it holds a slot: its purges may be refused,
+// checkIdle checks whether this process reaps, even if it holds a slot: its purges may be refused,
 // or it may never have proof.
 func (r *Reaper) checkIdle() {
 	r.mu.Lock()

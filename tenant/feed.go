@@ -73,7 +73,7 @@ func (m *Message) If() *uint64 { return expectedOf(m.msg) }
 
 // OpenFeed makes a consumer. Its functions may be called before OpenFeed returns. The errors are
 // those of [Bucket.Ensure]. If there is an error, the server may have made the consumer all the
-// same, and the feed that is returned is to be deleted; the feed is nil if nothing was sent.
+// same, and the caller deletes the returned feed; the feed is nil if nothing was sent.
 func (b *Bucket) OpenFeed(ctx context.Context, cfg FeedConfig) (*Feed, error) {
 	f := &Feed{bucket: b, js: b.jetStream(), cfg: cfg, name: cfg.Name + rand.Text(),
 		inbox: b.nc.NewInbox(), opened: time.Now()}

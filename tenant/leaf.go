@@ -80,7 +80,7 @@ func (b *Bucket) ensureHub(ctx context.Context) error {
 		b.reached.Store(true)
 		return nil
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		return fmt.Errorf("%w: the hub has no %s: have it made there, and then its mirror anew",
+		return fmt.Errorf("%w: the hub has no %s: have it made there, and then recreate its mirror",
 			ErrBucketNotFound, b.name)
 	case err != nil:
 		return err

@@ -95,7 +95,7 @@ func (b *Bucket) LastRevision(ctx context.Context) (uint64, error) {
 
 // content reads what a message does to its key.
 //
-// A user who may make requests in an account can have the server's answers sent to any subject of
+// A user that may make requests in an account can have the server's answers sent to any subject of
 // it, and so into a bucket that the user may not write to. An answer says which stream it is from,
 // and a client's write does not: content takes an answer for a put of nothing.
 func content(h nats.Header, data []byte) (value []byte, op Op) {

@@ -46,7 +46,7 @@ func (v *View) restarted(from source) bool {
 		(!from.created.Equal(v.source.created) || from.leader < v.last)
 }
 
-// outdated reports whether the leader may be one of before: it has less than the view has seen in
+// outdated reports whether the leader may be a former one: it has less than the view has seen in
 // the same life. A leader that was cut off from the other replicas goes on for a while. If that is
 // found for longer, the bucket itself has gone back.
 func (v *View) outdated(from source) bool {

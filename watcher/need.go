@@ -14,7 +14,7 @@ import (
 const asked = 32
 
 // need is the revision that a consumer must have reached before its snapshot is shown. A replica
-// may lag: what the view showed stays shown, and a filter that is new shows whatever was
+// may lag: what the view showed stays shown, and a filter that is new shows everything that was
 // acknowledged before.
 func (v *View) need(ctx context.Context, from source, fs filters) (uint64, error) {
 	if !from.lags() {
@@ -26,9 +26,8 @@ func (v *View) need(ctx context.Context, from source, fs filters) (uint64, error
 }
 
 // floor is the highest revision that was told under some filters. If the view distrusts itself, it
-// is also what the leader had: a leader of before may answer what comes next. unseen are the
-// filters of which nothing was shown, or nothing that is trusted: the leader has to say what it
-// has.
+// is also what the leader had: a former leader may answer what comes next. unseen are the filters
+// of which nothing was shown, or nothing that is trusted: the leader has to say what it has.
 func (v *View) floor(from source, fs filters) (rev uint64, unseen filters) {
 	v.keysMu.Lock()
 	defer v.keysMu.Unlock()

@@ -22,7 +22,7 @@ var (
 	errDown    = errors.New("the connection is down")
 	errRemoved = errors.New("keys were removed without a message")
 	errOther   = errors.New("the mirror is of another bucket than the one that was read")
-	errRemade  = errors.New("the bucket was made anew while the session began")
+	errRemade  = errors.New("the bucket was recreated while the session began")
 	errStale   = errors.New("the mirror that was read does not hear of the hub, which answers")
 	errNearer  = errors.New("the mirror is current again")
 )
@@ -99,7 +99,7 @@ func (s *session) start(ctx context.Context, bound time.Duration,
 		Message: s.message, Mark: s.mark, Lost: s.end,
 	})
 	if err != nil {
-		s.closed = true // it may have been made all the same, and its first messages be here
+		s.closed = true // it may exist nevertheless, and its first messages be here
 		v.forget(s.feed)
 		return err
 	}

@@ -118,7 +118,7 @@ func (v *View) usable(mirror *tenant.Mirror, leader tenant.State) bool {
 	strayed := !mirror.Of.Equal(leader.Created) || mirror.Last > leader.Last
 	if strayed && !v.strayed {
 		v.log(slog.LevelWarn, "kvregistry: the mirror is of a bucket that is no more, reading "+
-			"from the hub; make it anew")
+			"from the hub; recreate it")
 	}
 	v.strayed = strayed
 	return !strayed && !v.doubted && mirror.Fresh()

@@ -30,7 +30,7 @@ type View struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	widen  chan struct{} // a filter was added; holds one
-	again  chan struct{} // all is to be read again; holds one
+	again  chan struct{} // asks to read everything again; holds one
 
 	keysMu   sync.Mutex        // guards what follows; held while Apply runs
 	revs     map[string]uint64 // the revision of each key that has a value; 0 to tell of it again

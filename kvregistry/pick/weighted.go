@@ -40,7 +40,7 @@ func Weighted() kvregistry.Picker {
 // largest is the largest weight that is reckoned with: times a turn's number it fits into 64 bits.
 const largest = 1 << 31
 
-// weightsOf are the instances' weights: 1 each where none has one.
+// weightsOf returns the instances' weights: 1 each if none has one.
 func weightsOf(list []*kvregistry.Candidate) []uint64 {
 	weights := make([]uint64, len(list))
 	most := uint64(0)

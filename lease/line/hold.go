@@ -30,7 +30,7 @@ type Hold struct {
 // Why a hold is over, except lease.ErrLost and Config.Closed.
 var (
 	errReleased = errors.New("it was released")
-	errRemoved  = errors.New("its key was removed or overwritten, or the bucket made anew")
+	errRemoved  = errors.New("its key was removed or overwritten, or the bucket was recreated")
 	errDoubtful = fmt.Errorf("%w, or about to be: no heartbeat was acknowledged in time",
 		lease.ErrLost)
 )

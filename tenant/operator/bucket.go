@@ -110,7 +110,7 @@ type Info struct {
 	Advice []string // see tenant.Bucket.Advice
 }
 
-// List returns the tenants of the account, by name. It needs a user who may ask for all of the
+// List returns the tenants of the account, by name. It needs a user that may ask for all of the
 // account's streams, which no role allows. The error wraps [tenant.ErrPermission] if the user may
 // not.
 func List(ctx context.Context, nc *nats.Conn) (list []Info, err error) {

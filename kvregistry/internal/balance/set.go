@@ -64,7 +64,7 @@ type prepared[V, S, C any] struct {
 	all  []entry[S, C] // ordered by key
 	sure choice[S, C]  // those that are not set aside: one at least, if there is one at all
 	try  choice[S, C]  // these, and those whose time is over; empty if there are none
-	due  time.Time     // when the next of those set aside is to be tried; zero if none is
+	due  time.Time     // when the next instance set aside is tried; zero if none is
 }
 
 // choice is a list with what the picker made of it.

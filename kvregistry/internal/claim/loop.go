@@ -162,7 +162,7 @@ func (o *Owner[T]) signAlone(g *Registration[T], l *layer[T], lease string) {
 func (o *Owner[T]) sign(g *Registration[T], l *layer[T], lease string) {
 	var value []byte
 	err := errors.New("the signer did not return")
-	defer func() { // though the signer panics, or ends its goroutine
+	defer func() { // even if the signer panics, or ends its goroutine
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		if err == nil {
@@ -175,7 +175,7 @@ func (o *Owner[T]) sign(g *Registration[T], l *layer[T], lease string) {
 	value, err = o.cfg.Registry.Encode(&l.want, g.Key, lease)
 }
 
-// fail notes why a registration could not be written, and when that is to be tried again.
+// fail notes why a registration could not be written, and when the loop tries it again.
 func (o *Owner[T]) fail(g *Registration[T], err error) {
 	rest := curve.After(g.tries)
 	if top := g.top(); top != nil && top.waiting > 0 {

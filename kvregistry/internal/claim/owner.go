@@ -39,7 +39,7 @@ type Bucket interface {
 }
 
 // Registry is what an owner needs of the registry that it is a part of. No method is called with a
-// lock held, except where it says so.
+// lock held, except if its comment says so.
 type Registry[T any] interface {
 	// Lease returns the id of the lease that the process holds; empty if there is none.
 	Lease() string

@@ -26,7 +26,7 @@ type Queue[K comparable, E any] struct {
 	places  uint64     // given so far
 }
 
-// place is where a key's entry stands in the order. No number is given twice.
+// place is where a key's entry stands in the order. Each number is given once.
 type place[K comparable] struct {
 	of K
 	no uint64

@@ -39,7 +39,7 @@ type Service[T any] struct {
 // Instance is what is saved of one instance.
 type Instance[T any] struct {
 	Revision uint64 `json:"revision"`
-	Signer   string `json:"signer,omitempty"` // who signed it; empty if its service had no signers
+	Signer   string `json:"signer,omitempty"` // its signer; empty if its service had no signers
 	Instance T      `json:"instance"`
 }
 
