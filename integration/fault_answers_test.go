@@ -89,7 +89,7 @@ func (c *faultyConn) deliver() {
 	defer c.mu.Unlock()
 	c.hurt = false
 	if strings.HasSuffix(c.f.how, "lost") {
-		_ = c.Conn.Close()
+		_ = c.Close()
 	} else {
 		_, _ = c.late.WriteTo(c.Conn)
 	}

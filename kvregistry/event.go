@@ -11,14 +11,16 @@ import (
 // Kind says what an Event tells.
 type Kind string
 
+// The kinds of an event.
 const (
 	Registered   Kind = "registered"   // an instance came
 	Updated      Kind = "updated"      // an instance says something else than before
 	Unregistered Kind = "unregistered" // an instance went, by its owner's will
 	Expired      Kind = "expired"      // an instance went with its owner's lease
 
-	// These two are about this process's own registrations, and go to OnEvent only.
-	Fenced    Kind = "fenced"     // a newer registration of the same id took over
+	// Fenced and LeaseLost are about this process's own registrations, and go to OnEvent only.
+	// Fenced says that a newer registration of the same id took over.
+	Fenced    Kind = "fenced"
 	LeaseLost Kind = "lease-lost" // the lease ran out; a new one is taken
 )
 

@@ -14,6 +14,7 @@ import (
 // Status says whether an instance should be called.
 type Status string
 
+// The states of an instance.
 const (
 	Passing  Status = "passing"
 	Warning  Status = "warning"

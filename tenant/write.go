@@ -15,6 +15,7 @@ import (
 // end with its lease. The server alone expires a key.
 type Op uint8
 
+// What a message does to its key.
 const (
 	Put Op = iota
 	Delete

@@ -37,7 +37,7 @@ func (fs filters) coversByAnother(f string) bool {
 	}
 	for _, wider := range []string{root(f), parent(f)} {
 		if _, ok := fs[wider]; ok && wider != f &&
-			!(wider == parent(f) && strings.HasSuffix(f, ">")) {
+			(wider != parent(f) || !strings.HasSuffix(f, ">")) {
 			return true
 		}
 	}

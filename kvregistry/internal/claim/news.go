@@ -11,6 +11,7 @@ type told struct {
 // News is what changed about a registration since it was last told.
 type News int
 
+// What may have changed.
 const (
 	Old        News = iota
 	Registered      // it is in the bucket

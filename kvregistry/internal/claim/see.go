@@ -10,6 +10,7 @@ import (
 // Kind says what stands at a key.
 type Kind int
 
+// What may stand at a key.
 const (
 	Nothing Kind = iota // no value
 	Own                 // a registration that this owner wrote
