@@ -3,7 +3,10 @@ package kvregistry
 import (
 	"errors"
 	"fmt"
+	"net"
 	neturl "net/url"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,6 +23,7 @@ import (
 //
 // The error wraps [ErrInvalidOption] if the URL does not parse, and quotes nothing of it.
 func Dial(url string, opts ...nats.Option) (*nats.Conn, error) {
+	opts = append(slices.Clip(opts), remembering)
 	nc, err := nats.Connect(url, append([]nats.Option{
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
@@ -38,4 +42,32 @@ func Dial(url string, opts ...nats.Option) (*nats.Conn, error) {
 		return nil, fmt.Errorf("kvregistry: dial: %w", err)
 	}
 	return nc, nil
+}
+
+// dialer remembers why it could not connect, which nats.go does not while it tries.
+type dialer struct {
+	net.Dialer
+	last atomic.Pointer[error]
+}
+
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := d.Dialer.Dial(network, address)
+	d.last.Store(&err)
+	return conn, err
+}
+
+// LastError is the error of the last try, nil if that connected. See [tenant.Bucket.LastError].
+func (d *dialer) LastError() error {
+	if err := d.last.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// remembering has the connection dial with a dialer, unless the caller gave one.
+func remembering(o *nats.Options) error {
+	if o.CustomDialer == nil && o.Dialer == nil && o.AllowMultipathTCP == nil {
+		o.CustomDialer = &dialer{Dialer: net.Dialer{Timeout: o.Timeout}}
+	}
+	return nil
 }

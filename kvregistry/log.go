@@ -36,14 +36,15 @@ func (o *observer) tellNATS() {
 	for lost := false; ; {
 		away := o.bucket.Disconnected()
 		if nc.IsClosed() {
-			o.journal.Say("kvregistry: the connection to NATS was closed, this registry does "+
-				"nothing any more", 1)
+			cause := cmp.Or(errorText(o.bucket.LastError()), "its owner closed it")
+			o.log.Warn("kvregistry: the connection to NATS was closed, this registry does "+
+				"nothing any more", "cause", journal.Plain(cause))
 			return
 		}
 		if since.IsZero() && (lost || away != nil) {
 			since = time.Now()
 			status := "connection " + strings.ToLower(nc.Status().String())
-			cause := cmp.Or(errorText(nc.LastError()), status)
+			cause := cmp.Or(errorText(o.bucket.LastError()), status)
 			o.journal.Say("kvregistry: NATS is away", 1, "cause", journal.Plain(cause))
 		}
 		if away == nil && !since.IsZero() {

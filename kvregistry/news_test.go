@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/kvregistry/go/internal/journal"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
@@ -267,4 +269,54 @@ func TestBucketThatIsGone(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// The log and Health say why NATS can't be reached, or why the connection was closed. Seen to fail
+// with causes that are the connection's own alone, and with a closed connection that has none.
+func TestCauseOfAFailedConnect(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "a", "b" })
+	for name, tc := range map[string]struct{ url, line, cause string }{
+		"host": {"nosuchhost.invalid:4222", "NATS is away", "nosuchhost.invalid"},
+		"port": {"127.0.0.1:1", "NATS is away", "refused"},
+		"password": {strings.Replace(s.URL(), "//", "//a:wrong@", 1), "level=WARN",
+			"Authorization Violation"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nc, err := Dial(tc.url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(nc.Close)
+			log := &natstest.Log{}
+			r, err := New(t.Context(), nc, Logger(log.Logger()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = r.Close() })
+			says(t, log, tc.line+" ... "+tc.cause)
+			if h := r.Health(); h.Err == nil || !strings.Contains(h.Err.Error(), tc.cause) {
+				t.Errorf("Health.Err is %v", h.Err)
+			}
+		})
+	}
+}
+
+// ErrNotFound doubts the tenant's name only if the service has no instance. Seen to fail with a
+// doubt each time.
+func TestNotFoundDoubtsTheTenant(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t, natstest.Start(t))
+	mustRegister(t, r, Service{Name: "web", ID: "a", Address: "h:1"})
+	for name, doubts := range map[string]bool{"web": false, "api": true} {
+		_, err := r.GetServices(t.Context(), name, InZone("none"))
+		if !errors.Is(err, ErrNotFound) || strings.Contains(err.Error(), "name right") != doubts {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err := r.Register(Service{Name: "db", Network: "tpc", Address: "h:1"})
+	if !errors.Is(err, ErrInvalidService) || !strings.Contains(err.Error(), `"tpc"`) {
+		t.Errorf("Register with a bad network gave %v", err)
+	}
 }

@@ -182,10 +182,12 @@ func (o *observer) absent() error {
 }
 
 func (o *observer) notFound(snap *Snapshot, filters []Filter) error {
-	err := fmt.Errorf("kvregistry: service %q: %w", snap.name, o.absent())
+	if snap.Len() == 0 {
+		return fmt.Errorf("kvregistry: service %q: %w", snap.name, o.absent())
+	}
+	err := fmt.Errorf("kvregistry: service %q: %w in tenant %q", snap.name, ErrNotFound,
+		o.opt.tenant)
 	switch {
-	case snap.Len() == 0:
-		return err
 	case len(filters) == 0:
 		return fmt.Errorf("%w: none of the %d registered is passing or warning", err, snap.Len())
 	default:

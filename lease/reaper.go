@@ -190,6 +190,7 @@ func (r *Reaper) keep(slot int, rev uint64) {
 			if first, err := r.claim(r.ctx, 0); err == nil && first > 0 {
 				r.give(slot, rev)
 				slot, rev = 0, first
+				r.log.Info("kvregistry: holds a reaper slot", "slot", slot)
 				continue
 			}
 		}

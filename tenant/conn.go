@@ -56,8 +56,20 @@ func closed(nc *nats.Conn) error {
 // many faults on the connection, and leaves the request unanswered.
 func (b *Bucket) Blame(err error) error { return blame(b.nc, err) }
 
+// LastError is the connection's last error. While nats.go connects it keeps none: it is then what
+// the connection's dialer says, if the dialer has a LastError, too.
+func (b *Bucket) LastError() error { return lastError(b.nc) }
+
+func lastError(nc *nats.Conn) error {
+	d, ok := nc.Opts.CustomDialer.(interface{ LastError() error })
+	if last := nc.LastError(); last != nil || !ok {
+		return last
+	}
+	return d.LastError()
+}
+
 func blame(nc *nats.Conn, err error) error {
-	last := nc.LastError()
+	last := lastError(nc)
 	switch {
 	case last == nil || errors.Is(err, last):
 		return err

@@ -99,6 +99,10 @@ func positive[T int | time.Duration](what string, n T, set func(*Check)) Option 
 			return fmt.Errorf("%w: %s(%v); it must be positive", kvregistry.ErrInvalidOption, what,
 				n)
 		}
+		if d, ok := any(n).(time.Duration); ok && d < time.Millisecond {
+			return fmt.Errorf("%w: %s(%s); use 1ms or more, such as 5*time.Second",
+				kvregistry.ErrInvalidOption, what, d)
+		}
 		set(c)
 		return nil
 	}

@@ -49,8 +49,12 @@ func CheckAddress(network, address string) string {
 	if network == "" && strings.HasPrefix(address, "/") { // a socket's path
 		return ""
 	}
-	if network != "" && !strings.HasPrefix(network, "tcp") && !strings.HasPrefix(network, "udp") {
+	switch network {
+	case "", "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6":
+	case "unix", "unixgram", "unixpacket":
 		return ""
+	default:
+		return fmt.Sprintf("Network is %.40q; use tcp, udp or unix", network)
 	}
 	host, port, err := net.SplitHostPort(address)
 	switch {
