@@ -75,9 +75,9 @@ func ExampleConstraint() {
 	}
 	one, err := reg.GetService("web", atLeast)
 	fmt.Println(one.Version, err)
-	_, err = semver.Constraint("x")
+	_, err = semver.Constraint("?")
 	fmt.Println(err)
 	// Output:
 	// 1.10.0 <nil>
-	// semver: invalid option: constraint "x": improper constraint: "x"; write it as ">= 1.2, < 2"
+	// semver: invalid option: constraint "?": improper constraint: "?"; write it as ">= 1.2, < 2"
 }
