@@ -94,10 +94,10 @@ func BucketName(tenant string) (string, error) {
 		return "", fmt.Errorf("%w: %.80q has %d bytes; use 1 to %d",
 			ErrInvalidTenant, tenant, len(tenant), maxTenant)
 	}
-	for i := range len(tenant) {
-		if !plain(tenant[i]) {
-			return "", fmt.Errorf("%w: %q has the byte %q; use letters, digits, '-' and '_'",
-				ErrInvalidTenant, tenant, tenant[i])
+	for _, r := range tenant {
+		if r >= utf8.RuneSelf || !plain(byte(r)) {
+			return "", fmt.Errorf("%w: %q has the character %q; use letters a to z, digits, '-' "+
+				"and '_'", ErrInvalidTenant, tenant, r)
 		}
 	}
 	return "registry_" + tenant, nil

@@ -33,7 +33,7 @@ func parse(fs *flag.FlagSet, about string, args []string, std streams) error {
 		fs.PrintDefaults()
 		return err
 	case err != nil:
-		return optionError(err)
+		return optionError(fs, err)
 	case fs.NArg() > 0 && slices.ContainsFunc(args, isDoubtful):
 		// A shell cuts a password at its spaces.
 		return wrongUsage("unknown argument: %w", errSecret)

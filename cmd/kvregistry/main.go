@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 const usage = `kvregistry registers services on NATS JetStream and finds them.
@@ -55,6 +56,9 @@ func main() {
 // run runs one subcommand and returns the exit code.
 func run(args []string, std streams) int {
 	std.out, std.err = printed{std.out, nil}, printed{std.err, hidden}
+	if len(args) > 1 && args[0] == "help" { // help tenant create is tenant create -h
+		args = append(slices.Clone(args[1:]), "-h")
+	}
 	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
 		_, _ = io.WriteString(std.out, usage)
 		return 0

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Any word that was typed may be a secret: a password in a URL, or a seed in place of its file. So
@@ -93,11 +95,37 @@ var (
 	badFlag = regexp.MustCompile(`(?s)^(flag provided but not defined|bad flag syntax): (.*)$`)
 )
 
+// numeric matches what may be meant as a number or a duration. No password in a URL matches.
+var numeric = regexp.MustCompile(`^[-+]?[0-9.][^@:\x00-\x1f\x7f]{0,19}$`)
+
+// formatOf says what the value of a number's or duration's flag looks like. It returns "" for other
+// flags.
+func formatOf(f *flag.Flag) string {
+	if a, ok := f.Value.(*amount); ok {
+		return a.Set("").Error()
+	}
+	g, ok := f.Value.(flag.Getter)
+	if !ok {
+		return ""
+	}
+	switch g.Get().(type) {
+	case int, int64:
+		return "give a whole number in digits, as 3 or 10000"
+	case time.Duration:
+		return "give a number with its unit, as 15s or 1m30s"
+	}
+	return ""
+}
+
 // optionError rewrites an error of package flag, which quotes what was typed.
-func optionError(err error) error {
+func optionError(fs *flag.FlagSet, err error) error {
 	if m := badValue.FindStringSubmatch(err.Error()); m != nil {
 		value, _ := strconv.Unquote(m[1])
-		return usageError{fmt.Errorf("options: %s is %v: %s", m[2], printable(value), m[3])}
+		shown, format := printable(value), formatOf(fs.Lookup(strings.TrimLeft(m[2], "-")))
+		if format != "" && numeric.MatchString(value) && !isDoubtful(value) {
+			shown = value
+		}
+		return usageError{fmt.Errorf("options: %s is %v: %s", m[2], shown, cmp.Or(format, m[3]))}
 	}
 	if m := badFlag.FindStringSubmatch(err.Error()); m != nil {
 		return wrongUsage("options: "+m[1]+": %s", m[2])

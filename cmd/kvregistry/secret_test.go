@@ -143,8 +143,9 @@ func TestNoOptionPrintsASecret(t *testing.T) {
 						strings.Contains(secret, "@") {
 						continue // it would wait for that server
 					}
-					if number.MatchString(secret) && (name == "port" || name == "replicas") {
-						continue // a number that is out of range is named
+					if number.MatchString(secret) && (name == "port" || name == "replicas" ||
+						name == "ttl" || name == "interval") {
+						continue // a number that is out of range or has no unit is named
 					}
 					try(kind, inside, "--"+name, secret)
 					// Of a host, which may take a while.
@@ -205,6 +206,16 @@ func TestMessagesAboutSecrets(t *testing.T) {
 		{"--user: (not printed", []string{"account", "acme", "--user", "nkey: " + seed}},
 		{"options: -max-keys is (not printed: it may hold a password): give a number above 0, " +
 			"or none", []string{"change", "acme", "--max-keys", "Tr0ub4dor"}},
+		{"-max-keys is 1O000: give a number above 0", []string{"change", "acme", "--max-keys",
+			"1O000"}},
+		{"-max-keys is 1O000: give a whole number in digits, as", []string{"create", "acme",
+			"--max-keys", "1O000"}},
+		{"-max-bytes is 64M: give a whole number", []string{"account", "acme", "--max-bytes",
+			"64M"}},
+		{"-max-bytes is (not printed", []string{"create", "acme", "--max-bytes", "1:2"}},
+		{"-max-bytes is (not printed", []string{"create", "acme", "--max-bytes", "1p@h"}},
+		{"connections is 0; use 1", []string{"account", "acme", "--connections", "0", "--user",
+			"user: u, password: p"}},
 		{"flag provided but not defined: -fromat", []string{"permissions", "acme",
 			"--fromat", "jwt"}},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -43,6 +44,10 @@ func serve(args []string, std streams) error {
 		return err
 	}
 	defer s.stop()
+	if listens, ok := s.srv.Addr().(*net.TCPAddr); !ok || !listens.IP.IsLoopback() {
+		_, _ = fmt.Fprintln(std.err, "kvregistry serve: warning: other machines may reach this "+
+			"server, and it asks nobody for a password; --host 127.0.0.1 keeps them out")
+	}
 	_, _ = fmt.Fprintf(std.out, "ready: %s (store %s)\n", s.url(), place(cfg.store))
 	<-ctx.Done()
 	stop() // a second signal ends the process at once

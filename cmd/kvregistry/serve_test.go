@@ -153,3 +153,26 @@ func TestServeQuotesWhatClientsChoose(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 }
+
+// A server that other machines reach says that it asks nobody for a password. Seen to fail without
+// the line.
+func TestServeWarnsOfOpenDoors(t *testing.T) {
+	t.Parallel()
+	p := start(t, "serve", "--store", t.TempDir(), "--host", "0.0.0.0", "--port", "0")
+	p.says("ready: ", natstest.Soon)
+	said(t, "standard error", p.err.String(), "asks nobody for a password")
+	if n := strings.Count(p.err.String(), "\n"); n != 1 {
+		t.Errorf("%d lines: %s", n, p.err.String())
+	}
+}
+
+// A duration's flag says what a duration looks like.
+func TestDurationsAreExplained(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"reaper", "bridge", "demo"} {
+		if code, _, text := called(command, "--ttl", "15"); code != 2 ||
+			!strings.Contains(text, "-ttl is 15: give a number with its unit, as 15s") {
+			t.Errorf("%s: %d %s", command, code, text)
+		}
+	}
+}

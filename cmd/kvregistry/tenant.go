@@ -46,6 +46,9 @@ var tenantCommands = map[string]func(args []string, std streams) error{
 
 // tenants runs one subcommand of tenant.
 func tenants(args []string, std streams) error {
+	if len(args) > 1 && args[0] == "help" {
+		args = []string{args[1], "-h"}
+	}
 	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
 		_, _ = io.WriteString(std.out, usageTenant)
 		return nil

@@ -104,7 +104,7 @@ func TestTenantWrongUsage(t *testing.T) {
 		{"needs users", []string{"account", "a"}},
 		{"has no users", []string{"account", "a", "--user", "user: u", "--format", "jwt"}},
 		{"--format \"xml\"", []string{"account", "a", "--user", "user: u", "--format", "xml"}},
-		{"all of its limits", []string{"account", "a", "--user", "user: u", "--max-bytes", "0"}},
+		{"max bytes is 0; use 1", []string{"account", "a", "--user", "user: u", "--max-bytes", "0"}},
 		{"2 replicas", []string{"account", "a", "--user", "user: u", "--replicas", "2"}},
 		{"go together", []string{"list", "--tlscert", "x"}},
 		{"--nkey", []string{"list", "--nkey", "there/is/none"}},
@@ -332,5 +332,26 @@ func TestTenantRemedies(t *testing.T) {
 	want := `"kvregistry tenant help" lists the subcommands`
 	if _, _, text := called("tenant", "move"); !strings.Contains(text, want) {
 		t.Errorf("%s, want %s", text, want)
+	}
+}
+
+// "help" takes the subcommand that it is about. Seen to fail with a help that ignores it.
+func TestHelpOfASubcommand(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"help tenant":        "kvregistry tenant change <tenant>",
+		"help tenant create": "-max-keys",
+		"tenant help create": "-max-keys",
+		"help serve":         "-store",
+		"help help":          "kvregistry demo",
+		"help":               "kvregistry demo",
+	} {
+		if code, out, text := called(strings.Fields(line)...); code != 0 ||
+			!strings.Contains(out, want) {
+			t.Errorf("%s: %d %s%s, want %s", line, code, out, text, want)
+		}
+	}
+	if code, _, text := called("help", "move"); code != 2 || !strings.Contains(text, "move") {
+		t.Errorf("%d %s", code, text)
 	}
 }

@@ -31,9 +31,13 @@ func (l AccountLimits) check(name string) error {
 	if n := l.Replicas; n != 1 && n != 3 && n != 5 {
 		return fmt.Errorf("operator: %w: %d replicas; use 1, 3 or 5", tenant.ErrInvalidConfig, n)
 	}
-	if l.MaxBytes <= 0 || l.MaxBytes > 1<<60 || l.Connections <= 0 || l.Connections > 1<<30 {
-		return fmt.Errorf("operator: %w: %+v; an account needs all of its limits",
-			tenant.ErrInvalidConfig, l)
+	if l.MaxBytes <= 0 || l.MaxBytes > 1<<60 {
+		return fmt.Errorf("operator: %w: max bytes is %d; use 1 to 1<<60",
+			tenant.ErrInvalidConfig, l.MaxBytes)
+	}
+	if l.Connections <= 0 || l.Connections > 1<<30 {
+		return fmt.Errorf("operator: %w: connections is %d; use 1 to 1<<30",
+			tenant.ErrInvalidConfig, l.Connections)
 	}
 	return nil
 }
