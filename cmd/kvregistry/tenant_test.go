@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -353,5 +354,25 @@ func TestHelpOfASubcommand(t *testing.T) {
 	}
 	if code, _, text := called("help", "move"); code != 2 || !strings.Contains(text, "move") {
 		t.Errorf("%d %s", code, text)
+	}
+}
+
+// docs/operations.md shows a whole configuration of a server, whose accounts the command beside it
+// prints. Seen to fail with a page that shows another limit.
+func TestDocumentedServer(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, account, text := called("tenant", "account", "acme", "--max-bytes", "67108864",
+		"--connections", "100", "--user", "user: web, password: change-this",
+		"--user", "user: dashboard, password: and-this")
+	want := "port: 4222\njetstream {\n  store_dir: /var/lib/nats\n}\naccounts: {\n" + account + "}\n"
+	if !strings.Contains(string(page), "```\n"+want+"```\n") {
+		t.Errorf("docs/operations.md does not show\n%s%s", want, text)
+	}
+	if opts := natstest.Configured(t, want); len(opts.Users) != 2 || !opts.JetStream {
+		t.Errorf("%+v", opts.Users)
 	}
 }
