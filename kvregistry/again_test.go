@@ -95,7 +95,7 @@ func TestSameIDTwiceAtOnce(t *testing.T) {
 				close(signer.reopen)
 				if first := <-older; first.err == nil {
 					if err := first.un(); err != nil && !errors.Is(err, ErrFenced) {
-						t.Errorf("the older one's unregister gave %v", err)
+						t.Errorf("unregistering the older one gave %v", err)
 					}
 				}
 				if err := absentKey(t, reader, "svc.web.a"); err != nil {
@@ -220,10 +220,10 @@ func TestRegisterTheSameAgain(t *testing.T) {
 		t.Errorf("too large: %v", err)
 	}
 	if list := r.RegisteredServices(); len(list) != 1 || list[0].Metadata != nil {
-		t.Errorf("after one that is refused: %v", list)
+		t.Errorf("after a refused registration: %v", list)
 	}
 	if err := uns[0](); !errors.Is(err, ErrFenced) {
-		t.Errorf("the unregister of what was replaced gave %v", err)
+		t.Errorf("unregistering the replaced one gave %v", err)
 	}
 	for range 2 {
 		if err := uns[len(uns)-1](); err != nil {
@@ -234,7 +234,7 @@ func TestRegisterTheSameAgain(t *testing.T) {
 		t.Error(err)
 	}
 	if n := fenced.Load(); n > 0 {
-		t.Errorf("told %d times that it is fenced", n)
+		t.Errorf("OnFenced was called %d times", n)
 	}
 }
 

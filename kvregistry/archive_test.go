@@ -461,7 +461,7 @@ func TestSnapshotFileIsWrittenMeanwhile(t *testing.T) {
 	reg.archive.wrote = time.Time{}
 	reg.archive.save(reg.cache) // the goroutine that wrote it has ended
 	if n := strings.Count(log.String(), "the snapshot file can't be written"); n != 1 {
-		t.Errorf("it was said %d times: %s", n, log.String())
+		t.Errorf("the line was logged %d times: %s", n, log.String())
 	}
 }
 
@@ -485,7 +485,7 @@ func TestSnapshotFileWhileJetStreamIsAway(t *testing.T) {
 	}
 	if reg, err := start(); err == nil {
 		_ = reg.Close()
-		t.Fatal("without a file it starts, though nothing answers")
+		t.Fatal("New without a file returned no error, although nothing answers")
 	}
 	reg, err := start(SnapshotFile(path))
 	if err != nil {

@@ -90,7 +90,7 @@ func TestLongRecordIsNotRead(t *testing.T) {
 		t.Errorf("left out: %v", err)
 	}
 	if s := sight(ch, len(value)); s.err != nil || s.rec.Lease != "L" {
-		t.Errorf("where longer ones are allowed: %v", s.err)
+		t.Errorf("with longer ones allowed: %v", s.err)
 	}
 }
 

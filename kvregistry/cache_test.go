@@ -29,7 +29,7 @@ func TestListThatNobodyWasShown(t *testing.T) {
 		see(i, tenant.Put)
 	}
 	if svc.list != root {
-		t.Error("a change made a copy of a list that nobody was shown")
+		t.Error("a change copied a list that no reader has")
 	}
 	for i := fan; i < 10*fan; i++ {
 		see(i, tenant.Put)

@@ -110,7 +110,7 @@ func TestCloseInACallback(t *testing.T) {
 				})
 				second := func() {
 					if closed.Load() {
-						t.Error("a function was called after the end")
+						t.Error("a function was called after the registry had ended")
 					}
 				}
 				r := newRegistry(t, s, Tenant(space), tc.opt(first), tc.opt(second))
@@ -226,11 +226,11 @@ func TestCloseAgain(t *testing.T) {
 			}
 			for range 3 {
 				if err := <-errs; err == nil || err.Error() != first.Error() {
-					t.Errorf("one was told %v, and another %v", first, err)
+					t.Errorf("one call returned %v, and another %v", first, err)
 				}
 			}
 			if err := end(r); err == nil || err.Error() != first.Error() {
-				t.Errorf("one was told %v, and a later one %v", first, err)
+				t.Errorf("one call returned %v, and a later one %v", first, err)
 			}
 		})
 	}

@@ -124,7 +124,7 @@ func TestTooManySubscriptions(t *testing.T) {
 	check("a look-up", second(r.GetService("web")))
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if err := r.Health().Err; !errors.Is(err, nats.ErrMaxSubscriptionsExceeded) {
-			return errors.New("Health does not tell")
+			return errors.New("Health does not have the error")
 		}
 		return nil
 	})

@@ -160,7 +160,7 @@ func FuzzBelieve(f *testing.F) {
 		s := r.sight(watcher.Change{Key: key, Value: edited, Revision: 7})
 		if s.err != nil {
 			if s.taken() {
-				t.Errorf("%s: what is not believed fences: %v", edited, s.err)
+				t.Errorf("%s: a value that is not believed fences: %v", edited, s.err)
 			}
 			return
 		}

@@ -27,13 +27,13 @@ func TestOnHealth(t *testing.T) {
 			select {
 			case h := <-told:
 				if !first && h.OK() == was {
-					t.Fatalf("told twice that it is %v: %+v", was, h)
+					t.Fatalf("OnHealth was called twice with %v: %+v", was, h)
 				}
 				if first, was = false, h.OK(); was == ok {
 					return
 				}
 			case <-end:
-				t.Fatalf("not told within %s that it is %v", within, ok)
+				t.Fatalf("OnHealth was not called within %s with %v", within, ok)
 			}
 		}
 	}

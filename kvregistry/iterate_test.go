@@ -161,7 +161,7 @@ func TestWaitFor(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(natstest.Soon):
-		t.Error("it waits though all are there")
+		t.Error("it waits although all are there")
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

@@ -143,7 +143,7 @@ func TestThousandsShareLines(t *testing.T) {
 			}
 		}
 		if n != many {
-			return fmt.Errorf("%d registrations are told, want %d", n, many)
+			return fmt.Errorf("%d registrations are logged, want %d", n, many)
 		}
 		return nil
 	})
@@ -208,7 +208,7 @@ func TestRefusalAfterADeferredStart(t *testing.T) {
 				t.Error(err)
 			}
 			if h := r.Health(); !h.Ready() || h.Refused != nil {
-				t.Errorf("when it is made: %+v", h)
+				t.Errorf("after the bucket was created: %+v", h)
 			}
 		})
 	}

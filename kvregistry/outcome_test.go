@@ -85,7 +85,7 @@ func (b *bare) call(id string) (done func(error)) {
 		}
 		done(nil)
 	}
-	b.t.Fatalf("%q is given no call: %+v", id, b.Health())
+	b.t.Fatalf("%q gets no call: %+v", id, b.Health())
 	return nil
 }
 
@@ -304,7 +304,7 @@ func TestNotThese(t *testing.T) {
 		}
 	}
 	if id, _ := b.pick("a", "b", "c"); id == "" {
-		t.Error("picked none, where no other is left")
+		t.Error("picked none, although it is the only one left")
 	}
 }
 

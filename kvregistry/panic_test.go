@@ -125,7 +125,7 @@ func TestUpdateFuncIsTheCallers(t *testing.T) {
 		nested = true
 		_ = r.Health()
 		if len(r.RegisteredServices()) != 2 {
-			t.Error("what is registered can't be seen")
+			t.Error("the registered instance can't be seen")
 		}
 		if err := r.UpdateFunc(ctx, "web", "", func(s *Service) { s.Zone = "z" }); err != nil {
 			t.Error(err)

@@ -36,7 +36,7 @@ func TestReadyThroughAnOutage(t *testing.T) {
 			t.Fatalf("in the outage: %+v", h)
 		}
 		if h.OK() || h.Err == nil || h.Lease != LeaseGone || len(h.Unread) != 1 || err == nil {
-			return fmt.Errorf("the outage is not told: %+v", h)
+			return fmt.Errorf("the outage is not in Health: %+v", h)
 		}
 		return nil
 	})
@@ -57,8 +57,8 @@ func TestReadyThroughAnOutage(t *testing.T) {
 
 // A process that starts before NATS is not ready until it has reached the bucket and read what it
 // observes or looked up, and says why. It is not ready on a closed connection. Seen to fail with an
-// Err that is nil before the first connection, without the names that were looked up, and with Ready
-// that looks at names alone.
+// Err that is nil before the first connection, without the names that were looked up, and with
+// Ready that looks at names alone.
 func TestReadyAtTheStart(t *testing.T) {
 	t.Parallel()
 	for name, begin := range map[string]func(*Registry) error{

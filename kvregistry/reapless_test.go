@@ -64,7 +64,7 @@ func TestNoRoleTriesWhatItMayNot(t *testing.T) {
 		fleet[name] = u.open(t, s, name, Logger(own.Logger().With("of", name)))
 		natstest.Eventually(t, natstest.Soon, func() error {
 			if own.Count("leaves reaping to others") < len(fleet) {
-				return errors.New("it has not come to the slots")
+				return errors.New("it has not tried the slots yet")
 			}
 			return nil
 		})
@@ -160,7 +160,7 @@ func TestNobodyReaps(t *testing.T) {
 				return nil
 			})
 			if n := log.Count("nobody reaps"); n != 1 {
-				t.Errorf("it was said %d times:\n%s", n, log)
+				t.Errorf("the line was logged %d times:\n%s", n, log)
 			}
 		})
 	}

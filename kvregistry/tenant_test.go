@@ -55,7 +55,7 @@ func TestTenantThatIsMistyped(t *testing.T) {
 	check(open("paymets"), "paymets", false)
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if n := log.Count(line); n != 1 {
-			return fmt.Errorf("%d lines tell of it", n)
+			return fmt.Errorf("%d lines name it", n)
 		}
 		return nil
 	})
@@ -73,6 +73,6 @@ func TestTenantThatIsMistyped(t *testing.T) {
 		t.Errorf("of a bucket that was there: %v", err)
 	}
 	if n := log.Count(line); n != 1 {
-		t.Errorf("%d lines tell of it", n)
+		t.Errorf("%d lines name it", n)
 	}
 }

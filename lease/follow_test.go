@@ -115,7 +115,7 @@ func TestEachEndIsReapedAtOnce(t *testing.T) {
 		select {
 		case <-r.work:
 		default:
-			t.Errorf("%s: its end wakes nothing", id)
+			t.Errorf("%s: its end does not wake the purging", id)
 		}
 	}
 }
@@ -144,7 +144,7 @@ func TestWhenAnEndIsDue(t *testing.T) {
 		took := time.Since(began)
 		h := r.index.doomed["L"]
 		if h == nil {
-			t.Errorf("%s: the lease is not doomed", name)
+			t.Errorf("%s: the lease is not due to be purged", name)
 			continue
 		}
 		if wait := h.due.Sub(began); wait < tt.wait || wait > tt.wait+took {

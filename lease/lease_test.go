@@ -145,7 +145,7 @@ func TestLastHeartbeatIsRevoked(t *testing.T) {
 		t.Fatal(err)
 	}
 	if has(t, b, tenant.LeaseKey(l.ID)) {
-		t.Error("the lease is there yet")
+		t.Error("the lease is still there")
 	}
 }
 
@@ -255,7 +255,7 @@ func TestKeeperIsNotSteadyAfterAnOutage(t *testing.T) {
 		return nil
 	})
 	if steady := k.Steady(); steady && time.Since(began) < holdTime(MinTTL) {
-		t.Error("steady in spite of a reconnect")
+		t.Error("steady despite a reconnect")
 	}
 	held(t, k)
 	if steady := k.Steady(); steady && time.Since(began) < holdTime(MinTTL) {

@@ -34,7 +34,7 @@ func TestPurgeLeavesWhatMovedOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	if has(t, b, "svc.web.a") || !has(t, b, "svc.web.moved") {
-		t.Error("it purged what it should not, or not what it should")
+		t.Error("it purged the wrong keys")
 	}
 	if wait > purgeRetry || r.Reaped() != 1 {
 		t.Errorf("purged %d, next round in %s", r.Reaped(), wait)

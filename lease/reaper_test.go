@@ -374,7 +374,7 @@ func TestLeaseThatDoesNotEnd(t *testing.T) {
 	isIndexed(t, r, "L", func(h *holding) { h.ttl = MinTTL })
 	isReaped(t, b, "svc.web.a")
 	if has(t, b, "lease.L") {
-		t.Error("the lease is there yet")
+		t.Error("the lease is still there")
 	}
 }
 

@@ -144,7 +144,7 @@ func TestSnapshotThenChanges(t *testing.T) {
 	delete(want, "svc.a.2")
 	natstest.Eventually(t, natstest.Soon, func() error { return m.is(want) })
 	if heard := v.Heard(); heard.Before(began) {
-		t.Errorf("the view says it heard nothing since %s before the change", began.Sub(heard))
+		t.Errorf("the view says that it got nothing since %s before the change", began.Sub(heard))
 	}
 }
 
@@ -241,7 +241,7 @@ func TestManyKeysOfOnesOwn(t *testing.T) {
 	}
 	natstest.Eventually(t, natstest.Soon, func() error { return m.is(want) })
 	if len(made) > 0 && v.Resyncs() == resyncs { // a machine that stood still ends a session
-		t.Errorf("%d consumers were made for keys that the one there reads", len(made))
+		t.Errorf("%d consumers were created for keys that the present one reads", len(made))
 	}
 }
 
@@ -513,10 +513,10 @@ func TestOutdatedLeaderIsNotBelieved(t *testing.T) {
 	natstest.Eventually(t, natstest.Soon, func() error {
 		err := v.Wait(within(t, heartbeat), "svc.b.*")
 		if err == nil {
-			t.Fatal("a leader of before was believed")
+			t.Fatal("an earlier leader was believed")
 		}
 		if !errors.Is(err, errBehind) {
-			return fmt.Errorf("with a leader of before, a look-up gave %w", err)
+			return fmt.Errorf("with an earlier leader, a look-up gave %w", err)
 		}
 		return nil
 	})
@@ -540,7 +540,7 @@ func TestOutdatedLeaderIsNotBelieved(t *testing.T) {
 	}
 	from.replicas = 1
 	if v.outdated(from) {
-		t.Error("a single server has no leader of before")
+		t.Error("a single server has no earlier leader")
 	}
 }
 
@@ -645,7 +645,7 @@ func TestKeysWrittenWhileASnapshotIsRead(t *testing.T) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.gone > 0 {
-		t.Errorf("%d times a key was said to be gone that never was", m.gone)
+		t.Errorf("%d times a key was reported as gone that was there", m.gone)
 	}
 }
 
@@ -888,10 +888,10 @@ func TestViewOnABusyConnection(t *testing.T) {
 		return m.is(map[string]string{"svc.a.1": "x"})
 	})
 	if longest < 2*silence(beat) {
-		t.Fatalf("the connection was not busy: nothing was heard for %s at most", longest)
+		t.Fatalf("the connection was not busy: it was silent for %s at most", longest)
 	}
 	if n := v.Resyncs(); n > 0 {
-		t.Errorf("it was made anew %d times, after %s in which it heard nothing", n, longest)
+		t.Errorf("it was started again %d times, after %s of silence", n, longest)
 	}
 }
 
@@ -952,7 +952,7 @@ func TestFilterAddedDuringTheFirstSnapshot(t *testing.T) {
 	}
 	v.Close()
 	if !slices.Equal(sizes, []int{50, 1}) {
-		t.Errorf("the snapshots told of %v keys, want the first ones and then the one more", sizes)
+		t.Errorf("the snapshots had %v keys, want the first ones and then one more", sizes)
 	}
 }
 
@@ -994,7 +994,7 @@ func TestFilterMoreReadsNothingAgain(t *testing.T) {
 		natstest.Eventually(t, natstest.Soon, func() error { return m.is(want) })
 	}
 	if n := v.bucket.Conn().Stats().InMsgs - read; n > many {
-		t.Errorf("%d messages came for %d filters of a key each, beside %d keys", n, more, many)
+		t.Errorf("%d messages came for %d filters of a key each, with %d other keys", n, more, many)
 	}
 	if v.Resyncs() != 0 {
 		t.Errorf("%d resyncs", v.Resyncs())

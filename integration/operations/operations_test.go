@@ -164,7 +164,7 @@ func TestCommandsOfThePage(t *testing.T) {
 		for _, command := range by[role] {
 			want, ok := wants[command]
 			if !ok {
-				t.Errorf("the test does not know what %q answers", command)
+				t.Errorf("the test has no answer of %q", command)
 				continue
 			}
 			if err := answers(program, home, s.URL(), role, command, want); err != nil {

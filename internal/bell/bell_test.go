@@ -41,7 +41,7 @@ func TestBroadcast(t *testing.T) {
 		woken.Wait()
 		select {
 		case <-b.Next():
-			t.Error("a reader is woken by what was sent before it came")
+			t.Error("a reader is woken by a token that was sent before it waited")
 		default:
 		}
 	})

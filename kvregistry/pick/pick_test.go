@@ -313,7 +313,7 @@ func TestKeysAreSharedOut(t *testing.T) {
 		assigned(pick.Canary(20, id("01"), pick.Hash()), candidates(0, 0), keys)
 	for i, key := range keys {
 		if few[i] == "01" && more[i] != "01" {
-			t.Fatalf("with a greater percentage key %q is no canary's any more", key)
+			t.Fatalf("with a greater percentage key %q is not a canary's any more", key)
 		}
 	}
 
@@ -462,7 +462,7 @@ func TestLeastInFlightAvoidsTheSlow(t *testing.T) {
 		}
 	}
 	if slow > 100 {
-		t.Errorf("%d of %d calls were given to an instance that answers none", slow, calls)
+		t.Errorf("%d of %d calls went to an instance that answers none", slow, calls)
 	}
 }
 

@@ -58,7 +58,7 @@ func TestStanding(t *testing.T) {
 			t.Fatalf("step %d: %+v", i, s)
 		}
 		if told := len(own.moved) == 1; told != step.told {
-			t.Fatalf("step %d: who waits was told: %v", i, told)
+			t.Fatalf("step %d: the waiters were woken: %v", i, told)
 		} else if told {
 			<-own.moved
 		}

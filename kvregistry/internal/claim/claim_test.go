@@ -130,7 +130,7 @@ func TestSightAloneFencesNobody(t *testing.T) {
 	r.See([]Sight{{Key: c.Key, Revision: 5000}}, 5000, false, false)
 	natstest.Eventually(t, natstest.Soon, func() error {
 		if r.reads.Load() < before+2 {
-			return errors.New("it does not look")
+			return errors.New("the owner does not read the key")
 		}
 		return nil
 	})
@@ -153,7 +153,7 @@ func TestSightAloneFencesNobody(t *testing.T) {
 		return errors.Is(res.Err, ErrFenced) && res.Want == "one"
 	})
 	if r.Owner.Get(c.Key) != nil {
-		t.Error("it is declared still")
+		t.Error("it is still declared")
 	}
 }
 
