@@ -82,13 +82,12 @@ func (h Health) OK() bool {
 // closed for good.
 //
 // Once true, it stays true through an outage of NATS: look-ups answer from memory. A process that
-// starts during an outage becomes ready when NATS answers, unless a [SnapshotFile] has what it needs.
-// A registration
-// that waits for NATS does not make it false, and neither does a refusal of one that was in the
-// bucket before. A name makes it false until it was read once, by this process or, with a
-// [SnapshotFile], by the one before. That holds for names that the process observes or has a
-// [Lookup] for, and for names that it looked up before NATS was reached. A name that is looked up
-// for the first time during a later outage changes nothing.
+// starts during an outage becomes ready when NATS answers, unless a [SnapshotFile] has what it
+// needs. A registration that waits for NATS does not make it false, and neither does a refusal of
+// one that was in the bucket before. A name makes it false until it was read once, by this process
+// or, with a [SnapshotFile], by the one before. That holds for names that the process observes or
+// has a [Lookup] for, and for names that it looked up before NATS was reached. A name that is
+// looked up for the first time during a later outage changes nothing.
 func (h Health) Ready() bool { return !h.waits && h.Refused == nil }
 
 // MarshalJSON gives the members that docs/reliability.md lists. Their names and types are stable.

@@ -248,7 +248,8 @@ func tenantPermissions(args []string, std streams) error {
 		"account apart with nats-server", operator.RolesNeed)
 	switch format {
 	case "config":
-		_, err = fmt.Fprintf(std.out, "# connect with nats.CustomInboxPrefix(%[1]q), or --inbox %[1]s\n%s",
+		_, err = fmt.Fprintf(std.out,
+			"# connect with nats.CustomInboxPrefix(%[1]q), or --inbox %[1]s\n%s",
 			access.Inbox, access.Config())
 	case "jwt":
 		_, err = fmt.Fprintf(std.out, "%s\n", access.Claims())

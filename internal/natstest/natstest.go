@@ -105,7 +105,8 @@ func (s *Server) Connect(opts ...nats.Option) *nats.Conn {
 	return Connect(s.t, s.URL(), opts...)
 }
 
-// Connect connects to a server until the test ends, within [Soon], and reconnects quickly after an outage.
+// Connect connects to a server until the test ends, within [Soon], and reconnects quickly after an
+// outage.
 func Connect(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	base := []nats.Option{
