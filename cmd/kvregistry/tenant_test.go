@@ -105,7 +105,8 @@ func TestTenantWrongUsage(t *testing.T) {
 		{"needs users", []string{"account", "a"}},
 		{"has no users", []string{"account", "a", "--user", "user: u", "--format", "jwt"}},
 		{"--format \"xml\"", []string{"account", "a", "--user", "user: u", "--format", "xml"}},
-		{"max bytes is 0; use 1", []string{"account", "a", "--user", "user: u", "--max-bytes", "0"}},
+		{"max bytes is 0; use 1",
+			[]string{"account", "a", "--user", "user: u", "--max-bytes", "0"}},
 		{"2 replicas", []string{"account", "a", "--user", "user: u", "--replicas", "2"}},
 		{"go together", []string{"list", "--tlscert", "x"}},
 		{"--nkey", []string{"list", "--nkey", "there/is/none"}},
@@ -368,7 +369,8 @@ func TestDocumentedServer(t *testing.T) {
 	_, account, text := called("tenant", "account", "acme", "--max-bytes", "67108864",
 		"--connections", "100", "--user", "user: web, password: change-this",
 		"--user", "user: dashboard, password: and-this")
-	want := "port: 4222\njetstream {\n  store_dir: /var/lib/nats\n}\naccounts: {\n" + account + "}\n"
+	want := "port: 4222\njetstream {\n  store_dir: /var/lib/nats\n}\n" +
+		"accounts: {\n" + account + "}\n"
 	if !strings.Contains(string(page), "```\n"+want+"```\n") {
 		t.Errorf("docs/operations.md does not show\n%s%s", want, text)
 	}
