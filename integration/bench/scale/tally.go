@@ -34,6 +34,6 @@ func (t *tally) print(w io.Writer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, text := range slices.Sorted(maps.Keys(t.times)) {
-		fmt.Fprintf(w, "\n%d times: %s\n", t.times[text], text)
+		_, _ = fmt.Fprintf(w, "\n%d times: %s\n", t.times[text], text)
 	}
 }

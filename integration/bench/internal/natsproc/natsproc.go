@@ -180,7 +180,7 @@ func layOut(n int, folder, profiles string) ([]plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close() // when all have one, so that no two have the same
+		defer func() { _ = l.Close() }() // when all have one, so that no two have the same
 		plans[i].Cluster = l.Addr().String()
 	}
 	for i := range plans {
@@ -276,7 +276,7 @@ func (s *Server) Traffic() (t Traffic, err error) {
 	if err != nil {
 		return t, err
 	}
-	defer answer.Body.Close()
+	defer func() { _ = answer.Body.Close() }()
 	return t, json.NewDecoder(answer.Body).Decode(&t)
 }
 
