@@ -86,11 +86,11 @@ func (w *owned) Encode(want *Service, key, lease string) ([]byte, error) {
 	return w.r.encode(*want, key, lease)
 }
 
-// Read reads a value that may be longer than this registry's MaxRecord: a newer owner's may be
-// larger.
+// Read reads a value that may be longer than this registry's MaxRecord, because a newer owner's may
+// be larger. What is longer than any MaxRecord is no registration, and is not decoded.
 func (w *owned) Read(key string, e tenant.Entry) claim.Kind {
 	s := w.r.sightUpTo(watcher.Change{Key: key, Value: e.Value, Revision: e.Revision, Op: e.Op},
-		len(e.Value))
+		min(len(e.Value), largestRecord))
 	switch {
 	case e.Revision == 0, e.Op != tenant.Put:
 		return claim.Nothing
@@ -113,7 +113,7 @@ func (w *owned) see(seen []*sighting, snapshot *watcher.Snapshot) {
 		upTo = max(upTo, s.Revision)
 		if w.r.own.Has(s.Key) {
 			own = append(own, claim.Sight{Key: s.Key, Revision: s.Revision,
-				Gone: s.Op != tenant.Put})
+				Gone: s.Op != tenant.Put, TooLong: s.Long > largestRecord})
 		}
 	}
 	whole := snapshot != nil && !snapshot.Part // a part may be older than its session

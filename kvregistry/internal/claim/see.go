@@ -23,6 +23,7 @@ type Sight struct {
 	Key      string
 	Revision uint64
 	Gone     bool // the key has no value
+	TooLong  bool // its value is longer than any registration, and need not be read
 }
 
 // See takes what a view saw of keys with a registration, and the highest revision that it saw. A
@@ -62,7 +63,7 @@ func (o *Owner[T]) judge(g *Registration[T]) {
 	switch {
 	case s == nil, g.busy, g.over != nil, !g.acked, s.Revision != 0 && s.Revision <= g.rev:
 		return
-	case !s.Gone:
+	case !s.Gone && !s.TooLong: // the leader says what it is
 		g.look = true
 	default: // it is written again, on top of what says so
 		g.rev, g.written = s.Revision, 0
