@@ -93,7 +93,7 @@ func (r *Registry) WaitFor(ctx context.Context, name string, n int,
 			return nil, err
 		}
 		list := snap.chosen(filters)
-		if found, why = len(list), r.absent(); found >= n {
+		if found, why = len(list), r.absent(snap.Len()); found >= n {
 			return list, nil
 		}
 	}

@@ -169,11 +169,11 @@ func (o *observer) away() bool {
 	return !o.opt.nc.IsConnected() || err != nil && !tenant.Permanent(err)
 }
 
-// absent is ErrNotFound with the tenant's name. It tells of a bucket that this registry has just
-// made: the tenant may be another than was meant.
-func (o *observer) absent() error {
+// absent is ErrNotFound with the tenant's name. If the service has no instances at all, absent
+// tells of a bucket that this registry has just made: the tenant may be another than was meant.
+func (o *observer) absent(instances int) error {
 	age := time.Since(o.bucket.Made())
-	if age > newBucket {
+	if instances > 0 || age > newBucket {
 		return fmt.Errorf("%w in tenant %q", ErrNotFound, o.opt.tenant)
 	}
 	return fmt.Errorf("%w in tenant %q, which had no bucket: this registry made it %s ago; is "+
@@ -182,12 +182,10 @@ func (o *observer) absent() error {
 }
 
 func (o *observer) notFound(snap *Snapshot, filters []Filter) error {
-	if snap.Len() == 0 {
-		return fmt.Errorf("kvregistry: service %q: %w", snap.name, o.absent())
-	}
-	err := fmt.Errorf("kvregistry: service %q: %w in tenant %q", snap.name, ErrNotFound,
-		o.opt.tenant)
+	err := fmt.Errorf("kvregistry: service %q: %w", snap.name, o.absent(snap.Len()))
 	switch {
+	case snap.Len() == 0:
+		return err
 	case len(filters) == 0:
 		return fmt.Errorf("%w: none of the %d registered is passing or warning", err, snap.Len())
 	default:

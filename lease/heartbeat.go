@@ -90,7 +90,7 @@ func (k *Keeper) keep(l *Lease, up <-chan nats.Status) error {
 			}
 		}
 		// A heartbeat that waits is sent when the connection is back.
-		if waiting == 0 || waiting < mostWaiting && k.bucket.Conn().IsConnected() {
+		if waiting == 0 || waiting < mostWaiting && k.bucket.Connected() {
 			waiting++
 			k.send(l)
 		}

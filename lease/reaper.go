@@ -180,7 +180,7 @@ func (r *Reaper) keep(slot int, rev uint64) {
 			return
 		}
 		deaf, free := r.hears()
-		if deaf && r.bucket.Conn().IsConnected() {
+		if deaf && r.bucket.Connected() {
 			r.log.Warn("kvregistry: reaper slot given up, its consumer brings nothing",
 				"slot", slot)
 			r.give(slot, rev)

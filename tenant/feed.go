@@ -232,15 +232,13 @@ type State struct {
 
 // State asks how the bucket stands, and learns its limits. The errors are those of [Bucket.Ensure].
 func (b *Bucket) State(ctx context.Context) (State, error) {
-	ctx, cancel := b.try(ctx, attempt, b.api("STREAM.INFO"))
-	defer cancel()
-	err := b.AwaitConnected(ctx)
 	var s jetstream.Stream
-	if err == nil {
+	err := b.Do(ctx, attempt, func(ctx context.Context) (err error) {
 		s, err = b.jetStream().Stream(ctx, b.stream)
-	}
+		return err
+	}, b.api("STREAM.INFO"))
 	if err != nil {
-		return State{}, b.explain(ctx, err)
+		return State{}, err
 	}
 	info := s.CachedInfo()
 	b.learn(info.Config)

@@ -99,8 +99,9 @@ func LockFilter(name string) (string, error) { return allOf(tickets, name) }
 // a key token.
 func TicketKey(filter, id string) string { return strings.TrimSuffix(filter, "*") + id }
 
-// LineOf returns the filter of all tickets in a ticket's line. It returns a filter as it is.
-func LineOf(ticket string) string { return ticket[:strings.LastIndexByte(ticket, '.')+1] + "*" }
+// Siblings returns the filter of all keys that differ from a key in the last token alone: those of
+// one service, or of one line. It returns such a filter as it is.
+func Siblings(key string) string { return key[:strings.LastIndexByte(key, '.')+1] + "*" }
 
 // ByLease reports whether a key lives by a lease, and is purged with it: registrations and tickets
 // do.

@@ -15,9 +15,8 @@ const filterMax = 256
 // filters is a set of key filters: a key itself, "<parent>.*", "<root>.>" or [tenant.AllKeys].
 type filters map[string]struct{}
 
-// parent is the filter of a key's siblings, and root the one of everything under its first token.
-func parent(key string) string { return key[:strings.LastIndexByte(key, '.')+1] + "*" }
-func root(key string) string   { return key[:strings.IndexByte(key, '.')+1] + ">" }
+// root is the filter of everything under a key's first token.
+func root(key string) string { return key[:strings.IndexByte(key, '.')+1] + ">" }
 
 // isKey reports whether a filter is a key itself.
 func isKey(filter string) bool {
@@ -35,9 +34,9 @@ func (fs filters) coversByAnother(f string) bool {
 	if _, ok := fs[tenant.AllKeys]; ok && f != tenant.AllKeys {
 		return true
 	}
-	for _, wider := range []string{root(f), parent(f)} {
+	for _, wider := range []string{root(f), tenant.Siblings(f)} {
 		if _, ok := fs[wider]; ok && wider != f &&
-			(wider != parent(f) || !strings.HasSuffix(f, ">")) {
+			(wider != tenant.Siblings(f) || !strings.HasSuffix(f, ">")) {
 			return true
 		}
 	}

@@ -81,7 +81,7 @@ func (v *View) shownUpTo(fs filters) (rev uint64) {
 // toldOf is the highest revision that Apply may have been told of under a filter that is new: by
 // those that cover it, or that it covers. The caller holds v.stateMu.
 func (v *View) toldOf(f string) (rev uint64) {
-	for _, wider := range [...]string{parent(f), root(f), tenant.AllKeys} {
+	for _, wider := range [...]string{tenant.Siblings(f), root(f), tenant.AllKeys} {
 		rev = max(rev, v.seen[wider])
 	}
 	if isKey(f) {
@@ -108,7 +108,7 @@ func (v *View) note(changes []Change, upTo uint64) {
 		siblings[common] = max(siblings[common], rev)
 	}
 	for common, rev := range siblings {
-		for _, f := range [...]string{parent(common), root(common), tenant.AllKeys} {
+		for _, f := range [...]string{tenant.Siblings(common), root(common), tenant.AllKeys} {
 			v.noteUnder(f, rev)
 		}
 	}

@@ -157,7 +157,7 @@ func (v *View) outdates(c *Change) bool {
 	if len(v.joined) == 0 {
 		return false
 	}
-	for _, f := range [...]string{c.Key, parent(c.Key), root(c.Key), tenant.AllKeys} {
+	for _, f := range [...]string{c.Key, tenant.Siblings(c.Key), root(c.Key), tenant.AllKeys} {
 		if c.Revision <= v.joined[f] {
 			return true
 		}

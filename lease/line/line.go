@@ -180,7 +180,7 @@ func (ls *Lines) apply(changes []watcher.Change, snapshot *watcher.Snapshot) (st
 	for _, ch := range changes {
 		stands, owner := readOf(ch)
 		ls.change(ch, stands)
-		touched[tenant.LineOf(ch.Key)] = struct{}{}
+		touched[tenant.Siblings(ch.Key)] = struct{}{}
 		if owner == ls.cfg.Owner && ls.tickets[ch.Key] == nil && !ls.closed {
 			t := newTicket(ch.Key)
 			t.place, t.gone = ch.Revision, true
@@ -196,7 +196,7 @@ func (ls *Lines) apply(changes []watcher.Change, snapshot *watcher.Snapshot) (st
 
 // change takes one change. The caller holds ls.mu.
 func (ls *Lines) change(ch watcher.Change, stands bool) {
-	line := tenant.LineOf(ch.Key)
+	line := tenant.Siblings(ch.Key)
 	if stands {
 		if ls.places[line] == nil {
 			ls.places[line] = map[string]uint64{}

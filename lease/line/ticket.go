@@ -68,7 +68,7 @@ func (ls *Lines) standing(t *ticket) (s standing) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	s.place, s.over = t.place, ls.why(t)
-	for _, place := range ls.places[tenant.LineOf(t.key)] {
+	for _, place := range ls.places[tenant.Siblings(t.key)] {
 		if place < t.place {
 			s.ahead++
 		}
