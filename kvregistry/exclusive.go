@@ -66,21 +66,3 @@ func (r *Registry) Exclusive(ctx context.Context, name string) (*Hold, error) {
 	}
 	return nil, fmt.Errorf("kvregistry: exclusive %.40q: %w", name, err)
 }
-
-// crowd is how many tickets are written at once. A request that waits for longer than an attempt
-// may take is sent again. Of thousands at once all would be, and they would never end.
-const crowd = 256
-
-// crowded returns a bucket's Write, for a crowd.
-func crowded(b *tenant.Bucket) func(context.Context, tenant.Write) (revision uint64, err error) {
-	places := make(chan struct{}, crowd)
-	return func(ctx context.Context, w tenant.Write) (uint64, error) {
-		select {
-		case places <- struct{}{}:
-			defer func() { <-places }()
-			return b.Write(ctx, w)
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-	}
-}

@@ -122,9 +122,8 @@ func build(o options) (*Registry, error) {
 	watch := watcher.Config{Missing: r.ensure, Check: o.checkTime(), Logger: r.log,
 		Heartbeat: o.heartbeat(), Patience: o.ttl}
 	r.lines = line.New(b, r.keeper, line.Config{
-		Owner: r.id, TTL: o.ttl, Check: o.checkTime(), View: watch, Write: crowded(b),
-		Journal: r.journal,
-		Closed:  ErrClosed, Pending: ErrPending,
+		Owner: r.id, TTL: o.ttl, Check: o.checkTime(), View: watch,
+		Journal: r.journal, Closed: ErrClosed, Pending: ErrPending,
 	})
 	watch.Apply, watch.Read = r.apply, func(ch watcher.Change) any { return r.read(ch) }
 	watch.MaxValue, watch.MaxBytes = o.bounds.record, o.bounds.kept()

@@ -3,7 +3,6 @@ package watcher
 import (
 	"context"
 	"fmt"
-	"maps"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -80,29 +79,6 @@ func (s *session) await(ctx context.Context) error {
 	case <-s.whole:
 		return nil
 	}
-}
-
-// widen makes the session read more filters: its consumer is sent their changes from now on, and a
-// session beside it reads what is there. run leaves reads alone meanwhile.
-func (s *session) widen(ctx context.Context, added, wanted filters) error {
-	v := s.view
-	reads := v.reads(wanted)
-	beside := v.newSession(added)
-	beside.beside = true
-	err := beside.start(ctx, 2*startTime, func(ctx context.Context) error {
-		if maps.Equal(reads, s.reads) {
-			return nil
-		}
-		s.mu.Lock()
-		s.wide = wanted.narrower(reads)
-		s.mu.Unlock()
-		return s.feed.Change(ctx, reads.list())
-	})
-	if err != nil {
-		return err
-	}
-	s.reads = reads
-	return beside.run(ctx, nil)
 }
 
 // listen ends the session when the connection is down or the server is silent. A sign of life may

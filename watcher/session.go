@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"sync"
 	"time"
@@ -107,6 +108,29 @@ func (s *session) start(ctx context.Context, bound time.Duration,
 	s.keys, s.batch = map[string]struct{}{}, make([]Change, 0, min(s.expected, roomMost))
 	s.finish()
 	return nil
+}
+
+// widen makes the session read more filters: its consumer is sent their changes from now on, and a
+// session beside it reads what is there. run leaves reads alone meanwhile.
+func (s *session) widen(ctx context.Context, added, wanted filters) error {
+	v := s.view
+	reads := v.reads(wanted)
+	beside := v.newSession(added)
+	beside.beside = true
+	err := beside.start(ctx, 2*startTime, func(ctx context.Context) error {
+		if maps.Equal(reads, s.reads) {
+			return nil
+		}
+		s.mu.Lock()
+		s.wide = wanted.narrower(reads)
+		s.mu.Unlock()
+		return s.feed.Change(ctx, reads.list())
+	})
+	if err != nil {
+		return err
+	}
+	s.reads = reads
+	return beside.run(ctx, nil)
 }
 
 // name begins the names of the view's consumers.

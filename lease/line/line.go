@@ -26,7 +26,6 @@ type Config struct {
 	TTL     time.Duration // of the process's lease
 	Check   time.Duration // between two looks for what no message told of
 	View    watcher.Config
-	Write   func(context.Context, tenant.Write) (revision uint64, err error)
 	Journal *journal.Journal
 
 	Closed  error // what the errors wrap after Close
@@ -41,6 +40,7 @@ type Lines struct {
 	keeper *lease.Keeper
 	view   *watcher.View // has a consumer of its own, from the first Hold on
 	log    *slog.Logger
+	crowd  chan struct{}   // has a place for each write that is under way
 	ctx    context.Context // ends with Stop
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the goroutines that remove keys
@@ -57,6 +57,7 @@ type Lines struct {
 func New(b *tenant.Bucket, k *lease.Keeper, cfg Config) *Lines {
 	ls := &Lines{
 		cfg: cfg, bucket: b, keeper: k, log: cfg.Journal.Logger(),
+		crowd:  make(chan struct{}, crowd),
 		places: map[string]map[string]uint64{}, tickets: map[string]*ticket{},
 	}
 	ls.ctx, ls.cancel = context.WithCancel(context.Background())

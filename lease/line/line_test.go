@@ -101,10 +101,7 @@ func newLines(b *tenant.Bucket, k *lease.Keeper) *Lines {
 	return New(b, k, Config{
 		Owner: "ME", TTL: time.Minute, Check: time.Second,
 		Journal: journal.New(slog.New(slog.DiscardHandler)),
-		Write: func(ctx context.Context, w tenant.Write) (uint64, error) {
-			return b.Write(ctx, w)
-		},
-		Closed: errors.New("closed"), Pending: errors.New("pending"),
+		Closed:  errors.New("closed"), Pending: errors.New("pending"),
 	})
 }
 

@@ -83,12 +83,28 @@ func (ls *Lines) takeTicket(ctx context.Context, name, filter string) (*ticket, 
 // retryCurve is the time between two tries at a ticket's key.
 var retryCurve = backoff.Curve{Least: 10 * time.Millisecond, Most: 250 * time.Millisecond}
 
+// crowd is how many keys are written at once. A request that waits for longer than an attempt may
+// take is sent again. Of thousands at once all would be, and they would never end.
+const crowd = 256
+
+// put does one write, in its place in the crowd.
+func (ls *Lines) put(ctx context.Context, w tenant.Write) error {
+	select {
+	case ls.crowd <- struct{}{}:
+		defer func() { <-ls.crowd }()
+		_, err := ls.bucket.Write(ctx, w)
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // write writes a ticket's key once. A key that is there already is that of a try whose answer was
 // lost, because nobody else has its id.
 func (ls *Lines) write(ctx context.Context, t *ticket) error {
 	w := tenant.Write{Key: t.key, Value: wire.Ticket(ls.cfg.Owner, t.lease.ID), If: tenant.At(0)}
 	for n := 0; ; n++ {
-		_, err := ls.cfg.Write(ctx, w)
+		err := ls.put(ctx, w)
 		if err == nil || errors.Is(err, tenant.ErrConflict) {
 			t.once = err == nil && n == 0
 			return nil
@@ -228,7 +244,7 @@ func (ls *Lines) purge(t *ticket) error {
 	if t.once {
 		w.TTL = tombstone
 	}
-	_, err := ls.cfg.Write(ls.ctx, w)
+	err := ls.put(ls.ctx, w)
 	if !errors.Is(err, tenant.ErrConflict) {
 		return err
 	}
@@ -237,6 +253,5 @@ func (ls *Lines) purge(t *ticket) error {
 		return err
 	}
 	w.If = tenant.At(last.Revision)
-	_, err = ls.cfg.Write(ls.ctx, w)
-	return err
+	return ls.put(ls.ctx, w)
 }
