@@ -174,13 +174,7 @@ func (r *Registry) alter(ctx context.Context, claims []*claimed) []error {
 	ctx, cancel := r.whileOpen(ctx)
 	defer cancel()
 	through := false
-	defer func() {
-		if !through { // the signer panicked
-			for _, c := range claims {
-				r.own.Drop(c)
-			}
-		}
-	}()
+	defer r.dropUnless(&through, claims) // the signer may panic
 	errs := r.settle(ctx, claims)
 	through = true
 	for i, c := range claims {

@@ -74,13 +74,7 @@ func (r *Registry) register(ctx context.Context,
 		return nil, fmt.Errorf("kvregistry: register: %w", r.orClosed(err))
 	}
 	through := false
-	defer func() {
-		if !through { // the signer or the log handler panicked: nobody has unregister
-			for _, c := range claims {
-				r.own.Drop(c)
-			}
-		}
-	}()
+	defer r.dropUnless(&through, claims) // the signer or the log handler may panic
 	errs := r.settle(ctx, claims)
 	r.tellNews(registrations(claims)...)
 	through = true
@@ -103,6 +97,17 @@ func (r *Registry) register(ctx context.Context,
 		}
 	}
 	return unregister, errors.Join(errs...)
+}
+
+// dropUnless takes back what calls declared, unless through is set by now: if a function of the
+// user's panicked, nobody gets to know what became of the calls.
+func (r *Registry) dropUnless(through *bool, claims []*claimed) {
+	if *through {
+		return
+	}
+	for _, c := range claims {
+		r.own.Drop(c)
+	}
 }
 
 // declare declares services, if all of them can be.

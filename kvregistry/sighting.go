@@ -23,7 +23,7 @@ func (o *observer) sightings(changes []watcher.Change) []*sighting {
 		if !ok {
 			s = o.read(ch)
 		}
-		s.Epoch, seen[i] = ch.Epoch, s
+		seen[i] = s
 	}
 	return seen
 }

@@ -2,27 +2,6 @@ package watcher
 
 import "time"
 
-// Revision is a revision of the bucket in one of its lives. A bucket that is deleted and created
-// again, or that lost its last writes, begins a life in which revisions start over.
-type Revision struct {
-	Epoch uint64 // counts the lives as the view noticed them, from 0
-	Seq   uint64 // the sequence in the stream
-}
-
-// Before reports whether r is older than o: it is of an earlier life, or lower in the same one.
-func (r Revision) Before(o Revision) bool {
-	return r.Epoch < o.Epoch || r.Epoch == o.Epoch && r.Seq < o.Seq
-}
-
-// Written is the revision of a write that was acknowledged at seq, and begun after r was shown. A
-// write that is not above r is of the next life, which the view has not noticed yet.
-func (r Revision) Written(seq uint64) Revision {
-	if seq <= r.Seq {
-		r.Epoch++
-	}
-	return Revision{r.Epoch, seq}
-}
-
 // deposed is how long a leader that was cut off may take itself for the leader: 20 s, and a margin.
 const deposed = 25 * time.Second
 

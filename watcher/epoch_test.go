@@ -12,31 +12,6 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// A revision of a later life of the bucket is later, whatever its number is. A write is of the next
-// life if it is not above what was shown before it began.
-func TestRevisionsOfTwoLives(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		r, o   Revision
-		before bool
-	}{
-		{Revision{0, 9}, Revision{1, 1}, true},
-		{Revision{1, 1}, Revision{0, 9}, false},
-		{Revision{1, 1}, Revision{1, 2}, true},
-		{Revision{1, 2}, Revision{1, 2}, false},
-	} {
-		if got := tt.r.Before(tt.o); got != tt.before {
-			t.Errorf("%v.Before(%v) is %v", tt.r, tt.o, got)
-		}
-	}
-	shown := Revision{Epoch: 3, Seq: 10}
-	for seq, want := range map[uint64]Revision{11: {3, 11}, 10: {4, 10}, 1: {4, 1}} {
-		if got := shown.Written(seq); got != want {
-			t.Errorf("a write at %d is %v, want %v", seq, got, want)
-		}
-	}
-}
-
 // replicated is a bucket whose replicas lag, as a view sees it.
 type replicated struct {
 	history []Change // of revisions 1, 2, …
