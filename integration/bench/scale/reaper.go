@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/kvregistry/go/integration/bench/internal/natsproc"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -59,26 +60,12 @@ func reap(url string, ttl time.Duration) error {
 
 // startReaper starts one, with this program's own arguments.
 func (b *bench) startReaper() (*reaper, error) {
-	self, err := os.Executable()
+	cmd, in, out, err := natsproc.Self(reaperVariable+"="+b.servers.URL(), os.Args[1:]...)
 	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(self, os.Args[1:]...)
-	cmd.Env = append(os.Environ(), reaperVariable+"="+b.servers.URL())
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	r := &reaper{cmd, in}
-	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+	if line, _ := out.ReadString('\n'); line != "ready\n" {
 		return nil, errors.Join(errors.New("a reaper did not start"), r.stop())
 	}
 	return r, nil

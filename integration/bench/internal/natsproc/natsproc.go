@@ -196,26 +196,33 @@ func start(p plan) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
+	cmd, in, out, err := Self(variable + "=" + string(text))
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), variable+"="+string(text))
+	return &Server{Name: p.Name, PID: cmd.Process.Pid, cmd: cmd, in: in, out: out,
+		store: p.Store}, nil
+}
+
+// Self starts this program once more, with an environment variable that tells it its part. It
+// returns the process's standard input and output.
+func Self(env string, args ...string) (*exec.Cmd, io.WriteCloser, *bufio.Reader, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), env)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	return &Server{Name: p.Name, PID: cmd.Process.Pid, cmd: cmd, in: in, out: bufio.NewReader(out),
-		store: p.Store}, nil
+	return cmd, in, bufio.NewReader(out), cmd.Start()
 }
 
 // await returns when the server accepts clients, or has ended.
