@@ -49,7 +49,7 @@ func (b *Bucket) target(key string) string {
 	return b.subjectOf(key)
 }
 
-// follow makes the hub's bucket the one that is asked and written to. The mirror says where it is.
+// follow sends requests and writes to the hub's bucket from now on. The mirror names the hub.
 func (b *Bucket) follow(mirror jetstream.StreamConfig) error {
 	if wrong := stream.WrongMirror(b.name, mirror); wrong != nil {
 		return fmt.Errorf("%w: %s", ErrBucketMismatch, stream.WrongMirrorText(b.name, wrong))

@@ -29,7 +29,7 @@ var (
 // so a registration that somebody else writes again later lives by a lease that is over.
 type Place struct{ Bucket, Key, Lease, Owner string }
 
-// Text is what a signature is of: everything that a registration says, and where it stands.
+// Text returns what a signature covers: all that a registration says, and its place.
 // instance has the bytes that stand in the value.
 func (p Place) Text(instance []byte) []byte {
 	return slices.Concat([]byte(strings.Join([]string{"kvregistry 1", p.Bucket, p.Key, p.Lease,
