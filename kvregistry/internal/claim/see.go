@@ -78,10 +78,12 @@ func (o *Owner[T]) judge(g *Registration[T]) {
 // at once, and the audit of a snapshot finds keys that the view never saw. An audit that tells is
 // for what no sight told: it reports what it finds.
 func (o *Owner[T]) audit(tells bool) {
+	// shown reports whether the view should have a registration, as far as it has told.
+	shown := func(g *Registration[T]) bool { return g.settled() && !g.busy && g.rev <= o.upTo }
 	o.mu.Lock()
 	var list []*Registration[T]
 	for _, g := range o.byKey {
-		if g.settled() && !g.busy && g.rev <= o.upTo {
+		if shown(g) {
 			list = append(list, g)
 		}
 	}
@@ -89,7 +91,7 @@ func (o *Owner[T]) audit(tells bool) {
 	for _, g := range list {
 		if o.cfg.Registry.Lacks(g.Key) {
 			o.mu.Lock()
-			if !g.busy {
+			if shown(g) { // the view may have told meanwhile why it lacks it
 				g.look, g.lacked = true, tells
 				o.touch(g)
 			}
