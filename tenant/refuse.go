@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/kvregistry/go/internal/backoff"
 )
 
 // An operator may allow again what the server refused, and nothing tells the process.
@@ -37,8 +39,9 @@ func (b *Bucket) Do(
 	return b.explain(ctx, err)
 }
 
-// refusalTime is how often try checks whether the server refused the request.
-const refusalTime = 20 * time.Millisecond
+// refusalCurve is the time between two checks of try whether the server refused the request. The
+// connection keeps one error: another one replaces a refusal that is not seen soon.
+var refusalCurve = backoff.Curve{Least: time.Millisecond, Most: 20 * time.Millisecond}
 
 // try returns the context of a request, as [Bucket.Do] gives it. If the server refuses the request,
 // the context's cause wraps ErrPermission. The caller calls cancel when the request is over.
@@ -48,15 +51,17 @@ func (b *Bucket) try(
 	ctx, cancelTime := context.WithTimeout(ctx, limit)
 	ctx, refuse := context.WithCancelCause(ctx)
 	before := b.nc.LastError() // which the connection keeps for ever
+	checks := 0
 	var check func()
 	check = func() { // ends with ctx
 		if err := b.refusal(before, subjects...); err != nil {
 			refuse(err)
 		} else if ctx.Err() == nil {
-			time.AfterFunc(refusalTime, check)
+			checks++
+			time.AfterFunc(refusalCurve.After(checks), check)
 		}
 	}
-	time.AfterFunc(refusalTime, check)
+	time.AfterFunc(refusalCurve.After(0), check)
 	return ctx, func() {
 		refuse(nil)
 		cancelTime()

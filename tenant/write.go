@@ -3,8 +3,10 @@ package tenant
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -56,7 +58,7 @@ const attempt = 1500 * time.Millisecond
 // After a time-out the write may have happened, or may happen yet.
 func (b *Bucket) Write(ctx context.Context, w Write) (revision uint64, err error) {
 	err = b.Do(ctx, cmp.Or(w.Within, attempt), func(ctx context.Context) error {
-		ack, err := b.own.js.PublishMsg(ctx, b.message(w), w.options()...)
+		ack, err := b.own.js.PublishMsg(ctx, b.message(w))
 		if err == nil {
 			revision = ack.Sequence
 		}
@@ -76,31 +78,22 @@ func (b *Bucket) failed(w Write, err error) error {
 	return fmt.Errorf("tenant: %s %s: %w", w.Op, w.Key, err)
 }
 
+// message returns the message of a write.
 func (b *Bucket) message(w Write) *nats.Msg {
 	msg := nats.NewMsg(b.target(w.Key))
 	msg.Data = w.Value
-	switch w.Op {
-	case Delete:
-		msg.Header.Set("KV-Operation", "DEL")
-	case Purge:
-		msg.Header.Set("KV-Operation", "PURGE")
-	}
-	return msg
-}
-
-func (w Write) options() []jetstream.PublishOpt {
-	var opts []jetstream.PublishOpt
 	ttl := w.TTL
-	if ttl == 0 && w.Op != Put {
-		ttl = TombstoneTTL
+	if w.Op != Put {
+		msg.Header.Set("KV-Operation", map[Op]string{Delete: "DEL", Purge: "PURGE"}[w.Op])
+		ttl = cmp.Or(ttl, TombstoneTTL)
 	}
 	if ttl > 0 {
-		opts = append(opts, jetstream.WithMsgTTL(ttl))
+		msg.Header.Set(jetstream.MsgTTLHeader, ttl.String())
 	}
 	if w.If != nil {
-		opts = append(opts, jetstream.WithExpectLastSequencePerSubject(*w.If))
+		msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(*w.If, 10))
 	}
-	return opts
+	return msg
 }
 
 // underWay is how many writes of one WriteAll wait for their answers at once.
@@ -110,18 +103,12 @@ const underWay = 1024
 // and errs[i] are what ws[i] came to. The errors are those of [Bucket.Write].
 func (b *Bucket) WriteAll(ctx context.Context, ws []Write) (revisions []uint64, errs []error) {
 	revisions, errs = make([]uint64, len(ws)), make([]error, len(ws))
-	js, err := jetstream.New(b.nc, jetstream.WithPublishAsyncTimeout(attempt),
-		jetstream.WithPublishAsyncMaxPending(underWay))
-	if err == nil {
-		defer js.CleanupPublisher()
-		b.together(ctx, js, ws, revisions, errs)
-	}
+	b.together(ctx, ws, revisions, errs)
 	for i, w := range ws {
 		if errors.Is(errs[i], ErrPermission) && ctx.Err() == nil { // of this write, or of another
-			revisions[i], errs[i] = b.alone(ctx, js, w)
-		}
-		if err := cmp.Or(err, errs[i]); err != nil {
-			errs[i] = b.failed(w, b.explain(context.WithoutCancel(ctx), err))
+			revisions[i], errs[i] = b.Write(ctx, w)
+		} else {
+			errs[i] = b.failed(w, errs[i])
 		}
 	}
 	return revisions, errs
@@ -129,65 +116,70 @@ func (b *Bucket) WriteAll(ctx context.Context, ws []Write) (revisions []uint64, 
 
 // together does writes that wait for their answers together. If the server refuses one, each write
 // that has no answer yet ends with that refusal.
-func (b *Bucket) together(
-	ctx context.Context, js jetstream.JetStream, ws []Write, revisions []uint64, errs []error,
-) {
-	subjects, acks := make([]string, len(ws)), make([]jetstream.PubAckFuture, len(ws))
+//
+// The asynchronous publisher of nats.go (v1.55.0) may leave a goroutine when it is closed.
+func (b *Bucket) together(ctx context.Context, ws []Write, revisions []uint64, errs []error) {
+	subjects := make([]string, len(ws))
 	for i, w := range ws {
 		subjects[i] = b.target(w.Key)
 	}
-	ctx, cancel := b.try(ctx, attempt*time.Duration(2+len(ws)/underWay), subjects...)
+	ctx, cancel := b.try(ctx, attempt*time.Duration(1+len(ws)/underWay), subjects...)
 	defer cancel()
-	down := b.AwaitConnected(ctx)
-	settle := func(i int) {
-		if acks[i] != nil {
-			revisions[i], errs[i] = await(ctx, acks[i])
+	inbox, answers := b.nc.NewInbox(), make(chan *nats.Msg, underWay)
+	err := b.AwaitConnected(ctx)
+	if err == nil {
+		var sub *nats.Subscription
+		if sub, err = b.nc.ChanSubscribe(inbox+".*", answers); err == nil {
+			defer func() { _ = sub.Unsubscribe() }() // an error says that it is gone
 		}
 	}
-	for i, w := range ws {
-		if i >= underWay {
-			settle(i - underWay)
+	sent, waiting := 0, map[string]int{}
+	for err == nil && (sent < len(ws) || len(waiting) > 0) {
+		if sent < len(ws) && len(waiting) < underWay {
+			msg := b.message(ws[sent])
+			msg.Reply = inbox + "." + strconv.Itoa(sent)
+			if errs[sent] = b.nc.PublishMsg(msg); errs[sent] == nil {
+				waiting[msg.Reply] = sent
+			}
+			sent++
+			continue
 		}
-		if errs[i] = cmp.Or(down, context.Cause(ctx)); errs[i] == nil {
-			acks[i], errs[i] = js.PublishMsgAsync(b.message(w), w.options()...)
+		select {
+		case answer := <-answers:
+			if i, ok := waiting[answer.Subject]; ok {
+				delete(waiting, answer.Subject)
+				revisions[i], errs[i] = acknowledged(answer)
+			}
+		case <-ctx.Done():
+			err = context.Cause(ctx)
 		}
 	}
-	for i := max(0, len(ws)-underWay); i < len(ws); i++ {
-		settle(i)
+	for _, i := range waiting {
+		errs[i] = err
+	}
+	for i := sent; i < len(ws); i++ {
+		errs[i] = err
+	}
+	for i := range errs {
+		errs[i] = b.explain(ctx, errs[i])
 	}
 }
 
-// alone does one write, and notices at once if the server refuses it: the refusal comes before the
-// answer to a later request.
-func (b *Bucket) alone(
-	ctx context.Context, js jetstream.JetStream, w Write,
-) (revision uint64, err error) {
-	before := b.nc.LastError()
-	ctx, cancel := b.try(ctx, attempt, b.target(w.Key))
-	defer cancel()
-	ack, err := js.PublishMsgAsync(b.message(w), w.options()...)
-	if err == nil && b.nc.FlushWithContext(ctx) == nil {
-		err = b.refusal(before, b.target(w.Key))
+// acknowledged returns what the server's answer to a write says.
+func acknowledged(answer *nats.Msg) (revision uint64, err error) {
+	var ack struct {
+		Seq   uint64              `json:"seq"`
+		Error *jetstream.APIError `json:"error"`
 	}
-	if err != nil {
-		return 0, err
+	switch {
+	case len(answer.Data) == 0: // no server has the stream now
+		return 0, jetstream.ErrNoStreamResponse
+	case json.Unmarshal(answer.Data, &ack) != nil, ack.Seq == 0 && ack.Error == nil:
+		return 0, fmt.Errorf("%w: %q", jetstream.ErrInvalidJSAck, answer.Data)
+	case ack.Error != nil:
+		return 0, ack.Error
 	}
-	return await(ctx, ack)
-}
-
-// await waits for the answer to a write.
-func await(ctx context.Context, ack jetstream.PubAckFuture) (revision uint64, err error) {
-	select {
-	case a := <-ack.Ok():
-		return a.Sequence, nil
-	case err := <-ack.Err():
-		if errors.Is(err, jetstream.ErrAsyncPublishTimeout) {
-			err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
-		}
-		return 0, err
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
-	}
+	return ack.Seq, nil
 }
 
 // PurgeAt ends the keys of entries, each only if it still has the entry's revision. A key that has
