@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +89,9 @@ func TestRegisterBeforeTheServer(t *testing.T) {
 	un, err := r.RegisterContext(short, web("declared"))
 	if !isErr(err, kvregistry.ErrPending) || !isErr(err, context.DeadlineExceeded) || un == nil {
 		t.Fatalf("without a server it gave %v", err)
+	}
+	if strings.Count(err.Error(), "deadline exceeded") != 1 {
+		t.Errorf("it says more than once that time ran out: %v", err)
 	}
 	for range 2 { // a second call waits again, and registers no second instance
 		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kvregistry/go/internal/backoff"
@@ -24,9 +26,19 @@ const lastTime = time.Second
 type DrainOption func(*draining) error
 
 type draining struct {
-	only   []func(s *Service) bool // one of them has to hold, if there are any
+	only   []only // an instance has to be of one of them, if there are any
 	settle time.Duration
 	until  []func(context.Context) error
+}
+
+// only is what one [Only] takes.
+type only struct {
+	name string
+	ids  []string // any of them; none is each
+}
+
+func (o only) takes(s *Service) bool {
+	return s.Name == o.name && (len(o.ids) == 0 || slices.Contains(o.ids, s.ID))
 }
 
 // Only drains this process's instances of a service, or, if ids are given, the instances with these
@@ -37,9 +49,7 @@ func Only(name string, ids ...string) DrainOption {
 		if err := checkName(name); err != nil {
 			return err
 		}
-		d.only = append(d.only, func(s *Service) bool {
-			return s.Name == name && (len(ids) == 0 || slices.Contains(ids, s.ID))
-		})
+		d.only = append(d.only, only{name, ids})
 		return nil
 	}
 }
@@ -118,14 +128,18 @@ func (r *Registry) drained(d *draining) ([]*registration, error) {
 	}
 	list := r.own.Declared(d.takes)
 	if len(list) == 0 && len(d.only) > 0 {
-		return nil, ErrNotRegistered
+		var asked []string
+		for _, o := range d.only {
+			asked = append(asked, strconv.Quote(o.name))
+		}
+		return nil, fmt.Errorf("%w: %s", ErrNotRegistered, strings.Join(asked, ", "))
 	}
 	return list, nil
 }
 
 func (d *draining) takes(s *Service) bool {
 	return len(d.only) == 0 ||
-		slices.ContainsFunc(d.only, func(is func(*Service) bool) bool { return is(s) })
+		slices.ContainsFunc(d.only, func(o only) bool { return o.takes(s) })
 }
 
 // mark marks registrations draining.

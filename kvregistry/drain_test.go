@@ -230,6 +230,10 @@ func TestDrainOnly(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if err := owner.Drain(t.Context(), Settle(0), Only("wbe")); err == nil ||
+		!strings.Contains(err.Error(), `"wbe"`) {
+		t.Errorf("%v does not name the service", err)
+	}
 	statuses(t, owner, "web", "a passing", "b passing")
 	if err := owner.Drain(t.Context(), Settle(0), Only("web", "b"), Only("api")); err != nil {
 		t.Fatal(err)

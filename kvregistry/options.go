@@ -131,8 +131,9 @@ func TTL(ttl time.Duration) Option {
 // service does. The default is [DefaultTimeout].
 func Timeout(d time.Duration) Option {
 	return func(o *options) error {
-		if d <= 0 {
-			return fmt.Errorf("%w: Timeout %s; it must be positive", ErrInvalidOption, d)
+		if d < time.Millisecond {
+			return fmt.Errorf("%w: Timeout %s; give at least 1ms, with a unit, as 5*time.Second",
+				ErrInvalidOption, d)
 		}
 		o.timeout = d
 		return nil

@@ -109,6 +109,8 @@ func formatOf(f *flag.Flag) string {
 		return ""
 	}
 	switch g.Get().(type) {
+	case bool:
+		return "give the option alone, or with =true or =false"
 	case int, int64:
 		return "give a whole number in digits, as 3 or 10000"
 	case time.Duration:

@@ -171,9 +171,13 @@ func TestServeWarnsOfOpenDoors(t *testing.T) {
 	}
 }
 
-// A duration's flag says what a duration looks like.
-func TestDurationsAreExplained(t *testing.T) {
+// A flag's error says what its value looks like.
+func TestFlagsAreExplained(t *testing.T) {
 	t.Parallel()
+	if code, _, text := called("demo", "--verbose=maybe"); code != 2 ||
+		!strings.Contains(text, "give the option alone, or with =true or =false") {
+		t.Errorf("%d %s", code, text)
+	}
 	for _, command := range []string{"reaper", "bridge", "demo"} {
 		if code, _, text := called(command, "--ttl", "15"); code != 2 ||
 			!strings.Contains(text, "-ttl is 15: give a number with its unit, as 15s") {

@@ -187,7 +187,7 @@ func (ls *Lines) tellTurn(t *ticket, h *Hold, err error) {
 	case h != nil:
 		ls.cfg.Journal.Say("kvregistry: holds a name", 1, "name", journal.Plain(h.name),
 			"token", h.token)
-	case t.waits && err != nil:
+	case t.waits && err != nil && !errors.Is(err, errGone): // Hold takes another place
 		ls.cfg.Journal.Say("kvregistry: waits no more for a name", 1,
 			"name", journal.Plain(t.name), "cause", journal.Plain(err.Error()))
 	}

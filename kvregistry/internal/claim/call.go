@@ -155,10 +155,13 @@ func (o *Owner[T]) await(ctx context.Context, g *Registration[T], try func() err
 
 // pending is the error of a call whose ctx has ended.
 func pending(ctx context.Context, why error) error {
-	if why == nil {
-		return fmt.Errorf("%w: it is made as soon as NATS answers: %w", ErrPending, ctx.Err())
+	switch err := ctx.Err(); {
+	case why == nil:
+		why = err
+	case !errors.Is(why, err):
+		why = fmt.Errorf("%w: %w", err, why)
 	}
-	return fmt.Errorf("%w: it is made as soon as NATS answers: %w: %w", ErrPending, ctx.Err(), why)
+	return fmt.Errorf("%w: it is made as soon as NATS answers: %w", ErrPending, why)
 }
 
 // fate is what became of a call, if that is known. The caller holds Owner.mu.
