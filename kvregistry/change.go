@@ -25,7 +25,7 @@ func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
 	if err := r.usable(ctx); err != nil {
 		return fmt.Errorf("kvregistry: update: %w", err)
 	}
-	list := r.declared(s.Name, s.ID)
+	list := r.owned.declared(s.Name, s.ID)
 	switch {
 	case len(list) == 0 || s.Name == "":
 		return fmt.Errorf("kvregistry: update: instance %q of service %q: %w", s.ID, s.Name,
@@ -37,17 +37,17 @@ func (r *Registry) UpdateContext(ctx context.Context, s Service) error {
 	s = s.Clone()
 	s.ID = list[0].First.ID
 	keep := s.Status == ""
-	if err := r.complete(&s); err != nil {
+	if err := r.owned.complete(&s); err != nil {
 		return fmt.Errorf("kvregistry: update: %w", err)
 	}
-	errs := r.alter(ctx, []*claimed{r.own.Change(list[0], func(was Service) (Service, error) {
+	errs := r.owned.alter(ctx, []*claimed{r.own.Change(list[0], func(was Service) (Service, error) {
 		next := s
 		if keep {
 			next.Status = was.Status
 		}
 		return next, nil
 	})})
-	r.tellNews(list...)
+	r.owned.tellNews(list...)
 	return wrap("update", errors.Join(errs...))
 }
 
@@ -65,7 +65,8 @@ func (r *Registry) SetStatusContext(ctx context.Context, name string, status Sta
 		return fmt.Errorf("kvregistry: set status: %w: status %q; use passing, warning, critical "+
 			"or draining", ErrInvalidService, status)
 	}
-	return wrap("set status", r.alterAll(ctx, name, "", func(s *Service) { s.Status = status }))
+	set := func(s *Service) { s.Status = status }
+	return wrap("set status", r.owned.alterAll(ctx, name, "", set))
 }
 
 // UpdateFunc has f change what an instance of this process declares, and returns when the server
@@ -81,37 +82,37 @@ func (r *Registry) UpdateFunc(ctx context.Context, name, id string, f func(*Serv
 	if f == nil {
 		return fmt.Errorf("kvregistry: update: %w: the function is nil", ErrInvalidService)
 	}
-	return wrap("update", r.alterAll(ctx, name, id, f))
+	return wrap("update", r.owned.alterAll(ctx, name, id, f))
 }
 
 // alterAll alters this process's registration of a name and an id, or all of the name.
-func (r *Registry) alterAll(ctx context.Context, name, id string, f func(*Service)) error {
-	if err := r.usable(ctx); err != nil {
+func (w *owned) alterAll(ctx context.Context, name, id string, f func(*Service)) error {
+	if err := w.r.usable(ctx); err != nil {
 		return err
 	}
-	list := r.declared(name, id)
+	list := w.declared(name, id)
 	switch {
 	case len(list) > 0 && name != "":
 	case id != "":
-		return fmt.Errorf("instance %q of service %q: %w", id, name, r.orClosed(ErrNotRegistered))
+		return fmt.Errorf("instance %q of service %q: %w", id, name, w.r.orClosed(ErrNotRegistered))
 	default:
-		return fmt.Errorf("service %q: %w", name, r.orClosed(ErrNotRegistered))
+		return fmt.Errorf("service %q: %w", name, w.r.orClosed(ErrNotRegistered))
 	}
-	defer r.tellNews(list...) // even if f panics
+	defer w.tellNews(list...) // even if f panics
 	var errs []error
 	for todo := list; len(todo) > 0; {
 		edits := make([]edit, len(todo))
 		for i, g := range todo { // by the caller's goroutine, which holds nothing meanwhile
-			edits[i] = r.edit(g, f)
+			edits[i] = w.edit(g, f)
 		}
 		claims := make([]*claimed, len(todo))
 		for i, e := range edits {
-			claims[i] = r.own.Change(e.of, func(s Service) (Service, error) {
-				return r.edited(ctx, e, s)
+			claims[i] = w.r.own.Change(e.of, func(s Service) (Service, error) {
+				return w.edited(ctx, e, s)
 			})
 		}
 		todo = nil
-		for i, err := range r.alter(ctx, claims) {
+		for i, err := range w.alter(ctx, claims) {
 			if errors.Is(err, errMoved) {
 				todo = append(todo, edits[i].of)
 			} else {
@@ -133,24 +134,24 @@ type edit struct {
 var errMoved = errors.New("there was another change meanwhile")
 
 // edit calls f, which may be the user's.
-func (r *Registry) edit(g *registration, f func(*Service)) edit {
-	was := r.own.Want(g)
+func (w *owned) edit(g *registration, f func(*Service)) edit {
+	was := w.r.own.Want(g)
 	e := edit{of: g, was: was, next: was.Clone()}
 	f(&e.next)
-	e.err = r.fit(g, &e.next)
+	e.err = w.fit(g, &e.next)
 	return e
 }
 
 // fit completes and checks what a registration is to declare.
-func (r *Registry) fit(g *registration, s *Service) error {
+func (w *owned) fit(g *registration, s *Service) error {
 	s.Name, s.ID = g.First.Name, g.First.ID
-	return r.complete(s)
+	return w.complete(s)
 }
 
 // edited is what an edit makes of a service. If there was another change meanwhile, the error is
 // errMoved; if ctx is over, so that nobody waits for the edit, the fields that it changed are
 // changed nevertheless.
-func (r *Registry) edited(ctx context.Context, e edit, s Service) (Service, error) {
+func (w *owned) edited(ctx context.Context, e edit, s Service) (Service, error) {
 	switch {
 	case e.err != nil:
 		return s, e.err
@@ -166,22 +167,22 @@ func (r *Registry) edited(ctx context.Context, e edit, s Service) (Service, erro
 			now.Field(i).Set(next.Field(i))
 		}
 	}
-	return s, r.fit(e.of, &s)
+	return s, w.fit(e.of, &s)
 }
 
 // alter waits for changes, and returns what each came to.
-func (r *Registry) alter(ctx context.Context, claims []*claimed) []error {
-	ctx, cancel := r.whileOpen(ctx)
+func (w *owned) alter(ctx context.Context, claims []*claimed) []error {
+	ctx, cancel := w.r.whileOpen(ctx)
 	defer cancel()
 	through := false
-	defer r.dropUnless(&through, claims) // the signer may panic
-	errs := r.settle(ctx, claims)
+	defer w.dropUnless(&through, claims) // the signer may panic
+	errs := w.settle(ctx, claims)
 	through = true
 	for i, c := range claims {
 		if errs[i] == nil || errors.Is(errs[i], ErrPending) {
-			r.own.Stand(c, errs[i])
+			w.r.own.Stand(c, errs[i])
 		} else { // if it was written nevertheless, it is overwritten
-			r.own.Drop(c)
+			w.r.own.Drop(c)
 		}
 	}
 	return errs

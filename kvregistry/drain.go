@@ -108,12 +108,13 @@ func (r *Registry) Drain(ctx context.Context, opts ...DrainOption) error {
 			return fmt.Errorf("kvregistry: drain: %w", err)
 		}
 	}
-	list, unable := r.drained(&d)
-	claims := r.claims(list) // what is registered meanwhile is another's to end
+	list, unable := r.owned.drained(&d)
+	claims := r.owned.claims(list) // what is registered meanwhile is another's to end
 	var endErr error
 	err := func() error {
-		defer func() { endErr = r.endAfter(ctx, claims) }() // even if a function of Until panics
-		return errors.Join(r.mark(ctx, list), d.wait(ctx))
+		// even if a function of Until panics
+		defer func() { endErr = r.owned.endAfter(ctx, claims) }()
+		return errors.Join(r.owned.mark(ctx, list), d.wait(ctx))
 	}()
 	if err = errors.Join(err, endErr); err == nil {
 		err = unable
@@ -122,11 +123,11 @@ func (r *Registry) Drain(ctx context.Context, opts ...DrainOption) error {
 }
 
 // drained are the registrations to drain, and why there are none where there should be.
-func (r *Registry) drained(d *draining) ([]*registration, error) {
-	if err := r.usable(context.Background()); err != nil {
+func (w *owned) drained(d *draining) ([]*registration, error) {
+	if err := w.r.usable(context.Background()); err != nil {
 		return nil, err
 	}
-	list := r.own.Declared(d.takes)
+	list := w.r.own.Declared(d.takes)
 	if len(list) == 0 && len(d.only) > 0 {
 		var asked []string
 		for _, o := range d.only {
@@ -143,21 +144,21 @@ func (d *draining) takes(s *Service) bool {
 }
 
 // mark marks registrations draining.
-func (r *Registry) mark(ctx context.Context, list []*registration) error {
+func (w *owned) mark(ctx context.Context, list []*registration) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("not marked: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
-	defer r.tellNews(list...)
+	defer w.tellNews(list...)
 	claims := make([]*claimed, len(list))
 	for i, g := range list {
-		claims[i] = r.own.Change(g, func(s Service) (Service, error) {
+		claims[i] = w.r.own.Change(g, func(s Service) (Service, error) {
 			s.Status = Draining
 			return s, nil
 		})
 	}
-	return remains("mark", claims, r.alter(ctx, claims))
+	return remains("mark", claims, w.alter(ctx, claims))
 }
 
 // wait waits for the settle time, and for the user's functions. It ends with ctx.
@@ -192,7 +193,7 @@ func await(ctx context.Context, f func(context.Context) error) error {
 }
 
 // endAfter takes registrations back, within writeTime, even if ctx has ended.
-func (r *Registry) endAfter(ctx context.Context, list []*claimed) error {
+func (w *owned) endAfter(ctx context.Context, list []*claimed) error {
 	limit := writeTime
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(deadline))
@@ -202,8 +203,8 @@ func (r *Registry) endAfter(ctx context.Context, list []*claimed) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
-	defer r.tellNews(registrations(list)...)
-	return remains("unregister", list, r.end(ctx, list))
+	defer w.tellNews(registrations(list)...)
+	return remains("unregister", list, w.end(ctx, list))
 }
 
 // remains says of which registrations something is left to be done. One that a newer one took over

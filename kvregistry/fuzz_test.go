@@ -127,6 +127,7 @@ func FuzzBelieve(f *testing.F) {
 		f.Fatal(err)
 	}
 	r := &Registry{id: "OWNER"}
+	r.owned = &owned{r: r}
 	if r.opt, err = newOptions([]Option{SignWith(pair), TrustSigners(Everything,
 		public)}); err != nil {
 		f.Fatal(err)
@@ -136,7 +137,7 @@ func FuzzBelieve(f *testing.F) {
 	}
 	said := Service{Name: "web", ID: "1", Address: "a:1", Tags: []string{"t"},
 		Metadata: map[string]string{"k": "v"}, Status: Warning}
-	value, err := r.encode(said, webKey, "L")
+	value, err := r.owned.encode(said, webKey, "L")
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -26,16 +26,16 @@ type lineOfChange struct {
 }
 
 // tellNews logs what changed about registrations, a line for all to which the same happened.
-func (r *Registry) tellNews(list ...*registration) {
-	for _, news := range r.news(list) {
-		r.journal.Say(news.line, len(news.of), news.args()...)
+func (w *owned) tellNews(list ...*registration) {
+	for _, news := range w.news(list) {
+		w.r.journal.Say(news.line, len(news.of), news.args()...)
 	}
 }
 
 // tellNewsLater is tellNews for goroutines that Close waits for.
-func (r *Registry) tellNewsLater(list []*registration) {
-	for _, news := range r.news(list) {
-		r.journal.SayLater(news.line, len(news.of), news.args()...)
+func (w *owned) tellNewsLater(list []*registration) {
+	for _, news := range w.news(list) {
+		w.r.journal.SayLater(news.line, len(news.of), news.args()...)
 	}
 }
 
@@ -46,10 +46,10 @@ type news struct {
 }
 
 // news is what changed about registrations since it was last told.
-func (r *Registry) news(list []*registration) (all []news) {
+func (w *owned) news(list []*registration) (all []news) {
 	at := map[lineOfChange]int{}
 	for _, g := range list {
-		what, status := r.own.News(g, func(s *Service) string { return string(s.Status) })
+		what, status := w.r.own.News(g, func(s *Service) string { return string(s.Status) })
 		if what == claim.Old {
 			continue
 		}

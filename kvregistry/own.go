@@ -21,7 +21,8 @@ type (
 	declaration  = claim.Declaration[Service]
 )
 
-// owned is what a registry tells its owner, and is told by it. See [claim.Registry].
+// owned is what a registry has registered: it brings calls to the registry's owner, and tells the
+// owner what it asks. See [claim.Registry].
 type owned struct {
 	r        *Registry
 	refusals refusals
@@ -64,7 +65,7 @@ func (w *owned) admit(ctx context.Context, key string, want *Service) error {
 	if w.r.keeper.Current() != nil {
 		return nil
 	}
-	value, err := encode(w.r.unsigned(), *want, w.r.opt.bounds.record)
+	value, err := encode(w.unsigned(), *want, w.r.opt.bounds.record)
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func (w *owned) StartLease(ctx context.Context, key string, want *Service) error
 }
 
 func (w *owned) Encode(want *Service, key, lease string) ([]byte, error) {
-	return w.r.encode(*want, key, lease)
+	return w.encode(*want, key, lease)
 }
 
 // Read reads a value that may be longer than this registry's MaxRecord, because a newer owner's may
@@ -163,7 +164,7 @@ func (w *owned) Report(results []claim.Result[Service]) {
 			}
 		}
 	}
-	w.r.tellNewsLater(written)
+	w.tellNewsLater(written)
 	if len(refused) > 0 {
 		args := append(subject(refused), "cause", journal.Plain(why.Error()))
 		w.r.log.Warn("kvregistry: the server refuses what this process registers, asking again",

@@ -239,7 +239,7 @@ func (r *Registry) Close() error {
 func (r *Registry) CloseContext(ctx context.Context) error {
 	return r.finish(ctx, func() error {
 		r.own.Shut()
-		endErr := errors.Join(r.lines.Close(ctx), r.endAll(ctx))
+		endErr := errors.Join(r.lines.Close(ctx), r.owned.endAll(ctx))
 		keepErr := r.keeper.Close(ctx, endErr == nil && r.opt.nc.IsConnected())
 		r.stop()
 		if endErr != nil {

@@ -63,28 +63,28 @@ func TrustSigners(name string, public ...string) Option {
 }
 
 // encode makes the value of a registration's key, signed if there is a signer.
-func (r *Registry) encode(s Service, key, lease string) ([]byte, error) {
-	if r.opt.signer == nil {
-		return encode(record{Format: wire.Format, Lease: lease, Owner: r.id}, s,
-			r.opt.bounds.record)
+func (w *owned) encode(s Service, key, lease string) ([]byte, error) {
+	if w.r.opt.signer == nil {
+		return encode(record{Format: wire.Format, Lease: lease, Owner: w.r.id}, s,
+			w.r.opt.bounds.record)
 	}
 	instance, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("%w %q: %w", ErrInvalidService, s.Name, err)
 	}
-	signature, err := r.opt.signer.Sign(signing.Place{Bucket: r.bucket.Name(), Key: key,
-		Lease: lease, Owner: r.id}.Text(instance))
+	signature, err := w.r.opt.signer.Sign(signing.Place{Bucket: w.r.bucket.Name(), Key: key,
+		Lease: lease, Owner: w.r.id}.Text(instance))
 	if err != nil {
 		return nil, fmt.Errorf("%w %q: it can't be signed: %w", ErrInvalidService, s.Name, err)
 	}
-	return encode(record{Format: wire.Format, Lease: lease, Owner: r.id, Signer: r.opt.public,
-		Signature: signature}, s, r.opt.bounds.record)
+	return encode(record{Format: wire.Format, Lease: lease, Owner: w.r.id, Signer: w.r.opt.public,
+		Signature: signature}, s, w.r.opt.bounds.record)
 }
 
 // unsigned is a record as long as a signed one, of any lease.
-func (r *Registry) unsigned() record {
-	rec := record{Format: wire.Format, Lease: r.anyLease(), Owner: r.id, Signer: r.opt.public}
-	if r.opt.signer != nil {
+func (w *owned) unsigned() record {
+	rec := record{Format: wire.Format, Lease: w.anyLease(), Owner: w.r.id, Signer: w.r.opt.public}
+	if w.r.opt.signer != nil {
 		rec.Signature = make([]byte, signing.Size)
 	}
 	return rec
