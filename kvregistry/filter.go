@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// Filter narrows a look-up. Several of them are to hold together.
+// Filter narrows a look-up. If there are several, an instance has to pass all of them.
 type Filter struct {
 	match  func(*Service) bool
 	status bool // it asks for statuses itself
 }
 
-// Where keeps the instances that f says true of, and all of them where f is nil. f must not change
+// Where keeps the instances for which f returns true, or all of them if f is nil. f must not change
 // the Service, or keep its Tags or Metadata.
 func Where(f func(Service) bool) Filter {
 	if f == nil {
