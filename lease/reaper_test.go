@@ -121,6 +121,8 @@ func TestLeaseThatWasPurgedByHand(t *testing.T) {
 	r.Start()
 	serves(t, r)
 	grant(t, b, "L", "svc.web.a", 2*MinTTL)
+	// A grant that is overwritten before the consumer sends it is never seen.
+	isIndexed(t, r, "L", func(*holding) {})
 	ended := time.Now()
 	if _, err := b.Write(t.Context(), tenant.Write{Key: "lease.L", Op: tenant.Purge}); err != nil {
 		t.Fatal(err)

@@ -98,33 +98,34 @@ var (
 // numeric matches what may be meant as a number or a duration. No password in a URL matches.
 var numeric = regexp.MustCompile(`^[-+]?[0-9.][^@:\x00-\x1f\x7f]{0,19}$`)
 
-// formatOf says what the value of a number's or duration's flag looks like. It returns "" for other
-// flags.
-func formatOf(f *flag.Flag) string {
+// formatOf says what a flag's value looks like, and whether it is a number or a duration. The format
+// is "" if any text will do.
+func formatOf(f *flag.Flag) (format string, number bool) {
 	if a, ok := f.Value.(*amount); ok {
-		return a.Set("").Error()
+		return a.Set("").Error(), true
 	}
 	g, ok := f.Value.(flag.Getter)
 	if !ok {
-		return ""
+		return "", false
 	}
 	switch g.Get().(type) {
 	case bool:
-		return "give the option alone, or with =true or =false"
+		return "give the option alone, or with =true or =false", false
 	case int, int64:
-		return "give a whole number in digits, as 3 or 10000"
+		return "give a whole number in digits, as 3 or 10000", true
 	case time.Duration:
-		return "give a number with its unit, as 15s or 1m30s"
+		return "give a number with its unit, as 15s or 1m30s", true
 	}
-	return ""
+	return "", false
 }
 
 // optionError rewrites an error of package flag, which quotes what was typed.
 func optionError(fs *flag.FlagSet, err error) error {
 	if m := badValue.FindStringSubmatch(err.Error()); m != nil {
 		value, _ := strconv.Unquote(m[1])
-		shown, format := printable(value), formatOf(fs.Lookup(strings.TrimLeft(m[2], "-")))
-		if format != "" && numeric.MatchString(value) && !isDoubtful(value) {
+		shown := printable(value)
+		format, number := formatOf(fs.Lookup(strings.TrimLeft(m[2], "-")))
+		if number && numeric.MatchString(value) && !isDoubtful(value) {
 			shown = value
 		}
 		return usageError{fmt.Errorf("options: %s is %v: %s", m[2], shown, cmp.Or(format, m[3]))}
