@@ -560,6 +560,7 @@ func TestReplicaThatFallsBehindIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.feed.Close()
+	<-s.whole // it is judged from then on
 	leader, err := b.State(t.Context())
 	if err != nil {
 		t.Fatal(err)

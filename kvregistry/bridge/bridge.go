@@ -30,6 +30,7 @@ type Bridge struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	writes sync.WaitGroup // of registrations, which Close does not cut short
 	closed atomic.Bool
 
 	msgs  chan *nats.Msg
@@ -142,9 +143,20 @@ func (b *Bridge) CloseContext(ctx context.Context) error {
 	_ = b.sub.Unsubscribe()
 	b.cancel()
 	b.wg.Wait()
+	written := make(chan struct{})
+	go func() { // ends with the writes
+		defer close(written)
+		b.writes.Wait()
+	}()
+	select {
+	case <-written:
+	case <-ctx.Done():
+	}
 	b.sign(true)
 	_ = b.opt.plain.FlushWithContext(ctx) // a bridge that does not hear of it notices soon
-	if err := b.reg.Leave(ctx); err != nil {
+	err := b.reg.Leave(ctx)
+	<-written // Leave ends those that are still under way
+	if err != nil {
 		return fmt.Errorf("bridge: %w", err)
 	}
 	return nil

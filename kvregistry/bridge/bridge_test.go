@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
@@ -676,6 +677,66 @@ func TestBridgeGoes(t *testing.T) {
 				t.Errorf("an observer there was told %q", told)
 			}
 		})
+	}
+}
+
+// slowSigner signs when its gate is closed, and says that it was asked.
+type slowSigner struct {
+	nkeys.KeyPair
+	asked func()
+	gate  chan struct{}
+}
+
+func (s slowSigner) Sign(data []byte) ([]byte, error) {
+	s.asked()
+	<-s.gate
+	return s.KeyPair.Sign(data)
+}
+
+// A registration that is under way when the bridge is closed stays, as each other one does, until
+// the lease ends. Seen to fail with a write that ends with the bridge: it was taken back.
+func TestCloseDuringAWrite(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	here, _ := registry(t, s)
+	events, err := here.Watch(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan struct{})
+	signer := slowSigner{pair, sync.OnceFunc(func() { close(asked) }), make(chan struct{})}
+	open := sync.OnceFunc(func() { close(signer.gate) })
+	b, _ := join(t, s, bridge.With(kvregistry.SignWith(signer)))
+	t.Cleanup(open)
+	leads(t, b)
+	plain := startPlain(t, s.Connect(), "registry", every)
+	plain.register(plainService{Name: "web", Address: "10.0.0.1:80"})
+	<-asked
+	closed := make(chan error, 1)
+	go func() { closed <- b.Close() }() // ends below
+	natstest.Eventually(t, natstest.Soon, func() error {
+		if b.Health().Heard > 0 {
+			return errors.New("the bridge's loop goes on")
+		}
+		return nil
+	})
+	open()
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	for _, want := range []kvregistry.Kind{kvregistry.Registered, kvregistry.Expired} {
+		select {
+		case e := <-events:
+			if e.Kind != want {
+				t.Errorf("an observer is told %s, want %s", e.Kind, want)
+			}
+		case <-time.After(natstest.Soon):
+			t.Fatalf("an observer is not told %s", want)
+		}
 	}
 }
 

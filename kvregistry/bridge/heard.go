@@ -105,14 +105,18 @@ func (b *Bridge) write(at place, h *heard,
 	change func(context.Context, kvregistry.Service, func() error) (func() error, error)) {
 	h.busy = true
 	s, held := h.service, h.held
-	b.wg.Go(func() { // ends with the write, or with b.ctx before it
+	b.writes.Go(func() { // ends with the write, or with b.ctx before it
 		select {
 		case b.gate <- struct{}{}:
 			defer func() { <-b.gate }()
 		case <-b.ctx.Done():
 			return
 		}
-		ctx, cancel := context.WithTimeout(b.ctx, writeTime)
+		if b.ctx.Err() != nil {
+			return
+		}
+		// a registration that Close cancelled would be taken back
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), writeTime)
 		defer cancel()
 		held, err := change(ctx, s, held)
 		b.do(func() {
