@@ -98,8 +98,8 @@ var (
 // numeric matches what may be meant as a number or a duration. No password in a URL matches.
 var numeric = regexp.MustCompile(`^[-+]?[0-9.][^@:\x00-\x1f\x7f]{0,19}$`)
 
-// formatOf says what a flag's value looks like, and whether it is a number or a duration. The format
-// is "" if any text will do.
+// formatOf says what a flag's value looks like, and whether that is a number or a duration. The
+// format is "" if any text will do.
 func formatOf(f *flag.Flag) (format string, number bool) {
 	if a, ok := f.Value.(*amount); ok {
 		return a.Set("").Error(), true
