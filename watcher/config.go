@@ -20,7 +20,7 @@ type Change struct {
 	Key      string
 	Value    []byte // of a put; nil if Config.Read read it, or if it is too long
 	Revision uint64
-	Epoch    uint64 // the life of the bucket that the revision is of: see [Revision]
+	Epoch    uint64 // the life of the bucket that the revision is of, counted from 1
 	Op       tenant.Op
 	TTL      time.Duration // that the message gives the key, or 0; only in a view that follows
 	If       *uint64       // the revision that the write names, or nil; only in a view that follows
@@ -63,7 +63,7 @@ func (c *Change) junk() bool {
 // Snapshot goes with the changes that a whole snapshot brought.
 type Snapshot struct {
 	UpTo  uint64 // it holds every change up to this revision
-	Epoch uint64 // the life of the bucket that it is of: see [Revision]
+	Epoch uint64 // the life of the bucket that it is of
 	Reset bool   // the life is another than before: revisions started over
 	Part  bool   // it is of filters that were added, and says nothing of other keys
 	Junk  int    // keys with junk that were not passed on, and were not counted before
@@ -87,7 +87,8 @@ func (s *Snapshot) Has(key string) bool {
 type Config struct {
 	// Apply is called for changes, in order and by one goroutine at a time. It must not block, and
 	// must not call the view. With a snapshot it is called also if nothing changed; otherwise
-	// snapshot is nil.
+	// snapshot is nil. If a key is a filter itself, Apply is told of its end as it comes, even if
+	// the view never saw a value: a value that is overwritten at once may not come.
 	Apply func(changes []Change, snapshot *Snapshot)
 	// Read makes of a put what Apply wants to know of it. It is called while the rest of a snapshot
 	// is on its way, for several puts at a time, and not for what the view knows already. It must

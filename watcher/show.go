@@ -118,7 +118,8 @@ func (v *View) apply(changes []Change, snapshot *Snapshot) {
 		switch {
 		case known && c.Revision != 0 && c.Revision <= rev:
 			continue
-		case c.Op != tenant.Put && !known && !v.cfg.Follow:
+		case c.Op != tenant.Put && !known && !v.cfg.Follow &&
+			(snapshot != nil || !v.isFilter(c.Key) || v.outdates(&c)):
 			continue
 		case c.Op != tenant.Put:
 			delete(v.revs, c.Key)

@@ -544,6 +544,32 @@ func TestOutdatedLeaderIsNotBelieved(t *testing.T) {
 	}
 }
 
+// Apply is told of the end of a key that is a filter itself even if the value never came. Seen to
+// fail without the exception for filters.
+func TestEndOfAValueThatNeverCame(t *testing.T) {
+	t.Parallel()
+	v, m, b := newView(t, natstest.Start(t))
+	v.Watch("svc.a.*")
+	v.Watch("svc.a.own")
+	if err := v.Wait(within(t, natstest.Soon), "svc.a.*"); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"svc.a.own", "svc.a.other"} {
+		if _, err := b.Write(t.Context(), tenant.Write{Key: key, Op: tenant.Purge}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, b, "svc.a.last", "x")
+	natstest.Eventually(t, natstest.Soon, func() error {
+		return m.is(map[string]string{"svc.a.last": "x"})
+	})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, told := m.last["svc.a.own"]; !told || m.gone != 1 {
+		t.Errorf("told of %v, %d of them gone", m.last, m.gone)
+	}
+}
+
 // A session ends if its replica falls behind the leader without a sign, and the next one needs what
 // the leader has. The test uses a stream's state that says more than there is. Seen to fail without
 // the comparison, and without the doubt that it leaves.

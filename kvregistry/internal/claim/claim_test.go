@@ -233,6 +233,23 @@ func TestSightDuringAnAudit(t *testing.T) {
 	}
 }
 
+// What the audit of a snapshot finds is not reported as missing, even if another audit comes before
+// it. Seen to fail with an audit that tells although a snapshot came.
+func TestAuditBeforeASnapshots(t *testing.T) {
+	t.Parallel()
+	r := &rig{}
+	r.Owner = NewOwner(Config[string]{Registry: r})
+	lacks := func(string) bool { return true }
+	r.lacks.Store(&lacks)
+	g := &Registration[string]{Key: "svc.web.a", acked: true, written: 1, rev: 1,
+		stack: []*layer[string]{{number: 1}}}
+	r.byKey[g.Key] = g
+	r.See(nil, 7, true, false)
+	if r.audit(true); !g.look || g.lacked {
+		t.Errorf("it is looked at: %t, as missing: %t", g.look, g.lacked)
+	}
+}
+
 // A deletion that the server refuses permanently is not reported as done, even if it is asked for
 // again. Seen to fail with one that counts as done.
 func TestDeletionThatIsRefused(t *testing.T) {

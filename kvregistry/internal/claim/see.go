@@ -81,6 +81,7 @@ func (o *Owner[T]) audit(tells bool) {
 	// shown reports whether the view should have a registration, as far as it has told.
 	shown := func(g *Registration[T]) bool { return g.settled() && !g.busy && g.rev <= o.upTo }
 	o.mu.Lock()
+	tells = tells && !o.audits // a snapshot came, and its audit comes yet
 	var list []*Registration[T]
 	for _, g := range o.byKey {
 		if shown(g) {
