@@ -166,9 +166,10 @@ func (a *arena) compare(states map[string]*state,
 			if s == nil {
 				return nil, nil, fmt.Errorf("%s does not answer", m.plan.Name)
 			}
-			if caches == nil && !maps.Equal(s.Seen, held) {
-				caches = fmt.Errorf("%s: %s; its health: %s", m.plan.Name, difference(s.Seen, held),
-					s.Health)
+			shown := a.withoutTheDead(held, s.Seen)
+			if caches == nil && !maps.Equal(s.Seen, shown) {
+				caches = fmt.Errorf("%s: %s; its health: %s", m.plan.Name,
+					difference(s.Seen, shown), s.Health)
 			}
 			for key, value := range s.Declared {
 				want[key] = append(want[key], fmt.Sprintf("%s %d", m.plan.Name, value))
@@ -183,6 +184,19 @@ func (a *arena) compare(states map[string]*state,
 		}
 	}
 	return caches, declared, nil
+}
+
+// withoutTheDead returns what a bucket holds without what dead workers left in it and a cache does
+// not show: a newcomer hides what is to be reaped.
+func (a *arena) withoutTheDead(held, seen map[string]seenInstance) map[string]seenInstance {
+	shown := maps.Clone(held)
+	maps.DeleteFunc(shown, func(key string, i seenInstance) bool {
+		_, in := seen[key]
+		return !in && !slices.ContainsFunc(a.members, func(m *member) bool {
+			return m.plan.Name == i.By
+		})
+	})
+	return shown
 }
 
 // owners returns what the workers that declare a key know of it.
