@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,10 +107,7 @@ func (r *Reaper) Waiting() int {
 // none, it checks whether others reap.
 func (r *Reaper) run() {
 	for n := 0; r.bucket.AwaitConnected(r.ctx) == nil; n++ {
-		slot := n // a process tries the first slot, then the second, then either
-		if n >= tenant.Slots {
-			slot = rand.N(tenant.Slots)
-		}
+		slot := n % tenant.Slots // a free slot is found at the second look at the latest
 		rev, err := r.claim(r.ctx, slot)
 		wait := backoff.Jitter(standbyTime(r.cfg.TTL))
 		switch {
