@@ -512,6 +512,27 @@ func TestLeaseWhoseKeyIsNotAsItShouldBe(t *testing.T) {
 	}
 }
 
+// A holder gives its slot back even if it does not know of its last renewal. It leaves another
+// holder's slot alone. Seen to fail with one purge at the known revision, and at any revision.
+func TestSlotIsGivenAfterALostRenewal(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	r, other := newReaper(t, b), newReaper(t, b)
+	for _, last := range []*Reaper{r, other} {
+		rev, err := last.claim(t.Context(), 0)
+		if err == nil {
+			_, err = last.renew(t.Context(), 0, rev)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.give(0, rev)
+		if taken := has(t, b, tenant.SlotKey(0)); taken != (last == other) {
+			t.Errorf("taken: %t", taken)
+		}
+	}
+}
+
 // The holder of the second slot moves to the first if that was never held. Seen to fail with a slot
 // that is free only after its end was seen.
 func TestSecondHolderAlone(t *testing.T) {

@@ -112,10 +112,18 @@ func (r *Reaper) renew(ctx context.Context, slot int, on uint64) (rev uint64, er
 // hold returns how long a proof must have lasted. The caller holds r.mu.
 func (r *Reaper) hold() time.Duration { return holdTime(max(r.cfg.TTL, r.most)) }
 
-// give ends a slot's key, so that another process finds the slot free.
+// give ends a slot's key, so that another process finds the slot free. The last renewal may have
+// been cut short, so that its revision is not known.
 func (r *Reaper) give(slot int, rev uint64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), giveTime)
 	defer cancel()
 	w := tenant.Write{Key: tenant.SlotKey(slot), Op: tenant.Purge, If: tenant.At(rev)}
-	_, _ = r.bucket.Write(ctx, w)
+	if _, err := r.bucket.Write(ctx, w); !errors.Is(err, tenant.ErrConflict) {
+		return
+	}
+	last, err := r.bucket.Last(ctx, w.Key)
+	if err == nil && last.Op == tenant.Put && readSlot(last.Value).Owner == r.cfg.Owner {
+		w.If = tenant.At(last.Revision)
+		_, _ = r.bucket.Write(ctx, w)
+	}
 }
