@@ -65,6 +65,7 @@ func (a *arena) inject(hold time.Duration, fs ...fault) {
 // function that ends the fault.
 func (a *arena) begin(f fault, m *member, hold time.Duration) (said entry, heal func()) {
 	a.faults++
+	a.asked = a.asked || f.asked
 	said = entry{What: saidFault, ID: fmt.Sprintf("%s, %s", f.name, hold.Round(time.Millisecond)),
 		By: "servers"}
 	if f.whom {

@@ -105,14 +105,17 @@ func (a *arena) bounded(states map[string]*state) {
 			if strings.HasPrefix(message, "a registration was found to be missing") &&
 				len(a.fleet.nodes) == 1 && !a.missing[who] {
 				a.missing[who] = true
-				a.broke(4, "%s missed what became of a registration, and found it by looking; "+
-					"its health: %s, its log: %v", who, s.Health, s.Log)
+				if !a.asked { // otherwise nothing may tell of a key whose value never came
+					a.broke(4, "%s missed what became of a registration, and found it by "+
+						"looking; its health: %s, its log: %v", who, s.Health, s.Log)
+				}
 			}
 		}
 		if lines > 20+10*a.faults {
 			a.broke(7, "%s logged %d lines through %d faults: %v", who, lines, a.faults, s.Log)
 		}
 	}
+	a.asked = false
 }
 
 // lastChange returns when the bucket last changed, as far as any worker saw, or when a connection

@@ -34,6 +34,7 @@ type arena struct {
 	born    int
 	idle    map[string]int  // each worker's goroutines when the arena was first settled
 	missing map[string]bool // workers that found a registration missing
+	asked   bool            // a fault since the last settling is found only by asking
 }
 
 // member is a live worker, with one link to each server.
