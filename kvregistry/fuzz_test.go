@@ -137,7 +137,7 @@ func FuzzBelieve(f *testing.F) {
 	}
 	said := Service{Name: "web", ID: "1", Address: "a:1", Tags: []string{"t"},
 		Metadata: map[string]string{"k": "v"}, Status: Warning}
-	value, err := r.owned.encode(said, webKey, "L")
+	value, err := r.owned.Encode(&said, webKey, "L")
 	if err != nil {
 		f.Fatal(err)
 	}

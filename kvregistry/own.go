@@ -83,10 +83,6 @@ func (w *owned) StartLease(ctx context.Context, key string, want *Service) error
 	return err
 }
 
-func (w *owned) Encode(want *Service, key, lease string) ([]byte, error) {
-	return w.encode(*want, key, lease)
-}
-
 // Read reads a value that may be longer than this registry's MaxRecord, because a newer owner's may
 // be larger. What is longer than any MaxRecord is no registration, and is not decoded.
 func (w *owned) Read(key string, e tenant.Entry) claim.Kind {

@@ -62,13 +62,13 @@ func TrustSigners(name string, public ...string) Option {
 	}
 }
 
-// encode makes the value of a registration's key, signed if there is a signer.
-func (w *owned) encode(s Service, key, lease string) ([]byte, error) {
+// Encode makes the value of a registration's key, signed if there is a signer.
+func (w *owned) Encode(s *Service, key, lease string) ([]byte, error) {
 	if w.r.opt.signer == nil {
-		return encode(record{Format: wire.Format, Lease: lease, Owner: w.r.id}, s,
+		return encode(record{Format: wire.Format, Lease: lease, Owner: w.r.id}, *s,
 			w.r.opt.bounds.record)
 	}
-	instance, err := json.Marshal(s)
+	instance, err := json.Marshal(*s)
 	if err != nil {
 		return nil, fmt.Errorf("%w %q: %w", ErrInvalidService, s.Name, err)
 	}
@@ -78,7 +78,7 @@ func (w *owned) encode(s Service, key, lease string) ([]byte, error) {
 		return nil, fmt.Errorf("%w %q: it can't be signed: %w", ErrInvalidService, s.Name, err)
 	}
 	return encode(record{Format: wire.Format, Lease: lease, Owner: w.r.id, Signer: w.r.opt.public,
-		Signature: signature}, s, w.r.opt.bounds.record)
+		Signature: signature}, *s, w.r.opt.bounds.record)
 }
 
 // unsigned is a record as long as a signed one, of any lease.

@@ -121,9 +121,8 @@ func (r *Reaper) give(slot int, rev uint64) {
 	if _, err := r.bucket.Write(ctx, w); !errors.Is(err, tenant.ErrConflict) {
 		return
 	}
-	last, err := r.bucket.Last(ctx, w.Key)
-	if err == nil && last.Op == tenant.Put && readSlot(last.Value).Owner == r.cfg.Owner {
-		w.If = tenant.At(last.Revision)
+	if last, held, err := r.inspect(ctx, slot); err == nil && !held {
+		w.If = tenant.At(last)
 		_, _ = r.bucket.Write(ctx, w)
 	}
 }

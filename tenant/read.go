@@ -104,9 +104,9 @@ func content(h nats.Header, data []byte) (value []byte, op Op) {
 		return data, Put
 	case isAnswer(h):
 		return nil, Put
-	case h.Get("KV-Operation") == "DEL":
+	case h.Get("KV-Operation") == operations[Delete]:
 		return nil, Delete
-	case h.Get("KV-Operation") == "PURGE":
+	case h.Get("KV-Operation") == operations[Purge]:
 		return nil, Purge
 	case h.Get(jetstream.MarkerReasonHeader) != "":
 		return nil, Expire

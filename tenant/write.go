@@ -27,6 +27,9 @@ const (
 
 func (o Op) String() string { return [...]string{"put", "delete", "purge", "expire"}[o] }
 
+// operations are the values of a KV bucket's header that says what a message does.
+var operations = map[Op]string{Delete: "DEL", Purge: "PURGE"}
+
 // TombstoneTTL is how long the bucket keeps a delete or a purge, as long as the server's marker of
 // a lease that ran out. An observer or reaper that was away longer needs a full snapshot.
 const TombstoneTTL = 10 * time.Minute
@@ -84,7 +87,7 @@ func (b *Bucket) message(w Write) *nats.Msg {
 	msg.Data = w.Value
 	ttl := w.TTL
 	if w.Op != Put {
-		msg.Header.Set("KV-Operation", map[Op]string{Delete: "DEL", Purge: "PURGE"}[w.Op])
+		msg.Header.Set("KV-Operation", operations[w.Op])
 		ttl = cmp.Or(ttl, TombstoneTTL)
 	}
 	if ttl > 0 {

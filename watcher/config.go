@@ -20,7 +20,7 @@ type Change struct {
 	Key      string
 	Value    []byte // of a put; nil if Config.Read read it, or if it is too long
 	Revision uint64
-	Epoch    uint64 // the life of the bucket that the revision is of, counted from 1
+	Epoch    uint64 // the life of the bucket that the revision is of, counted from 0
 	Op       tenant.Op
 	TTL      time.Duration // that the message gives the key, or 0; only in a view that follows
 	If       *uint64       // the revision that the write names, or nil; only in a view that follows

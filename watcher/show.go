@@ -118,8 +118,7 @@ func (v *View) apply(changes []Change, snapshot *Snapshot) {
 		switch {
 		case known && c.Revision != 0 && c.Revision <= rev:
 			continue
-		case c.Op != tenant.Put && !known && !v.cfg.Follow &&
-			(snapshot != nil || !v.isFilter(c.Key) || v.outdates(&c)):
+		case c.Op != tenant.Put && !known && !v.tellsEnd(&c, snapshot == nil):
 			continue
 		case c.Op != tenant.Put:
 			delete(v.revs, c.Key)
@@ -140,6 +139,12 @@ func (v *View) apply(changes []Change, snapshot *Snapshot) {
 	for i := range news {
 		v.settle(&news[i])
 	}
+}
+
+// tellsEnd reports whether Apply is told of the end of a key that has no value as far as the view
+// knows. A live change came as it happened, and not with a snapshot. The caller holds v.keysMu.
+func (v *View) tellsEnd(c *Change, live bool) bool {
+	return v.cfg.Follow || live && v.isFilter(c.Key) && !v.outdates(c)
 }
 
 // settle does what Apply said of a change. The caller holds v.keysMu.
