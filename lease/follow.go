@@ -165,7 +165,8 @@ func (r *Reaper) readAll(ctx context.Context) (*index, error) {
 
 // Dead returns the leases that keys name and that are over, for a process that has just started:
 // the bucket may be full of the dead. Dead deletes nothing, because this process can't know of an
-// outage yet. It returns nil if a reaper is ready, and if the bucket takes too long to read.
+// outage yet. It returns nil if a reaper is ready, and if the bucket takes too long to read. Half
+// of the time that ctx leaves is for what the caller does next.
 func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
 	for slot := range tenant.Slots {
 		e, taken, err := r.bucket.Get(ctx, tenant.SlotKey(slot))
@@ -176,7 +177,13 @@ func (r *Reaper) Dead(ctx context.Context) (map[string]struct{}, error) {
 			return nil, nil
 		}
 	}
-	x, err := r.readAll(ctx)
+	read := ctx
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		read, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
+	}
+	x, err := r.readAll(read)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		return nil, nil // it would be read in vain again and again
 	}

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -110,6 +111,26 @@ func TestLeaseWithoutAKey(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A newcomer goes on without the dead if the bucket takes more than half of its time to read. Seen
+// to fail if the reading may take all of it.
+func TestDeadOfABucketThatReadsSlowly(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, natstest.Start(t))
+	for i := range 200 {
+		put(t, b, fmt.Sprintf("svc.web.%d", i), "NEVER-WAS")
+	}
+	r := newReaper(t, b)
+	r.cfg.LeaseOf = func(string, []byte) (string, bool) {
+		time.Sleep(100 * time.Millisecond) // all of them take 20 s
+		return "NEVER-WAS", true
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+	defer cancel()
+	if dead, err := r.Dead(ctx); err != nil || dead != nil {
+		t.Errorf("dead are %v, %v", dead, err)
+	}
 }
 
 // A lease whose key was purged by hand ends, and its owner has a TTL to take a new one. Seen to
