@@ -44,7 +44,7 @@ func TestMemoryOfAView(t *testing.T) {
 		kvregistry.Logger(lines.Logger()))
 	skipped := func(want uint64) {
 		t.Helper()
-		natstest.Eventually(t, time.Minute, func() error {
+		natstest.Eventually(t, 2*time.Minute, func() error {
 			if n := observer.Health().Skipped; n < want {
 				return fmt.Errorf("%d skipped", n)
 			}
@@ -62,16 +62,15 @@ func TestMemoryOfAView(t *testing.T) {
 	}
 	publish(t, nc, records, large) // once more, as changes
 	skipped(junk + 2*(records-records/3))
-	natstest.Eventually(t, 30*time.Second, func() error { // the view reads again now and then
-		if grown := heap() - before; grown > most {
-			return fmt.Errorf("the process keeps %d MB", grown>>20)
+	// the view reads again now and then: up to 32 MB may be unread then, and there may be no room
+	// for what is written meanwhile
+	natstest.Eventually(t, 2*time.Minute, func() error {
+		grown, h := heap()-before, observer.Health()
+		if grown > most || !h.Full || h.OK() || h.Memory > most/3 || h.Memory < most/4 {
+			return fmt.Errorf("the process keeps %d MB: %+v", grown>>20, h)
 		}
 		return nil
 	})
-	h := observer.Health()
-	if !h.Full || h.OK() || h.Memory > most/3 || h.Memory < most/4 {
-		t.Errorf("%+v", h)
-	}
 	if _, err := observer.Snapshot("other"); !errors.Is(err, kvregistry.ErrUnavailable) {
 		t.Errorf("a service that may have been left out gave %v", err)
 	}
@@ -79,7 +78,7 @@ func TestMemoryOfAView(t *testing.T) {
 		key, _ := large(i + 50)
 		return key
 	})
-	natstest.Eventually(t, 30*time.Second, func() error {
+	natstest.Eventually(t, 2*time.Minute, func() error {
 		snap, err := observer.Snapshot("web")
 		if err == nil && (snap.Len() != 51 || observer.Health().Full) {
 			err = fmt.Errorf("%d instances, full: %v", snap.Len(), observer.Health().Full)
@@ -152,7 +151,7 @@ func TestJunkLeavesNothing(t *testing.T) {
 	before := heap()
 	skipped := func(want uint64) {
 		t.Helper()
-		natstest.Eventually(t, 30*time.Second, func() error {
+		natstest.Eventually(t, natstest.Soon, func() error {
 			if n := observer.Health().Skipped; n != want {
 				return fmt.Errorf("%d skipped, want %d", n, want)
 			}

@@ -7,7 +7,7 @@ import (
 )
 
 // Soon is the deadline of a condition for which the product promises no time.
-const Soon = 20 * time.Second
+const Soon = time.Minute
 
 // Eventually waits until check returns nil, and returns how long that took. It fails the test with
 // the last error after a time in which this process had the processor when it asked for it. The
