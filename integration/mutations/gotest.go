@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	testLimit  = 120 * time.Second // of one run of go test, by its own clock
-	buildLimit = 5 * time.Minute   // of the build before it
+	testLimit  = 2 * time.Minute  // of the run of a mutation's test, by its own clock
+	soundLimit = 15 * time.Minute // of the run of all of a package's tests
+	buildLimit = 5 * time.Minute  // of the build before each
 )
 
 // result is the outcome of a run of go test.
@@ -46,12 +47,13 @@ func (r result) topLevel() []string {
 
 // test runs go test in the copy. An error means that there is no verdict: the code does not
 // compile, or there is no such test.
-func (c *moduleCopy) test(ctx context.Context, pkg, run string) (result, error) {
-	ctx, cancel := context.WithTimeout(ctx, testLimit+buildLimit)
+func (c *moduleCopy) test(ctx context.Context, limit time.Duration, pkg, run string) (result,
+	error) {
+	ctx, cancel := context.WithTimeout(ctx, limit+buildLimit)
 	defer cancel()
 	// Without vet, because what vet finds in a mutation is not what a test finds.
 	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-vet=off", "-count=1", "-timeout",
-		testLimit.String(), "-run", run, pkg)
+		limit.String(), "-run", run, pkg)
 	cmd.Dir = c.root
 	cmd.Env = append(os.Environ(), "TMPDIR="+c.temp, "GOTMPDIR="+c.temp, "GOWORK=off", "GOFLAGS=",
 		"KVREGISTRY_LONG=1")

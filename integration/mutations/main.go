@@ -2,7 +2,7 @@
 // a test catches each of them. For every invariant of docs/design.md there is at least one such
 // break in mutations.txt.
 //
-//	go run ./integration/mutations                 # all of them: some minutes
+//	go run ./integration/mutations                 # all of them: an hour or more
 //	go run ./integration/mutations -run heartbeat  # those whose name matches
 //	go run ./integration/mutations -list
 //
@@ -108,12 +108,13 @@ func (c *moduleCopy) sound(ctx context.Context, ms []mutation) error {
 	}
 	for _, pkg := range pkgs {
 		began := time.Now()
-		r, err := c.test(ctx, pkg, strings.Join(tests[pkg], "|"))
+		r, err := c.test(ctx, soundLimit, pkg, strings.Join(tests[pkg], "|"))
 		// Together they may be too much for a machine; a mutation's test runs alone.
 		if err == nil && r.fails() && len(r.tests) > 0 {
 			fmt.Printf("fails      %6.1fs  %s, unchanged: %s; once more\n",
 				time.Since(began).Seconds(), pkg, strings.Join(r.topLevel(), " "))
-			r, err = c.test(ctx, pkg, "^("+strings.Join(r.topLevel(), "|")+")$")
+			r, err = c.test(ctx, soundLimit, pkg,
+				"^("+strings.Join(r.topLevel(), "|")+")$")
 		}
 		if err != nil {
 			return err
@@ -159,7 +160,7 @@ func (c *moduleCopy) try(ctx context.Context, m mutation) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	r, err := c.test(ctx, m.pkg, m.run)
+	r, err := c.test(ctx, testLimit, m.pkg, m.run)
 	if undoErr := undo(); err == nil {
 		err = undoErr
 	}
