@@ -79,6 +79,8 @@ func (c *checker) one(i int, e entry) {
 	switch {
 	case e.What == saidLook:
 		c.look(i, e)
+	case e.What == saidCatalog:
+		c.fail(6, i, "", "%s: %s", e.Who, e.Err)
 	case e.What == saidState:
 		c.fold(i, e)
 	case e.What == saidCall+"unregister":

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,6 +51,7 @@ const (
 	saidFail      = "fail "  // it was refused
 	saidEvent     = "event " // with its kind
 	saidLook      = "look-up"
+	saidCatalog   = "catalog" // whose revision is not as it has to be
 	// a fault began; ID is its name, and By the worker that it hurts, if it hurts one
 	saidFault   = "fault"
 	saidHealed  = "healed"  // it ended
@@ -127,7 +129,41 @@ func (w *worker) open() error {
 	if err != nil {
 		return err
 	}
+	go w.follow() // ends with the registry
 	return w.reg.Observe(kvregistry.Everything)
+}
+
+// follow checks that catalogs that differ in content differ in revision, which grows, and that the
+// same holds for the snapshots of a service.
+func (w *worker) follow() {
+	var last *kvregistry.Catalog
+	for catalog, err := range w.reg.Catalogs(context.Background()) {
+		if err != nil {
+			return
+		}
+		if last != nil && catalog.Revision() <= last.Revision() {
+			w.say(entry{What: saidCatalog, Err: fmt.Sprintf("catalog %d came after %d",
+				catalog.Revision(), last.Revision())})
+		}
+		for snap := range catalog.All() {
+			if last == nil {
+				break
+			}
+			was := last.Snapshot(snap.Name())
+			if snap.Revision() <= was.Revision() && !slices.EqualFunc(slices.Collect(snap.All()),
+				slices.Collect(was.All()), sameInstance) {
+				w.say(entry{What: saidCatalog, Err: fmt.Sprintf(
+					"service %s has revision %d after %d and another content", snap.Name(),
+					snap.Revision(), was.Revision())})
+			}
+		}
+		last = catalog
+	}
+}
+
+func sameInstance(a, b kvregistry.Service) bool {
+	return a.ID == b.ID && a.Revision == b.Revision && a.Status == b.Status &&
+		maps.Equal(a.Metadata, b.Metadata)
 }
 
 // Write counts log lines.

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -135,8 +136,10 @@ func dieTogether(t *testing.T, s *natstest.Server) {
 			TTL: ttl})
 		registrations = append(registrations, tenant.Write{Key: key, Value: value})
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Soon)
+	defer cancel()
 	for _, ws := range [][]tenant.Write{leases, registrations} {
-		_, errs := b.WriteAll(t.Context(), ws)
+		_, errs := b.WriteAll(ctx, ws)
 		must(t, errors.Join(errs...))
 	}
 }

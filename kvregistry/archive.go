@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kvregistry/go/internal/journal"
+	"github.com/kvregistry/go/kvregistry/internal/plist"
 	"github.com/kvregistry/go/kvregistry/internal/snapfile"
 )
 
@@ -27,6 +28,7 @@ type archive struct {
 	log          *slog.Logger
 	past         map[string]*Snapshot         // of the run before; never changes
 	signed       map[string]map[string]string // of past, by service and id; never changes
+	all          *Catalog                     // past, if it is everything; never changes
 
 	wrote   time.Time            // when the file was last written,
 	written map[string]*Snapshot // and what of
@@ -40,7 +42,7 @@ func openArchive(o *options, log *slog.Logger) (*archive, error) {
 		path: o.file, tenant: o.tenant, most: o.fileAge, log: log,
 		past: map[string]*Snapshot{}, signed: map[string]map[string]string{},
 	}
-	services, err := snapfile.Read[Service](o.file, o.tenant)
+	content, err := snapfile.Read[Service](o.file, o.tenant)
 	switch {
 	case errors.Is(err, snapfile.ErrTenant):
 		return nil, fmt.Errorf("%w: SnapshotFile(%q): %w; name a file for each tenant",
@@ -49,7 +51,7 @@ func openArchive(o *options, log *slog.Logger) (*archive, error) {
 		log.Warn("kvregistry: the snapshot file is not used", "path", journal.Plain(o.file),
 			"cause", err)
 	}
-	for name, s := range services {
+	for name, s := range content.Services {
 		if !snapfile.Fresh(s.At, a.most) {
 			continue
 		}
@@ -57,7 +59,21 @@ func openArchive(o *options, log *slog.Logger) (*archive, error) {
 			a.past[name], a.signed[name] = snap, signed
 		}
 	}
+	if !content.Everything.IsZero() {
+		a.all = catalogOf(a.past, content.Everything)
+	}
 	return a, nil
+}
+
+// catalogOf is the catalog of what was saved when everything was observed.
+func catalogOf(services map[string]*Snapshot, at time.Time) *Catalog {
+	c := &Catalog{list: plist.New(snapshotKind), version: version{saved: at}}
+	for _, snap := range services {
+		c.list = c.list.With(1, snap)
+		c.revision = max(c.revision, snap.revision)
+	}
+	c.list.Seal(1)
+	return c
 }
 
 // snapshotOf is what was saved and who signed it, except what is no instance of the service, or is
@@ -82,9 +98,7 @@ func snapshotOf(s saved, name string, trusted []string) (*Snapshot, map[string]s
 	if list.Count(every) == 0 {
 		return nil, nil
 	}
-	snap := newSnapshot(name, list, last, nil)
-	snap.saved = s.At
-	return snap, signed
+	return newSnapshot(name, list, version{revision: last, saved: s.At}), signed
 }
 
 // knows reports whether the run before left anything.
@@ -102,9 +116,21 @@ func (a *archive) old(name string) *Snapshot {
 	return nil
 }
 
+// everything is the catalog that the run before left; nil if it did not observe everything, or left
+// it too long ago.
+func (a *archive) everything() *Catalog {
+	if a == nil || a.all == nil || !snapfile.Fresh(a.all.saved, a.most) {
+		return nil
+	}
+	return a.all
+}
+
 // stale are those of the names whose look-ups the file would answer.
 func (a *archive) stale(unread []string) []string {
 	return slices.DeleteFunc(slices.Clone(unread), func(name string) bool {
+		if name == Everything {
+			return a.everything() == nil
+		}
 		return a.old(name) == nil
 	})
 }
@@ -133,15 +159,20 @@ func (a *archive) save(c *cache) {
 	if maps.Equal(now, a.written) && time.Since(a.wrote) < a.most/24 {
 		return
 	}
-	services := map[string]saved{}
+	content := snapfile.Content[Service]{Tenant: a.tenant, Services: map[string]saved{}}
+	if all := c.catalog.Load(); all != nil {
+		content.Everything = time.Now().Add(-all.Age())
+	} else if old := a.everything(); old != nil {
+		content.Everything = old.saved
+	}
 	for name, snap := range now {
 		signed := a.signed[name]
 		if svc := c.find(name); svc != nil && !snap.Stale() {
 			snap, signed = c.signed(svc)
 		}
-		services[name] = savedOf(snap, signed)
+		content.Services[name] = savedOf(snap, signed)
 	}
-	err := snapfile.Write(a.path, a.tenant, services)
+	err := snapfile.Write(a.path, content)
 	switch {
 	case err == nil:
 		a.wrote, a.written, a.failing = time.Now(), now, false

@@ -33,7 +33,7 @@ type (
 // writeFile writes a snapshot file of any format.
 func writeFile(path string, f content) error {
 	if f.Format == snapfile.Format {
-		return snapfile.Write(path, f.Tenant, f.Services)
+		return snapfile.Write(path, f)
 	}
 	data, err := json.Marshal(f)
 	if err != nil {
@@ -357,7 +357,7 @@ func TestSnapshotFileOptions(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "acme.json")
-	if err := snapfile.Write[Service](path, "acme", nil); err != nil {
+	if err := snapfile.Write(path, content{Tenant: "acme"}); err != nil {
 		t.Fatal(err)
 	}
 	before, _ := os.ReadFile(path)
@@ -443,8 +443,8 @@ func TestSnapshotFileIsWrittenMeanwhile(t *testing.T) {
 	}
 	written := func(since time.Time) (at time.Time) {
 		natstest.Eventually(t, natstest.Soon+saveTime, func() error {
-			services, err := snapfile.Read[Service](path, DefaultTenant)
-			if at = services["web"].At; err == nil && !at.After(since) {
+			saved, err := snapfile.Read[Service](path, DefaultTenant)
+			if at = saved.Services["web"].At; err == nil && !at.After(since) {
 				err = fmt.Errorf("it is of %s, want one after %s", at, since)
 			}
 			return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kvregistry/go/internal/backoff"
+	"github.com/kvregistry/go/kvregistry/internal/plist"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/watcher"
 )
@@ -24,6 +25,7 @@ type service struct {
 	list     instances
 	count    int // of the instances in it
 	revision uint64
+	least    uint64 // what the revision of its next snapshot is at least
 }
 
 // cache holds the observed services. Readers take no lock: they load the map and then the service's
@@ -31,8 +33,9 @@ type service struct {
 // more.
 type cache struct {
 	services atomic.Pointer[map[string]*service]
-	skipped  atomic.Uint64 // records that could not be read
-	full     atomic.Bool   // some instances did not fit into MaxMemory
+	catalog  atomic.Pointer[Catalog] // nil before the first snapshot of Everything
+	skipped  atomic.Uint64           // records that could not be read
+	full     atomic.Bool             // some instances did not fit into MaxMemory
 
 	mu       sync.Mutex // guards what follows, and the making of new maps and snapshots
 	observed map[string]struct{}
@@ -43,6 +46,9 @@ type cache struct {
 	suspect  map[string]uint64            // the doubt's number, by the key of an instance
 	doubts   uint64                       // how many there were
 	batch    uint64                       // numbers the changes of lists that are made together
+	revision uint64                       // the highest of the snapshots and catalogs
+	list     plist.List[Snapshot]         // of the next catalog
+	enlisted bool                         // it is another than the last catalog's
 	more     bool                         // some services did not fit: others may exist
 	held     int                          // bytes that the instances take, about
 	peak     int                          // the most of held since it was half of that
@@ -58,7 +64,7 @@ func newCache(log *slog.Logger, most bounds) *cache {
 		observed: map[string]struct{}{}, synced: map[string]struct{}{},
 		readers: map[string]map[*queue]struct{}{},
 		signers: map[string]map[string]string{}, suspect: map[string]uint64{}, log: log, most: most,
-		filled: func() {}, freed: make(chan struct{}, 1),
+		filled: func() {}, freed: make(chan struct{}, 1), list: plist.New(snapshotKind),
 	}
 	c.services.Store(&map[string]*service{})
 	return c
@@ -66,6 +72,14 @@ func newCache(log *slog.Logger, most bounds) *cache {
 
 // find is a service that is observed, or nil.
 func (c *cache) find(name string) *service { return (*c.services.Load())[name] }
+
+// observesAll reports whether everything is observed.
+func (c *cache) observesAll() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, all := c.observed[Everything]
+	return all
+}
 
 // sees reports whether the first snapshot of an observed name, or of Everything, is there.
 func (c *cache) sees(name string) bool {
@@ -75,16 +89,35 @@ func (c *cache) sees(name string) bool {
 	return ok
 }
 
+// known is the snapshot of a service; nil if there is none yet.
+func (c *cache) known(name string) *Snapshot {
+	if svc := c.lookedUp(name); svc != nil {
+		return svc.snap.Load()
+	}
+	return nil
+}
+
+// lookedUp is a service with a snapshot; nil if that is not known yet.
+func (c *cache) lookedUp(name string) *service {
+	if svc := c.find(name); svc != nil && svc.snap.Load() != nil {
+		return svc
+	}
+	if c.sees(Everything) {
+		return c.none(name)
+	}
+	return nil
+}
+
 // none is a service of which nothing is registered; nil if that is not known.
 func (c *cache) none(name string) *service {
 	c.mu.Lock()
-	more := c.more
+	more, revision := c.more, c.revision
 	c.mu.Unlock()
 	if more || c.full.Load() {
 		return nil
 	}
 	svc := &service{name: name}
-	svc.snap.Store(newSnapshot(name, noInstances, 0, c.view))
+	svc.snap.Store(newSnapshot(name, noInstances, version{revision: revision, view: c.view}))
 	return svc
 }
 
@@ -123,6 +156,9 @@ func (c *cache) add(names []string) []*service {
 			}
 			filter, _ := tenant.ServiceFilter(name) // was checked
 			svc = &service{name: name, filter: filter, list: noInstances}
+			if _, all := c.synced[Everything]; all { // its look-ups were answered: see none
+				svc.revision, svc.least = c.revision, c.revision+1
+			}
 			services[name] = svc
 		}
 		list[i] = svc
@@ -150,14 +186,9 @@ func (c *cache) bury(dead map[string]struct{}) {
 func (c *cache) apply(seen []*sighting, snapshot *watcher.Snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if snapshot != nil && snapshot.Reset {
-		for _, svc := range *c.services.Load() {
-			svc.revision = 0 // revisions started over
-		}
-	}
-	over := 0 // instances without room
+	over, upTo := 0, uint64(0) // instances without room
 	if snapshot != nil {
-		over = snapshot.Over
+		over, upTo = snapshot.Over, snapshot.UpTo
 		c.skipped.Add(uint64(snapshot.Junk + over))
 	}
 	c.addSeen(seen)
@@ -176,7 +207,7 @@ func (c *cache) apply(seen []*sighting, snapshot *watcher.Snapshot) {
 			c.skip(s, err)
 			continue
 		}
-		if svc == nil || snapshot != nil && s.traceless() && c.doubt(svc, s) {
+		if svc == nil || snapshot != nil && s.traceless() && c.doubt(svc, s, upTo) {
 			continue
 		}
 		changed[svc] = true
@@ -194,6 +225,7 @@ func (c *cache) apply(seen []*sighting, snapshot *watcher.Snapshot) {
 	if snapshot != nil {
 		events = append(events, c.sync(snapshot)...)
 	}
+	c.showCatalog()
 	for _, e := range events {
 		c.tell(e)
 	}
@@ -220,7 +252,12 @@ func (c *cache) publish(svc *service) {
 		svc.list.Seal(unshown)
 	}
 	svc.list.Seal(c.batch)
-	svc.snap.Store(newSnapshot(svc.name, svc.list, svc.revision, c.view))
+	svc.snap.Store(newSnapshot(svc.name, svc.list, version{revision: svc.revision, view: c.view}))
+	svc.least = svc.revision + 1
+	c.revision = max(c.revision, svc.revision)
+	if c.catalog.Load() != nil {
+		c.enlist(svc)
+	}
 }
 
 // addSeen makes the services that nobody asked for by name, if everything is observed. The
@@ -242,6 +279,7 @@ func (c *cache) addSeen(seen []*sighting) {
 // sync publishes the first snapshot of each service that the view shows, even if it is empty, and
 // says what there is to tell of it. The caller holds c.mu.
 func (c *cache) sync(snapshot *watcher.Snapshot) (events []Event) {
+	_, before := c.synced[Everything]
 	for name := range c.observed {
 		filter := tenant.AllServices
 		if name != Everything {
@@ -252,25 +290,29 @@ func (c *cache) sync(snapshot *watcher.Snapshot) (events []Event) {
 		}
 	}
 	_, all := c.synced[Everything]
+	if all && !before { // it is known of each name now
+		for name := range c.readers {
+			c.ring(name)
+		}
+	}
 	for name, svc := range *c.services.Load() {
 		if _, ok := c.synced[name]; (ok || all) && svc.snap.Load() == nil {
 			c.publish(svc)
-			for q := range c.readers[name] { // there may be nothing to tell of it
-				q.Ring()
-			}
+			c.ring(name) // there may be nothing to tell of it
 			if len(c.readers) == 0 {
 				continue
 			}
 			for s := range svc.snap.Load().All() {
-				events = append(events, Event{Kind: Registered, Service: s})
+				events = append(events, Event{Kind: Registered, Service: s, Revision: s.Revision})
 			}
 		}
 	}
 	return events
 }
 
-// change brings one change into a service's list, and says what there is to tell of it. The caller
-// holds c.mu.
+// change brings one change into a service's list, and says what there is to tell of it. The
+// service's revision grows even if the bucket's started over, or if an older instance is kept now
+// that there is room. The caller holds c.mu.
 func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 	svc.revision = max(svc.revision, s.Revision)
 	delete(c.suspect, s.Key)
@@ -278,16 +320,19 @@ func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 	switch was := svc.list.Find(s.id); {
 	case s.Op == tenant.Put && !dead:
 		now := s.rec.Instance.compact(svc.name)
+		svc.revision = max(svc.revision, svc.least)
 		c.sign(s)
 		svc.list = svc.list.With(c.batchOf(svc), now)
 		c.held += now.bytes() - was.bytes()
 		if was == nil {
 			svc.count++
-			return Event{Kind: Registered, Service: *now}, true
+			return Event{Kind: Registered, Service: *now, Revision: s.Revision}, true
 		}
-		return Event{Kind: Updated, Service: *now}, !was.same(now)
+		return Event{Kind: Updated, Service: *now, Before: was, Revision: s.Revision},
+			!was.same(now)
 	case was != nil:
 		c.unsign(s)
+		svc.revision = max(svc.revision, svc.least)
 		svc.list = svc.list.Without(c.batchOf(svc), s.id)
 		c.held -= was.bytes()
 		svc.count--
@@ -295,7 +340,8 @@ func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 		if s.Op == tenant.Delete {
 			kind = Unregistered
 		}
-		return Event{Kind: kind, Service: *was}, true
+		return Event{Kind: kind, Service: *was, Before: was,
+			Revision: max(s.Revision, was.Revision+1)}, true
 	}
 	return Event{}, false
 }

@@ -15,9 +15,9 @@ import (
 // have purged the bucket.
 const amends = time.Second
 
-// doubt leaves an instance to its owner's amends, and reports whether it is one that is there. The
-// caller holds c.mu.
-func (c *cache) doubt(svc *service, s *sighting) bool {
+// doubt leaves an instance to its owner's amends, and reports whether it is one that is there. If
+// the owner makes none, the instance went at a revision. The caller holds c.mu.
+func (c *cache) doubt(svc *service, s *sighting, revision uint64) bool {
 	if svc.list.Find(s.id) == nil {
 		return false
 	}
@@ -27,7 +27,7 @@ func (c *cache) doubt(svc *service, s *sighting) bool {
 	c.doubts++
 	doubt := c.doubts
 	c.suspect[s.Key] = doubt
-	purge := watcher.Change{Key: s.Key, Revision: s.Revision, Op: tenant.Purge} // without the value
+	purge := watcher.Change{Key: s.Key, Revision: revision, Op: tenant.Purge} // without the value
 	gone := &sighting{Change: purge, name: s.name, id: s.id}
 	time.AfterFunc(amends, func() { c.drop(gone, doubt) })
 	return true
@@ -47,7 +47,8 @@ func (c *cache) skip(s *sighting, why error) {
 	if why == errMany || why == errMore || why == errMemory {
 		s.Again = true
 	}
-	if svc := c.find(s.name); svc != nil && !errors.Is(why, errNotKey) && c.doubt(svc, s) {
+	svc := c.find(s.name)
+	if svc != nil && !errors.Is(why, errNotKey) && c.doubt(svc, s, s.Revision) {
 		return
 	}
 	s.Forget = true
@@ -69,6 +70,7 @@ func (c *cache) drop(s *sighting, doubt uint64) {
 	event, ok := c.change(svc, s)
 	if ok && c.shows(svc) {
 		c.publish(svc)
+		c.showCatalog()
 		c.tell(event)
 	}
 	c.prune(map[*service]bool{svc: true})

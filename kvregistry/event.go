@@ -28,17 +28,26 @@ const (
 type Event struct {
 	Kind    Kind
 	Service Service // as it is after the change, or as it was last if it went; of LeaseLost empty
-	Err     error   // why, of Fenced and LeaseLost
+	// Before is the instance as the reader was last told of it, and nil if it was not there. It is
+	// shared with the cache and must not be changed.
+	Before *Service
+	// Revision is the bucket's revision of the change. If an instance went without a trace, it is
+	// the revision up to which the bucket was read then, and greater than that of the Service. It
+	// is 0 of Fenced and LeaseLost.
+	Revision uint64
+	Err      error // why, of Fenced and LeaseLost
 }
 
-// MarshalJSON gives the members "kind", "service" and, as its text, "error", which is left out if
-// there is none.
+// MarshalJSON gives the members "kind" and "service". It gives "before", "revision" and, as its
+// text, "error" if there is one.
 func (e Event) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
-		Kind    Kind    `json:"kind"`
-		Service Service `json:"service"`
-		Error   string  `json:"error,omitempty"`
-	}{e.Kind, e.Service, errorText(e.Err)})
+		Kind     Kind     `json:"kind"`
+		Service  Service  `json:"service"`
+		Before   *Service `json:"before,omitempty"`
+		Revision uint64   `json:"revision,omitempty"`
+		Error    string   `json:"error,omitempty"`
+	}{e.Kind, e.Service, e.Before, e.Revision, errorText(e.Err)})
 }
 
 // Watch yields the changes of a service, each once, in order per instance, beginning with a
@@ -48,7 +57,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 //
 // It does not wait: if the service could not be read yet, events come when it can be.
 func (r *Registry) Watch(ctx context.Context, name string) (<-chan Event, error) {
-	if err := r.observeFor(ctx, name); err != nil {
+	if err := r.follow(ctx, name); err != nil {
 		return nil, err
 	}
 	out := make(chan Event)
@@ -101,6 +110,7 @@ func add(q *queue, e Event) { q.Add(e.of(), e) }
 
 // merge makes one event of two about the same instance.
 func merge(old, e Event) (Event, bool) {
+	e.Before = old.Before
 	switch {
 	case old.Kind == Registered && e.gone(): // the reader never knew of it
 		return e, false

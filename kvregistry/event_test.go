@@ -117,7 +117,8 @@ func TestQueueForgetsWhatWasTaken(t *testing.T) {
 
 // TestQueueTellsTheTruth plays every sequence of up to six changes of one instance. The reader
 // takes events at every possible point. At the end it knows what is there. It is never told that an
-// unknown instance went, or that a known one is new.
+// unknown instance went, or that a known one is new. What an event says was before is what the
+// reader knew. Seen to fail if a merged event keeps what was before the later change.
 func TestQueueTellsTheTruth(t *testing.T) {
 	const length = 6
 	for takes := range 1 << length {
@@ -125,16 +126,25 @@ func TestQueueTellsTheTruth(t *testing.T) {
 			q := newQueue()
 			there, known := false, false
 			var revision, seen uint64
+			var was *Service // before the change
+			put := func(kind Kind) {
+				e := ev(kind, "a", revision)
+				e.Before, was = was, &e.Service
+				if kind == Expired {
+					was = nil
+				}
+				add(q, e)
+			}
 			for i := range length {
 				revision++
 				switch bit := changes>>i&1 == 1; {
 				case !there:
-					add(q, ev(Registered, "a", revision))
+					put(Registered)
 					there = true
 				case bit:
-					add(q, ev(Updated, "a", revision))
+					put(Updated)
 				default:
-					add(q, ev(Expired, "a", revision))
+					put(Expired)
 					there = false
 				}
 				if takes>>i&1 == 0 && i < length-1 {
@@ -145,6 +155,10 @@ func TestQueueTellsTheTruth(t *testing.T) {
 						e.Kind == Updated && !known {
 						t.Fatalf("changes %06b, takes %06b: %s of an instance whose being there "+
 							"is %v to the reader", changes, takes, e.Kind, known)
+					}
+					if known != (e.Before != nil) || known && e.Before.Revision != seen {
+						t.Fatalf("changes %06b, takes %06b: before the event was %+v, the reader "+
+							"knows %v at %d", changes, takes, e.Before, known, seen)
 					}
 					known, seen = !e.gone(), e.Service.Revision
 				}

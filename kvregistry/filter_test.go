@@ -64,7 +64,7 @@ func TestFilters(t *testing.T) {
 			if diff := cmp.Diff(tc.want, chosen(got)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			if n := newSnapshot("web", listOf(fleet()), 1, nil).matching(every,
+			if n := newSnapshot("web", listOf(fleet()), version{revision: 1}).matching(every,
 				tc.filters); n != len(tc.want) {
 				t.Errorf("count is %d, want %d", n, len(tc.want))
 			}
@@ -102,7 +102,7 @@ func TestCallable(t *testing.T) {
 		"none can be called":      {of(Critical, Draining), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			snap := newSnapshot("web", listOf(tc.all), 1, nil)
+			snap := newSnapshot("web", listOf(tc.all), version{revision: 1})
 			if diff := cmp.Diff(tc.want,
 				chosen(slices.Collect(snap.list.Each(snap.callable)))); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
@@ -114,7 +114,7 @@ func TestCallable(t *testing.T) {
 // TestChoices checks that a filter of statuses chooses from all instances. Any other filter chooses
 // from those that can be called.
 func TestChoices(t *testing.T) {
-	snap := newSnapshot("web", listOf(fleet()), 1, nil)
+	snap := newSnapshot("web", listOf(fleet()), version{revision: 1})
 	for name, tc := range map[string]struct {
 		filters []Filter
 		want    []string

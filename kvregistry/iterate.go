@@ -11,7 +11,7 @@ import (
 // [ErrClosed]. Each loop over it begins with what is there.
 func (r *Registry) Events(ctx context.Context, name string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		if err := r.observeFor(ctx, name); err != nil {
+		if err := r.follow(ctx, name); err != nil {
 			yield(Event{}, err)
 			return
 		}
@@ -40,34 +40,39 @@ func (r *Registry) Snapshots(ctx context.Context, name string) iter.Seq2[*Snapsh
 			yield(nil, fmt.Errorf("kvregistry: %w", err))
 			return
 		}
-		if err := r.observeFor(ctx, name); err != nil {
+		if err := r.follow(ctx, name); err != nil {
 			yield(nil, err)
 			return
 		}
-		q := newBell()
-		r.cache.subscribe(name, q)
-		defer r.cache.unsubscribe(name, q)
-		var last *Snapshot
-		for {
-			var snap *Snapshot
-			if svc := r.cache.find(name); svc != nil {
-				snap = svc.snap.Load()
-			}
-			ended := ctx.Err() != nil || r.ctx.Err() != nil
-			switch {
-			case snap != nil && snap != last && (last == nil || !ended):
-				if last = snap; !yield(snap, nil) {
-					return
-				}
-			case ended:
-				yield(nil, r.over(ctx))
+		newest(ctx, r, name, func() *Snapshot { return r.cache.known(name) },
+			func(a, b *Snapshot) bool { return a.list == b.list }, yield)
+	}
+}
+
+// newest yields what load returns, now and after each change of a name, until the loop is left. It
+// leaves out nil, and what is the same as the last one.
+func newest[T any](ctx context.Context, r *Registry, name string, load func() *T,
+	same func(a, b *T) bool, yield func(*T, error) bool) {
+	q := newBell()
+	r.cache.subscribe(name, q)
+	defer r.cache.unsubscribe(name, q)
+	var last *T
+	for {
+		now := load()
+		ended := ctx.Err() != nil || r.ctx.Err() != nil
+		switch {
+		case now != nil && (last == nil || !ended && !same(now, last)):
+			if last = now; !yield(now, nil) {
 				return
-			default:
-				select {
-				case <-q.Woken():
-				case <-ctx.Done():
-				case <-r.ctx.Done():
-				}
+			}
+		case ended:
+			yield(nil, r.over(ctx))
+			return
+		default:
+			select {
+			case <-q.Woken():
+			case <-ctx.Done():
+			case <-r.ctx.Done():
 			}
 		}
 	}

@@ -21,14 +21,18 @@ func (r *Registry) ServiceNames() ([]string, error) {
 }
 
 // ServiceNamesContext are the names of all services of the tenant that have an instance, in order.
-// If [Everything] is observed, it is a read of memory. Otherwise the bucket is read, within
-// [Timeout] if ctx has no deadline. The error wraps [ErrUnavailable] or [ErrClosed].
+// If [Everything] is observed, they are those of [Registry.Catalog]. Otherwise the bucket is read,
+// within [Timeout] if ctx has no deadline. The error wraps [ErrUnavailable] or [ErrClosed].
 func (r *Registry) ServiceNamesContext(ctx context.Context) ([]string, error) {
 	if r.closed.Load() {
 		return nil, fmt.Errorf("kvregistry: service names: %w", ErrClosed)
 	}
-	if r.cache.sees(Everything) {
-		return r.cache.inhabited(), nil
+	if r.cache.observesAll() {
+		all, err := r.lookAll(ctx, "service names")
+		if err != nil {
+			return nil, err
+		}
+		return all.Names(), nil
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -54,17 +58,6 @@ func (r *Registry) ServiceNamesContext(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("kvregistry: service names: %w: %w", ErrUnavailable, err)
 	}
 	return slices.Sorted(maps.Keys(names)), nil
-}
-
-// inhabited are the known services that have an instance, in order.
-func (c *cache) inhabited() (names []string) {
-	for name, svc := range *c.services.Load() {
-		if snap := svc.snap.Load(); snap != nil && snap.Len() > 0 {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }
 
 func (c *cache) buried(lease string) bool {

@@ -40,6 +40,19 @@ func (o *observer) observeFor(ctx context.Context, name string) error {
 	return nil
 }
 
+// follow is observeFor for a loop over what a name has to tell. If everything is observed, the name
+// is not kept.
+func (o *observer) follow(ctx context.Context, name string) error {
+	if name != Everything && o.cache.observesAll() && !o.closed.Load() {
+		if err := checkName(name); err != nil {
+			return fmt.Errorf("kvregistry: %w", err)
+		}
+		return nil
+	}
+	return o.observeFor(ctx, name)
+}
+
+// observe watches a name, or Everything. It returns the service; nil for Everything.
 func (o *observer) observe(name string) *service {
 	svc := o.cache.observe(name)
 	if svc == nil {
@@ -110,7 +123,8 @@ func (o *observer) look(ctx context.Context, name string) (*service, *Snapshot, 
 	return o.firstLook(ctx, name)
 }
 
-// firstLook starts the watch of a service and waits for its first snapshot.
+// firstLook starts the watch of a service and waits for its first snapshot. If everything is
+// observed, that is waited for, and the name is not kept: anybody may ask for any name.
 func (o *observer) firstLook(ctx context.Context, name string) (*service, *Snapshot, error) {
 	if o.closed.Load() {
 		return nil, nil, fmt.Errorf("kvregistry: %w", ErrClosed)
@@ -118,20 +132,34 @@ func (o *observer) firstLook(ctx context.Context, name string) (*service, *Snaps
 	if err := checkName(name); err != nil {
 		return nil, nil, fmt.Errorf("kvregistry: %w", err)
 	}
-	if o.cache.sees(Everything) {
-		svc := o.cache.none(name)
-		if svc == nil && o.cache.full.Load() {
-			return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable,
-				errMemory)
-		}
-		if svc == nil {
-			return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable,
-				errMore)
-		}
-		return svc, svc.snap.Load(), nil
+	old, watched := o.archive.old(name), name
+	if o.cache.observesAll() {
+		watched = Everything
 	}
+	stale, err := false, error(nil)
+	if !o.cache.sees(Everything) {
+		stale, err = o.awaitFirst(ctx, watched, old != nil)
+	}
+	switch svc := o.cache.lookedUp(name); {
+	case svc != nil:
+		return svc, svc.snap.Load(), nil
+	case o.closed.Load():
+		return nil, nil, fmt.Errorf("kvregistry: %w", ErrClosed)
+	case stale:
+		return cmp.Or(o.cache.find(name), &service{name: name}), old, nil
+	case err == nil && o.cache.full.Load():
+		err = errMemory
+	}
+	return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable,
+		cmp.Or(err, errMore))
+}
+
+// awaitFirst starts the watch of a name, or of [Everything], and waits for its first snapshot. It
+// reports whether what the run before left is to be used instead, if left says that there is
+// something.
+func (o *observer) awaitFirst(ctx context.Context, name string, left bool) (stale bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable, err)
+		return false, err
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -141,26 +169,18 @@ func (o *observer) firstLook(ctx context.Context, name string) (*service, *Snaps
 	if ready, _ := o.state(); !ready {
 		o.need(name)
 	}
-	svc := o.observe(name)
-	old := o.archive.old(name)
-	if old != nil && o.away() {
-		return svc, old, nil
+	filter := tenant.AllServices
+	if svc := o.observe(name); svc != nil {
+		filter = svc.filter
 	}
-	err := o.awaitReady(ctx)
+	if left && o.away() {
+		return true, nil
+	}
+	err = o.awaitReady(ctx)
 	if err == nil {
-		err = o.view.Wait(ctx, svc.filter)
+		err = o.view.Wait(ctx, filter)
 	}
-	if snap := svc.snap.Load(); snap != nil {
-		return svc, snap, nil
-	}
-	if o.closed.Load() {
-		return nil, nil, fmt.Errorf("kvregistry: %w", ErrClosed)
-	}
-	if old != nil && errors.Is(err, context.DeadlineExceeded) {
-		return svc, old, nil
-	}
-	return nil, nil, fmt.Errorf("kvregistry: service %q: %w: %w", name, ErrUnavailable,
-		cmp.Or(err, errMore))
+	return left && errors.Is(err, context.DeadlineExceeded), err
 }
 
 // away reports whether there is no use in waiting for a first snapshot, as far as is known.

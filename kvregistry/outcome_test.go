@@ -42,7 +42,7 @@ func (b *bare) are(ids ...string) {
 		list = list.With(b.revision, b.known[id])
 	}
 	list.Seal(b.revision)
-	b.svc.snap.Store(newSnapshot("web", list, b.revision, nil))
+	b.svc.snap.Store(newSnapshot("web", list, version{revision: b.revision}))
 }
 
 func (b *bare) pick(not ...string) (id string, done func(error)) {

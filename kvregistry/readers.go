@@ -17,7 +17,7 @@ func (c *cache) subscribe(name string, q *queue) {
 		}
 		if snap := svc.snap.Load(); snap != nil {
 			for s := range snap.All() {
-				add(q, Event{Kind: Registered, Service: s})
+				add(q, Event{Kind: Registered, Service: s, Revision: s.Revision})
 			}
 		}
 	}
@@ -29,6 +29,13 @@ func (c *cache) unsubscribe(name string, q *queue) {
 	delete(c.readers[name], q)
 	if len(c.readers[name]) == 0 {
 		delete(c.readers, name)
+	}
+}
+
+// ring wakes the readers of a name that keep no events. The caller holds c.mu.
+func (c *cache) ring(name string) {
+	for q := range c.readers[name] {
+		q.Ring()
 	}
 }
 

@@ -15,13 +15,18 @@ type Snapshot struct {
 	list     instances
 	callable plist.Class // what a look-up without a status filter chooses from
 	few      []*Service  // these, if they are in one leaf
+	version
+}
+
+// version says what of the bucket a snapshot or a catalog is, and who confirms it.
+type version struct {
 	revision uint64
 	view     *watcher.View
 	saved    time.Time // when the server last confirmed it, if the SnapshotFile had it
 }
 
-func newSnapshot(name string, list instances, revision uint64, view *watcher.View) *Snapshot {
-	s := &Snapshot{name: name, list: list, callable: passing, revision: revision, view: view}
+func newSnapshot(name string, list instances, at version) *Snapshot {
+	s := &Snapshot{name: name, list: list, callable: passing, version: at}
 	if list.Count(passing) == 0 {
 		s.callable = warning
 	}
@@ -77,22 +82,28 @@ func (s *Snapshot) All() iter.Seq[Service] {
 }
 
 // Revision is the bucket's revision of the last change of this service that the snapshot holds; 0
-// if there was none yet.
+// if there was none yet. It grows with each change that a registry shows. So it is a number of the
+// registry's own, greater than the last one, after the bucket was recreated, or if [MaxMemory] has
+// room again for an older instance.
 func (s *Snapshot) Revision() uint64 { return s.revision }
 
 // Age is how long ago the server last confirmed, by this process's clock, that the registry's view
 // is current. It is below a heartbeat of the view in quiet times (2.5 s at a TTL of 15 s), and
 // grows while the server is away.
-func (s *Snapshot) Age() time.Duration {
-	if s.Stale() {
-		return time.Since(s.saved)
+func (s *Snapshot) Age() time.Duration { return s.age() }
+
+func (v *version) age() time.Duration {
+	if v.stale() {
+		return time.Since(v.saved)
 	}
-	return time.Since(s.view.Heard())
+	return time.Since(v.view.Heard())
 }
 
 // Stale reports whether the snapshot is of an earlier run of the program, which the [SnapshotFile]
 // kept: nothing is known of what changed since.
-func (s *Snapshot) Stale() bool { return !s.saved.IsZero() }
+func (s *Snapshot) Stale() bool { return s.stale() }
+
+func (v *version) stale() bool { return !v.saved.IsZero() }
 
 // choice is what the filters choose from.
 func (s *Snapshot) choice(filters []Filter) plist.Class {

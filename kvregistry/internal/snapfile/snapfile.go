@@ -28,6 +28,10 @@ type Content[T any] struct {
 	Format   int                   `json:"format"`
 	Tenant   string                `json:"tenant"`
 	Services map[string]Service[T] `json:"services"`
+
+	// Everything is when the server last confirmed that these are all services of the tenant. It is
+	// zero if they may be some of them.
+	Everything time.Time `json:"everything,omitzero"`
 }
 
 // Service is what is saved of one service.
@@ -53,33 +57,34 @@ func Fresh(at time.Time, most time.Duration) bool {
 // Read reads what a run of a tenant's process left; nothing if there is no file. The error wraps
 // [ErrTenant] if the file is another tenant's, so that it must not be written. After any other
 // error the file can be replaced.
-func Read[T any](path, tenant string) (services map[string]Service[T], err error) {
+func Read[T any](path, tenant string) (content Content[T], err error) {
 	r, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return Content[T]{}, nil
 	}
 	if err != nil {
-		return nil, err
+		return Content[T]{}, err
 	}
 	defer func() { _ = r.Close() }()
-	var content Content[T]
 	if err := json.NewDecoder(io.LimitReader(r, largest)).Decode(&content); err != nil {
-		return nil, fmt.Errorf("it is damaged: %w", err)
+		return Content[T]{}, fmt.Errorf("it is damaged: %w", err)
 	}
 	switch {
 	case content.Tenant != tenant && content.Tenant != "":
-		return nil, fmt.Errorf("%w: it is tenant %q's, not %q's", ErrTenant, content.Tenant, tenant)
+		return Content[T]{}, fmt.Errorf("%w: it is tenant %q's, not %q's", ErrTenant,
+			content.Tenant, tenant)
 	case content.Format != Format:
-		return nil, fmt.Errorf("it has format %d, and this version reads %d", content.Format,
-			Format)
+		return Content[T]{}, fmt.Errorf("it has format %d, and this version reads %d",
+			content.Format, Format)
 	}
-	return content.Services, nil
+	return content, nil
 }
 
 // Write replaces a file. Its name stands for the old content or the new at any time, whatever else
-// writes it at the same time. Only its owner can read it.
-func Write[T any](path, tenant string, services map[string]Service[T]) error {
-	data, err := json.Marshal(Content[T]{Format, tenant, services})
+// writes it at the same time. Only its owner can read it. Write sets the content's format.
+func Write[T any](path string, content Content[T]) error {
+	content.Format = Format
+	data, err := json.Marshal(content)
 	if err != nil {
 		return err
 	}
