@@ -12,7 +12,7 @@ type Filter struct {
 }
 
 // Where keeps the instances for which f returns true, or all of them if f is nil. f must not change
-// the Service, or keep its Tags or Metadata.
+// the Service, or keep its Tags, Metadata or Endpoints.
 func Where(f func(Service) bool) Filter {
 	if f == nil {
 		return Filter{}
@@ -50,6 +50,14 @@ func WithMetadata(key, value string) Filter {
 	return Filter{match: func(s *Service) bool {
 		got, ok := s.Metadata[key]
 		return ok && got == value
+	}}
+}
+
+// WithEndpoint keeps the instances that have an endpoint of a name.
+func WithEndpoint(name string) Filter {
+	return Filter{match: func(s *Service) bool {
+		_, ok := s.Endpoints[name]
+		return ok
 	}}
 }
 

@@ -11,7 +11,8 @@ import (
 func fleet() []*Service {
 	return []*Service{
 		{ID: "a", Name: "web", Version: "1", Zone: "east", Host: "h1", Tags: []string{"x", "y"},
-			Metadata: map[string]string{"k": "v"}, Status: Passing},
+			Metadata: map[string]string{"k": "v"}, Endpoints: map[string]string{"e": "a:1"},
+			Status: Passing},
 		{ID: "b", Name: "web", Version: "1.0", Zone: "east", Host: "h2", Tags: []string{"x"},
 			Metadata: map[string]string{"k": ""}, Status: Warning},
 		{ID: "c", Name: "web", Version: "2", Zone: "west", Host: "H1", Tags: []string{"xy"},
@@ -44,6 +45,7 @@ func TestFilters(t *testing.T) {
 		"metadata":           {[]Filter{WithMetadata("k", "v")}, []string{"a"}},
 		// not those without the key
 		"metadata that is none": {[]Filter{WithMetadata("k", "")}, []string{"b"}},
+		"endpoint":              {[]Filter{WithEndpoint("e")}, []string{"a"}},
 		"zone":                  {[]Filter{InZone("west")}, []string{"c"}},
 		"host":                  {[]Filter{OnHost("h1")}, []string{"a"}},
 		"own host":              {[]Filter{OnOwnHost()}, []string{"d"}},

@@ -72,6 +72,7 @@ func FuzzServiceCheck(f *testing.F) {
 			func(s *Service) { s.Tags = []string{before + password + after} },
 			func(s *Service) { s.Metadata = map[string]string{"key": before + password + after} },
 			func(s *Service) { s.Metadata = map[string]string{"\xff" + password: ""} },
+			func(s *Service) { s.Endpoints = map[string]string{"e": before + password + after} },
 		} {
 			s := valid()
 			change(&s)
@@ -79,6 +80,9 @@ func FuzzServiceCheck(f *testing.F) {
 			if err == nil || strings.Contains(err.Error(), "URL ") &&
 				strings.Contains(s.URL, "://") && !strings.ContainsAny(s.URL, "@?#") {
 				continue // without a user or a query there is no password
+			}
+			if at, ok := s.Endpoint("e"); ok && !strings.Contains(at, "@") {
+				continue // it has no user
 			}
 			if text := err.Error(); !errors.Is(err, ErrInvalidService) ||
 				strings.Contains(text, first) || strings.Contains(text, second) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"time"
 
 	"github.com/kvregistry/go/kvregistry/internal/balance"
@@ -128,7 +129,7 @@ func (l lookupSource) All(snap *Snapshot) (list iter.Seq[*Service], atMost int) 
 func (lookupSource) Key(s *Service) string { return s.ID }
 
 func (lookupSource) SamePlace(a, b *Service) bool {
-	return a.URL == b.URL && a.Address == b.Address
+	return a.URL == b.URL && a.Address == b.Address && maps.Equal(a.Endpoints, b.Endpoints)
 }
 
 func (l lookupSource) None(snap *Snapshot) error { return l.o.notFound(snap, l.filters) }

@@ -92,7 +92,8 @@ func (rec *record) read(p *wire.Parts) (err error) {
 
 // read takes what a record says of its instance.
 func (s *Service) read(instance []byte) error {
-	var id, name, version, network, address, url, host, zone, tags, metadata, weight, status []byte
+	var id, name, version, network, address, url, host, zone, status []byte
+	var tags, metadata, endpoints, weight []byte
 	for m := document.Members(instance); m.Next(); {
 		switch string(m.Name) {
 		case "id":
@@ -115,6 +116,8 @@ func (s *Service) read(instance []byte) error {
 			tags = m.Value
 		case "metadata":
 			metadata = m.Value
+		case "endpoints":
+			endpoints = m.Value
 		case "weight":
 			weight = m.Value
 		case "status":
@@ -141,6 +144,9 @@ func (s *Service) read(instance []byte) error {
 	}
 	if s.Metadata, err = document.Pairs(metadata); err != nil {
 		return fmt.Errorf("metadata: %w", err)
+	}
+	if s.Endpoints, err = document.Pairs(endpoints); err != nil {
+		return fmt.Errorf("endpoints: %w", err)
 	}
 	if s.Weight, err = document.Whole(weight); err != nil {
 		return fmt.Errorf("weight: %w", err)

@@ -170,6 +170,7 @@ func TestEncodeKeepsTheWireFormat(t *testing.T) {
 			"address": "10.0.0.1:80", "url": "http://10.0.0.1/x",
 			"host": "h", "zone": "z", "tags": []any{"a", "b"}, "metadata": map[string]any{"k": "v"},
 			"weight": 3.0, "status": "passing",
+			"endpoints": map[string]any{"grpc": "10.0.0.1:9000"},
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -287,7 +288,7 @@ func TestLongest(t *testing.T) {
 			ID: text, Name: other, Version: text, Network: text, Address: other, URL: text,
 			Host: text, Zone: other, Weight: math.MaxInt, Status: Draining,
 			Tags: []string{text, other, "", ""}, Metadata: map[string]string{text: other,
-				other + "x": text, "y": ""},
+				other + "x": text, "y": ""}, Endpoints: map[string]string{text: other},
 		}
 		rec := record{Format: wire.Format, Lease: strings.Repeat("L", 64),
 			Owner: strings.Repeat("O", 64), Signer: strings.Repeat("S", 56),

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"unicode/utf8"
 	"unique"
 
@@ -28,8 +29,8 @@ func (s Status) valid() bool {
 
 // Service is one instance of a service: one running provider.
 //
-// A Service that a look-up returns is a copy of the caller's own, but its Tags and Metadata are
-// shared with the cache and must not be changed; [Service.Clone] gives ones that may.
+// A Service that a look-up returns is a copy of the caller's own, but its Tags, Metadata and
+// Endpoints are shared with the cache and must not be changed; [Service.Clone] gives ones that may.
 type Service struct {
 	ID       string            `json:"id"`                 // unique within the name; made if empty
 	Name     string            `json:"name"`               // what look-ups ask for
@@ -44,6 +45,10 @@ type Service struct {
 	Weight   int               `json:"weight,omitempty"`   // share of the calls; not negative
 	Status   Status            `json:"status,omitempty"`   // Passing if it is empty
 
+	// Endpoints are further places where the instance is reached, by name: host:port, a socket's
+	// path, or an absolute URL. An example is "metrics" at "10.0.0.1:9100".
+	Endpoints map[string]string `json:"endpoints,omitempty"`
+
 	// Revision is the bucket's revision of the write that this was read from. The registry sets it.
 	Revision uint64 `json:"-"`
 }
@@ -52,7 +57,14 @@ type Service struct {
 func (s Service) Clone() Service {
 	s.Tags = slices.Clone(s.Tags)
 	s.Metadata = maps.Clone(s.Metadata)
+	s.Endpoints = maps.Clone(s.Endpoints)
 	return s
+}
+
+// Endpoint returns one of the Endpoints, and whether there is one of that name.
+func (s Service) Endpoint(name string) (at string, ok bool) {
+	at, ok = s.Endpoints[name]
+	return at, ok
 }
 
 // compact is what a cache keeps of an instance that it read: no more than that, and what many
@@ -67,13 +79,20 @@ func (s *Service) compact(name string) *Service {
 	for i, tag := range one.Tags {
 		one.Tags[i] = shared(tag)
 	}
-	if s.Metadata != nil { // a map keeps the keys that it was made with
-		one.Metadata = make(map[string]string, len(s.Metadata))
-		for key, value := range s.Metadata {
-			one.Metadata[shared(key)] = shared(value)
-		}
-	}
+	one.Metadata, one.Endpoints = sharedPairs(s.Metadata), sharedPairs(s.Endpoints)
 	return &one
+}
+
+// sharedPairs is a map with shared texts: a map keeps the keys that it was made with.
+func sharedPairs(pairs map[string]string) map[string]string {
+	if pairs == nil {
+		return nil
+	}
+	kept := make(map[string]string, len(pairs))
+	for key, value := range pairs {
+		kept[shared(key)] = shared(value)
+	}
+	return kept
 }
 
 // Bytes of memory that a cache takes for an instance, without its texts, and for one text more.
@@ -93,8 +112,10 @@ func (s *Service) bytes() int {
 	for _, tag := range s.Tags {
 		n += textBytes + len(tag)
 	}
-	for key, value := range s.Metadata {
-		n += 2*textBytes + len(key) + len(value)
+	for _, pairs := range []map[string]string{s.Metadata, s.Endpoints} {
+		for key, value := range pairs {
+			n += 2*textBytes + len(key) + len(value)
+		}
 	}
 	return n
 }
@@ -116,7 +137,8 @@ func (s *Service) same(o *Service) bool {
 	return s.ID == o.ID && s.Name == o.Name && s.Version == o.Version && s.Network == o.Network &&
 		s.Address == o.Address && s.URL == o.URL && s.Host == o.Host && s.Zone == o.Zone &&
 		s.Weight == o.Weight && s.Status == o.Status &&
-		slices.Equal(s.Tags, o.Tags) && maps.Equal(s.Metadata, o.Metadata)
+		slices.Equal(s.Tags, o.Tags) && maps.Equal(s.Metadata, o.Metadata) &&
+		maps.Equal(s.Endpoints, o.Endpoints)
 }
 
 // Everything is what [Registry.Observe] takes for all services of the tenant.
@@ -163,6 +185,17 @@ func (s *Service) check() error {
 			return bad("%s", why)
 		}
 	}
+	for name, at := range s.Endpoints {
+		why := ""
+		if strings.Contains(at, "://") {
+			why = endpoint.CheckURL(at)
+		} else {
+			why = endpoint.CheckAddress("", at)
+		}
+		if why != "" {
+			return bad("endpoint %.40q: %s", name, why)
+		}
+	}
 	if s.Weight < 0 {
 		return bad("weight %d is negative", s.Weight)
 	}
@@ -187,12 +220,16 @@ func (s *Service) notText() string {
 			return fmt.Sprintf("Tags[%d]", i)
 		}
 	}
-	for key, value := range s.Metadata {
-		switch {
-		case !utf8.ValidString(key):
-			return "a key of Metadata"
-		case !utf8.ValidString(value):
-			return fmt.Sprintf("Metadata[%.40q]", key)
+	for field, pairs := range map[string]map[string]string{
+		"Metadata": s.Metadata, "Endpoints": s.Endpoints,
+	} {
+		for key, value := range pairs {
+			switch {
+			case !utf8.ValidString(key):
+				return "a key of " + field
+			case !utf8.ValidString(value):
+				return fmt.Sprintf("%s[%.40q]", field, key)
+			}
 		}
 	}
 	return ""
@@ -206,8 +243,10 @@ func (s *Service) longest() int {
 	for _, tag := range s.Tags {
 		n += len(tag) + 1
 	}
-	for key, value := range s.Metadata {
-		n += len(key) + len(value) + 1
+	for _, pairs := range []map[string]string{s.Metadata, s.Endpoints} {
+		for key, value := range pairs {
+			n += len(key) + len(value) + 1
+		}
 	}
 	const names = 256 // those of the fields, and the weight
 	return names + 6*n

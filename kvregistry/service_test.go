@@ -17,8 +17,8 @@ func valid() Service {
 		ID: "1", Name: "web", Version: "1.2.3", Network: "tcp", Address: "10.0.0.1:80",
 		URL:  "http://10.0.0.1/x",
 		Host: "h", Zone: "z", Tags: []string{"a", "b"}, Metadata: map[string]string{"k": "v"},
-		Weight: 3,
-		Status: Passing, Revision: 7,
+		Weight: 3, Status: Passing, Endpoints: map[string]string{"grpc": "10.0.0.1:9000"},
+		Revision: 7,
 	}
 }
 
@@ -42,7 +42,10 @@ func TestServiceCheck(t *testing.T) {
 		"draining":        {change: func(s *Service) { s.Status = Draining }},
 		"a socket's name": {change: func(s *Service) { s.Network, s.Address = "unix", "@:80" }},
 		"URL of a socket": {change: func(s *Service) { s.URL = "unix:///run/web.sock" }},
-		"weight 0":        {change: func(s *Service) { s.Weight = 0 }},
+		"endpoints": {change: func(s *Service) {
+			s.Endpoints = map[string]string{"a": "[::1]:80", "": "/run/s", "c": "grpc://h:1/"}
+		}},
+		"weight 0": {change: func(s *Service) { s.Weight = 0 }},
 
 		"no name":                {func(s *Service) { s.Name = "" }, "name"},
 		"name too long":          {func(s *Service) { s.Name = long }, "name"},
@@ -53,6 +56,15 @@ func TestServiceCheck(t *testing.T) {
 		"id not UTF-8":           {func(s *Service) { s.ID = "a\xc3" }, "id"},
 		"nowhere to call": {func(s *Service) { s.Address, s.URL = "", "" },
 			"neither Address nor URL"},
+		"endpoint without a port": {func(s *Service) {
+			s.Endpoints = map[string]string{"grpc": "10.0.0.1"}
+		}, `endpoint "grpc": Address has no port`},
+		"endpoint of all addresses": {func(s *Service) {
+			s.Endpoints = map[string]string{"grpc": "http://0.0.0.0:80/"}
+		}, `endpoint "grpc": URL names no host`},
+		"endpoint not UTF-8": {func(s *Service) {
+			s.Endpoints = map[string]string{"grpc": "a\xff:1"}
+		}, "Endpoints"},
 		"URL without scheme":    {func(s *Service) { s.URL = "/test" }, "no scheme"},
 		"URL that is none":      {func(s *Service) { s.URL = "http://a b/" }, "does not parse"},
 		"URL of all addresses":  {func(s *Service) { s.URL = "http://[::]:80/" }, "all addresses"},
@@ -158,7 +170,7 @@ func TestServiceClone(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	c.Tags[0], c.Metadata["k"], c.Metadata["new"] = "changed", "changed", "changed"
-	c.Tags = append(c.Tags, "c")
+	c.Tags, c.Endpoints["grpc"] = append(c.Tags, "c"), "changed"
 	if diff := cmp.Diff(valid(), s); diff != "" {
 		t.Errorf("a change of the clone reached the original (-want +got):\n%s", diff)
 	}
@@ -169,7 +181,7 @@ func TestServiceClone(t *testing.T) {
 
 // TestServiceCloneIsDeep fails if a field is added that Clone would share.
 func TestServiceCloneIsDeep(t *testing.T) {
-	cloned := map[string]bool{"Tags": true, "Metadata": true}
+	cloned := map[string]bool{"Tags": true, "Metadata": true, "Endpoints": true}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Service]()) {
 		switch f.Type.Kind() {
 		case reflect.String, reflect.Int, reflect.Uint64:
@@ -198,6 +210,9 @@ func TestServiceSame(t *testing.T) {
 		"Weight":   func(s *Service) { s.Weight = 4 },
 		"Status":   func(s *Service) { s.Status = Draining },
 		"Revision": func(s *Service) { s.Revision = 8 },
+		"Endpoints": func(s *Service) {
+			s.Endpoints = map[string]string{"grpc": "10.0.0.1:9001"}
+		},
 	}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Service]()) {
 		change, ok := changes[f.Name]

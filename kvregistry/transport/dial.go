@@ -54,8 +54,8 @@ func (t *Transport) dialOne(ctx context.Context, w *walk,
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	network, _ := w.to.way.dials(&one)
-	return t.opt.dial(ctx, network, one.Address)
+	network, address, _ := w.to.way.dials(&one)
+	return t.opt.dial(ctx, network, address)
 }
 
 // told is an outcome that is told once.

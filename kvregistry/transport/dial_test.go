@@ -113,6 +113,30 @@ func TestDial(t *testing.T) {
 	}
 }
 
+// TestDialOfAnEndpoint holds that an instance is called at the endpoint that the option names. Seen
+// to fail if the address is dialled.
+func TestDialOfAnEndpoint(t *testing.T) {
+	t.Parallel()
+	reg := newRegistry(t)
+	register(t, reg,
+		kvregistry.Service{Address: listen(t, "tcp", "127.0.0.1:0", "a")},
+		kvregistry.Service{Address: listen(t, "tcp", "127.0.0.1:0", "b"),
+			Endpoints: map[string]string{"admin": listen(t, "tcp", "127.0.0.1:0", "c")}})
+	tr := newTransport(t, reg, never, transport.Endpoint("admin"))
+	for range 4 {
+		if name, err := dialled(tr, "tcp", "web"); name != "c" || err != nil {
+			t.Errorf("%q, %v, want c", name, err)
+		}
+	}
+	if _, err := dialled(tr, "unix", "web"); !errors.Is(err, kvregistry.ErrNotFound) {
+		t.Error(err)
+	}
+	if _, err := transport.New(reg, transport.Endpoint("")); !errors.Is(err,
+		kvregistry.ErrInvalidOption) {
+		t.Error(err)
+	}
+}
+
 // TestDialledConnection holds that a connection is under way until it is closed, once, and has the
 // methods of its kind. Seen to fail with a plain net.Conn, and without tell.
 func TestDialledConnection(t *testing.T) {

@@ -23,6 +23,7 @@ type options struct {
 	hosts      map[string]host
 	base       http.RoundTripper
 	dial       func(ctx context.Context, network, address string) (net.Conn, error)
+	endpoint   string
 	serverName func(service string) string
 	key        func(*http.Request) string
 	onAttempt  func(Attempt)
@@ -143,6 +144,20 @@ func Host(name, service string, parts ...kvregistry.Part) Option {
 				kvregistry.ErrInvalidOption, name, service, old.service)
 		}
 		o.hosts[name] = host{service, slices.Clone(parts)}
+		return nil
+	}
+}
+
+// Endpoint has instances called at one of their [kvregistry.Service.Endpoints], in place of their
+// Address or URL. Instances without an endpoint of the name are not called. The name may not be
+// empty.
+func Endpoint(name string) Option {
+	return func(o *options) error {
+		if name == "" {
+			return fmt.Errorf("%w: the name of Endpoint is empty; leave it out",
+				kvregistry.ErrInvalidOption)
+		}
+		o.endpoint = name
 		return nil
 	}
 }

@@ -25,6 +25,8 @@ type service struct {
 type way struct {
 	scheme  string // http, https or dial
 	network string // of a dial
+
+	endpoint string // the name of the instance's endpoint; empty is its Address or URL
 }
 
 // services keeps a service for each host and way that was called.
@@ -40,6 +42,7 @@ type callee struct {
 
 // service returns the service that a host stands for, and prepares its look-up at the first call.
 func (t *Transport) service(host string, way way) (*service, error) {
+	way.endpoint = t.opt.endpoint
 	to := callee{host, way}
 	t.services.mu.RLock()
 	s := t.services.of[to]

@@ -15,6 +15,9 @@ const dial = "dial" // the scheme of a way that is not HTTP
 // String describes the instances that can be called this way.
 func (w way) String() string {
 	switch {
+	case w.endpoint != "":
+		return fmt.Sprintf("an instance with an endpoint %q that is called by %s", w.endpoint,
+			w.scheme)
 	case w.scheme == "http":
 		return "an instance with a URL of http or https, or with an Address on tcp"
 	case w.scheme == "https":
@@ -29,23 +32,40 @@ func (w way) String() string {
 // reaches reports whether an instance can be called this way.
 func (w way) reaches(s kvregistry.Service) bool {
 	if w.scheme == dial {
-		_, ok := w.dials(&s)
+		_, _, ok := w.dials(&s)
 		return ok
 	}
 	return w.root(&s) != nil
 }
 
-// dials returns the network on which an instance is dialled: the more specific one, such as tcp4,
-// of the instance's and that of the way.
-func (w way) dials(s *kvregistry.Service) (network string, ok bool) {
+// place is the instance, with its endpoint in place of its Address and URL if the way has one.
+func (w way) place(s *kvregistry.Service) *kvregistry.Service {
+	if w.endpoint == "" {
+		return s
+	}
+	one, at := *s, s.Endpoints[w.endpoint]
+	one.Network, one.Address, one.URL = "", at, ""
+	switch {
+	case strings.Contains(at, "://"):
+		one.Address, one.URL = "", at
+	case strings.HasPrefix(at, "/"):
+		one.Network = "unix"
+	}
+	return &one
+}
+
+// dials returns the network and the address at which an instance is dialled. The network is the
+// more specific one, such as tcp4, of the instance's and that of the way.
+func (w way) dials(s *kvregistry.Service) (network, address string, ok bool) {
+	s = w.place(s)
 	network = cmp.Or(s.Network, "tcp")
 	switch {
 	case w.network == "" || w.network == family(network):
-		return network, s.Address != ""
+		return network, s.Address, s.Address != ""
 	case network == family(w.network):
-		return w.network, s.Address != ""
+		return w.network, s.Address, s.Address != ""
 	default:
-		return network, s.Address != "" && w.network == network
+		return network, s.Address, s.Address != "" && w.network == network
 	}
 }
 
@@ -55,6 +75,7 @@ func family(network string) string { return strings.TrimRight(network, "46") }
 // root returns the URL of the service on an instance, nil if the instance is not called this way. A
 // request of https is never sent without TLS; for one of http the instance's URL decides.
 func (w way) root(s *kvregistry.Service) *url.URL {
+	s = w.place(s)
 	if s.URL != "" {
 		if u, err := url.Parse(s.URL); err == nil && u.Host != "" && (u.Scheme == "https" ||
 			u.Scheme == "http") {

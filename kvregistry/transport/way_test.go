@@ -52,10 +52,20 @@ func TestWhereAnInstanceIsCalled(t *testing.T) {
 			Network: "udp"}, ""},
 		{way{scheme: dial, network: "unix"}, kvregistry.Service{Address: "/run/web.sock",
 			Network: "unixgram"}, ""},
+
+		{way{scheme: "http", endpoint: "e"}, kvregistry.Service{URL: "http://10.0.0.1:80/"}, ""},
+		{way{scheme: "http", endpoint: "e"}, kvregistry.Service{URL: "http://10.0.0.1:80/",
+			Network: "unix", Endpoints: map[string]string{"e": "10.0.0.2:1"}}, "http://10.0.0.2:1"},
+		{way{scheme: "https", endpoint: "e"}, kvregistry.Service{Address: "10.0.0.1:80",
+			Endpoints: map[string]string{"e": "https://10.0.0.2/x"}}, "https://10.0.0.2/x"},
+		{way{scheme: dial, endpoint: "e"}, kvregistry.Service{Address: "10.0.0.1:80",
+			Endpoints: map[string]string{"e": "/run/e.sock"}}, "unix"},
+		{way{scheme: dial, endpoint: "e"}, kvregistry.Service{Address: "10.0.0.1:80",
+			Endpoints: map[string]string{"f": "10.0.0.2:1"}}, ""},
 	} {
 		got := ""
 		if tc.way.scheme == dial {
-			if network, ok := tc.way.dials(&tc.one); ok {
+			if network, _, ok := tc.way.dials(&tc.one); ok {
 				got = network
 			}
 		} else if root := tc.way.root(&tc.one); root != nil {
