@@ -65,7 +65,7 @@ func TestNewerFormatEndsWithItsLease(t *testing.T) {
 		must(t, err)
 	}
 	must(t, exclusive(t, r, "job", 30*time.Second).Close())
-	natstest.Eventually(t, natstest.Soon, func() error {
+	natstest.Eventually(t, 2*natstest.Soon, func() error {
 		if _, err := kv.Get(t.Context(), "svc.web.dead"); err == nil {
 			return errStill
 		}

@@ -227,7 +227,7 @@ func outageFigure(t *testing.T, _ int) []time.Duration {
 	time.Sleep(2*ttl + ttl/2) // the outage lasts so long
 	s.Up()
 	back := time.Now()
-	natstest.Eventually(t, natstest.Soon, func() error {
+	natstest.Eventually(t, 2*natstest.Soon, func() error {
 		got := ids(t, observer, "web")
 		if !contains(got, "live") {
 			t.Error("the live instance is gone")

@@ -124,11 +124,11 @@ func TestHundredThousandKeys(t *testing.T) {
 		}
 		return err
 	}
-	natstest.Eventually(t, natstest.Soon, func() error { return holds(observer, kept) })
+	natstest.Eventually(t, 2*natstest.Soon, func() error { return holds(observer, kept) })
 	newcomer := openOn(t, nc)
 	natstest.Eventually(t, time.Minute,
 		func() error { return holds(newcomer, min(many+1, kvregistry.DefaultMaxInstances)) })
-	natstest.Eventually(t, natstest.Soon, func() error {
+	natstest.Eventually(t, 2*natstest.Soon, func() error {
 		if n := observer.Health().Skipped; n < uint64(many-kept) {
 			return fmt.Errorf("%d skipped", n)
 		}
@@ -149,7 +149,7 @@ func TestHundredThousandKeys(t *testing.T) {
 	if err := nc.ForceReconnect(); err != nil { // a new snapshot brings others
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, natstest.Soon, func() error { return holds(observer, kept) })
+	natstest.Eventually(t, 2*natstest.Soon, func() error { return holds(observer, kept) })
 }
 
 // answering looks up "web" again and again until stop is called, and reports each answer that is

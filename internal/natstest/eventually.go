@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// Soon is the deadline of a condition for which the product promises no time.
-const Soon = time.Minute
+// Soon is the deadline of a condition for which the product promises no time. It is below the TTLs
+// that tests set to a minute, so that no test waits for what the end of a lease brings about.
+const Soon = 20 * time.Second
 
 // Eventually waits until check returns nil, and returns how long that took. It fails the test with
 // the last error after a time in which this process had the processor when it asked for it. The
