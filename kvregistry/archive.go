@@ -91,6 +91,7 @@ func snapshotOf(s saved, name string, trusted []string) (*Snapshot, map[string]s
 			signed[one.ID] = signer
 		}
 		one.Revision = s.Instances[i].Revision
+		one.Owner, one.Lease = s.Instances[i].Owner, s.Instances[i].Lease
 		last = max(last, one.Revision)
 		list = list.With(1, one.compact(name))
 	}
@@ -208,7 +209,8 @@ func savedOf(snap *Snapshot, signed map[string]string) saved {
 		Instances: make([]snapfile.Instance[Service], 0, snap.Len())}
 	for one := range snap.All() {
 		s.Instances = append(s.Instances, snapfile.Instance[Service]{
-			Revision: one.Revision, Signer: signed[one.ID], Instance: one,
+			Revision: one.Revision, Signer: signed[one.ID], Owner: one.Owner, Lease: one.Lease,
+			Instance: one,
 		})
 	}
 	return s

@@ -319,6 +319,7 @@ func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 	_, dead := c.dead[s.rec.Lease]
 	switch was := svc.list.Find(s.id); {
 	case s.Op == tenant.Put && !dead:
+		s.rec.Instance.Owner, s.rec.Instance.Lease = s.rec.Owner, s.rec.Lease
 		now := s.rec.Instance.compact(svc.name)
 		svc.revision = max(svc.revision, svc.least)
 		c.sign(s)

@@ -171,7 +171,7 @@ func left(t testing.TB, r *Registry, want []Service) {
 	plain := func(list []Service) []Service {
 		list = slices.Clone(list)
 		for i := range list {
-			list[i].Revision = 0
+			list[i].Revision, list[i].Owner, list[i].Lease = 0, "", ""
 		}
 		return list
 	}

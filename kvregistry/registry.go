@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -109,8 +110,8 @@ func build(o options) (*Registry, error) {
 	r.cache = newCache(r.log, o.bounds)
 	r.own = r.newOwner()
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
-		TTL: o.ttl, Value: wire.Lease(r.id, o.ttl), Keyed: o.signer != nil, Granted: r.own.Wake,
-		Lost: r.lost, Logger: r.log,
+		TTL: o.ttl, Value: wire.Lease(r.id, o.ttl, time.Now()), Keyed: o.signer != nil,
+		Granted: r.own.Wake, Lost: r.lost, Logger: r.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: %w", err)

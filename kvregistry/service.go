@@ -51,6 +51,10 @@ type Service struct {
 
 	// Revision is the bucket's revision of the write that this was read from. The registry sets it.
 	Revision uint64 `json:"-"`
+	// Owner is the registry that wrote this, and Lease the lease that it lives by, as a look-up
+	// read them. [Registry.Leases] has both.
+	Owner string `json:"-"`
+	Lease string `json:"-"`
 }
 
 // Clone is a copy that shares nothing.
@@ -72,7 +76,8 @@ func (s Service) Endpoint(name string) (at string, ok bool) {
 func (s *Service) compact(name string) *Service {
 	one := *s
 	one.Name = name
-	for _, text := range []*string{&one.Version, &one.Network, &one.Host, &one.Zone} {
+	for _, text := range []*string{&one.Version, &one.Network, &one.Host, &one.Zone, &one.Owner,
+		&one.Lease} {
 		*text = shared(*text)
 	}
 	one.Status = Status(shared(string(one.Status)))
@@ -132,7 +137,7 @@ func shared(text string) string {
 	return unique.Make(text).Value()
 }
 
-// same reports whether two instances say the same, whatever their revisions.
+// same reports whether two instances say the same, whatever their revisions, owners and leases.
 func (s *Service) same(o *Service) bool {
 	return s.ID == o.ID && s.Name == o.Name && s.Version == o.Version && s.Network == o.Network &&
 		s.Address == o.Address && s.URL == o.URL && s.Host == o.Host && s.Zone == o.Zone &&

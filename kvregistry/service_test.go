@@ -3,6 +3,7 @@ package kvregistry
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -210,6 +211,8 @@ func TestServiceSame(t *testing.T) {
 		"Weight":   func(s *Service) { s.Weight = 4 },
 		"Status":   func(s *Service) { s.Status = Draining },
 		"Revision": func(s *Service) { s.Revision = 8 },
+		"Owner":    func(s *Service) { s.Owner = "O" },
+		"Lease":    func(s *Service) { s.Lease = "L" },
 		"Endpoints": func(s *Service) {
 			s.Endpoints = map[string]string{"grpc": "10.0.0.1:9001"}
 		},
@@ -222,8 +225,9 @@ func TestServiceSame(t *testing.T) {
 		}
 		a, b := valid(), valid()
 		change(&b)
-		// the revision is not part of the instance
-		if want := f.Name == "Revision"; a.same(&b) != want {
+		// these are not part of the instance
+		if want := slices.Contains([]string{"Revision", "Owner", "Lease"},
+			f.Name); a.same(&b) != want {
 			t.Errorf("with another %s, same is %v", f.Name, !want)
 		}
 	}

@@ -68,6 +68,15 @@ type Message struct {
 // TTL is the time to live that a message gives its key; 0 if it gives none.
 func (m *Message) TTL() time.Duration { return ttlOf(m.msg) }
 
+// Time is when the message was written, by the server's clock.
+func (m *Message) Time() time.Time {
+	meta, err := m.msg.Metadata()
+	if err != nil { // receive has looked
+		return time.Time{}
+	}
+	return meta.Timestamp
+}
+
 // If is the revision that the write was to go on top of; nil if it named none.
 func (m *Message) If() *uint64 { return expectedOf(m.msg) }
 
@@ -225,6 +234,7 @@ func (f *Feed) Delete(ctx context.Context) error {
 // State is how the bucket stands, as its leader says.
 type State struct {
 	Created  time.Time // by the clock of the server: it tells one life of the bucket from the next
+	Now      time.Time // by the clock of the server; zero if the server does not say
 	First    uint64    // the revision of the oldest message
 	Last     uint64    // the revision of the last change
 	Replicas int
@@ -242,7 +252,8 @@ func (b *Bucket) State(ctx context.Context) (State, error) {
 	}
 	info := s.CachedInfo()
 	b.learn(info.Config)
-	return State{info.Created, info.State.FirstSeq, info.State.LastSeq, info.Config.Replicas}, nil
+	return State{info.Created, info.TimeStamp, info.State.FirstSeq, info.State.LastSeq,
+		info.Config.Replicas}, nil
 }
 
 // Probe returns when everything that the server had for this connection has been received.

@@ -17,6 +17,7 @@ import (
 const (
 	AllKeys     = ">"        // filter: the whole bucket
 	AllServices = "svc.>"    // filter: every registration
+	AllLeases   = "lease.*"  // filter: every lease
 	AllTickets  = "lock.*.*" // filter: every ticket
 )
 

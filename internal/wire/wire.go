@@ -90,16 +90,41 @@ func LeaseID(id string) bool {
 	}) < 0
 }
 
-// Lease makes the value of a lease's key. It is for people to read.
-func Lease(owner string, ttl time.Duration) []byte {
-	data, _ := json.Marshal(struct { // strings and numbers marshal
-		Format int    `json:"format"`
-		Owner  string `json:"owner"`
-		Host   string `json:"host,omitempty"`
-		PID    int    `json:"pid"`
-		TTL    string `json:"ttl"`
-	}{Format, owner, hostname(), os.Getpid(), ttl.String()})
+// LeaseValue is the value of a lease's key. It is for people to read.
+type LeaseValue struct {
+	Format  int       `json:"format"`
+	Owner   string    `json:"owner"`
+	Host    string    `json:"host,omitempty"`
+	PID     int       `json:"pid"`
+	TTL     string    `json:"ttl"`
+	Started time.Time `json:"started,omitzero"` // when the owner started, by its own clock
+}
+
+// Lease makes the value of a lease's key.
+func Lease(owner string, ttl time.Duration, started time.Time) []byte {
+	data, _ := json.Marshal(LeaseValue{Format, owner, hostname(), os.Getpid(), ttl.String(),
+		started.UTC().Truncate(time.Second)}) // strings, numbers and times marshal
 	return data
+}
+
+// ReadLease reads the value of a lease's key. What it does not say, or says in another type, is
+// zero.
+func ReadLease(value []byte) (v LeaseValue) {
+	m, _ := document.Read(value)
+	for m.Next() {
+		switch string(m.Name) {
+		case "owner":
+			v.Owner, _ = document.Text(m.Value)
+		case "host":
+			v.Host, _ = document.Text(m.Value)
+		case "pid":
+			v.PID, _ = document.Whole(m.Value)
+		case "started":
+			text, _ := document.Text(m.Value)
+			v.Started, _ = time.Parse(time.RFC3339, text)
+		}
+	}
+	return v
 }
 
 // Ticket makes the value of a ticket's key. The host and the process id are for people to read.

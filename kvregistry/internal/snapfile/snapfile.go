@@ -44,6 +44,8 @@ type Service[T any] struct {
 type Instance[T any] struct {
 	Revision uint64 `json:"revision"`
 	Signer   string `json:"signer,omitempty"` // its signer; empty if its service had no signers
+	Owner    string `json:"owner,omitempty"`
+	Lease    string `json:"lease,omitempty"`
 	Instance T      `json:"instance"`
 }
 
