@@ -31,15 +31,11 @@ func TestDeletedBucketIsRecreated(t *testing.T) {
 			s := natstest.Start(t)
 			observer := open(t, s)
 			owner := open(t, s)
-			for i := range 20 { // the new bucket's revisions are then below the old one's
-				register(t, owner, web(fmt.Sprintf("a%02d", i)))
-				if i > 0 {
-					if err := owner.Unregister("web"); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
 			register(t, owner, web("a"))
+			for range 500 { // the new bucket's revisions are then below the old one's
+				must(t, owner.UpdateFunc(t.Context(), "web", "",
+					func(s *kvService) { s.Weight++ }))
+			}
 			gone := start(t, plan{URL: s.URL(), Services: []kvService{web("gone")}})
 			sees(t, observer, natstest.Soon, "web", "a", "gone")
 			gone.freeze()
