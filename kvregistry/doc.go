@@ -24,5 +24,6 @@
 // any number of goroutines.
 //
 // Packages check, serve and transport, beside this one, have health checks, graceful stops and HTTP
-// by service names; bridge joins the processes that still use the plain pub/sub registry.
+// by service names; bridge joins the processes that still use the plain pub/sub registry. Package
+// kvregistrytest gives a user's tests a registry on a NATS server of their own.
 package kvregistry

@@ -8,16 +8,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-)
 
-// startTime bounds the start of a server on a busy machine.
-const startTime = 30 * time.Second
+	"github.com/kvregistry/go/internal/embedded"
+)
 
 // Server is a nats-server in this process.
 type Server struct {
@@ -30,10 +30,7 @@ type Server struct {
 func Start(t testing.TB, change ...func(*server.Options)) *Server {
 	t.Helper()
 	skipIfShort(t)
-	s := &Server{t: t, opts: server.Options{
-		Host: "127.0.0.1", Port: FreePort(t), JetStream: true, StoreDir: t.TempDir(),
-		NoLog: true, NoSigs: true,
-	}}
+	s := &Server{t: t, opts: embedded.Options(FreePort(t), t.TempDir())}
 	for _, f := range change {
 		f(&s.opts)
 	}
@@ -60,27 +57,24 @@ func Configured(t testing.TB, text string) *server.Options {
 func (s *Server) Up() {
 	s.t.Helper()
 	s.start()
-	if !s.srv.ReadyForConnections(startTime) {
-		s.t.Fatalf("nats-server is not ready after %s", startTime)
+	if !s.srv.ReadyForConnections(embedded.StartTime) {
+		s.t.Fatalf("nats-server is not ready after %s", embedded.StartTime)
 	}
 }
 
 func (s *Server) start() {
 	s.t.Helper()
-	opts := s.opts
-	srv, err := server.NewServer(&opts)
+	srv, err := embedded.Start(s.opts)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	go srv.Start() // ends with Down
 	s.srv = srv
 }
 
 // Down stops the server, and keeps its data.
 func (s *Server) Down() {
 	if s.srv != nil {
-		s.srv.Shutdown()
-		s.srv.WaitForShutdown()
+		embedded.Stop(s.srv)
 		s.srv = nil
 	}
 }
@@ -123,6 +117,16 @@ func Connect(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	return nc
 }
 
+// FreePort returns a port of loopback that nothing listens on, and that no test was given before.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	port, err := embedded.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
 // Cluster runs three servers with JetStream until the test ends. change may alter their options.
 func Cluster(t testing.TB, change ...func(*server.Options)) []*Server {
 	t.Helper()
@@ -136,13 +140,10 @@ func Cluster(t testing.TB, change ...func(*server.Options)) []*Server {
 	}
 	var list []*Server
 	for i := range 3 {
-		s := &Server{t: t, opts: server.Options{
-			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: FreePort(t),
-			JetStream: true, StoreDir: t.TempDir(),
-			NoLog: true, NoSigs: true, Routes: server.RoutesFromStr(routes[0] + "," +
-				routes[1] + "," + routes[2]),
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i]},
-		}}
+		s := &Server{t: t, opts: embedded.Options(FreePort(t), t.TempDir())}
+		s.opts.ServerName = fmt.Sprintf("n%d", i)
+		s.opts.Routes = server.RoutesFromStr(strings.Join(routes, ","))
+		s.opts.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i]}
 		for _, f := range change {
 			f(&s.opts)
 		}
@@ -269,18 +270,15 @@ func Run() (url string, stop func()) {
 	if err != nil {
 		panic(err)
 	}
-	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT,
-		JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true})
+	srv, err := embedded.Start(embedded.Options(server.RANDOM_PORT, dir))
 	if err != nil {
 		panic(err)
 	}
-	go srv.Start() // ends with stop
-	if !srv.ReadyForConnections(startTime) {
-		panic("nats-server is not ready after " + startTime.String())
+	if !srv.ReadyForConnections(embedded.StartTime) {
+		panic("nats-server is not ready after " + embedded.StartTime.String())
 	}
 	return srv.ClientURL(), func() {
-		srv.Shutdown()
-		srv.WaitForShutdown()
+		embedded.Stop(srv)
 		_ = os.RemoveAll(dir)
 	}
 }

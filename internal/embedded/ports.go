@@ -1,12 +1,9 @@
-package natstest
+package embedded
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"sync"
-	"syscall"
-	"testing"
 	"time"
 )
 
@@ -27,27 +24,28 @@ var ports struct {
 	left   int            // ports of the last block that were not given
 }
 
-// FreePort returns a port of loopback that nothing listens on, and that no test was given before.
-// It tries by a connection and does not listen itself, because a process that is started at that
-// moment would keep its socket open.
-func FreePort(t testing.TB) int {
-	t.Helper()
+// FreePort returns a port of loopback that nothing listens on, and that this process was not given
+// before. It tries by a connection and does not listen itself, because a process that is started at
+// that moment would keep its socket open.
+//
+// If other processes own all blocks, the kernel chooses a port.
+func FreePort() (int, error) {
 	ports.Lock()
 	defer ports.Unlock()
-	for {
-		if ports.left == 0 && !takeBlock() {
-			t.Fatal("no port is free: other processes own all blocks")
-		}
+	for ports.left > 0 || takeBlock() {
 		ports.left--
 		ports.last++
 		c, err := net.DialTimeout("tcp", address(ports.last), time.Second)
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			return ports.last
+		if err != nil {
+			return ports.last, nil
 		}
-		if err == nil {
-			_ = c.Close()
-		}
+		_ = c.Close()
 	}
+	l, err := net.Listen("tcp", address(0))
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 // takeBlock takes a block that no process owns for this process, if there is one.
