@@ -9,20 +9,26 @@ import (
 	"testing"
 )
 
-// The Go code of docs/testing.md stands in an example. Seen to fail with an example that changed.
-func TestCodeOfTestingPage(t *testing.T) {
+// The Go code of some pages stands in an example, which compiles. Seen to fail with an example that
+// changed.
+func TestCodeOfPagesIsOfExamples(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../docs/testing.md")
-	must(t, err)
-	example, err := os.ReadFile("../kvregistry/kvregistrytest/example_test.go")
-	must(t, err)
-	found := goBlocks.FindAllStringSubmatch(string(page), -1)
-	if len(found) < 4 {
-		t.Errorf("docs/testing.md has %d pieces of Go code, want 4 or more", len(found))
-	}
-	for _, block := range found {
-		if !strings.Contains(string(example), block[1]) {
-			t.Errorf("docs/testing.md has code that is not in the example:\n%s", block[1])
+	for page, example := range map[string]string{
+		"../docs/testing.md":    "../kvregistry/kvregistrytest/example_test.go",
+		"../docs/operations.md": "../kvregistry/debug/example_test.go",
+	} {
+		text, err := os.ReadFile(page)
+		must(t, err)
+		code, err := os.ReadFile(example)
+		must(t, err)
+		found := goBlocks.FindAllStringSubmatch(string(text), -1)
+		if len(found) == 0 {
+			t.Errorf("%s has no Go code", page)
+		}
+		for _, block := range found {
+			if !strings.Contains(string(code), block[1]) {
+				t.Errorf("%s has code that is not in %s:\n%s", page, example, block[1])
+			}
 		}
 	}
 }

@@ -148,8 +148,8 @@ var library = map[string]int{
 	"kvregistry/internal/endpoint": 6, "kvregistry/internal/plist": 6,
 	"kvregistry/internal/signing":  6,
 	"kvregistry/internal/snapfile": 6, "kvregistry": 7,
-	"kvregistry/bridge": 8, "kvregistry/check": 8, "kvregistry/pick": 8, "kvregistry/serve": 8,
-	"kvregistry/transport": 8, forTests: 8,
+	"kvregistry/bridge": 8, "kvregistry/check": 8, "kvregistry/debug": 8, "kvregistry/pick": 8,
+	"kvregistry/serve": 8, "kvregistry/transport": 8, forTests: 8,
 }
 
 func eachFile(t *testing.T, f func(pkg string, file *ast.File)) {

@@ -25,5 +25,6 @@
 //
 // Packages check, serve and transport, beside this one, have health checks, graceful stops and HTTP
 // by service names; bridge joins the processes that still use the plain pub/sub registry. Package
-// kvregistrytest gives a user's tests a registry on a NATS server of their own.
+// debug shows over HTTP what a registry knows. Package kvregistrytest gives a user's tests a
+// registry on a NATS server of their own.
 package kvregistry
