@@ -43,11 +43,11 @@ func FreePortIn(first, last int) (int, error) { return endpoint.FreePortIn(first
 
 // awaitListening waits until something listens at the instance's address, if [Listening] asked for
 // that.
-func (r *Registry) awaitListening(ctx context.Context, s Service) error {
-	if !r.opt.listening || r.usable(ctx) != nil || s.Address == "" && s.URL == "" {
+func (o *observer) awaitListening(ctx context.Context, s Service) error {
+	if !o.opt.listening || o.usable(ctx) != nil || s.Address == "" && s.URL == "" {
 		return nil // what registers it says what is wrong
 	}
-	if err := endpoint.Await(ctx, s.Network, s.Address, s.URL, r.opt.patience); err != nil {
+	if err := endpoint.Await(ctx, s.Network, s.Address, s.URL, o.opt.patience); err != nil {
 		return fmt.Errorf("%w: service %q: %w; listen before you register, or have Listening "+
 			"wait for longer", ErrNotListening, s.Name, err)
 	}

@@ -35,6 +35,7 @@ type cache struct {
 	services atomic.Pointer[map[string]*service]
 	catalog  atomic.Pointer[Catalog] // nil before the first snapshot of Everything
 	skipped  atomic.Uint64           // records that could not be read
+	merged   atomic.Uint64           // events that were told together with a later one
 	full     atomic.Bool             // some instances did not fit into MaxMemory
 
 	mu       sync.Mutex // guards what follows, and the making of new maps and snapshots

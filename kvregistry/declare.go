@@ -165,21 +165,6 @@ func (w *owned) declaration(ctx context.Context, s Service) (d declaration, err 
 	return d, nil
 }
 
-// usable returns an error if nothing can be written any more, or ctx ended before the call that it
-// is for: such a call does nothing.
-func (r *Registry) usable(ctx context.Context) error {
-	if r.closed.Load() {
-		return ErrClosed
-	}
-	if r.opt.nc.IsClosed() {
-		return r.bucket.Disconnected()
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%w before the call: nothing was done", err)
-	}
-	return nil
-}
-
 // envelope is more than a record has besides its instance: the format, a lease, an owner, a signer
 // and a signature.
 const envelope = 512

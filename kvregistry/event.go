@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/kvregistry/go/kvregistry/internal/coalesce"
 )
@@ -91,7 +92,13 @@ type instance struct {
 // queue holds the events that one reader has not taken yet, at most one per instance.
 type queue = coalesce.Queue[instance, Event]
 
-func newQueue() *queue { return coalesce.New[instance](merge) }
+// newQueue makes a queue that counts the events that it merges.
+func newQueue(merged *atomic.Uint64) *queue {
+	return coalesce.New[instance](func(old, e Event) (Event, bool) {
+		merged.Add(1)
+		return merge(old, e)
+	})
+}
 
 // newBell makes a queue that keeps no events. It wakes its reader, which looks at the snapshot.
 func newBell() *queue { return coalesce.New[instance, Event](nil) }

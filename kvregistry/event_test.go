@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,7 +89,7 @@ func TestQueueCoalesces(t *testing.T) {
 			[]Event{lost, ev(Expired, "a", 1)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			q := newQueue()
+			q := newQueue(new(atomic.Uint64))
 			for _, e := range tc.add {
 				add(q, e)
 			}
@@ -101,7 +102,7 @@ func TestQueueCoalesces(t *testing.T) {
 
 // TestQueueForgetsWhatWasTaken checks that only events that the reader has not taken are coalesced.
 func TestQueueForgetsWhatWasTaken(t *testing.T) {
-	q := newQueue()
+	q := newQueue(new(atomic.Uint64))
 	var got []Event
 	for _, e := range []Event{ev(Registered, "a", 1), ev(Expired, "a", 1), ev(Registered, "a", 2),
 		ev(Updated, "a", 3)} {
@@ -123,7 +124,7 @@ func TestQueueTellsTheTruth(t *testing.T) {
 	const length = 6
 	for takes := range 1 << length {
 		for changes := range 1 << length {
-			q := newQueue()
+			q := newQueue(new(atomic.Uint64))
 			there, known := false, false
 			var revision, seen uint64
 			var was *Service // before the change
@@ -173,7 +174,7 @@ func TestQueueTellsTheTruth(t *testing.T) {
 
 func TestQueueNextWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newQueue()
+		q := newQueue(new(atomic.Uint64))
 		var got Event
 		var ok bool
 		var wg sync.WaitGroup
@@ -192,7 +193,7 @@ func TestQueueNextEnds(t *testing.T) {
 	for name, which := range map[string]int{"the reader's": 0, "the registry's": 1} {
 		for _, waiting := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
-				q := newQueue()
+				q := newQueue(new(atomic.Uint64))
 				ctx := []context.Context{t.Context(), t.Context()}
 				short, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()

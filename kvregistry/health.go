@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -34,11 +35,20 @@ type Health struct {
 	Unread   []string // those of them that have no first snapshot yet
 	Stale    []string // those of these whose look-ups answer from the SnapshotFile
 	Resyncs  uint64   // how many times the view was recreated after a fault
+	// Sessions are the Resyncs by cause: "refused", "no bucket", "message lost", "silent",
+	// "behind", "reconnected", "disconnected", "keys removed", "recreated", "mirror stale",
+	// "no answer", "other".
+	Sessions map[string]uint64
+	Merged   uint64 // events that slow readers were told of together with a later one
 
 	Lease LeaseState
 	// Renewed is when the last acknowledged heartbeat was sent, by this process's clock, and zero
 	// before the first.
-	Renewed time.Time
+	Renewed   time.Time
+	RoundTrip time.Duration // that this heartbeat took; 0 before the first
+	Missed    uint64        // heartbeats that failed, or were not answered soon
+	Losses    uint64        // leases that were lost
+	Fenced    uint64        // registrations that a newer one of the same id took over
 	// Unwritten counts this process's registrations that the bucket does not hold as they were
 	// declared.
 	Unwritten int
@@ -60,7 +70,7 @@ type Health struct {
 	Full   bool // some instances are left out, because they do not fit into MaxMemory
 
 	current time.Duration // the age up to which what look-ups show is current
-	waits   bool          // for what Ready needs: see Registry.waits
+	waits   bool          // for what Ready needs: see observer.waits
 }
 
 // OK reports whether nothing is wrong: the connection is up, every observed service was read and
@@ -72,8 +82,13 @@ type Health struct {
 // readiness check of an orchestrator use [Health.Ready].
 func (h Health) OK() bool {
 	return h.Connected && h.Err == nil && len(h.Unread) == 0 &&
-		(len(h.Observed) == 0 || h.Age < cmp.Or(h.current, 3*time.Second)) &&
-		h.Lease != LeaseGone && h.Unwritten == 0 && h.Unreaped == 0 && !h.Full
+		h.Current() && h.Lease != LeaseGone && h.Unwritten == 0 && h.Unreaped == 0 && !h.Full
+}
+
+// Current reports whether the server confirmed in time that what look-ups show is current: within
+// two heartbeats of the view's consumer and 1.5 s. It is true if nothing is observed.
+func (h Health) Current() bool {
+	return len(h.Observed) == 0 || h.Age >= 0 && h.Age < cmp.Or(h.current, 3*time.Second)
 }
 
 // Ready reports whether the process can do its work: the bucket was reached once, look-ups of every
@@ -110,6 +125,8 @@ func (h Health) MarshalJSON() ([]byte, error) {
 	if !h.Renewed.IsZero() {
 		renewed = &h.Renewed
 	}
+	sessions := map[string]uint64{} // JSON shows an object, even if it is empty
+	maps.Copy(sessions, h.Sessions)
 	return json.Marshal(struct {
 		OK        bool       `json:"ok"`
 		Ready     bool       `json:"ready"`
@@ -132,11 +149,19 @@ func (h Health) MarshalJSON() ([]byte, error) {
 		Skipped   uint64     `json:"skipped"`
 		Memory    int        `json:"memory_bytes"`
 		Full      bool       `json:"full"`
+
+		Sessions  map[string]uint64 `json:"sessions"`
+		Merged    uint64            `json:"merged"`
+		RoundTrip float64           `json:"round_trip_seconds"`
+		Missed    uint64            `json:"missed"`
+		Losses    uint64            `json:"losses"`
+		Fenced    uint64            `json:"fenced"`
 	}{
 		h.OK(), h.Ready(), h.Connected, errorText(h.Err), age,
 		list(h.Observed), list(h.Unread), list(h.Stale), h.Resyncs,
 		cmp.Or(h.Lease, LeaseNone), renewed, h.Unwritten, errorText(h.Refused), holds,
 		h.Reaps, h.Ended, h.Unreaped, h.Reaped, h.Skipped, h.Memory, h.Full,
+		sessions, h.Merged, h.RoundTrip.Seconds(), h.Missed, h.Losses, h.Fenced,
 	})
 }
 
@@ -155,7 +180,10 @@ func list(names []string) []string { return append([]string{}, names...) }
 func (r *Registry) Health() Health {
 	h := Health{
 		Age: r.age(), Observed: r.cache.names(), Resyncs: r.view.Resyncs(),
+		Sessions: r.view.Ends(), Merged: r.cache.merged.Load(),
 		Lease: LeaseNone, Renewed: r.keeper.Renewed(), Unwritten: r.own.Unwritten(r.owned.Lease()),
+		RoundTrip: r.keeper.RoundTrip(), Missed: r.keeper.Missed(),
+		Losses: r.losses.Load(), Fenced: r.fenced.Load(),
 		Holds: r.lines.Health(),
 		Ended: r.reaper.Waiting(), Unreaped: r.reaper.Unreaped(), Reaped: r.reaper.Reaped(),
 		Skipped: r.cache.skipped.Load(),
@@ -166,7 +194,7 @@ func (r *Registry) Health() Health {
 	h.Unread = slices.DeleteFunc(slices.Clone(h.Observed), r.cache.sees)
 	h.Stale = r.archive.stale(h.Unread)
 	h.waits = r.waits(h.Unread, h.Stale)
-	h.Refused = r.refusal()
+	h.Refused = refusalOf(r)
 	away := r.bucket.Disconnected()
 	h.Connected = away == nil
 	h.Err = cmp.Or(away, r.fault(), h.Refused)
@@ -190,17 +218,17 @@ func (r *Registry) Health() Health {
 
 // waits reports whether Ready waits: for the bucket, unless a snapshot file has something; for a
 // needed name that cannot be answered; or for ever, on a closed connection.
-func (r *Registry) waits(unread, stale []string) bool {
-	reached, _ := r.state()
-	return !reached && !r.archive.knows() || len(r.needed(unread)) > len(r.needed(stale)) ||
-		r.opt.nc.IsClosed()
+func (o *observer) waits(unread, stale []string) bool {
+	reached, _ := o.state()
+	return !reached && !o.archive.knows() || len(o.needed(unread)) > len(o.needed(stale)) ||
+		o.opt.nc.IsClosed()
 }
 
 // healthTime is the time between two looks at whether all is right.
 const healthTime = 500 * time.Millisecond
 
-// refusal is why the server refuses the bucket, or a registration that was never in it.
-func (r *Registry) refusal() error {
+// refusalOf is why the server refuses the bucket, or a registration that was never in it.
+func refusalOf(r *Registry) error {
 	ready, failure := r.state()
 	if ready {
 		failure = nil

@@ -15,7 +15,7 @@ func (r *Registry) Events(ctx context.Context, name string) iter.Seq2[Event, err
 			yield(Event{}, err)
 			return
 		}
-		q := newQueue()
+		q := newQueue(&r.cache.merged)
 		r.cache.subscribe(name, q)
 		defer r.cache.unsubscribe(name, q)
 		for {

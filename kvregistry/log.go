@@ -2,6 +2,8 @@ package kvregistry
 
 import (
 	"cmp"
+	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -10,19 +12,36 @@ import (
 	"github.com/kvregistry/go/internal/journal"
 )
 
-// tellHealth runs OnHealth's functions.
-func tellHealth(r *Registry) {
+// OnHealth has f called as the option [OnHealth] does, at first with what is so now. stop ends the
+// calls: one that runs may go on after it has returned. The error wraps [ErrInvalidOption] if f is
+// nil, or [ErrClosed].
+func (r *Registry) OnHealth(f func(Health)) (stop func(), err error) {
+	if f == nil {
+		return nil, fmt.Errorf("kvregistry: %w: OnHealth is nil", ErrInvalidOption)
+	}
+	ctx, cancel := context.WithCancel(r.ctx)
+	// ends with ctx; Close waits for a moment
+	if !r.goUnlessClosed(&r.calls, func() { tellHealth(ctx, r, []func(Health){f}) }) {
+		cancel()
+		return nil, fmt.Errorf("kvregistry: %w", ErrClosed)
+	}
+	return cancel, nil
+}
+
+// tellHealth runs OnHealth's functions until ctx ends.
+func tellHealth(ctx context.Context, r *Registry, functions []func(Health)) {
+	type turn struct{ ok, current bool }
 	t := time.NewTicker(healthTime)
 	defer t.Stop()
-	for told, was := false, false; ; {
-		if h := r.Health(); !told || h.OK() != was {
-			told, was = true, h.OK()
-			tell(&r.lifetime, r.opt.onHealth, h)
+	for told, was := false, (turn{}); ctx.Err() == nil; {
+		h := r.Health()
+		if now := (turn{h.OK(), h.Current()}); !told || now != was {
+			told, was = true, now
+			tell(&r.lifetime, functions, h)
 		}
 		select {
 		case <-t.C:
-		case <-r.ctx.Done():
-			return
+		case <-ctx.Done():
 		}
 	}
 }

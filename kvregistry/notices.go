@@ -2,6 +2,7 @@ package kvregistry
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"github.com/kvregistry/go/internal/journal"
 )
@@ -10,10 +11,13 @@ import (
 type notices struct {
 	about  *observer
 	events *queue // of OnEvent; nil if it was not asked for
+
+	losses, fenced atomic.Uint64 // so far: leases that were lost, and registrations taken over
 }
 
 // leaseLost tells the functions of OnLeaseLost and OnEvent. It does not wait for them.
 func (n *notices) leaseLost(err error) {
+	n.losses.Add(1)
 	if n.events != nil {
 		add(n.events, Event{Kind: LeaseLost, Err: err})
 	}
@@ -23,6 +27,7 @@ func (n *notices) leaseLost(err error) {
 
 // tellFenced tells the functions of OnFenced and OnEvent. It does not wait for them.
 func (n *notices) tellFenced(s Service) {
+	n.fenced.Add(1)
 	err := fmt.Errorf("%w: %q of service %q", ErrFenced, s.ID, s.Name)
 	if n.events != nil {
 		add(n.events, Event{Kind: Fenced, Service: s, Err: err})

@@ -183,6 +183,21 @@ func (o *observer) awaitFirst(ctx context.Context, name string, left bool) (stal
 	return left && errors.Is(err, context.DeadlineExceeded), err
 }
 
+// usable returns an error if nothing can be written any more, or ctx ended before the call that it
+// is for: such a call does nothing.
+func (o *observer) usable(ctx context.Context) error {
+	if o.closed.Load() {
+		return ErrClosed
+	}
+	if o.opt.nc.IsClosed() {
+		return o.bucket.Disconnected()
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w before the call: nothing was done", err)
+	}
+	return nil
+}
+
 // away reports whether there is no use in waiting for a first snapshot, as far as is known.
 func (o *observer) away() bool {
 	err := o.fault()

@@ -191,8 +191,8 @@ func OnFenced(f func(Service)) Option {
 }
 
 // OnHealth has f called with the registry's [Health] when it turns from right to wrong or back, as
-// [Health.OK] says: within a second of the turn, at first with what is so then. Calls come one
-// after the other. A metrics library's gauges read [Registry.Health] when they are asked.
+// [Health.OK] and [Health.Current] say: within a second of the turn, at first with what is so then.
+// Calls come one after the other. [Registry.OnHealth] adds a function later.
 func OnHealth(f func(Health)) Option {
 	return func(o *options) error {
 		if f == nil {

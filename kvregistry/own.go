@@ -29,7 +29,7 @@ type owned struct {
 }
 
 // newOwner makes the owner of what a registry declares.
-func (r *Registry) newOwner() *claim.Owner[Service] {
+func newOwner(r *Registry) *claim.Owner[Service] {
 	r.owned = &owned{r: r, refusals: refusals{of: map[string]refusal{}}}
 	return claim.NewOwner(claim.Config[Service]{
 		Bucket: r.bucket, Registry: r.owned, Same: (*Service).same, Signs: r.opt.signer != nil,

@@ -136,7 +136,8 @@ func TestHealthAsJSON(t *testing.T) {
 			`"age_seconds":null,"observed":[],"unread":[],"stale":[],` +
 			`"resyncs":0,"lease":"none","renewed":null,"unwritten":0,"refused":"","holds":[],` +
 			`"reaps":false,"ended":0,"unreaped":0,"reaped":0,"skipped":0,"memory_bytes":0,` +
-			`"full":false}`},
+			`"full":false,"sessions":{},"merged":0,"round_trip_seconds":0,"missed":0,"losses":0,` +
+			`"fenced":0}`},
 		{Health{
 			Connected: true, Err: fmt.Errorf("view: %w", context.DeadlineExceeded),
 			Age: 1500 * time.Millisecond, Observed: []string{"a", "b"},
@@ -144,13 +145,16 @@ func TestHealthAsJSON(t *testing.T) {
 			Unwritten: 2, Refused: ErrStorageFull,
 			Holds: []HoldHealth{{Name: "leader", Token: 7, Since: at}}, Reaps: true, Ended: 3,
 			Unreaped: 6, Reaped: 4, Skipped: 5, Memory: 7, Full: true,
+			Sessions: map[string]uint64{"silent": 1}, Merged: 8, RoundTrip: 2 * time.Millisecond,
+			Missed: 9, Losses: 10, Fenced: 11,
 		}, `{"ok":false,"ready":false,"connected":true,"error":"view: context deadline exceeded",` +
 			`"age_seconds":1.5,"observed":["a","b"],"unread":["b"],"stale":["b"],` +
 			`"resyncs":1,"lease":"held","renewed":"2026-01-02T03:04:05Z","unwritten":2,` +
 			`"refused":"no storage left","holds":[{"name":"leader","token":7,` +
 			`"since":"2026-01-02T03:04:05Z"}],` +
 			`"reaps":true,"ended":3,"unreaped":6,"reaped":4,"skipped":5,"memory_bytes":7,` +
-			`"full":true}`},
+			`"full":true,"sessions":{"silent":1},"merged":8,"round_trip_seconds":0.002,` +
+			`"missed":9,"losses":10,"fenced":11}`},
 	} {
 		for _, value := range []any{c.health, &c.health} {
 			if data, err := json.Marshal(value); err != nil || string(data) != c.want {

@@ -64,7 +64,7 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) 
 	if nc.IsConnected() {
 		err := r.provisionNow(ctx)
 		if err == nil {
-			r.startHealth()
+			startHealth(r)
 			return r, nil
 		}
 		if tenant.Permanent(err) || !r.archive.knows() || errors.Is(ctx.Err(), context.Canceled) {
@@ -76,15 +76,15 @@ func New(ctx context.Context, nc *nats.Conn, opts ...Option) (*Registry, error) 
 		_ = r.provision(r.ctx, false)
 		r.own.Wake()
 	})
-	r.startHealth()
+	startHealth(r)
 	return r, nil
 }
 
 // startHealth starts OnHealth's calls, when New can't fail any more.
-func (r *Registry) startHealth() {
+func startHealth(r *Registry) {
 	if r.opt.onHealth != nil {
 		// Ends with r.ctx; Close waits for a moment.
-		r.goUnlessClosed(&r.calls, func() { tellHealth(r) })
+		r.goUnlessClosed(&r.calls, func() { tellHealth(r.ctx, r, r.opt.onHealth) })
 	}
 }
 
@@ -108,7 +108,7 @@ func build(o options) (*Registry, error) {
 		}
 	}
 	r.cache = newCache(r.log, o.bounds)
-	r.own = r.newOwner()
+	r.own = newOwner(r)
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
 		TTL: o.ttl, Value: wire.Lease(r.id, o.ttl, time.Now()), Keyed: o.signer != nil,
 		Granted: r.own.Wake, Lost: r.lost, Logger: r.log,
@@ -138,7 +138,7 @@ func build(o options) (*Registry, error) {
 		r.goUnlessClosed(&r.wg, func() { r.archive.keep(r.ctx, r.cache) }) // like filled
 	}
 	if o.onEvent != nil {
-		r.events = newQueue()
+		r.events = newQueue(&r.cache.merged)
 		r.cache.subscribe(Everything, r.events)
 		r.goUnlessClosed(&r.calls, r.tellEvents) // likewise
 	}

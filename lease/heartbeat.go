@@ -129,6 +129,7 @@ func (k *Keeper) acknowledged(l *Lease, began time.Time) {
 	if began.After(*l.begun.Load()) {
 		l.begun.Store(&began)
 	}
+	k.roundTrip.Store(int64(time.Since(began)))
 	l.asked = time.Time{}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -138,6 +139,7 @@ func (k *Keeper) acknowledged(l *Lease, began time.Time) {
 // failed takes a heartbeat that was not acknowledged, and returns why. The error wraps ErrLost if
 // the lease has run out.
 func (k *Keeper) failed(l *Lease, why error) error {
+	k.missed.Add(1)
 	if !l.asked.IsZero() && time.Since(l.asked) > k.cfg.TTL {
 		return fmt.Errorf("%w: not renewed for a TTL: %w", ErrLost, why)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -39,6 +40,9 @@ type Keeper struct {
 	hurry   chan struct{}  // the next try need not wait; holds one
 	answers chan answer    // to heartbeats, late ones too
 	granted bell.Broadcast // a lease was granted, or none is available
+
+	missed    atomic.Uint64 // heartbeats that failed, or were not answered soon
+	roundTrip atomic.Int64  // nanoseconds that the last acknowledged heartbeat took
 
 	// The keeper's goroutine alone uses these.
 	moved time.Time // when another server was last tried, or the keeper began
@@ -147,6 +151,12 @@ func (k *Keeper) Started() bool {
 	defer k.mu.Unlock()
 	return k.started
 }
+
+// Missed returns how many heartbeats failed or were not answered soon, so far.
+func (k *Keeper) Missed() uint64 { return k.missed.Load() }
+
+// RoundTrip returns how long the last acknowledged heartbeat took; 0 before the first.
+func (k *Keeper) RoundTrip() time.Duration { return time.Duration(k.roundTrip.Load()) }
 
 // Renewed returns when the last acknowledged heartbeat was begun, or the zero time.
 func (k *Keeper) Renewed() time.Time {
@@ -309,6 +319,7 @@ func (k *Keeper) accept(a answer) {
 	l := a.lease
 	l.first, l.rev, l.asked = a.rev, a.rev, time.Time{}
 	l.begun.Store(&a.began)
+	k.roundTrip.Store(int64(time.Since(a.began)))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.lease, k.failure = l, nil

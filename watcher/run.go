@@ -7,6 +7,8 @@ import (
 	"maps"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/kvregistry/go/internal/backoff"
 	"github.com/kvregistry/go/tenant"
 )
@@ -44,7 +46,7 @@ func (v *View) run() {
 		case time.Since(began) > settled:
 			level = 0
 		}
-		v.resyncs.Add(1)
+		v.count(err)
 		if made := v.ended(err); made {
 			level = min(level, 1)
 		}
@@ -56,6 +58,32 @@ func (v *View) run() {
 		_ = backoff.Sleep(v.ctx, sessionCurve.Within(level))
 		level++
 	}
+}
+
+// causes are the words for why a session ended. The first that fits is the one.
+var causes = []struct {
+	err  error
+	word string
+}{
+	{tenant.ErrPermission, "refused"}, {tenant.ErrBucketNotFound, "no bucket"},
+	{tenant.ErrGap, "message lost"}, {errSilent, "silent"}, {errBehind, "behind"},
+	{errRenewed, "reconnected"}, {errDown, "disconnected"}, {errRemoved, "keys removed"},
+	{errOther, "recreated"}, {errRemade, "recreated"}, {errStale, "mirror stale"},
+	{context.DeadlineExceeded, "no answer"}, {nats.ErrDisconnected, "disconnected"},
+}
+
+// count counts a session that ended.
+func (v *View) count(why error) {
+	word := "other"
+	for _, c := range causes {
+		if errors.Is(why, c.err) {
+			word = c.word
+			break
+		}
+	}
+	v.stateMu.Lock()
+	defer v.stateMu.Unlock()
+	v.ends[word]++
 }
 
 // awaitWork returns when there is something to watch and a connection to do it on.

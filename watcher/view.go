@@ -54,8 +54,8 @@ type View struct {
 
 	toldGone bool // the log says that the bucket is gone; of run's goroutine
 	born     time.Time
-	heard    atomic.Int64 // when the view was last current, in nanoseconds since born
-	resyncs  atomic.Uint64
+	heard    atomic.Int64      // when the view was last current, in nanoseconds since born
+	ends     map[string]uint64 // how many sessions ended, by cause; guarded by stateMu
 }
 
 // New makes a view. [View.Start] starts it, and [View.Close] ends it. Filters may be added before
@@ -72,6 +72,7 @@ func New(b *tenant.Bucket, cfg Config) *View {
 		again: make(chan struct{}, 1),
 		revs:  map[string]uint64{}, shown: filters{},
 		wanted: filters{}, added: filters{}, applied: filters{}, seen: map[string]uint64{},
+		ends: map[string]uint64{},
 	}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	return v
@@ -241,7 +242,20 @@ func (v *View) Failure() error {
 }
 
 // Resyncs returns how many sessions ended for another reason than a filter more.
-func (v *View) Resyncs() uint64 { return v.resyncs.Load() }
+func (v *View) Resyncs() (n uint64) {
+	for _, ended := range v.Ends() {
+		n += ended
+	}
+	return n
+}
+
+// Ends returns how many sessions ended so far, by cause, except for a filter more. The causes are a
+// few fixed words.
+func (v *View) Ends() map[string]uint64 {
+	v.stateMu.Lock()
+	defer v.stateMu.Unlock()
+	return maps.Clone(v.ends)
+}
 
 // want returns what is wanted now, for a session that is made for it.
 func (v *View) want() filters {
