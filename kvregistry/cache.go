@@ -157,9 +157,6 @@ func (c *cache) add(names []string) []*service {
 			}
 			filter, _ := tenant.ServiceFilter(name) // was checked
 			svc = &service{name: name, filter: filter, list: noInstances}
-			if _, all := c.synced[Everything]; all { // its look-ups were answered: see none
-				svc.revision, svc.least = c.revision, c.revision+1
-			}
 			services[name] = svc
 		}
 		list[i] = svc
@@ -249,6 +246,9 @@ func (c *cache) batchOf(svc *service) uint64 {
 
 // publish shows a service's list as it is now. The caller holds c.mu.
 func (c *cache) publish(svc *service) {
+	if svc.count == 0 && c.catalog.Load() != nil {
+		svc.revision = max(svc.revision, c.revision) // as that of a service that is not there
+	}
 	if svc.snap.Load() == nil {
 		svc.list.Seal(unshown)
 	}
@@ -316,6 +316,9 @@ func (c *cache) sync(snapshot *watcher.Snapshot) (events []Event) {
 // that there is room. The caller holds c.mu.
 func (c *cache) change(svc *service, s *sighting) (Event, bool) {
 	svc.revision = max(svc.revision, s.Revision)
+	if svc.count == 0 && c.catalog.Load() != nil { // look-ups were told of the catalog's revision
+		svc.least = max(svc.least, c.revision+1)
+	}
 	delete(c.suspect, s.Key)
 	_, dead := c.dead[s.rec.Lease]
 	switch was := svc.list.Find(s.id); {

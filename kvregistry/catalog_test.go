@@ -78,6 +78,10 @@ func TestRevisionsGrow(t *testing.T) {
 				if rnd.IntN(10) == 0 {
 					rev, snapshot = 0, &watcher.Snapshot{Reset: true}
 				}
+			case 4:
+				if c.track(name); rnd.IntN(20) == 0 {
+					c.observe(name)
+				}
 			}
 			if s.Revision == 0 && !s.traceless() {
 				rev++
@@ -98,6 +102,14 @@ func TestRevisionsGrow(t *testing.T) {
 				snap := c.known(name)
 				if err := services[name].grew(snap.Revision(), contentOf(snap)); err != nil {
 					t.Fatalf("seed %d, step %d: service %s: %v", seed, step, name, err)
+				}
+				of := "of the catalog: " + name
+				if services[of] == nil {
+					services[of] = &shownState{}
+				}
+				snap = c.catalog.Load().Snapshot(name)
+				if err := services[of].grew(snap.Revision(), contentOf(snap)); err != nil {
+					t.Fatalf("seed %d, step %d: service %s: %v", seed, step, of, err)
 				}
 			}
 			catalog, text := c.catalog.Load(), ""

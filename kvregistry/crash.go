@@ -12,18 +12,18 @@ import (
 // crash ends the registry, and does at once what happens within a TTL after the death of its
 // process: the lease ends, and everything that it wrote is purged, as a reaper does it. What it
 // holds exclusively ends.
-func (r *Registry) crash(ctx context.Context) error {
+func crash(ctx context.Context, r *Registry) error {
 	err := r.finish(ctx, func() error {
 		r.own.Shut()
 		err := errors.Join(r.lines.Close(ctx), r.keeper.Close(ctx, true))
 		r.stop()
 		return err
 	})
-	return wrap("crash", errors.Join(err, r.purgeOwn(ctx)))
+	return wrap("crash", errors.Join(err, purgeOwn(ctx, r)))
 }
 
 // purgeOwn purges each registration that this registry wrote and that no newer owner took over.
-func (r *Registry) purgeOwn(ctx context.Context) error {
+func purgeOwn(ctx context.Context, r *Registry) error {
 	var own []tenant.Entry
 	err := watcher.Read(ctx, r.bucket, tenant.AllServices, watcher.Config{
 		Apply: func(changes []watcher.Change, _ *watcher.Snapshot) {

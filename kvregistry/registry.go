@@ -187,7 +187,7 @@ func (r *Registry) checkLease(snapshot *watcher.Snapshot) {
 
 func init() {
 	inside.Lease = func(r any) *lease.Lease { return r.(*Registry).keeper.Current() }
-	inside.Crash = func(ctx context.Context, r any) error { return r.(*Registry).crash(ctx) }
+	inside.Crash = func(ctx context.Context, r any) error { return crash(ctx, r.(*Registry)) }
 }
 
 // Logger is the one that the registry was given, for what is built on it.
