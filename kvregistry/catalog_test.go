@@ -79,8 +79,9 @@ func TestRevisionsGrow(t *testing.T) {
 					rev, snapshot = 0, &watcher.Snapshot{Reset: true}
 				}
 			case 4:
-				if c.track(name); rnd.IntN(20) == 0 {
-					c.observe(name)
+				other := fmt.Sprintf("s%d", rnd.IntN(3))
+				if c.track(other); rnd.IntN(20) == 0 {
+					c.observe(other)
 				}
 			}
 			if s.Revision == 0 && !s.traceless() {
