@@ -30,7 +30,7 @@ func TestRegisterUpdateAndStatus(t *testing.T) {
 	register(t, owner, want)
 	got, err := observer.GetService("web")
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(kvregistry.Service{},
-		"Revision")); diff != "" || err != nil {
+		"Revision", "Owner", "Lease")); diff != "" || err != nil {
 		t.Fatalf("%v\n%s", err, diff)
 	}
 	want.Address, want.Tags = "10.0.0.2:80", nil

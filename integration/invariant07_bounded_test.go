@@ -181,7 +181,13 @@ func TestInstancesThatDidNotFit(t *testing.T) {
 	if err := first(); err != nil {
 		t.Fatal(err)
 	}
-	sees(t, observer, natstest.Soon, "web")
+	natstest.Eventually(t, natstest.Soon, func() error { // it has an instance that did not fit
+		if _, err := observer.GetServices(t.Context(), "web"); !isErr(err,
+			kvregistry.ErrUnavailable) {
+			return fmt.Errorf("want ErrUnavailable: %w", err)
+		}
+		return nil
+	})
 	if err := nc.ForceReconnect(); err != nil {
 		t.Fatal(err)
 	}

@@ -146,7 +146,7 @@ func TestBothSides(t *testing.T) {
 		ID: got.ID, Name: "old.web", Version: "1.2", Network: "tcp", Address: "10.0.0.1:80",
 		URL: "http://10.0.0.1/api", Host: "a",
 		Metadata: map[string]string{"k": "v", bridge.Origin: "registry"},
-		Status:   kvregistry.Warning, Revision: got.Revision,
+		Status:   kvregistry.Warning, Revision: got.Revision, Owner: got.Owner, Lease: got.Lease,
 	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("the tenant sees (-want +got), %v:\n%s", err, diff)
