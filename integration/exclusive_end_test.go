@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -73,6 +74,40 @@ func TestHoldEnds(t *testing.T) {
 				t.Error("the next one does not get the name")
 			}
 		})
+	}
+}
+
+// A hold's context ends with the hold, and says why, or with the context that it was made of, which
+// leaves the hold alone. Seen to fail without the hold's part, and without the cause.
+func TestContextOfAHold(t *testing.T) {
+	t.Parallel()
+	r := open(t, natstest.Start(t))
+	h := exclusive(t, r, "job", natstest.Soon)
+	parent, end := context.WithCancel(t.Context())
+	child, free := h.Context(parent)
+	defer free()
+	whole, freeToo := h.Context(t.Context())
+	defer freeToo()
+	own, freeNow := h.Context(t.Context())
+	freeNow()
+	end()
+	for _, ctx := range []context.Context{child, own} {
+		<-ctx.Done()
+		if cause := context.Cause(ctx); cause != context.Canceled || h.Err() != nil {
+			t.Errorf("it ended with %v, and the hold with %v", cause, h.Err())
+		}
+	}
+	if err := whole.Err(); err != nil {
+		t.Error("while the name is held:", err)
+	}
+	must(t, h.Close())
+	select {
+	case <-whole.Done():
+	case <-time.After(natstest.Soon):
+		t.Fatal("it goes on without the hold")
+	}
+	if cause := context.Cause(whole); !isErr(cause, kvregistry.ErrNotHeld) {
+		t.Error(cause)
 	}
 }
 

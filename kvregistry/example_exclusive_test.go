@@ -57,7 +57,7 @@ func ExampleRegistry_Exclusive() {
 
 // A process leads whenever it holds a name. After a lost hold it has to call Exclusive again. The
 // work has a context that ends with the hold.
-func ExampleHold_Done() {
+func ExampleHold_Context() {
 	nc, stop := connect()
 	defer stop()
 	reg, err := kvregistry.New(context.Background(), nc)
@@ -80,12 +80,9 @@ func ExampleHold_Done() {
 		if err != nil {
 			break
 		}
-		work, end := context.WithCancelCause(ctx)
-		go func() { // ends with the hold
-			<-h.Done()
-			end(h.Err())
-		}()
+		work, end := h.Context(ctx)
 		lead(work, h.Token())
+		end()
 		_ = h.Close()
 	}
 	// Output:

@@ -18,6 +18,7 @@ import (
 //   - Done closes when the name is not held any more; Err then wraps [ErrNotHeld], and
 //     [ErrLeaseLost] or [ErrClosed] if that is the reason. Ask Err right before an action: no
 //     goroutine has to run first.
+//   - Context(ctx) gives a context that ends with ctx, or with the hold.
 //   - Release(ctx) ends the hold, and returns when the next in line has the name. Its error wraps
 //     [ErrPending] or [ErrPermission]. Close is Release within 5 s.
 type Hold = line.Hold

@@ -46,6 +46,20 @@ func (h *Hold) Token() uint64 { return h.token }
 // lease was lost or is about to be, or somebody removed the key.
 func (h *Hold) Done() <-chan struct{} { return h.done }
 
+// Context returns a context that ends with ctx, or with the hold. If the hold ended it,
+// [context.Cause] gives [Hold.Err]. The function ends it, and frees what it takes.
+func (h *Hold) Context(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() { // ends with ctx, or with the hold
+		select {
+		case <-h.done:
+			cancel(h.Err())
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
 // Err is nil while the name is held, by the clock of now. It is surer than Done, because no
 // goroutine has to run first. After that the error wraps [ErrNotHeld], and lease.ErrLost or the
 // registry's ErrClosed if that is the reason. It reads memory only.
