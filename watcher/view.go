@@ -51,11 +51,11 @@ type View struct {
 	failure error             // why there is no session; nil while there is one
 	told    bool              // the log says that there is none
 	advance bell.Broadcast    // applied grew, or failure is another
+	ends    map[string]uint64 // how many sessions ended, by cause
 
 	toldGone bool // the log says that the bucket is gone; of run's goroutine
 	born     time.Time
-	heard    atomic.Int64      // when the view was last current, in nanoseconds since born
-	ends     map[string]uint64 // how many sessions ended, by cause; guarded by stateMu
+	heard    atomic.Int64 // when the view was last current, in nanoseconds since born
 }
 
 // New makes a view. [View.Start] starts it, and [View.Close] ends it. Filters may be added before
