@@ -1,96 +1,55 @@
-// Command kvregistry runs what the registry needs on one machine, and shows what the registry does.
+// Command kvregistry shows what is registered on NATS, finds what is wrong, and runs what the
+// registry needs.
 //
-//	kvregistry serve    a NATS server with JetStream, for one machine
-//	kvregistry demo     services that come, go, crash and are called all the time
-//	kvregistry tenant   makes, lists and deletes tenants, and says what their users may do
-//	kvregistry bridge   joins a tenant with processes that use the plain pub/sub registry
-//	kvregistry reaper   removes what dead processes of a tenant left
-//
-// The exit code is 0 if all went well, 1 if it did not, and 2 if the command line is wrong.
+// "kvregistry help" lists the commands. The exit code is 0 if all went well, 1 if it did not, 2 if
+// the command line is wrong, and 3 if what was asked for is not there.
 package main
 
 import (
-	"errors"
-	"flag"
-	"fmt"
-	"io"
 	"os"
-	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kvregistry/go/cmd/kvregistry/internal/bridge"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/demo"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/reaper"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/serve"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/tenants"
 )
 
-const usage = `kvregistry registers services on NATS JetStream and finds them.
+const about = `kvregistry registers services on NATS JetStream and finds them.
 
-Usage:
+Each option can be set by a variable: KVREGISTRY_TENANT stands for --tenant. The options of the
+login can be set by the variables of the nats command, too: NATS_URL, NATS_CREDS and the like.
 
-  kvregistry serve    run a NATS server with JetStream on this machine
-  kvregistry demo     show services that come, go, crash and are called all the time
-  kvregistry tenant   make, list and delete tenants, and print their users' permissions
-  kvregistry bridge   join a tenant with processes that use the plain pub/sub registry
-  kvregistry reaper   remove what dead processes of a tenant left
-  kvregistry help     print this
-
-"kvregistry serve -h" prints the options of serve, and so for demo, bridge and reaper.
-"kvregistry tenant help" lists the subcommands of tenant.
-`
-
-// streams are where a command reads and writes.
-type streams struct {
-	in       io.Reader
-	out, err io.Writer
-}
-
-// commands are the subcommands. demoServiceCommand is for the demo only, and is not in the usage.
-var commands = map[string]func(args []string, std streams) error{
-	"serve":            serve,
-	"demo":             demo,
-	"tenant":           tenants,
-	"bridge":           joinPlain,
-	"reaper":           reap,
-	demoServiceCommand: demoService,
-}
+The exit code is 0 if all went well, 1 if it did not, 2 if the command line is wrong, and 3 if what
+was asked for is not there.`
 
 func main() {
-	os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+	std := cli.NewStreams(os.Stdin, os.Stdout, os.Stderr)
+	os.Exit(cli.Run(root(std), os.Args[1:], std))
 }
 
-// run runs one subcommand and returns the exit code.
-func run(args []string, std streams) int {
-	std.out, std.err = printed{std.out, nil}, printed{std.err, hidden}
-	if len(args) > 1 && args[0] == "help" { // help tenant create is tenant create -h
-		args = append(slices.Clone(args[1:]), "-h")
-	}
-	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
-		_, _ = io.WriteString(std.out, usage)
-		return 0
-	}
-	command, ok := commands[args[0]]
-	if !ok {
-		_, _ = fmt.Fprintf(std.err, "kvregistry: there is no subcommand "+
-			"%q; \"kvregistry help\" lists them\n", printable(args[0]))
-		return 2
-	}
-	err := command(args[1:], std)
-	var wrong usageError
-	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
-		return 0
-	case errors.As(err, &wrong):
-		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %s; %s\n", args[0], oneLine(err.Error()),
-			helpOf(args))
-		return 2
-	default:
-		_, _ = fmt.Fprintf(std.err, "kvregistry %s: %s\n", args[0], oneLine(err.Error()))
-		return 1
-	}
-}
+// The groups of commands in the help.
+const (
+	run   = "run"
+	admin = "admin"
+)
 
-// helpOf says which command line lists the options of the one that was wrong.
-func helpOf(args []string) string {
-	if args[0] != "tenant" {
-		return fmt.Sprintf("\"kvregistry %s -h\" lists the options", args[0])
+// root is the command that has all others.
+func root(std cli.Streams) *cobra.Command {
+	c := &cobra.Command{Use: "kvregistry", Long: about}
+	add := func(group, title string, commands ...*cobra.Command) {
+		c.AddGroup(&cobra.Group{ID: group, Title: title})
+		for _, sub := range commands {
+			sub.GroupID = group
+			c.AddCommand(sub)
+		}
 	}
-	if _, ok := tenantCommands[args[1]]; !ok {
-		return "\"kvregistry tenant help\" lists the subcommands"
-	}
-	return fmt.Sprintf("\"kvregistry tenant %s -h\" lists the options", args[1])
+	add(run, "To run the registry:", serve.Command(std), reaper.Command(std), bridge.Command(std),
+		demo.Command(std))
+	add(admin, "To administrate it:", tenants.Command(std))
+	c.AddCommand(demo.ServiceCommand(std))
+	return c
 }

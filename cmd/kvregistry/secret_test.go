@@ -1,17 +1,19 @@
 package main
 
 import (
-	"bytes"
-	"fmt"
+	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
 	"github.com/nats-io/nkeys"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // secrets are texts that hold a secret, each with the part that must not be printed.
@@ -49,7 +51,43 @@ func secrets(t *testing.T) map[string][2]string {
 	}
 }
 
-// calls are the command lines of every subcommand that fail before they do anything: no server is
+// nowhere is the URL of no server.
+const nowhere = "nats://127.0.0.1:1"
+
+// arguments are what each command needs to get as far as its connection. Those of an empty list
+// need none, and those that are not here have subcommands.
+var arguments = map[string][]string{
+	"serve":  {}, // calls adds a port that is taken
+	"demo":   {"--nats", nowhere},
+	"bridge": {"--server", nowhere},
+	"reaper": {"--server", nowhere},
+
+	"demo-service": {"--nats", nowhere},
+
+	"tenant create":      {"acme", "--server", nowhere},
+	"tenant change":      {"acme", "--server", nowhere, "--max-keys", "5"},
+	"tenant mirror":      {"acme", "--server", nowhere, "--hub-domain", "hub"},
+	"tenant list":        {"--server", nowhere},
+	"tenant permissions": {"acme"}, // asks no server, as account
+	"tenant account":     {"acme"},
+	"tenant delete":      {"acme", "--server", nowhere, "--yes"},
+}
+
+// leaves are the commands that do something, by their path below the root.
+func leaves(c *cobra.Command) map[string]*cobra.Command {
+	all := map[string]*cobra.Command{}
+	for _, sub := range c.Commands() {
+		if !sub.HasSubCommands() {
+			all[sub.Name()] = sub
+		}
+		for path, leaf := range leaves(sub) {
+			all[sub.Name()+" "+path] = leaf
+		}
+	}
+	return all
+}
+
+// calls are the command lines of every command that fail before they do anything: no server is
 // there, and the port of serve is taken.
 func calls(t *testing.T) map[string][]string {
 	t.Helper()
@@ -58,55 +96,29 @@ func calls(t *testing.T) map[string][]string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
-	const nowhere = "nats://127.0.0.1:1"
-	bases := map[string][]string{
-		"serve":  {"--port", port, "--store", filepath.Join(t.TempDir(), "store")},
-		"demo":   {"--nats", nowhere},
-		"bridge": {"--server", nowhere},
-		"reaper": {"--server", nowhere},
-
-		demoServiceCommand: {"--nats", nowhere},
-	}
 	all := map[string][]string{}
-	for name := range commands {
-		if name != "tenant" {
-			all[name] = append([]string{name}, bases[name]...)
+	for path := range leaves(root(cli.NewStreams(nil, io.Discard, io.Discard))) {
+		args, ok := arguments[path]
+		if !ok {
+			t.Errorf("arguments says nothing of %q", path)
 		}
+		all[path] = append(strings.Fields(path), args...)
 	}
-	for name := range tenantCommands {
-		args := []string{"tenant", name}
-		if name != "list" {
-			args = append(args, "acme")
-		}
-		switch name {
-		case "permissions", "account": // which ask no server
-		case "delete":
-			args = append(args, "--server", nowhere, "--yes")
-		case "change":
-			args = append(args, "--server", nowhere, "--max-keys", "5")
-		case "mirror":
-			args = append(args, "--server", nowhere, "--hub-domain", "hub")
-		default:
-			args = append(args, "--server", nowhere)
-		}
-		all["tenant "+name] = args
-	}
+	all["serve"] = append(all["serve"], "--port", strconv.Itoa(l.Addr().(*net.TCPAddr).Port),
+		"--store", filepath.Join(t.TempDir(), "store"))
 	return all
 }
 
-// options returns the names of a subcommand's options, as its help prints them.
-func options(t *testing.T, command string) (names []string) {
+// options returns the names of a command's options.
+func options(t *testing.T, path string) (names []string) {
 	t.Helper()
-	code, out, text := called(append(strings.Fields(command), "-h")...)
-	if code != 0 {
-		t.Fatal(code, text)
-	}
-	for _, m := range regexp.MustCompile(`(?m)^  -([a-z-]+)`).FindAllStringSubmatch(out, -1) {
-		names = append(names, m[1])
-	}
+	leaves(root(cli.NewStreams(nil, io.Discard, io.Discard)))[path].Flags().VisitAll(
+		func(f *pflag.Flag) { names = append(names, f.Name) })
 	return names
 }
+
+// urls are the options that take a URL with a password, or a text that may look like one.
+var urls = []string{"server", "plain-server", "nats", "user", "password", "service", "url"}
 
 // No message holds a secret, in whatever option of whatever subcommand, and in whatever form: as
 // its value, in place of its name, beside it, or in place of the tenant. The requested output of a
@@ -124,22 +136,18 @@ func TestNoOptionPrintsASecret(t *testing.T) {
 			try := func(kind, inside string, args ...string) {
 				t.Helper()
 				tried++
-				var out, text bytes.Buffer
-				code := run(append(base[:len(base):len(base)], args...),
-					streams{strings.NewReader(""), &out, &text})
-				if strings.Contains(text.String(), inside) || code != 0 &&
-					strings.Contains(out.String(), inside) {
-					t.Errorf("%s in %q: %d, %s%s", kind, args, code, out.String(), text.String())
+				code, out, text := called(append(base[:len(base):len(base)], args...)...)
+				if strings.Contains(text, inside) || code != 0 && strings.Contains(out, inside) {
+					t.Errorf("%s in %q: %d, %s%s", kind, args, code, out, text)
 				}
-				if strings.ContainsRune(out.String()+text.String(), '\x1b') {
-					t.Errorf("%s in %q: an escape reaches the terminal: %q", kind, args,
-						out.String()+text.String())
+				if strings.ContainsRune(out+text, '\x1b') {
+					t.Errorf("%s in %q: an escape reaches the terminal: %q", kind, args, out+text)
 				}
 			}
 			for kind, s := range secrets {
 				secret, inside := s[0], s[1]
 				for _, name := range names {
-					if command == demoServiceCommand && name == "nats" &&
+					if command == "demo-service" && name == "nats" &&
 						strings.Contains(secret, "@") {
 						continue // it would wait for that server
 					}
@@ -149,9 +157,9 @@ func TestNoOptionPrintsASecret(t *testing.T) {
 					}
 					try(kind, inside, "--"+name, secret)
 					// Of a host, which may take a while.
-					lookup := urls[name] && !strings.Contains(secret, "@")
+					lookup := slices.Contains(urls, name) && !strings.Contains(secret, "@")
 					// Some of whose calls serve for a moment.
-					if lookup || command == demoServiceCommand {
+					if lookup || command == "demo-service" {
 						continue
 					}
 					try(kind, inside, "-"+name, secret)
@@ -204,61 +212,24 @@ func TestMessagesAboutSecrets(t *testing.T) {
 		{"--creds: the file can't be read: no such file", []string{"list", "--creds", missing}},
 		{"--tlsca: the file can't be read: no such file", []string{"list", "--tlsca", missing}},
 		{"--user: (not printed", []string{"account", "acme", "--user", "nkey: " + seed}},
-		{"options: -max-keys is (not printed: it may hold a password): give a number above 0, " +
+		{"--max-keys is (not printed: it may hold a password): give a number above 0, " +
 			"or none", []string{"change", "acme", "--max-keys", "Tr0ub4dor"}},
-		{"-max-keys is 1O000: give a number above 0", []string{"change", "acme", "--max-keys",
+		{"--max-keys is 1O000: give a number above 0", []string{"change", "acme", "--max-keys",
 			"1O000"}},
-		{"-max-keys is 1O000: give a whole number in digits, as", []string{"create", "acme",
+		{"--max-keys is 1O000: give a whole number in digits, as", []string{"create", "acme",
 			"--max-keys", "1O000"}},
-		{"-max-bytes is 64M: give a whole number", []string{"account", "acme", "--max-bytes",
+		{"--max-bytes is 64M: give a whole number", []string{"account", "acme", "--max-bytes",
 			"64M"}},
-		{"-max-bytes is (not printed", []string{"create", "acme", "--max-bytes", "1:2"}},
-		{"-max-bytes is (not printed", []string{"create", "acme", "--max-bytes", "1p@h"}},
+		{"--max-bytes is (not printed", []string{"create", "acme", "--max-bytes", "1:2"}},
+		{"--max-bytes is (not printed", []string{"create", "acme", "--max-bytes", "1p@h"}},
 		{"connections is 0; use 1", []string{"account", "acme", "--connections", "0", "--user",
 			"user: u, password: p"}},
-		{"flag provided but not defined: -fromat", []string{"permissions", "acme",
+		{"there is no option --fromat", []string{"permissions", "acme",
 			"--fromat", "jwt"}},
 	} {
 		if code, _, err := called(append([]string{"tenant"}, tc.args...)...); code != 2 ||
 			!strings.Contains(err, tc.want) {
 			t.Errorf("%q: %d %q, want %q", tc.args, code, err, tc.want)
 		}
-	}
-}
-
-// A server's log line, a file's name and other foreign text do not control the terminal. Seen to
-// fail with lines that are written as they come.
-func TestNothingSteersTheTerminal(t *testing.T) {
-	t.Parallel()
-	const hostile = "a\x1b[31mred\x07\r\nforged: line\u202e\u009b\xff"
-	var out bytes.Buffer
-	log := &serverLog{out: printed{&out, hidden}}
-	log.Errorf("Invalid JSON on %q and %s", hostile, hostile)
-	log.Warnf("%s", hostile)
-	logger(true, printed{&out, hidden}).Warn(hostile, hostile, hostile)
-	_, _ = fmt.Fprintf(printed{&out, nil}, "ready: %s\n", hostile)
-	var err bytes.Buffer
-	store := filepath.Join(t.TempDir(), "a\x1b[31m")
-	if e := os.WriteFile(store, nil, 0o600); e != nil {
-		t.Fatal(e)
-	}
-	if code := run([]string{"serve", "--port", "0", "--store", store},
-		streams{nil, &out, &err}); code != 1 {
-		t.Errorf("%d", code)
-	}
-	if text := out.String() + err.String(); strings.ContainsAny(text, "\x1b\x07\r\u202e\u009b") ||
-		strings.Contains(text, "\xff") {
-		t.Errorf("%q", text)
-	}
-	// The last one's line feed is its own.
-	if lines := strings.Count(out.String(), "\n"); lines != 5 {
-		t.Errorf("%d lines: %s", lines, out.String())
-	}
-	if !strings.Contains(out.String(), `a\x1b[31mred\a\r\nforged: line\u202e\u009b\xff`) {
-		t.Errorf("it can't be read: %s", out.String())
-	}
-	const plain = "tabs\tand \"quotes\", wéb, 网\n"
-	if escaped(plain, "\n\t") != plain {
-		t.Errorf("%q", escaped(plain, "\n\t"))
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
 	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/tenant/operator"
@@ -20,7 +22,8 @@ import (
 // called runs the program's code and returns its output.
 func called(args ...string) (code int, out, err string) {
 	var o, e bytes.Buffer
-	code = run(args, streams{nil, &o, &e})
+	std := cli.NewStreams(strings.NewReader(""), &o, &e)
+	code = cli.Run(root(std), args, std)
 	return code, o.String(), e.String()
 }
 
@@ -324,14 +327,14 @@ func TestTenantRemedies(t *testing.T) {
 		s.URL())...); code != 0 {
 		t.Errorf("the remedy: %d %s", code, text)
 	}
-	for name := range tenantCommands {
-		_, _, text := called("tenant", name, "acme", "--no-such")
-		help := `"kvregistry tenant ` + name + ` -h" lists the options`
+	for path := range leaves(root(cli.NewStreams(nil, io.Discard, io.Discard))) {
+		_, _, text := called(append(strings.Fields(path), "acme", "--no-such")...)
+		name, help := path, `"kvregistry `+path+` -h" tells more`
 		if !strings.Contains(text, help) {
 			t.Errorf("%s: %s, want %s", name, text, help)
 		}
 	}
-	want := `"kvregistry tenant help" lists the subcommands`
+	want := `"kvregistry tenant -h" tells more`
 	if _, _, text := called("tenant", "move"); !strings.Contains(text, want) {
 		t.Errorf("%s, want %s", text, want)
 	}
@@ -341,12 +344,12 @@ func TestTenantRemedies(t *testing.T) {
 func TestHelpOfASubcommand(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
-		"help tenant":        "kvregistry tenant change <tenant>",
-		"help tenant create": "-max-keys",
-		"tenant help create": "-max-keys",
-		"help serve":         "-store",
-		"help help":          "kvregistry demo",
-		"help":               "kvregistry demo",
+		"help tenant":        "change      change a tenant's limits",
+		"help tenant create": "--max-keys",
+		"tenant help create": "--max-keys",
+		"help serve":         "--store",
+		"help help":          "say what a command does",
+		"help":               "demo ",
 	} {
 		if code, out, text := called(strings.Fields(line)...); code != 0 ||
 			!strings.Contains(out, want) {

@@ -1,8 +1,10 @@
-package main
+package natsserver
 
 import (
 	"fmt"
 	"io"
+
+	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
 )
 
 // serverLog passes on the server's warnings, and keeps why it could not start, which an embedded
@@ -26,5 +28,6 @@ func (l *serverLog) Debugf(string, ...any)             {}
 func (l *serverLog) Tracef(string, ...any)             {}
 
 func (l *serverLog) write(level, format string, args []any) {
-	_, _ = fmt.Fprintf(l.out, "nats-server: %s: %s\n", level, oneLine(fmt.Sprintf(format, args...)))
+	text := cli.Escape(fmt.Sprintf(format, args...))
+	_, _ = fmt.Fprintf(l.out, "nats-server: %s: %s\n", level, text)
 }

@@ -1,4 +1,4 @@
-package main
+package natsserver
 
 import (
 	"errors"
@@ -10,56 +10,58 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
 )
 
-// serverConfig configures an embedded server.
-type serverConfig struct {
-	store    string
-	host     string
-	port     int       // 0 is a free one
-	warnings io.Writer // where the server's warnings and errors go
+// Config configures a server.
+type Config struct {
+	Store    string // the directory of the data, which is made if it does not exist
+	Host     string
+	Port     int       // 0 is a free one
+	Warnings io.Writer // where the server's warnings and errors go
 }
 
-// natsServer is a NATS server with JetStream in this process.
-type natsServer struct {
+// Server is a NATS server with JetStream in this process.
+type Server struct {
 	srv   *server.Server
 	store io.Closer // releases the store
-	port  int       // that it listens on
+	port  int
 }
 
-// startServer starts a server on its store, and returns when clients can connect.
-func startServer(cfg serverConfig) (*natsServer, error) {
-	if err := checkFree(cfg.host, cfg.port); err != nil {
+// Start starts a server on its store, and returns when clients can connect.
+func Start(cfg Config) (*Server, error) {
+	if err := checkFree(cfg.Host, cfg.Port); err != nil {
 		return nil, err
 	}
-	store, err := openStore(cfg.store)
+	store, err := openStore(cfg.Store)
 	if err != nil {
 		return nil, err
 	}
-	port := cfg.port
+	port := cfg.Port
 	if port == 0 {
 		port = server.RANDOM_PORT // 0 would be the default port
 	}
 	srv, err := server.NewServer(&server.Options{
-		Host: cfg.host, Port: port, JetStream: true, StoreDir: cfg.store, NoSigs: true,
+		Host: cfg.Host, Port: port, JetStream: true, StoreDir: cfg.Store, NoSigs: true,
 	})
 	if err != nil {
 		_ = store.Close()
 		return nil, fmt.Errorf("the NATS server does not start: %w", err)
 	}
-	log := &serverLog{out: cfg.warnings, fatal: make(chan string, 1)}
+	log := &serverLog{out: cfg.Warnings, fatal: make(chan string, 1)}
 	srv.SetLogger(log, false, false)
-	s := &natsServer{srv: srv, store: store}
+	s := &Server{srv: srv, store: store}
 	srv.Start()
 	if err := s.awaitReady(log); err != nil {
-		s.stop()
+		s.Stop()
 		return nil, err
 	}
 	return s, nil
 }
 
 // awaitReady waits until the server listens, or has logged why it does not.
-func (s *natsServer) awaitReady(log *serverLog) error {
+func (s *Server) awaitReady(log *serverLog) error {
 	const patience = 10 * time.Second
 	for began := time.Now(); ; {
 		select {
@@ -91,7 +93,7 @@ func checkFree(host string, port int) error {
 		return fmt.Errorf("port %d may not be listened on: choose one above 1023 with --port", port)
 	default:
 		return fmt.Errorf("can't listen on %s, choose another address with --host: %w",
-			address(host), cause(err))
+			address(host), cli.Cause(err))
 	}
 }
 
@@ -103,11 +105,17 @@ func address(host string) string {
 	return host
 }
 
-// url returns the server's address for clients.
-func (s *natsServer) url() string { return s.srv.ClientURL() }
+// Port is the port that it listens on.
+func (s *Server) Port() int { return s.port }
 
-// stop stops the server, if it runs. Its data stay in the store.
-func (s *natsServer) stop() {
+// Addr is the address that it listens on.
+func (s *Server) Addr() net.Addr { return s.srv.Addr() }
+
+// URL returns the server's address for clients.
+func (s *Server) URL() string { return s.srv.ClientURL() }
+
+// Stop stops the server, if it runs. Its data stay in the store.
+func (s *Server) Stop() {
 	s.srv.Shutdown()
 	s.srv.WaitForShutdown()
 	_ = s.store.Close()

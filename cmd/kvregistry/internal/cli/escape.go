@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -27,8 +27,8 @@ func (p printed) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// oneLine returns foreign text as a part of a line.
-func oneLine(text string) string { return escaped(text, "") }
+// Escape returns foreign text as a part of a line: what is not printable is escaped.
+func Escape(text string) string { return escaped(text, "") }
 
 // escaped escapes what is not printable, except the characters to keep.
 func escaped(text, keep string) string {

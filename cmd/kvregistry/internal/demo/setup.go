@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/natsserver"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
 )
@@ -19,12 +21,12 @@ import (
 // demonstration is one run of the demo.
 type demonstration struct {
 	cfg    demoConfig
-	std    streams
+	std    cli.Streams
 	tenant string
 	line   timeline
 
-	server *natsServer // nil with --nats
-	store  string      // of the demo's own server
+	server *natsserver.Server // nil with --nats
+	store  string             // of the demo's own server
 	url    string
 	nc     *nats.Conn
 
@@ -49,7 +51,7 @@ func (d *demonstration) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	log := logger(d.cfg.verbose, d.std.err).With("id", "client")
+	log := cli.Logger(d.cfg.verbose, d.std.Err).With("id", "client")
 	var err error
 	if d.nc, err = connect(d.url, "kvregistry demo", false, log); err != nil {
 		return fmt.Errorf("can't connect to NATS: %w; check --nats, or leave it out for a server "+
@@ -69,16 +71,16 @@ func (d *demonstration) startServer() (err error) {
 	if d.store, err = os.MkdirTemp("", "kvregistry-demo-"); err != nil {
 		return err
 	}
-	if d.server, err = startServer(d.serverConfig(0)); err != nil {
+	if d.server, err = natsserver.Start(d.serverConfig(0)); err != nil {
 		return err
 	}
-	d.url = d.server.url()
+	d.url = d.server.URL()
 	return nil
 }
 
 // restart starts the server, which is stopped, on its data and its port.
 func (d *demonstration) restart() error {
-	s, err := startServer(d.serverConfig(d.server.port))
+	s, err := natsserver.Start(d.serverConfig(d.server.Port()))
 	if err != nil {
 		return err
 	}
@@ -86,10 +88,11 @@ func (d *demonstration) restart() error {
 	return nil
 }
 
-func (d *demonstration) serverConfig(port int) serverConfig {
-	cfg := serverConfig{store: d.store, host: "127.0.0.1", port: port, warnings: io.Discard}
+func (d *demonstration) serverConfig(port int) natsserver.Config {
+	cfg := natsserver.Config{Store: d.store, Host: "127.0.0.1", Port: port,
+		Warnings: io.Discard}
 	if d.cfg.verbose {
-		cfg.warnings = d.std.err
+		cfg.Warnings = d.std.Err
 	}
 	return cfg
 }
@@ -140,7 +143,7 @@ func (d *demonstration) tearDown() (err error) {
 		d.nc.Close()
 	}
 	if d.server != nil {
-		d.server.stop()
+		d.server.Stop()
 	}
 	if d.store != "" {
 		err = errors.Join(err, os.RemoveAll(d.store))

@@ -1,4 +1,4 @@
-package main
+package natsserver
 
 import (
 	"errors"
@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
 )
 
 var errLocked = errors.New("locked by another process")
@@ -16,7 +18,7 @@ var errLocked = errors.New("locked by another process")
 func openStore(dir string) (io.Closer, error) {
 	cannot := func(err error) error {
 		return fmt.Errorf("the store %s can't be written: choose another with --store: %w",
-			place(dir), cause(err))
+			cli.Place(dir), cli.Cause(err))
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, cannot(err)
@@ -35,7 +37,7 @@ func openStore(dir string) (io.Closer, error) {
 		_ = f.Close()
 		if errors.Is(err, errLocked) {
 			return nil, fmt.Errorf("the store %s is in use by another server: stop that one, or "+
-				"choose another with --store", place(dir))
+				"choose another with --store", cli.Place(dir))
 		}
 		return nil, cannot(err)
 	}

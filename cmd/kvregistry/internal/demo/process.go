@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"bufio"
@@ -40,7 +40,7 @@ func startService(cfg serviceConfig, stderr io.Writer) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("can't find this program's own file: %w", err)
 	}
-	cmd := exec.Command(self, demoServiceCommand, "--nats", cfg.url, "--tenant",
+	cmd := exec.Command(self, serviceCommand, "--nats", cfg.url, "--tenant",
 		cfg.tenant, "--id", cfg.id,
 		"--ttl", cfg.ttl.String(), "--verbose="+strconv.FormatBool(cfg.verbose))
 	cmd.Stderr = stderr

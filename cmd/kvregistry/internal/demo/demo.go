@@ -1,21 +1,20 @@
-package main
+// Package demo has the command that shows what the registry does while services come, go and crash.
+package demo
 
 import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
 	"github.com/kvregistry/go/lease"
+	"github.com/spf13/cobra"
 )
 
-const aboutDemo = `kvregistry demo starts a NATS server and three HTTP services, each a process
+const about = `kvregistry demo starts a NATS server and three HTTP services, each a process
 of its own, and calls them all the time by way of the registry. Then one service is killed, one is
 stopped, a new one comes, and the server is restarted with its data. It prints what happens and
 when, checks that each change was seen as soon as promised, and exits with 0 only if every promise
@@ -32,28 +31,34 @@ type demoConfig struct {
 	verbose bool
 }
 
-// demo runs the demonstration.
-func demo(args []string, std streams) error {
+// Command is "kvregistry demo".
+func Command(std cli.Streams) *cobra.Command {
 	var cfg demoConfig
-	fs := flag.NewFlagSet("demo", flag.ContinueOnError)
+	c := &cobra.Command{
+		Use: "demo", Short: "show services that come, go, crash and are called all the time",
+		Long: about, Args: cli.Args(),
+		RunE: func(c *cobra.Command, _ []string) error { return run(c.Context(), cfg, std) },
+	}
+	fs := c.Flags()
 	fs.StringVar(&cfg.nats, "nats", "", "`URL` of a server to use in place of one of the demo's "+
 		"own; it is not restarted")
 	fs.DurationVar(&cfg.ttl, "ttl", 3*time.Second, "the services' lease, whole seconds from 2s "+
 		"to 24h")
 	fs.BoolVar(&cfg.verbose, "verbose", false, "log to standard error what the registries and "+
 		"the server say")
-	if err := parse(fs, aboutDemo, args, std); err != nil {
-		return err
-	}
+	return c
+}
+
+// run runs the demonstration.
+func run(ctx context.Context, cfg demoConfig, std cli.Streams) error {
 	if err := lease.CheckTTL(cfg.ttl); err != nil {
-		return wrongUsage("--ttl %s is invalid: use whole seconds from %s to %s", cfg.ttl,
+		return cli.Usagef("--ttl %s is invalid: use whole seconds from %s to %s", cfg.ttl,
 			lease.MinTTL, lease.MaxTTL)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := cli.UntilSignal(ctx)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	d := &demonstration{cfg: cfg, std: std, tenant: "demo-" + strings.ToLower(rand.Text()[:10])}
-	d.line.out, d.line.began = std.out, time.Now()
+	d.line.out, d.line.began = std.Out, time.Now()
 	return errors.Join(d.run(ctx), d.tearDown())
 }
 

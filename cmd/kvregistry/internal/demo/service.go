@@ -1,9 +1,8 @@
-package main
+package demo
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -13,11 +12,13 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
 	"github.com/kvregistry/go/kvregistry"
+	"github.com/spf13/cobra"
 )
 
-// demoServiceCommand is the hidden subcommand by which the demo starts its services.
-const demoServiceCommand = "demo-service"
+// serviceCommand is the name of the command by which the demo starts its services.
+const serviceCommand = "demo-service"
 
 // The lines that a service process writes to its standard output: the word, the time in Unix
 // nanoseconds, and with wordServing its URL.
@@ -39,34 +40,40 @@ type serviceConfig struct {
 	verbose         bool
 }
 
-// demoService is one HTTP service in a process of its own. SIGTERM stops it gracefully, and so does
-// the end of its standard input, so that it does not outlive the demo.
-func demoService(args []string, std streams) error {
+// ServiceCommand is the hidden command by which the demo starts its services: each is a process of
+// its own. SIGTERM stops it gracefully, and so does the end of its standard input, so that it does
+// not outlive the demo.
+func ServiceCommand(std cli.Streams) *cobra.Command {
 	var cfg serviceConfig
-	fs := flag.NewFlagSet(demoServiceCommand, flag.ContinueOnError)
+	c := &cobra.Command{
+		Use: serviceCommand, Short: "be one service of the demo", Hidden: true, Args: cli.Args(),
+		RunE: func(*cobra.Command, []string) error { return cfg.start(std) },
+	}
+	fs := c.Flags()
 	fs.StringVar(&cfg.url, "nats", "", "URL of the server")
 	fs.StringVar(&cfg.tenant, "tenant", "", "tenant to register in")
 	fs.StringVar(&cfg.id, "id", "", "id of the instance")
 	fs.DurationVar(&cfg.ttl, "ttl", kvregistry.DefaultTTL, "lease")
 	fs.BoolVar(&cfg.verbose, "verbose", false, "log to standard error")
-	if err := parse(fs, "kvregistry demo-service is one service of the demo.",
-		args, std); err != nil {
-		return err
-	}
+	return c
+}
+
+// start runs the service until it is stopped.
+func (cfg serviceConfig) start(std cli.Streams) error {
 	// A Ctrl-C in a terminal also reaches the demo's services, but the demo ends them. If the demo
 	// is gone nothing reads the output, which must not kill a service that is about to unregister.
 	signal.Ignore(os.Interrupt, syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	go func() { // ends with the process
-		_, _ = io.Copy(io.Discard, std.in)
+		_, _ = io.Copy(io.Discard, std.In)
 		stop()
 	}()
 	return cfg.run(ctx, std)
 }
 
 // run serves and is registered until ctx ends.
-func (cfg serviceConfig) run(ctx context.Context, std streams) error {
+func (cfg serviceConfig) run(ctx context.Context, std cli.Streams) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -94,8 +101,8 @@ func (cfg serviceConfig) run(ctx context.Context, std streams) error {
 
 // register keeps the service registered until ctx ends, and returns when no caller should call it
 // any more.
-func (cfg serviceConfig) register(ctx context.Context, url string, std streams) error {
-	log := logger(cfg.verbose, std.err).With("id", cfg.id)
+func (cfg serviceConfig) register(ctx context.Context, url string, std cli.Streams) error {
+	log := cli.Logger(cfg.verbose, std.Err).With("id", cfg.id)
 	nc, err := connect(cfg.url, cfg.id, true, log)
 	if err != nil {
 		return err
@@ -103,7 +110,7 @@ func (cfg serviceConfig) register(ctx context.Context, url string, std streams) 
 	defer nc.Close()
 	reg, err := kvregistry.New(ctx, nc, registryOptions(cfg.tenant, cfg.ttl, log)...)
 	if errors.Is(err, kvregistry.ErrInvalidOption) {
-		return wrongUsage("%w", err)
+		return cli.Usage(err)
 	} else if err != nil {
 		return err
 	}
@@ -124,6 +131,6 @@ func (cfg serviceConfig) register(ctx context.Context, url string, std streams) 
 	return closeErr
 }
 
-func say(std streams, word, text string) {
-	_, _ = fmt.Fprintln(std.out, word, time.Now().UnixNano(), text)
+func say(std cli.Streams, word, text string) {
+	_, _ = fmt.Fprintln(std.Out, word, time.Now().UnixNano(), text)
 }

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -27,7 +27,7 @@ func (d *demonstration) start() (*process, error) {
 	p, err := startService(serviceConfig{
 		url: d.url, tenant: d.tenant, id: fmt.Sprintf("%s-%d", demoName, len(d.services)+1),
 		ttl: d.cfg.ttl, verbose: d.cfg.verbose,
-	}, d.std.err)
+	}, d.std.Err)
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +240,7 @@ func (d *demonstration) restartServer(ctx context.Context) error {
 // meanwhile.
 func (d *demonstration) takeServerAway(ctx context.Context) (*process, error) {
 	began := time.Now()
-	d.server.stop()
+	d.server.Stop()
 	d.line.at(began, "stopped", "the server")
 	p, err := d.start()
 	if err != nil {

@@ -1,9 +1,8 @@
-package main
+package cli
 
 import (
 	"cmp"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"net"
@@ -11,7 +10,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/spf13/pflag"
 )
 
 // Any word that was typed may be a secret: a password in a URL, or a seed in place of its file. So
@@ -81,75 +81,77 @@ func printable(part any) any {
 	return part
 }
 
-// place returns the name of a file or a directory for a message.
-func place(path string) string {
+// Place returns the name of a file or a directory for a message.
+func Place(path string) string {
 	if isDoubtful(path) {
 		return errSecret.Error()
 	}
 	return path
 }
 
-var (
-	badValue = regexp.MustCompile(`(?s)^invalid (?:boolean )?value (".*") for ` +
-		`(?:flag )?(-[a-z-]+): (.*)$`)
-	badFlag = regexp.MustCompile(`(?s)^(flag provided but not defined|bad flag syntax): (.*)$`)
-)
-
 // numeric matches what may be meant as a number or a duration. No password in a URL matches.
 var numeric = regexp.MustCompile(`^[-+]?[0-9.][^@:\x00-\x1f\x7f]{0,19}$`)
 
-// formatOf says what a flag's value looks like, and whether that is a number or a duration. The
-// format is "" if any text will do.
-func formatOf(f *flag.Flag) (format string, number bool) {
-	if a, ok := f.Value.(*amount); ok {
-		return a.Set("").Error(), true
-	}
-	g, ok := f.Value.(flag.Getter)
-	if !ok {
-		return "", false
-	}
-	switch g.Get().(type) {
-	case bool:
-		return "give the option alone, or with =true or =false", false
-	case int, int64:
-		return "give a whole number in digits, as 3 or 10000", true
-	case time.Duration:
-		return "give a number with its unit, as 15s or 1m30s", true
-	}
-	return "", false
+// formats say what the values of an option look like, by its type. An option of another type
+// says that itself.
+var formats = map[string]string{
+	"bool":     "give the option alone, or with =true or =false",
+	"int":      "give a whole number in digits, as 3 or 10000",
+	"int64":    "give a whole number in digits, as 3 or 10000",
+	"uint64":   "give a whole number in digits, as 3 or 10000",
+	"duration": "give a number with its unit, as 15s or 1m30s",
 }
 
-// optionError rewrites an error of package flag, which quotes what was typed.
-func optionError(fs *flag.FlagSet, err error) error {
-	if m := badValue.FindStringSubmatch(err.Error()); m != nil {
-		value, _ := strconv.Unquote(m[1])
-		shown := printable(value)
-		format, number := formatOf(fs.Lookup(strings.TrimLeft(m[2], "-")))
-		if number && numeric.MatchString(value) && !isDoubtful(value) {
-			shown = value
-		}
-		return usageError{fmt.Errorf("options: %s is %v: %s", m[2], shown, cmp.Or(format, m[3]))}
+// optionError rewrites an error of package pflag, which quotes what was typed.
+func optionError(err error) error {
+	var value *pflag.InvalidValueError
+	var unknown *pflag.NotExistError
+	var syntax *pflag.InvalidSyntaxError
+	var missing *pflag.ValueRequiredError
+	switch {
+	case errors.As(err, &value):
+		f := value.GetFlag()
+		return valueError("--"+f.Name, f, value.GetValue(), errors.Unwrap(err))
+	case errors.As(err, &unknown):
+		return Usagef("there is no option %s", "--"+cmp.Or(unknown.GetSpecifiedShortnames(),
+			unknown.GetSpecifiedName()))
+	case errors.As(err, &syntax):
+		return Usagef("this is no option: %s", syntax.GetSpecifiedFlag())
+	case errors.As(err, &missing):
+		return Usagef("the option %s needs a value", "--"+missing.GetSpecifiedName())
 	}
-	if m := badFlag.FindStringSubmatch(err.Error()); m != nil {
-		return wrongUsage("options: "+m[1]+": %s", m[2])
+	return Usagef("options: %w", err)
+}
+
+// valueError says that an option, or the variable that stands for it, has a wrong value.
+func valueError(option string, f *pflag.Flag, value string, why error) error {
+	shown := printable(value)
+	kind := f.Value.Type()
+	format, plain := formats[kind]
+	if !plain {
+		format = fmt.Sprint(printable(why))
 	}
-	return wrongUsage("options: %w", err)
+	if (plain && kind != "bool" || kind == "amount") && numeric.MatchString(value) &&
+		!isDoubtful(value) {
+		shown = value
+	}
+	return usageError{fmt.Errorf("%s is %v: %s", option, shown, format)}
 }
 
 // urls are the options that take a URL with a password, or a text of which a part may look like
 // one.
 var urls = map[string]bool{"server": true, "plain-server": true, "nats": true,
-	"user": true, "service": true}
+	"user": true, "password": true, "service": true, "url": true}
 
 // checkSecrets refuses a secret in an option that takes none, and the contents of a file in place
 // of its name.
-func checkSecrets(set *flag.FlagSet) (err error) {
-	set.Visit(func(f *flag.Flag) {
+func checkSecrets(set *pflag.FlagSet) (err error) {
+	set.Visit(func(f *pflag.Flag) {
 		value := f.Value.String()
 		switch {
 		case keys.MatchString(value) && !userinfo.MatchString(value),
 			isSecret(value) && !urls[f.Name]:
-			err = wrongUsage("--"+f.Name+": %w; name a file that holds the secret, or leave "+
+			err = Usagef("--"+f.Name+": %w; name a file that holds the secret, or leave "+
 				"it out", errSecret)
 		}
 	})
@@ -161,13 +163,13 @@ func checkSecrets(set *flag.FlagSet) (err error) {
 func readable(option, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return wrongUsage("--"+option+": the file can't be read: %w", cause(err))
+		return Usagef("--"+option+": the file can't be read: %w", Cause(err))
 	}
 	return f.Close()
 }
 
-// cause returns why something failed, without the file, the host or the address.
-func cause(err error) error {
+// Cause returns why something failed, without the file, the host or the address.
+func Cause(err error) error {
 	var path *fs.PathError
 	var lookup *net.DNSError
 	var address *net.AddrError
@@ -183,4 +185,12 @@ func cause(err error) error {
 		return network.Err
 	}
 	return err
+}
+
+// CheckSecret refuses an argument that may be a secret. The word what names the argument.
+func CheckSecret(what, arg string) error {
+	if isDoubtful(arg) {
+		return Usagef("%w stands in place of "+what, errSecret)
+	}
+	return nil
 }
