@@ -63,24 +63,33 @@ func AccountConfig(name string, limits AccountLimits, users ...string) (string, 
 	if err := limits.check(name); err != nil {
 		return "", err
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: {\n", name)
-	fmt.Fprintf(&b, "  limits: { max_connections: %d, max_leafnodes: 0, max_subscriptions: %d, "+
-		"max_payload: %d }\n",
-		limits.Connections, subsEach, maxPayload)
-	fmt.Fprintf(&b, "  jetstream: { max_mem: %d, max_file: %d, max_streams: 1, max_consumers: "+
-		"%d, max_ack_pending: %d }\n",
-		memory, limits.storage(), limits.consumers(), ackPending)
-	b.WriteString("  users: [\n")
+	var entries []string
 	for _, u := range users {
 		e, err := entry(u)
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, "    { %s }\n", e)
+		entries = append(entries, "{ "+e+" }")
+	}
+	return limits.account(name, entries), nil
+}
+
+// account is the text of an account with these entries of "users".
+func (l AccountLimits) account(name string, users []string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: {\n", name)
+	fmt.Fprintf(&b, "  limits: { max_connections: %d, max_leafnodes: 0, max_subscriptions: %d, "+
+		"max_payload: %d }\n",
+		l.Connections, subsEach, maxPayload)
+	fmt.Fprintf(&b, "  jetstream: { max_mem: %d, max_file: %d, max_streams: 1, max_consumers: "+
+		"%d, max_ack_pending: %d }\n",
+		memory, l.storage(), l.consumers(), ackPending)
+	b.WriteString("  users: [\n")
+	for _, u := range users {
+		fmt.Fprintf(&b, "    %s\n", u)
 	}
 	b.WriteString("  ]\n}\n")
-	return b.String(), nil
+	return b.String()
 }
 
 // AccountClaims returns the limits of [AccountConfig] as the "limits" within an account's JWT, in
