@@ -15,72 +15,33 @@ type Info struct {
 	Age   time.Duration // since its last renewal, by the server's clock
 }
 
-const (
-	listBeat   = 100 * time.Millisecond // after which the server says that there are no more
-	deleteTime = time.Second            // bounds the removal of a consumer, which ends by itself
-)
-
-// List reads the leases of a bucket, in no order. The errors are ctx's, [tenant.ErrGap] and those
-// of [tenant.Bucket.Ensure].
+// List reads the leases of a bucket, in no order. The errors are those of [tenant.Bucket.Scan].
 func List(ctx context.Context, b *tenant.Bucket) ([]Info, error) {
-	state, err := b.State(ctx)
-	if err != nil {
-		return nil, err
-	}
 	asked := time.Now()
-	found := map[string]Info{} // of the feed's goroutine, until done
-	done := make(chan error, 1)
-	end := func(err error) {
-		select {
-		case done <- err:
-		default:
+	type found struct {
+		Info
+		renewed time.Time
+	}
+	byID := map[string]found{}
+	state, err := b.Scan(ctx, tenant.AllLeases, func(m tenant.Message) {
+		id, ok := tenant.ParseLeaseKey(m.Key)
+		if !ok {
+			return
 		}
-	}
-	ended := false
-	feed, err := b.OpenFeed(ctx, tenant.FeedConfig{
-		Name: "view-", Keys: []string{tenant.AllLeases}, Heartbeat: listBeat,
-		Message: func(m tenant.Message) {
-			id, ok := tenant.ParseLeaseKey(m.Key)
-			if ended || !ok {
-				return
-			}
-			delete(found, id)
-			if m.Op == tenant.Put {
-				now := state.Now.Add(time.Since(asked))
-				found[id] = Info{ID: id, Value: append([]byte(nil), m.Value...), TTL: m.TTL(),
-					Age: max(0, now.Sub(m.Time()))}
-			}
-		},
-		Mark: func(upTo uint64) {
-			if upTo >= state.Last { // the consumer has looked at everything, and has no more
-				ended = true
-				end(nil)
-			}
-		},
-		Lost: end,
+		delete(byID, id)
+		if m.Op == tenant.Put {
+			byID[id] = found{Info{ID: id, Value: append([]byte(nil), m.Value...), TTL: m.TTL()},
+				m.Time()}
+		}
 	})
-	if feed != nil {
-		defer func() {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTime)
-			defer cancel()
-			_ = feed.Delete(ctx)
-		}()
-		defer feed.Close()
-	}
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	if err != nil {
-		return nil, err
-	}
-	list := make([]Info, 0, len(found))
-	for _, one := range found {
-		list = append(list, one)
+	now := state.Now.Add(time.Since(asked))
+	list := make([]Info, 0, len(byID))
+	for _, one := range byID {
+		one.Age = max(0, now.Sub(one.renewed))
+		list = append(list, one.Info)
 	}
 	return list, nil
 }
