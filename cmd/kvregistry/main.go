@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvregistry/go/cmd/kvregistry/internal/bridge"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/browse"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/demo"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/reaper"
@@ -33,6 +34,7 @@ func main() {
 
 // The groups of commands in the help.
 const (
+	look  = "look"
 	run   = "run"
 	admin = "admin"
 )
@@ -47,6 +49,8 @@ func root(std cli.Streams) *cobra.Command {
 			c.AddCommand(sub)
 		}
 	}
+	add(look, "To see what is there:", browse.List(std), browse.Get(std), browse.Watch(std),
+		browse.Resolve(std), browse.Wait(std), browse.Leases(std))
 	add(run, "To run the registry:", serve.Command(std), reaper.Command(std), bridge.Command(std),
 		demo.Command(std))
 	add(admin, "To administrate it:", tenants.Command(std))

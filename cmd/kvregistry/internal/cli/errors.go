@@ -44,6 +44,9 @@ func (e noneError) Unwrap() error { return e.error }
 // Nonef makes an error that says that what was asked for is not there.
 func Nonef(format string, args ...any) error { return noneError{fmt.Errorf(format, args...)} }
 
+// IsNone reports whether an error says that what was asked for is not there.
+func IsNone(err error) bool { return errors.As(err, &noneError{}) }
+
 // codeOf returns the exit code of a command that returned err.
 func codeOf(err error) int {
 	var exit Exit

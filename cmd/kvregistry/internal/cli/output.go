@@ -51,8 +51,8 @@ func (o *Output) Flags(c *cobra.Command) {
 		cobra.ShellCompDirectiveNoFileComp)) // the option is there
 }
 
-// Asked reports whether the output is for programs: json or jsonl.
-func (o *Output) Asked() bool { return o.format == asked || o.format == lines }
+// People reports whether the output is for people: a table.
+func (o *Output) People() bool { return o.format == table || o.format == wide }
 
 // Colour is how a cell of a table looks on a terminal. It is never all that tells a state.
 type Colour int
@@ -97,7 +97,7 @@ func Print[T any](std Streams, o *Output, t Table[T], values []T) error {
 		return PrintJSON(std, values)
 	case lines:
 		for _, v := range values {
-			if err := printLine(std.raw, v); err != nil {
+			if err := PrintLine(std, v); err != nil {
 				return err
 			}
 		}
@@ -159,13 +159,13 @@ func PrintJSON(std Streams, value any) error {
 	return writeJSON(std.raw, b.Bytes())
 }
 
-// printLine prints a value as JSON on one line.
-func printLine(w io.Writer, value any) error {
+// PrintLine prints a value as JSON on one line.
+func PrintLine(std Streams, value any) error {
 	data, err := encode(value)
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, data)
+	return writeJSON(std.raw, data)
 }
 
 // encode is json.Marshal without the escapes that are for HTML.

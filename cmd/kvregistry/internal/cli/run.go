@@ -53,7 +53,7 @@ func prepare(c *cobra.Command) {
 		c.SuggestionsMinimumDistance = 2
 	} else if run := c.RunE; run != nil {
 		c.RunE = func(c *cobra.Command, args []string) error {
-			if err := readVariables(c.Flags()); err != nil {
+			if err := ReadVariables(c); err != nil {
 				return err
 			}
 			if err := checkSecrets(c.Flags()); err != nil {
@@ -128,8 +128,10 @@ func Variable(option string) string {
 	return "KVREGISTRY_" + strings.ToUpper(strings.ReplaceAll(option, "-", "_"))
 }
 
-// readVariables sets the options that were not given from the environment.
-func readVariables(fs *pflag.FlagSet) (err error) {
+// ReadVariables sets the options of a command that were not given from the environment. [Run] calls
+// it before a command; the completion of an argument has to call it.
+func ReadVariables(c *cobra.Command) (err error) {
+	fs := c.Flags()
 	fs.VisitAll(func(f *pflag.Flag) {
 		if f.Changed || err != nil {
 			return

@@ -22,60 +22,83 @@ type Target struct {
 
 // Flags adds the options of a login, and the tenant.
 func (t *Target) Flags(fs *pflag.FlagSet) {
+	t.FlagsWithin(fs, 10*time.Second, "the longest `time` that the server may take to answer")
+}
+
+// FlagsWithin is Flags with another meaning of the option --timeout.
+func (t *Target) FlagsWithin(fs *pflag.FlagSet, timeout time.Duration, usage string) {
 	fs.StringVar(&t.Tenant, "tenant", kvregistry.DefaultTenant, "`name` of the tenant")
-	fs.DurationVar(&t.timeout, "timeout", 10*time.Second, "the longest `time` that the server "+
-		"may take to answer")
+	fs.DurationVar(&t.timeout, "timeout", timeout, usage)
 	t.Login.Flags(fs)
 }
 
-// Bounded returns ctx with the deadline that the option sets.
+// Bounded returns ctx with the deadline that the option --timeout sets.
 func (t *Target) Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, t.timeout)
 }
 
-// Open connects and makes a registry that observes the tenant, and does not reap unless opts say
-// so. The function closes both. A tenant that is not there is not made, and the error is that of
-// [Nonef].
-func (t *Target) Open(ctx context.Context, command string,
-	opts ...kvregistry.Option) (*kvregistry.Registry, func(), error) {
-	nc, err := t.Connect(command)
-	if err != nil {
-		return nil, nil, err
-	}
-	reg, err := t.open(ctx, nc, opts)
-	if err != nil {
-		nc.Close()
-		return nil, nil, err
-	}
-	return reg, func() { _ = reg.Close(); nc.Close() }, nil
+// Session is a tenant that a command works on.
+type Session struct {
+	*kvregistry.Registry // observes, and does not reap
+	Conn                 *nats.Conn
+	Bucket               *tenant.Bucket
 }
 
-func (t *Target) open(ctx context.Context, nc *nats.Conn,
-	opts []kvregistry.Option) (*kvregistry.Registry, error) {
+// Close closes the registry and the connection.
+func (s *Session) Close() {
+	_ = s.Registry.Close()
+	s.Conn.Close()
+}
+
+// Open connects, for a command that reads and ends. A tenant that is not there is not made, and the
+// error is that of [Nonef].
+func (t *Target) Open(ctx context.Context, command string,
+	opts ...kvregistry.Option) (*Session, error) {
+	return t.open(ctx, command, nil, opts)
+}
+
+// OpenLasting is Open for a command that goes on while NATS is away. Its log goes to std.Err.
+func (t *Target) OpenLasting(ctx context.Context, std Streams, command string,
+	opts ...kvregistry.Option) (*Session, error) {
+	log := Logger(true, std.Err)
+	return t.open(ctx, command, Lasting(log), append(opts, kvregistry.Logger(log)))
+}
+
+func (t *Target) open(ctx context.Context, command string, dial []nats.Option,
+	opts []kvregistry.Option) (_ *Session, err error) {
+	s := &Session{}
+	if s.Conn, err = t.Connect(command, dial...); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.Conn.Close()
+		}
+	}()
 	ctx, cancel := t.Bounded(ctx)
 	defer cancel()
-	if err := t.exists(ctx, nc); err != nil {
+	if s.Bucket, err = t.exists(ctx, s.Conn); err != nil {
 		return nil, err
 	}
 	opts = append([]kvregistry.Option{kvregistry.Tenant(t.Tenant),
 		kvregistry.Logger(slog.New(slog.DiscardHandler)), kvregistry.Timeout(t.timeout),
 		kvregistry.WithoutReaping()}, opts...)
-	reg, err := kvregistry.New(ctx, nc, opts...)
+	s.Registry, err = kvregistry.New(ctx, s.Conn, opts...)
 	if errors.Is(err, kvregistry.ErrInvalidOption) {
 		err = Usage(err)
 	}
-	return reg, err
+	return s, err
 }
 
-// exists returns an error if the tenant has no bucket.
-func (t *Target) exists(ctx context.Context, nc *nats.Conn) error {
+// exists returns the tenant's bucket, or an error if there is none.
+func (t *Target) exists(ctx context.Context, nc *nats.Conn) (*tenant.Bucket, error) {
 	b, err := tenant.New(nc, t.Tenant, tenant.Config{})
 	if err != nil {
-		return Usagef("--tenant: %w", err)
+		return nil, Usagef("--tenant: %w", err)
 	}
 	if _, err = b.State(ctx); errors.Is(err, tenant.ErrBucketNotFound) {
-		return Nonef("there is no tenant %s: register a service in it, or make it: kvregistry "+
-			"tenant create %s", t.Tenant, t.Tenant)
+		return nil, Nonef("there is no tenant %s: register a service in it, or make it: "+
+			"kvregistry tenant create %s", t.Tenant, t.Tenant)
 	}
-	return err
+	return b, err
 }

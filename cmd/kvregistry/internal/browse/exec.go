@@ -1,0 +1,38 @@
+package browse
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+
+	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+// runFor runs a shell command for a change, and waits for its end. A command that fails is told of,
+// and does not end the watch.
+func runFor(ctx context.Context, std cli.Streams, command string, e kvregistry.Event) error {
+	input, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	shell, flag := "/bin/sh", "-c"
+	if runtime.GOOS == "windows" {
+		shell, flag = "cmd", "/C"
+	}
+	cmd := exec.CommandContext(ctx, shell, flag, command)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), std.Raw(), std.Err
+	s := e.Service
+	cmd.Env = append(os.Environ(), "KVREGISTRY_EVENT="+string(e.Kind),
+		"KVREGISTRY_SERVICE="+s.Name, "KVREGISTRY_ID="+s.ID, "KVREGISTRY_ADDRESS="+where(s),
+		"KVREGISTRY_STATUS="+string(s.Status), fmt.Sprint("KVREGISTRY_REVISION=", e.Revision))
+	if err := cmd.Run(); err != nil && ctx.Err() == nil {
+		_, _ = fmt.Fprintf(std.Err, "kvregistry watch: --exec, %s of %s: %v\n", e.Kind,
+			cli.Escape(s.Name+"/"+s.ID), err)
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package browse
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/kvregistry/go/kvregistry"
+)
+
+const aboutWatch = `kvregistry watch prints the changes of a service, or of all of them, as they
+come. It begins with what is there. With --since it begins with what changed after that revision,
+and with the ends of the last 10 minutes unless options narrow it.
+
+With --exec it runs a command by the shell for each change, one at a time. The change is the
+command's standard input, as JSON, and stands in the variables KVREGISTRY_EVENT,
+KVREGISTRY_SERVICE, KVREGISTRY_ID, KVREGISTRY_ADDRESS, KVREGISTRY_STATUS and KVREGISTRY_REVISION.
+While the command runs, changes of one instance are told of as one.
+
+It goes on while NATS is away. SIGINT and SIGTERM stop it.`
+
+// watching is what "watch" is asked.
+type watching struct {
+	cli.Target
+	cli.Output
+	filters
+	exec  string
+	since uint64
+}
+
+// Watch is "kvregistry watch".
+func Watch(std cli.Streams) *cobra.Command {
+	var w watching
+	c := &cobra.Command{
+		Use: "watch [service]", Short: "print changes as they come, or run a command for each",
+		Long: aboutWatch,
+		Example: "  kvregistry watch web\n  kvregistry watch -o jsonl --since 4711\n" +
+			"  kvregistry watch web --exec 'systemctl reload haproxy'",
+		Args: cli.Args("[service]"),
+		RunE: func(c *cobra.Command, args []string) error {
+			name := kvregistry.Everything
+			if len(args) > 0 {
+				name = args[0]
+			}
+			return w.run(c.Context(), std, name)
+		},
+	}
+	fs := c.Flags()
+	fs.StringVar(&w.exec, "exec", "", "shell `command` to run for each change")
+	fs.Uint64Var(&w.since, "since", 0, "only what changed after this `revision`")
+	w.narrow(c)
+	w.Output.Flags(c)
+	w.Target.Flags(fs)
+	c.ValidArgsFunction = (&listing{Target: w.Target}).complete
+	return c
+}
+
+// run tells of changes until a signal stops it.
+func (w *watching) run(ctx context.Context, std cli.Streams, name string) error {
+	narrow, err := w.list()
+	if err != nil {
+		return err
+	}
+	ctx, stop := cli.UntilSignal(ctx)
+	defer stop()
+	s, err := w.OpenLasting(ctx, std, "watch")
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if w.since > 0 && len(narrow) == 0 { // of an end only the id is known
+		gone, err := readGone(ctx, s.Bucket, name, w.since)
+		if err != nil {
+			return err
+		}
+		for _, e := range gone {
+			if err := w.tell(ctx, std, e); err != nil {
+				return err
+			}
+		}
+	}
+	for e, err := range s.Events(ctx, name) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return wrongName(err)
+		}
+		if e.Revision <= w.since || !passes(narrow, e.Service) &&
+			(e.Before == nil || !passes(narrow, *e.Before)) {
+			continue
+		}
+		if err := w.tell(ctx, std, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell prints a change, or runs the command for it.
+func (w *watching) tell(ctx context.Context, std cli.Streams, e kvregistry.Event) error {
+	if w.exec != "" {
+		return runFor(ctx, std, w.exec, e)
+	}
+	if !w.People() {
+		return cli.PrintLine(std, e)
+	}
+	s := e.Service
+	text := fmt.Sprintf("%s  %-12s  %s/%s  %s  %s", time.Now().Format(time.TimeOnly), e.Kind,
+		s.Name, s.ID, where(s), s.Status)
+	if e.Before != nil && e.Kind == kvregistry.Updated {
+		text += "  (" + strings.Join(differences(*e.Before, s), ", ") + ")"
+	}
+	_, err := fmt.Fprintln(std.Out, cli.Escape(strings.TrimRight(text, " ")))
+	return err
+}
+
+// differences names what an update changed, with the old and the new value of what is short.
+func differences(was, is kvregistry.Service) (list []string) {
+	add := func(what, a, b string) {
+		if a != b {
+			list = append(list, fmt.Sprintf("%s: %s → %s", what, orNone(a), orNone(b)))
+		}
+	}
+	add("status", string(was.Status), string(is.Status))
+	add("address", was.Address, is.Address)
+	add("url", was.URL, is.URL)
+	add("version", was.Version, is.Version)
+	add("zone", was.Zone, is.Zone)
+	add("host", was.Host, is.Host)
+	add("tags", strings.Join(was.Tags, ","), strings.Join(is.Tags, ","))
+	add("weight", fmt.Sprint(was.Weight), fmt.Sprint(is.Weight))
+	add("endpoints", pairs(was.Endpoints), pairs(is.Endpoints))
+	if pairs(was.Metadata) != pairs(is.Metadata) {
+		list = append(list, "metadata")
+	}
+	if len(list) == 0 && was.Owner != is.Owner {
+		list = append(list, "another owner")
+	}
+	return list
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "none"
+	}
+	return text
+}
