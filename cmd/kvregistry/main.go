@@ -21,8 +21,10 @@ import (
 
 const about = `kvregistry registers services on NATS JetStream and finds them.
 
-Each option can be set by a variable: KVREGISTRY_TENANT stands for --tenant. The options of the
-login can be set by the variables of the nats command, too: NATS_URL, NATS_CREDS and the like.
+Each option can be set by a variable: KVREGISTRY_TENANT stands for --tenant. The variables of the
+nats command stand for the options of the connection, too: NATS_URL, NATS_CREDS and the like.
+"source <(kvregistry completion bash)" makes a shell complete commands and names of services; zsh
+and fish can, too.
 
 The exit code is 0 if all went well, 1 if it did not, 2 if the command line is wrong, and 3 if what
 was asked for is not there.`

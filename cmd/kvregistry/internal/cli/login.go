@@ -32,6 +32,9 @@ func (l *Login) Flags(fs *pflag.FlagSet) {
 		"signed the server's")
 	natsVar(fs, &l.inbox, "inbox", "", "`prefix` of the user's answers, as \"tenant permissions\" "+
 		"prints it")
+	for _, name := range connectionOptions {
+		_ = fs.SetAnnotation(name, ofConnection, nil) // the option is there
+	}
 }
 
 // Short adds the two options of a second login of a command, whose names begin with a prefix.

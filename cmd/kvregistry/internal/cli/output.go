@@ -103,13 +103,13 @@ func Print[T any](std Streams, o *Output, t Table[T], values []T) error {
 		}
 		return nil
 	default:
-		return t.print(std, o.format == wide, values)
+		return t.write(std.raw, std.Colours(), o.format == wide, values)
 	}
 }
 
-func (t Table[T]) print(std Streams, all bool, values []T) error {
-	colours := std.Colours()
-	w := tabwriter.NewWriter(std.raw, 0, 0, 2, ' ', 0)
+// write writes a table, with colours or without, and with all columns or the narrow ones.
+func (t Table[T]) write(to io.Writer, colours, all bool, values []T) error {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	row := func(cell func(Column[T]) (string, Colour)) {
 		var cells []string
 		for _, c := range t.Columns {

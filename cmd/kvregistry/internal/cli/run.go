@@ -27,9 +27,8 @@ func Run(root *cobra.Command, args []string, std Streams) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return optionError(err) })
 	prepare(root)
-	// A command that has subcommands does nothing by itself.
-	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}",
-		"{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
+	root.SetUsageFunc(usage)
+	root.AddCommand(connectionTopic())
 	root.SetHelpCommand(helpCommand(root))
 	command, err := root.ExecuteC()
 	code := codeOf(err)

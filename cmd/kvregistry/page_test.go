@@ -1,0 +1,57 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/spf13/cobra"
+)
+
+var update = flag.Bool("update", false, "write docs/cli.md anew")
+
+const page = "../../docs/cli.md"
+
+// docs/cli.md has the help of each command, word for word. "go test ./cmd/kvregistry -run
+// TestPageOfCommands -update" writes it anew. Seen to fail with an option that is new.
+func TestPageOfCommands(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	b.WriteString("# Commands\n\nThis page has what `kvregistry help` prints of each command.\n")
+	for _, path := range append([]string{"", "connection"}, visible(root(cli.NewStreams(nil, io.Discard, io.Discard)), "")...) {
+		code, out, text := called(append([]string{"help"}, strings.Fields(path)...)...)
+		if code != 0 {
+			t.Fatal(path, code, text)
+		}
+		_, _ = fmt.Fprintf(&b, "\n## %s\n\n```\n%s\n```\n", strings.TrimSpace("kvregistry "+path),
+			strings.TrimSpace(out))
+	}
+	want := b.String()
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(page); err != nil || string(got) != want {
+		t.Errorf("%s is not what the commands say: write it by go test ./cmd/kvregistry -run "+
+			"TestPageOfCommands -update (%v)", page, err)
+	}
+}
+
+// visible returns the paths of the commands below c that its help lists, in order.
+func visible(c *cobra.Command, path string) (paths []string) {
+	for _, sub := range c.Commands() {
+		if sub.Hidden || !sub.Runnable() && !sub.HasSubCommands() {
+			continue
+		}
+		paths = append(paths, strings.TrimSpace(path+" "+sub.Name()))
+		paths = append(paths, visible(sub, strings.TrimSpace(path+" "+sub.Name()))...)
+	}
+	slices.Sort(paths)
+	return paths
+}
