@@ -87,6 +87,7 @@
 //	access_nkey              nkeys, and their rotation
 //	access_operator          users that are known by a JWT
 //	access_rotation          rotation of passwords, JWTs and certificates
+//	access_server            the configuration of a server for one tenant, started
 //	access_signing_keys      rotation of signing keys
 //	access_users             the ways in which a server knows its users
 //	server_settings          the limits that docs/security.md and docs/operations.md list

@@ -80,6 +80,9 @@ var arguments = map[string][]string{
 	"tenant delete":      {"acme", "--server", nowhere, "--yes"},
 }
 
+// tree is the whole command.
+func tree() *cobra.Command { return root(cli.NewStreams(nil, io.Discard, io.Discard)) }
+
 // leaves are the commands that do something, by their path below the root.
 func leaves(c *cobra.Command) map[string]*cobra.Command {
 	all := map[string]*cobra.Command{}
@@ -104,7 +107,7 @@ func calls(t *testing.T) map[string][]string {
 	}
 	t.Cleanup(func() { _ = l.Close() })
 	all := map[string][]string{}
-	for path := range leaves(root(cli.NewStreams(nil, io.Discard, io.Discard))) {
+	for path := range leaves(tree()) {
 		args, ok := arguments[path]
 		if !ok {
 			t.Errorf("arguments says nothing of %q", path)
@@ -127,7 +130,7 @@ var numeric = []string{"int", "int64", "uint64", "duration"}
 // options returns a command's options and the type of each.
 func options(path string) (kinds map[string]string) {
 	kinds = map[string]string{}
-	leaves(root(cli.NewStreams(nil, io.Discard, io.Discard)))[path].Flags().VisitAll(
+	leaves(tree())[path].Flags().VisitAll(
 		func(f *pflag.Flag) { kinds[f.Name] = f.Value.Type() })
 	return kinds
 }

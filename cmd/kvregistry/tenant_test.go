@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"io"
 	"os"
 	"strings"
 	"testing"
@@ -327,7 +326,7 @@ func TestTenantRemedies(t *testing.T) {
 		s.URL())...); code != 0 {
 		t.Errorf("the remedy: %d %s", code, text)
 	}
-	for path := range leaves(root(cli.NewStreams(nil, io.Discard, io.Discard))) {
+	for path := range leaves(tree()) {
 		_, _, text := called(append(strings.Fields(path), "acme", "--no-such")...)
 		name, help := path, `"kvregistry `+path+` -h" tells more`
 		if !strings.Contains(text, help) {
@@ -344,7 +343,7 @@ func TestTenantRemedies(t *testing.T) {
 func TestHelpOfASubcommand(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
-		"help tenant":        "change      change a tenant's limits",
+		"help tenant":        "change       change a tenant's limits",
 		"help tenant create": "--max-keys",
 		"tenant help create": "--max-keys",
 		"help serve":         "--store",

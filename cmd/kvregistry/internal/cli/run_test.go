@@ -36,7 +36,7 @@ func TestExitCodes(t *testing.T) {
 		{nil, 0, ""},
 		{errors.New("it broke\x1b[0m\nnow"), 1, `kvregistry do: it broke\x1b[0m\nnow` + "\n"},
 		{Usagef("say %s", "how"), 2, "kvregistry do: say how; \"kvregistry do -h\" tells more\n"},
-		{fmt.Errorf("doing: %w", Nonef("nothing there")), 3, "kvregistry do: doing: nothing there\n"},
+		{fmt.Errorf("doing: %w", Nonef("none there")), 3, "kvregistry do: doing: none there\n"},
 		{Exit(42), 42, ""},
 	} {
 		c := &cobra.Command{Use: "do", RunE: func(*cobra.Command, []string) error { return tc.err }}
@@ -87,7 +87,8 @@ func TestContexts(t *testing.T) {
 	}
 	write := func(file, text string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(folder, "nats", file), []byte(text), 0o600); err != nil {
+		path := filepath.Join(folder, "nats", file)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

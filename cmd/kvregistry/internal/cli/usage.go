@@ -19,6 +19,12 @@ const ofConnection = "kvregistry_connection"
 var connectionOptions = []string{"server", "context", "user", "password", "creds", "nkey",
 	"tlscert", "tlskey", "tlsca", "inbox"}
 
+const aboutConnection = `These options are those of the nats command. Its variables stand for them,
+too: NATS_URL, NATS_CONTEXT, NATS_USER, NATS_PASSWORD, NATS_CREDS, NATS_NKEY, NATS_CERT, NATS_KEY
+and NATS_CA.
+
+`
+
 // connectionTopic is a topic of the help: the options of a login, which many commands have.
 func connectionTopic() *cobra.Command {
 	var l Login
@@ -27,9 +33,7 @@ func connectionTopic() *cobra.Command {
 	l.Flags(fs)
 	return &cobra.Command{
 		Use: "connection", Short: "the options that say how to connect",
-		Long: "These options are those of the nats command. Its variables stand for them, too: " +
-			"NATS_URL,\nNATS_CONTEXT, NATS_USER, NATS_PASSWORD, NATS_CREDS, NATS_NKEY, NATS_CERT, " +
-			"NATS_KEY and NATS_CA.\n\n" + fs.FlagUsagesWrapped(columns),
+		Long: aboutConnection + fs.FlagUsagesWrapped(columns),
 	}
 }
 
@@ -37,7 +41,8 @@ func connectionTopic() *cobra.Command {
 func usage(c *cobra.Command) error {
 	w := c.OutOrStderr()
 	if c.Runnable() && !c.HasAvailableSubCommands() {
-		_, _ = fmt.Fprintf(w, "Usage:\n  %s\n", strings.Replace(c.UseLine(), "[flags]", "[options]", 1))
+		line := strings.Replace(c.UseLine(), "[flags]", "[options]", 1)
+		_, _ = fmt.Fprintf(w, "Usage:\n  %s\n", line)
 	} else if c.HasAvailableSubCommands() {
 		_, _ = fmt.Fprintf(w, "Usage:\n  %s <command>\n", c.CommandPath())
 	}
