@@ -24,7 +24,8 @@ import (
 type Hold = line.Hold
 
 // HoldHealth is a name that a process holds exclusively, or a place that it has in the line for
-// one: its Name, its Token (0 while it waits), and Since when it holds it or waits for it.
+// one: its Name, its Token (0 while it waits), Since when it holds it or waits for it, and how many
+// stand Ahead of it, as soon as its place is known.
 type HoldHealth = line.Health
 
 // Exclusive waits in line for a name until this process holds it, or ctx ends: of all processes of

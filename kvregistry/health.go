@@ -111,6 +111,7 @@ func (h Health) MarshalJSON() ([]byte, error) {
 		Name  string    `json:"name"`
 		Token uint64    `json:"token"`
 		Since time.Time `json:"since"`
+		Ahead int       `json:"ahead"`
 	}
 	holds := make([]hold, len(h.Holds))
 	for i, one := range h.Holds {

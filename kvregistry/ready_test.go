@@ -143,7 +143,8 @@ func TestHealthAsJSON(t *testing.T) {
 			Age: 1500 * time.Millisecond, Observed: []string{"a", "b"},
 			Unread: []string{"b"}, Stale: []string{"b"}, Resyncs: 1, Lease: LeaseHeld, Renewed: at,
 			Unwritten: 2, Refused: ErrStorageFull,
-			Holds: []HoldHealth{{Name: "leader", Token: 7, Since: at}}, Reaps: true, Ended: 3,
+			Holds: []HoldHealth{{Name: "leader", Token: 7, Since: at, Ahead: 2}}, Reaps: true,
+			Ended:    3,
 			Unreaped: 6, Reaped: 4, Skipped: 5, Memory: 7, Full: true,
 			Sessions: map[string]uint64{"silent": 1}, Merged: 8, RoundTrip: 2 * time.Millisecond,
 			Missed: 9, Losses: 10, Fenced: 11,
@@ -151,7 +152,7 @@ func TestHealthAsJSON(t *testing.T) {
 			`"age_seconds":1.5,"observed":["a","b"],"unread":["b"],"stale":["b"],` +
 			`"resyncs":1,"lease":"held","renewed":"2026-01-02T03:04:05Z","unwritten":2,` +
 			`"refused":"no storage left","holds":[{"name":"leader","token":7,` +
-			`"since":"2026-01-02T03:04:05Z"}],` +
+			`"since":"2026-01-02T03:04:05Z","ahead":2}],` +
 			`"reaps":true,"ended":3,"unreaped":6,"reaped":4,"skipped":5,"memory_bytes":7,` +
 			`"full":true,"sessions":{"silent":1},"merged":8,"round_trip_seconds":0.002,` +
 			`"missed":9,"losses":10,"fenced":11}`},

@@ -135,6 +135,7 @@ type Health struct {
 	Name  string
 	Token uint64    // the fencing token; 0 while it waits
 	Since time.Time // when its turn came, or, while it waits, when it took its place
+	Ahead int       // how many stand before it in the line; 0 if its place is not known yet
 }
 
 // Health returns what is held and waited for, by name and age. It reads memory only.
@@ -146,6 +147,7 @@ func (ls *Lines) Health() (list []Health) {
 			if t.held {
 				h.Token = t.place
 			}
+			h.Ahead = ls.ahead(t)
 			list = append(list, h)
 		}
 	}

@@ -67,16 +67,21 @@ type standing struct {
 func (ls *Lines) standing(t *ticket) (s standing) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	s.place, s.over = t.place, ls.why(t)
-	for _, place := range ls.places[tenant.Siblings(t.key)] {
-		if place < t.place {
-			s.ahead++
-		}
-	}
+	s.place, s.over, s.ahead = t.place, ls.why(t), ls.ahead(t)
 	if !ls.remade.IsZero() {
 		s.from = ls.remade.Add(ls.cfg.TTL)
 	}
 	return s
+}
+
+// ahead is how many stand before a ticket. The caller holds ls.mu.
+func (ls *Lines) ahead(t *ticket) (n int) {
+	for _, place := range ls.places[tenant.Siblings(t.key)] {
+		if place < t.place {
+			n++
+		}
+	}
+	return n
 }
 
 // over is why a ticket stands no more, nil while it stands.
