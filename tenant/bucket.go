@@ -148,7 +148,7 @@ func (b *Bucket) Ensure(ctx context.Context) error {
 func (b *Bucket) creates() string { return ownAPI + ".STREAM.CREATE." + b.stream }
 
 func (b *Bucket) ensure(ctx context.Context) error {
-	if err := checkVersion(b.nc.ConnectedServerVersion()); err != nil {
+	if err := CheckVersion(b.nc.ConnectedServerVersion()); err != nil {
 		return err
 	}
 	account, err := b.own.js.AccountInfo(ctx) // its error says whether JetStream is off
@@ -261,8 +261,11 @@ func (c Config) check(name string, have jetstream.StreamConfig) error {
 // minVersion is the first nats-server with TTLs on keys and with markers.
 const minVersion = "2.11"
 
-func checkVersion(v string) error {
-	if major, minor, _, ok := stream.ParseVersion(v); !ok || major < 2 || major == 2 && minor < 11 {
+// CheckVersion returns an error that wraps [ErrServerTooOld] unless a server of this version can
+// hold a tenant.
+func CheckVersion(v string) error {
+	major, minor, _, ok := stream.ParseVersion(v)
+	if !ok || major < 2 || major == 2 && minor < 11 {
 		return fmt.Errorf("%w: it says %q; use %s or newer", ErrServerTooOld, v, minVersion)
 	}
 	return nil

@@ -35,15 +35,15 @@ func TestCheckVersion(t *testing.T) {
 		"2.x.0":       false,
 		"x.11.0":      false,
 	} {
-		err := checkVersion(version)
+		err := CheckVersion(version)
 		if ok && err != nil {
-			t.Errorf("checkVersion(%q): %v", version, err)
+			t.Errorf("CheckVersion(%q): %v", version, err)
 		}
 		if !ok && !errors.Is(err, ErrServerTooOld) {
-			t.Errorf("checkVersion(%q): %v, want ErrServerTooOld", version, err)
+			t.Errorf("CheckVersion(%q): %v, want ErrServerTooOld", version, err)
 		}
 		if !ok && !strings.Contains(err.Error(), minVersion) {
-			t.Errorf("checkVersion(%q): %q does not say which version to use", version, err)
+			t.Errorf("CheckVersion(%q): %q does not say which version to use", version, err)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -62,26 +61,6 @@ func Config(bucket string) jetstream.StreamConfig {
 		SubjectDeleteMarkerTTL: MarkerTTL,
 		Duplicates:             DuplicateWindow,
 	}
-}
-
-// Wrong lists the settings of a stream with which no bucket works.
-func Wrong(have jetstream.StreamConfig) (wrong []string) {
-	want := func(ok bool, setting string, have, want any) {
-		if !ok {
-			wrong = append(wrong, fmt.Sprintf("%s is %v, must be %v", setting, have, want))
-		}
-	}
-	want(have.MaxMsgsPerSubject == 1, "history", have.MaxMsgsPerSubject, 1)
-	want(have.AllowMsgTTL, "allow_msg_ttl", have.AllowMsgTTL, true)
-	want(have.SubjectDeleteMarkerTTL >= time.Second, "marker TTL", have.SubjectDeleteMarkerTTL,
-		"1s or longer, as "+MarkerTTL.String())
-	want(have.Storage == jetstream.FileStorage, "storage", have.Storage, jetstream.FileStorage)
-	want(have.MaxAge == 0, "TTL of the bucket", have.MaxAge, 0)
-	want(have.Discard == jetstream.DiscardNew, "discard", have.Discard, jetstream.DiscardNew)
-	want(have.AllowRollup, "allow_rollup_hdrs", have.AllowRollup, true)
-	want(have.Mirror == nil && len(have.Sources) == 0, "mirror or source", "set", "none")
-	want(!have.Sealed, "sealed", have.Sealed, false)
-	return wrong
 }
 
 // LimitKeys sets how many keys a bucket may have. There is no limit if n is 0 or less.

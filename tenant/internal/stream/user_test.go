@@ -1,4 +1,4 @@
-package tenant
+package stream
 
 import "testing"
 
@@ -20,8 +20,12 @@ func TestPermissionsInclude(t *testing.T) {
 		{[]string{"x", "a.b"}, nil, "a.b", true},
 		{[]string{">"}, []string{"a.*"}, "a.b", false},
 		{nil, []string{"a.b"}, "a.c", true},
+		{nil, []string{"a.b"}, "a.>", false},
+		{[]string{"a.*"}, nil, "a.>", false},
+		{[]string{"a.*"}, nil, "a.*", true},
+		{[]string{"a.>"}, nil, "a.b.*", true},
 	} {
-		if got := (grants{c.allow, c.deny}).include(c.subject); got != c.want {
+		if got := (Grants{c.allow, c.deny}).Include(c.subject); got != c.want {
 			t.Errorf("allow %q, deny %q: %q is %v, want %v",
 				c.allow, c.deny, c.subject, got, c.want)
 		}
