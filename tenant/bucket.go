@@ -216,6 +216,7 @@ func (b *Bucket) create(ctx context.Context) (jetstream.Stream, error) {
 	cfg.MaxMsgSize = cmp.Or(int32(b.cfg.MaxValue), cfg.MaxMsgSize)
 	cfg.Replicas = b.cfg.replicas(b.nc)
 	stream.LimitKeys(&cfg, b.cfg.MaxKeys)
+	stream.Watch(&cfg)
 	made, err := stream.Create(ctx, b.own.js, cfg)
 	if err != nil {
 		return nil, err

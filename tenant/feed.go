@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/tenant/internal/stream"
 )
 
 // ErrGap says that a message of a feed was lost. What it told before stays true; a new feed tells
@@ -26,6 +28,10 @@ type FeedConfig struct {
 	Keys      []string      // keys and filters of keys, of which none covers another
 	Near      bool          // read the mirror, and not the bucket's leader
 	Heartbeat time.Duration // how often the server gives a sign of life while it sends nothing
+
+	// Within, if it is set, has monitors of the server raise an alarm when nothing was sent for as
+	// long, or when many messages wait.
+	Within time.Duration
 
 	// Message takes a message. It must not keep the value: the buffer may be larger.
 	Message func(Message)
@@ -114,7 +120,7 @@ func (f *Feed) consumer(keys []string) jetstream.ConsumerConfig {
 	for i, key := range keys {
 		subjects[i] = f.bucket.subjectOf(key)
 	}
-	return jetstream.ConsumerConfig{
+	cfg := jetstream.ConsumerConfig{
 		Name:              f.name,
 		DeliverSubject:    f.inbox,
 		DeliverPolicy:     jetstream.DeliverLastPerSubjectPolicy,
@@ -127,6 +133,10 @@ func (f *Feed) consumer(keys []string) jetstream.ConsumerConfig {
 		Replicas:          1,
 		MaxDeliver:        1,
 	}
+	if f.cfg.Within > 0 {
+		cfg.Metadata = stream.WatchedConsumer(f.cfg.Within)
+	}
+	return cfg
 }
 
 // Change makes the consumer send the messages of other keys from now on. What was written before

@@ -97,7 +97,7 @@ func (s *session) start(ctx context.Context, bound time.Duration,
 	defer s.mu.Unlock()
 	s.feed, err = v.bucket.OpenFeed(ctx, tenant.FeedConfig{
 		Name: v.name(), Keys: s.reads.list(), Near: s.source.mirror, Heartbeat: v.cfg.Heartbeat,
-		Message: s.message, Mark: s.mark, Lost: s.end,
+		Within: v.within(), Message: s.message, Mark: s.mark, Lost: s.end,
 	})
 	if err != nil {
 		s.closed = true // it may exist nevertheless, and its first messages be here
@@ -139,6 +139,15 @@ func (v *View) name() string {
 		return "reaper-"
 	}
 	return "view-"
+}
+
+// within is the time within which something is written that a reaper's view is sent: it holds a
+// slot, and renews that several times in its TTL. Nothing may be written to what others watch.
+func (v *View) within() time.Duration {
+	if v.cfg.Follow {
+		return v.cfg.Patience
+	}
+	return 0
 }
 
 // reads returns what a consumer is sent for some filters: those, or what covers them if they are

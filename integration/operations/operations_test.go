@@ -6,7 +6,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -42,12 +41,16 @@ var wants = map[string]string{
 	"consumer ls KV_registry_acme":                                             "view-",
 	"consumer report KV_registry_acme":                                         "view-",
 	"consumer rm KV_registry_acme reaper --force":                              "",
+	"server check stream --stream KV_registry_acme":                            "OK",
+	"server check kv --bucket registry_acme --key reaper.0":                    "OK",
 	"--server nats://n1:4222 --creds ann.creds --inbox-prefix _INBOX_acme.ann": "",
 }
 
 // inline maps the commands within a sentence to their roles.
 var inline = map[string]string{
-	"consumer rm KV_registry_acme reaper --force": root,
+	"server check stream --stream KV_registry_acme":         "observer",
+	"server check kv --bucket registry_acme --key reaper.0": root,
+	"consumer rm KV_registry_acme reaper --force":           root,
 }
 
 var (
@@ -151,11 +154,7 @@ func populate(t *testing.T, s *natstest.Server) {
 // page, whose "kv get" and "consumer ls" an observer may not use.
 func TestCommandsOfThePage(t *testing.T) {
 	t.Parallel()
-	program := filepath.Join(t.TempDir(), "nats")
-	if out, err := exec.Command("go", "build", "-o", program,
-		"github.com/nats-io/natscli/nats").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	program := build(t)
 	by := documented(t)
 	s := guarded(t)
 	populate(t, s)

@@ -58,8 +58,9 @@ func with(
 }
 
 // Provision makes a tenant's bucket, or checks the one that is there. Of that one it changes the
-// duplicate window alone, if it is longer than in a new bucket. A registry that may make its
-// bucket does so itself; this is for an operator whose services may not. Errors are those of
+// duplicate window alone, if it is longer than in a new bucket, and the metadata for monitors, if
+// there is none. A registry that may make its bucket does so itself; this is for an operator whose
+// services may not. Errors are those of
 // [tenant.New], [tenant.Bucket.Ensure] and [Change].
 func Provision(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Config) error {
 	b, err := tenant.New(nc, name, cfg)
@@ -69,7 +70,7 @@ func Provision(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Confi
 	if err != nil {
 		return err
 	}
-	var long bool
+	var old bool
 	err = with(ctx, nc, "provision "+name, name, tenant.Config{},
 		func(ctx context.Context, b bucket) error {
 			s, err := b.js.Stream(ctx, b.stream)
@@ -78,11 +79,12 @@ func Provision(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Confi
 			}
 			if err == nil {
 				have := s.CachedInfo().Config
-				long = have.Mirror == nil && have.Duplicates > stream.DuplicateWindow
+				old = have.Mirror == nil &&
+					(have.Duplicates > stream.DuplicateWindow || !stream.Watched(have))
 			}
 			return err
 		})
-	if err != nil || !long {
+	if err != nil || !old {
 		return err
 	}
 	return Change(ctx, nc, name, tenant.Config{})
@@ -152,10 +154,10 @@ func infoOf(s *jetstream.StreamInfo, version string) (Info, bool) {
 // Change sets the limits and the replicas of a tenant's bucket that is there. A field of cfg that
 // is 0 stays as it is, and [Unlimited] takes a limit of keys, bytes or values away. A limit below
 // what the bucket holds now would end registrations, and is refused. Change also gives a bucket
-// without a limit of consumers one, and shortens a duplicate window that is longer than in a new
-// bucket. Registries that observe or registered something know of new limits within a TTL. The
-// error wraps [tenant.ErrInvalidTenant], [tenant.ErrInvalidConfig], [tenant.ErrBucketNotFound],
-// [tenant.ErrPermission] or [tenant.ErrStorageFull].
+// without a limit of consumers one, shortens a duplicate window that is longer than in a new
+// bucket, and sets the metadata for monitors. Registries that observe or registered something know
+// of new limits within a TTL. The error wraps [tenant.ErrInvalidTenant], [tenant.ErrInvalidConfig],
+// [tenant.ErrBucketNotFound], [tenant.ErrPermission] or [tenant.ErrStorageFull].
 func Change(ctx context.Context, nc *nats.Conn, name string, cfg tenant.Config) error {
 	asked := cfg
 	asked.MaxBytes, asked.MaxKeys = max(0, cfg.MaxBytes), max(0, cfg.MaxKeys)
@@ -198,6 +200,7 @@ func (b bucket) change(ctx context.Context, want tenant.Config) error {
 	cfg.MaxMsgSize = cmp.Or(int32(want.MaxValue), cfg.MaxMsgSize)
 	cfg.Replicas = cmp.Or(want.Replicas, cfg.Replicas)
 	cfg.Duplicates = min(cfg.Duplicates, stream.DuplicateWindow)
+	stream.Watch(&cfg)
 	if cfg.MaxConsumers <= 0 { // somebody made it by hand, or an earlier version did
 		more := cfg
 		more.MaxConsumers = stream.MaxConsumers

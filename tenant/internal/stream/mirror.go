@@ -15,6 +15,8 @@ const mirrorOf = "kvregistry.mirror_of"
 // Mirror is the stream of a mirror of a bucket. api is the prefix of requests to the JetStream
 // that has the bucket, and created is when the bucket was made there.
 func Mirror(bucket, api string, created time.Time) jetstream.StreamConfig {
+	metadata := watchedMirror()
+	metadata[mirrorOf] = created.UTC().Format(time.RFC3339Nano)
 	return jetstream.StreamConfig{
 		Name:              Name(bucket),
 		Description:       "kvregistry: services, a mirror",
@@ -27,7 +29,7 @@ func Mirror(bucket, api string, created time.Time) jetstream.StreamConfig {
 		Mirror: &jetstream.StreamSource{
 			Name: Name(bucket), External: &jetstream.ExternalStream{APIPrefix: api},
 		},
-		Metadata: map[string]string{mirrorOf: created.UTC().Format(time.RFC3339Nano)},
+		Metadata: metadata,
 	}
 }
 
