@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/cli.md")
 
-const page = "../../docs/cli.md"
+const helpPage = "../../docs/cli.md"
 
 // docs/cli.md has the help of each command, word for word. "go test ./cmd/kvregistry -run
 // TestPageOfCommands -update" writes it. Seen to fail with an option that is new.
@@ -31,13 +31,13 @@ func TestPageOfCommands(t *testing.T) {
 	}
 	want := b.String()
 	if *update {
-		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+		if err := os.WriteFile(helpPage, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got, err := os.ReadFile(page); err != nil || string(got) != want {
+	if got, err := os.ReadFile(helpPage); err != nil || string(got) != want {
 		t.Errorf("%s is not what the commands say: write it by go test ./cmd/kvregistry -run "+
-			"TestPageOfCommands -update (%v)", page, err)
+			"TestPageOfCommands -update (%v)", helpPage, err)
 	}
 }
 

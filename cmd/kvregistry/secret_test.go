@@ -68,6 +68,7 @@ var arguments = map[string][]string{
 	"resolve": {"web", "--server", nowhere},
 	"wait":    {"web", "--server", nowhere, "--timeout", "10ms"},
 	"leases":  {"--server", nowhere},
+	"page":    {"--server", nowhere},
 
 	"demo-service": {"--nats", nowhere},
 

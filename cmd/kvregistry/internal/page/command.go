@@ -17,11 +17,10 @@ import (
 
 const about = `kvregistry page serves a live view of a tenant to browsers: its services and
 instances, what changed and why, leases, exclusive names, and how the registry stands. It serves
-/metrics for Prometheus and /healthz, too.
+/healthz, too.
 
-The page only reads, unless --allow-writes adds buttons that drain and deregister instances. Its
-user needs the role observer; with --allow-writes the role service. Nobody is asked for a password,
-so listen on loopback and put a proxy before it that asks for one.
+The page only reads, and its user needs the role observer. Nobody is asked for a password, so listen
+on loopback and put a proxy before it that asks for one.
 
 SIGINT and SIGTERM stop it.`
 
@@ -36,7 +35,6 @@ func Command(std cli.Streams) *cobra.Command {
 	fs.StringVar(&p.listen, "listen", "127.0.0.1:8550", "`address` to serve the page at")
 	fs.StringSliceVar(&p.hosts, "host", nil, "a further host `name` under which browsers ask for "+
 		"the page, as that of a proxy; may be repeated")
-	fs.BoolVar(&p.writes, "allow-writes", false, "add buttons that drain and deregister instances")
 	p.Flags(fs)
 	return c
 }
@@ -46,7 +44,6 @@ type serving struct {
 	cli.Target
 	listen string
 	hosts  []string
-	writes bool
 }
 
 func (p *serving) run(ctx context.Context, std cli.Streams) error {
