@@ -78,6 +78,7 @@ var arguments = map[string][]string{
 	"tenant list":        {"--server", nowhere},
 	"tenant permissions": {"acme"}, // asks no server, as account
 	"tenant account":     {"acme"},
+	"tenant config":      {"acme"},
 	"tenant delete":      {"acme", "--server", nowhere, "--yes"},
 }
 

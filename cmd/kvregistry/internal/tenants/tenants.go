@@ -24,7 +24,7 @@ func Command(std cli.Streams) *cobra.Command {
 			"do.",
 	}
 	c.AddCommand(create(std), change(std), mirror(std), list(std), permissions(std), account(std),
-		remove(std))
+		config(std), remove(std))
 	return c
 }
 
