@@ -139,7 +139,7 @@ func allowedFor(pkg string) []string {
 }
 
 // library lists the packages that a user's program is built of, and their tiers. A package imports
-// lower tiers alone. Only kvregistry/semver, which wraps another library, and
+// lower tiers alone. Only kvregistry/semver and kvregistry/metrics, which wrap another library, and
 // kvregistry/kvregistrytest, which programs do not import, may import more than nats.go.
 var library = map[string]int{
 	"internal/journal": 2, "internal/wire": 2,
