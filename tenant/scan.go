@@ -17,38 +17,24 @@ const (
 // of the bucket before the first message.
 //
 // The errors are ctx's, [ErrGap] and those of [Bucket.Ensure].
-func (b *Bucket) Scan(ctx context.Context, filter string, message func(Message)) (state State,
-	err error) {
+func (b *Bucket) Scan(ctx context.Context, filter string, message func(Message)) (State, error) {
+	return b.ScanFor(ctx, filter, 0, message)
+}
+
+// ScanFor is [Bucket.Scan], and goes on for a time with what is written then.
+func (b *Bucket) ScanFor(
+	ctx context.Context, filter string, more time.Duration, message func(Message),
+) (state State, err error) {
 	if state, err = b.State(ctx); err != nil {
 		return state, err
 	}
-	var mu sync.Mutex
-	ended := false // guarded by mu, which is held while message runs
-	over := make(chan error, 1)
-	end := func(err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if !ended {
-			ended = true
-			over <- err
-		}
-	}
+	s := scan{last: state.Last, message: message, read: make(chan struct{}),
+		lost: make(chan error, 1)}
 	feed, err := b.OpenFeed(ctx, FeedConfig{
 		Name: "view-", Keys: []string{filter}, Heartbeat: scanBeat,
-		Message: func(m Message) {
-			mu.Lock()
-			defer mu.Unlock()
-			if !ended {
-				message(m)
-			}
-		},
-		Mark: func(upTo uint64) {
-			if upTo >= state.Last { // the consumer has looked at everything, and has no more
-				end(nil)
-			}
-		},
-		Lost: end,
+		Message: s.take, Mark: s.mark, Lost: func(err error) { s.lost <- err },
 	})
+	defer s.close()
 	if feed != nil {
 		defer func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTime)
@@ -58,14 +44,66 @@ func (b *Bucket) Scan(ctx context.Context, filter string, message func(Message))
 		defer feed.Close()
 	}
 	if err != nil {
-		end(err)
 		return state, err
 	}
 	select {
-	case err = <-over:
+	case <-s.read:
+	case err = <-s.lost:
+		return state, err
+	case <-ctx.Done():
+		return state, ctx.Err()
+	}
+	select {
+	case <-time.After(more):
+	case err = <-s.lost:
 	case <-ctx.Done():
 		err = ctx.Err()
-		end(err)
 	}
 	return state, err
+}
+
+// scan takes what the feed of a Scan brings.
+type scan struct {
+	last    uint64 // revision when it began
+	message func(Message)
+	lost    chan error    // gets one error, if a message is missing
+	read    chan struct{} // closes when everything was read
+
+	mu   sync.Mutex // guards what follows, and is held while message runs
+	over bool       // the caller takes no more
+	all  bool       // everything was read
+}
+
+func (s *scan) take(m Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.over {
+		s.message(m)
+	}
+	if m.Pending == 0 || m.Revision >= s.last {
+		s.end()
+	}
+}
+
+// mark ends the reading if the consumer has looked at everything, and has no more.
+func (s *scan) mark(upTo uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if upTo >= s.last {
+		s.end()
+	}
+}
+
+// end notes that everything was read. The caller holds s.mu.
+func (s *scan) end() {
+	if !s.all {
+		s.all = true
+		close(s.read)
+	}
+}
+
+func (s *scan) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
 }
