@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/kvregistry/go/internal/document"
+	"github.com/kvregistry/go/internal/inside"
 	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/tenant"
 )
@@ -70,6 +71,20 @@ func (rec *record) decode(name, id string, value []byte, revision uint64) error 
 		rec.Instance.Revision = revision
 	}
 	return err
+}
+
+func init() { inside.Record = readRecord }
+
+// readRecord reads the value of a registration's key: see [inside.Record].
+func readRecord(key string, value []byte, revision uint64) (service any, newer bool, err error) {
+	name, id, ok := tenant.ParseServiceKey(key)
+	if !ok {
+		return Service{}, false, errNotKey
+	}
+	var rec record
+	err = rec.decode(name, id, value, revision)
+	rec.Instance.Owner, rec.Instance.Lease = rec.Owner, rec.Lease
+	return rec.Instance, errors.Is(err, errNewer), err
 }
 
 // read takes what a record says. Of a higher format it takes the number alone: what else it says is

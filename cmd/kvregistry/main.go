@@ -14,6 +14,7 @@ import (
 	"github.com/kvregistry/go/cmd/kvregistry/internal/browse"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/demo"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/doctor"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/page"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/reaper"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/serve"
@@ -53,7 +54,8 @@ func root(std cli.Streams) *cobra.Command {
 		}
 	}
 	add(look, "To see what is there:", browse.List(std), browse.Get(std), browse.Watch(std),
-		browse.Resolve(std), browse.Wait(std), browse.Leases(std), page.Command(std))
+		browse.Resolve(std), browse.Wait(std), browse.Leases(std), doctor.Command(std),
+		page.Command(std))
 	add(run, "To run the registry:", serve.Command(std), reaper.Command(std), bridge.Command(std),
 		demo.Command(std))
 	add(admin, "To administrate it:", tenants.Command(std))

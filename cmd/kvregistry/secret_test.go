@@ -69,6 +69,7 @@ var arguments = map[string][]string{
 	"wait":    {"web", "--server", nowhere, "--timeout", "10ms"},
 	"leases":  {"--server", nowhere},
 	"page":    {"--server", nowhere},
+	"doctor":  {"--server", nowhere},
 
 	"demo-service": {"--nats", nowhere},
 

@@ -37,16 +37,17 @@ func (l *Login) Flags(fs *pflag.FlagSet) {
 	}
 }
 
-// Short adds the two options of a second login of a command, whose names begin with a prefix.
+// Short adds the options of a second login of a command, whose names begin with a prefix.
 func (l *Login) Short(fs *pflag.FlagSet, prefix, whose string) {
 	fs.StringVar(&l.url, prefix+"server", "", "`URL` of "+whose)
+	fs.StringVar(&l.context, prefix+"context", "", "`name` of a context of the nats command for it")
 	fs.StringVar(&l.creds, prefix+"creds", "", "credentials `file` for it")
 }
 
 // Over is l, which [Login.Short] read, with what it shares with the command's own login: the
 // server, unless l names one, and the authorities.
 func (l Login) Over(base Login) Login {
-	if l.url == "" {
+	if l.url == "" && l.context == "" {
 		l.url, l.context = base.url, base.context
 	}
 	l.ca = base.ca
