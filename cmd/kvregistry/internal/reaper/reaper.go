@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/scrape"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -18,7 +19,9 @@ tenant whose processes may not reap or should not: those with the role registrar
 WithoutReaping. Its user needs the role reaper.
 
 SIGINT and SIGTERM stop it. Run two, on two machines: each takes one of the tenant's two reaper
-slots.`
+slots.
+
+With --metrics it observes the whole tenant, and tells Prometheus of it.`
 
 // Command is "kvregistry reaper".
 func Command(std cli.Streams) *cobra.Command {
@@ -31,14 +34,16 @@ func Command(std cli.Streams) *cobra.Command {
 	fs := c.Flags()
 	fs.StringVar(&r.tenant, "tenant", kvregistry.DefaultTenant, "`name` of the tenant")
 	fs.DurationVar(&r.ttl, "ttl", kvregistry.DefaultTTL, "the TTL that the tenant's processes use")
+	r.metrics.Flags(fs)
 	r.Flags(fs)
 	return c
 }
 
 type reaping struct {
 	cli.Login
-	tenant string
-	ttl    time.Duration
+	tenant  string
+	ttl     time.Duration
+	metrics scrape.Option
 }
 
 // run holds one of the tenant's reaper slots until a signal stops it.
@@ -58,6 +63,11 @@ func (r *reaping) run(ctx context.Context, std cli.Streams) error {
 	} else if err != nil {
 		return err
 	}
+	stopMetrics, err := r.metrics.Serve(ctx, reg, std)
+	if err != nil {
+		return errors.Join(err, reg.Close())
+	}
+	defer stopMetrics()
 	_, _ = fmt.Fprintf(std.Out, "ready: tenant %s\n", r.tenant)
 	for said := ""; ctx.Err() == nil; {
 		state := "stands by"
