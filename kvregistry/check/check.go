@@ -26,6 +26,10 @@ type Check struct {
 	err            error             // from an invalid option
 }
 
+// errMade says that a Check is the zero value.
+var errMade = fmt.Errorf("%w: make the check with Of, HTTP, TCP or Heartbeat",
+	kvregistry.ErrInvalidOption)
+
 // Of makes a check of a function, which returns nil if all is well. The check calls f once at a
 // time. f must return when its context ends, which is at the check's timeout. If f does not return,
 // the check fails, and does not call f again until f has returned. If f panics, the check has

@@ -42,6 +42,22 @@ func (c *Check) loop(ctx context.Context, result func(err error, took time.Durat
 	}
 }
 
+// Once runs the check once, and returns its error, or that it took longer than its [Timeout]. If
+// ctx has ended, nothing is run. The error of an invalid option wraps
+// [kvregistry.ErrInvalidOption].
+func (c Check) Once(ctx context.Context) error {
+	if c.err == nil && c.f == nil {
+		c.err = errMade
+	}
+	if c.err != nil {
+		return c.err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return c.once(ctx, make(chan error, 1))
+}
+
 // returned reports whether a late run is over. Its result is too old to count.
 func returned(running chan error) bool {
 	if running == nil {

@@ -97,8 +97,7 @@ func RunInstance(reg *kvregistry.Registry, service, id string, checks ...Check) 
 	}
 	for i, c := range checks {
 		if c.f == nil && c.err == nil {
-			c.err = fmt.Errorf("%w: make the check with Of, HTTP, TCP or Heartbeat",
-				kvregistry.ErrInvalidOption)
+			c.err = errMade
 		}
 		r.states[i].last.Name = c.name
 		if c.name == "" {
