@@ -19,6 +19,7 @@ import (
 	"github.com/kvregistry/go/cmd/kvregistry/internal/reaper"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/serve"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/tenants"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/wrap"
 )
 
 const about = `kvregistry registers services on NATS JetStream and finds them.
@@ -38,9 +39,10 @@ func main() {
 
 // The groups of commands in the help.
 const (
-	look  = "look"
-	run   = "run"
-	admin = "admin"
+	look    = "look"
+	wrapped = "wrap"
+	run     = "run"
+	admin   = "admin"
 )
 
 // root is the command that has all others.
@@ -56,6 +58,8 @@ func root(std cli.Streams) *cobra.Command {
 	add(look, "To see what is there:", browse.List(std), browse.Get(std), browse.Watch(std),
 		browse.Resolve(std), browse.Wait(std), browse.Leases(std), doctor.Command(std),
 		page.Command(std))
+	add(wrapped, "To register a program, or run one at a time:", wrap.Run(std), wrap.Register(std),
+		wrap.Lock(std))
 	add(run, "To run the registry:", serve.Command(std), reaper.Command(std), bridge.Command(std),
 		demo.Command(std))
 	add(admin, "To administrate it:", tenants.Command(std))

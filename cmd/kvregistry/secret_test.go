@@ -71,6 +71,10 @@ var arguments = map[string][]string{
 	"page":    {"--server", nowhere},
 	"doctor":  {"--server", nowhere},
 
+	"run":      {"--name", "web", "--port", "1"}, // no program
+	"register": {"web", "--port", "1", "--check-interval", "1us"},
+	"lock":     {"job"}, // no program
+
 	"demo-service": {"--nats", nowhere},
 
 	"tenant create":      {"acme", "--server", nowhere},
