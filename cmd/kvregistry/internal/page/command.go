@@ -13,11 +13,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/kvregistry/go/kvregistry/metrics"
 )
 
 const about = `kvregistry page serves a live view of a tenant to browsers: its services and
 instances, what changed and why, leases, exclusive names, and how the registry stands. It serves
-/healthz, too.
+/metrics for Prometheus and /healthz, too.
 
 The page only reads, and its user needs the role observer. Nobody is asked for a password, so listen
 on loopback and put a proxy before it that asks for one.
@@ -79,6 +80,7 @@ func (p *serving) handler(session *cli.Session) http.Handler {
 	cfg := Config{Tenant: p.Tenant, Hosts: hosts, Holds: ReadHolds(session.Bucket)}
 	mux := http.NewServeMux()
 	mux.Handle("/", Handler(reg, cfg))
+	mux.Handle("GET /metrics", guard(hosts, metrics.Handler(reg)))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if !reg.Health().Ready() {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)

@@ -265,7 +265,8 @@ func TestCommand(t *testing.T) {
 		return nil
 	})
 	listen(t, strings.TrimSuffix(url, "/")).until("synced")
-	for path, want := range map[string]string{"": "<title>kvregistry</title>", "healthz": "ready"} {
+	for path, want := range map[string]string{"": "<title>kvregistry</title>", "healthz": "ready",
+		"metrics": "kvregistry_up 1"} {
 		answer, body := get(t, url+path)
 		if answer.StatusCode != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("/%s: %s %s", path, answer.Status, body)

@@ -1,7 +1,7 @@
 // The page: it shows the place in the address, and takes keys.
 
 import { Detail } from './detail.js';
-import { clock, el, fill, mark, span } from './dom.js';
+import { clock, el, fill, mark, refill, span } from './dom.js';
 import { Feed } from './feed.js';
 import { format, parse, viewKey } from './route.js';
 import * as views from './views.js';
@@ -13,6 +13,7 @@ const makers = { ...views, doctor };
 const app = {
   route: parse(location.hash),
   view: null,
+  news: {},
   kept: new Map(), // what was chosen in a view, and how far it was scrolled
   lostAt: 0,
 
@@ -36,7 +37,7 @@ const app = {
 
   // show makes the view of the place, if it is not the one that is there.
   show() {
-    const before = this.key && this.route;
+    const before = this.key && { ...this.route, key: this.key };
     this.route = parse(location.hash);
     const key = viewKey(this.route);
     if (key !== this.key) {
@@ -48,7 +49,7 @@ const app = {
       this.key = key;
       this.view = makers[this.route.view](this);
       fill($('main'), this.view.root);
-      this.view.update();
+      this.render();
       this.again(key);
       if (before && !inField(document.activeElement)) this.focusList();
     }
@@ -56,7 +57,7 @@ const app = {
     if (q.value !== (this.route.q ?? '') && document.activeElement !== q) q.value = this.route.q ?? '';
     q.placeholder = this.route.view === 'service' ? `Search in ${this.route.name}`.slice(0, 60)
       : { changes: 'Search the changes', leases: 'Search the leases', holds: 'Search the names' }[this.route.view] ?? 'Search name, address, tag, host, metadata';
-    this.draw();
+    if (key === before?.key) this.render(); // so that what opens can take the focus
     const opened = this.route.id !== undefined && (before?.id !== this.route.id || before?.name !== this.route.name);
     const { grid } = this.view;
     if (grid && this.route.id !== undefined && this.route.view === 'service') {
@@ -91,15 +92,16 @@ const app = {
     this.news = { ...this.news, ...news };
     if (this.waits) return;
     this.waits = true;
-    requestAnimationFrame(() => {
-      const what = this.news;
-      this.waits = false;
-      this.news = {};
-      this.view.update(what);
-      this.detail.update();
-      tabs();
-      state();
-    });
+    requestAnimationFrame(() => { this.waits = false; this.render(); });
+  },
+
+  render() {
+    const what = this.news;
+    this.news = {};
+    this.view.update(what);
+    this.detail.update();
+    tabs();
+    state();
   },
 
   // ask asks whether to change an instance, and does it.
@@ -146,12 +148,10 @@ function tabs() {
   const drawn = JSON.stringify([list, now, bad]);
   if (drawn === app.tabs) return;
   app.tabs = drawn;
-  const focused = document.activeElement?.closest?.('#tabs a')?.hash;
-  fill($('tabs'), list.map(([view, label, n]) => el('a', {
+  refill($('tabs'), list.map(([view, label, n]) => el('a', {
     href: `#/${view}`, 'aria-current': view === now && 'page',
   }, label, n !== undefined && el('span', { class: 'n' }, n.toLocaleString('en')),
   view === 'health' && bad && mark(health.state === 'doubt' ? 'warn' : 'bad'))));
-  if (focused) for (const a of $('tabs').children) if (a.hash === focused) a.focus();
 }
 
 // state says in the top bar and, if something is wrong, in a banner how the page stands.

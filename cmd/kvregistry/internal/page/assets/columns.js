@@ -54,16 +54,16 @@ export function instanceColumns(leases, services) {
   const path = (one) => `#/service/${encodeURIComponent(one.name)}/${encodeURIComponent(one.id)}`;
   const list = [
     {
-      label: 'Instance', width: 'minmax(150px, 1.2fr)', narrow: 'minmax(0, 1fr)', sort: (one) => one.id,
+      label: 'Instance', width: 'minmax(120px, 1.2fr)', narrow: 'minmax(0, 1fr)', sort: (one) => one.id,
       cell: (one) => [el('a', { class: 'name mono', href: path(one), tabindex: -1 }, one.id),
         el('span', { class: 'under mono' }, services ? `${one.name} · ${place(one)}` : place(one))],
     },
     { label: 'Status', width: '108px', narrow: '104px', sort: (one) => one.status ?? '', cell: (one) => status(one.status) },
-    { label: 'Address', width: 'minmax(160px, 1.4fr)', sort: place, cell: (one) => text(place(one), 'mono') },
+    { label: 'Address', width: 'minmax(140px, 1.4fr)', sort: place, cell: (one) => text(place(one), 'mono') },
     { label: 'Version', width: 'minmax(70px, 0.6fr)', sort: (one) => one.version ?? '', cell: (one) => text(one.version) },
     { label: 'Zone', width: 'minmax(80px, 0.7fr)', sort: (one) => one.zone ?? '', cell: (one) => text(one.zone) },
-    { label: 'Host', width: 'minmax(90px, 0.9fr)', sort: (one) => one.host ?? '', cell: (one) => text(one.host) },
-    { label: 'Tags', width: 'minmax(100px, 1.3fr)', kind: 'chips', cell: (one) => chips(one.tags) },
+    { label: 'Host', width: 'minmax(70px, 0.9fr)', sort: (one) => one.host ?? '', cell: (one) => text(one.host) },
+    { label: 'Tags', width: 'minmax(80px, 1.3fr)', kind: 'chips', cell: (one) => chips(one.tags) },
   ];
   if (services) {
     list.splice(0, 0, {
@@ -71,7 +71,7 @@ export function instanceColumns(leases, services) {
     });
   } else {
     list.push({
-      label: 'Lease', width: '116px', kind: 'num', sort: (one) => leases.get(one.lease)?.age_seconds ?? -1,
+      label: 'Lease', width: '104px', kind: 'num', sort: (one) => leases.get(one.lease)?.age_seconds ?? -1,
       cell: (one) => leaseAge(leases.get(one.lease)),
     });
   }

@@ -1,6 +1,6 @@
 // The panel with all of one instance.
 
-import { el, fill, many, plain, span, status } from './dom.js';
+import { el, many, plain, refill, span, status } from './dom.js';
 import { leaseAge } from './columns.js';
 
 export class Detail {
@@ -40,10 +40,9 @@ export class Detail {
 
   draw(one, lease, moved) {
     const { route, feed } = this.app;
-    const again = this.root.contains(document.activeElement);
     const full = one && this.whole?.revision === one.revision && this.whole.id === one.id && this.whole.name === one.name
       ? this.whole : one;
-    fill(this.root,
+    refill(this.root,
       el('div', { class: 'detailhead' },
         el('div', { class: 'titles' }, el('p', { class: 'about' }, route.name),
           el('h2', { class: 'mono foreign' }, route.id)),
@@ -52,7 +51,6 @@ export class Detail {
         feed.store.synced ? 'This instance is not there any more, or never was. ' : 'It was not read yet.',
         feed.store.synced && el('a', { href: `#/changes?q=${encodeURIComponent(route.id)}` }, 'Its changes')));
     if (moved) this.root.scrollTop = 0;
-    if (again && !this.root.contains(document.activeElement)) this.root.focus({ preventScroll: true });
   }
 
   body(one, lease) {

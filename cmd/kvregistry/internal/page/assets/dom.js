@@ -36,6 +36,15 @@ export function fill(e, ...children) {
   return e;
 }
 
+// refill is fill, and leaves the focus where it was: at the link or button of the same number.
+export function refill(e, ...children) {
+  const stops = () => [...e.querySelectorAll('a, button')];
+  const at = stops().indexOf(document.activeElement);
+  fill(e, ...children);
+  if (at >= 0) (stops()[at] ?? e).focus({ preventScroll: true });
+  return e;
+}
+
 const shapes = {
   ok: ['M8 1.2a6.8 6.8 0 1 0 0 13.6A6.8 6.8 0 0 0 8 1.2Z', 'M4.9 8.3l2.1 2.1 4.1-4.6'],
   warn: ['M8 1.6 15.2 14.4H.8Z', 'M8 6.2v3.9M8 11.7v.9'],
@@ -49,6 +58,13 @@ const shapes = {
 
 // shape is a small filled form with a sign in it: it tells a state apart without its colour.
 export function shape(kind) {
+  drawn[kind] ??= draw(kind);
+  return drawn[kind].cloneNode(true);
+}
+
+const drawn = {};
+
+function draw(kind) {
   const ns = 'http://www.w3.org/2000/svg';
   const svg = document.createElementNS(ns, 'svg');
   svg.setAttribute('viewBox', '0 0 16 16');

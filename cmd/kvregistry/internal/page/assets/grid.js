@@ -26,6 +26,9 @@ export class Grid {
     this.grid.style.setProperty('--cols', columns.map((c) => c.width).join(' '));
     this.grid.style.setProperty('--cols-narrow',
       columns.filter((c) => c.narrow).map((c) => c.narrow).join(' '));
+    // The least width, from which on a list on a small desk scrolls sideways.
+    const least = columns.reduce((sum, c) => sum + parseInt(c.width.match(/\d+/)[0], 10) + 16, 16);
+    this.grid.style.setProperty('--least', `${least}px`);
     this.grid.setAttribute('aria-colcount', columns.length);
     this.drawHead();
     this.grid.addEventListener('scroll', () => this.soon(), { passive: true });

@@ -5,7 +5,7 @@ import {
   changeColumns, changeText, holdColumns, holdText, instanceColumns, leaseColumns, leaseText,
   serviceColumns,
 } from './columns.js';
-import { clock, el, fill, many, mark, span, statusNames, statusShape } from './dom.js';
+import { clock, el, fill, many, mark, refill, span, statusNames, statusShape } from './dom.js';
 import { Fetched } from './fetched.js';
 import { Grid } from './grid.js';
 import { hay, matcher } from './store.js';
@@ -76,14 +76,14 @@ export function services(app) {
       found.root.hidden = !searching;
       view.grid = searching ? found : all;
       if (!searching) {
-        fill(bar, filters(app, sum(list), store.instances));
+        refill(bar, filters(app, sum(list), store.instances));
         fill(about, `${many(list.length, 'service', 'services')}, ${many(store.instances, 'instance', 'instances')}`);
         all.set(list, store.synced ? '' : unread);
         return;
       }
       const matched = store.search(q ?? '');
       const rows = status ? matched.filter((one) => one.status === status) : matched;
-      fill(bar, filters(app, tally(matched), matched.length));
+      refill(bar, filters(app, tally(matched), matched.length));
       fill(about, many(rows.length, 'instance', 'instances'), ' of ', many(list.length, 'service', 'services'));
       found.set(rows, q ? nothing(q) : '');
     },
@@ -112,7 +112,7 @@ export function service(app) {
       const list = store.list(name);
       const matched = q ? list.filter(matcher(q, hay)) : list;
       const rows = status ? matched.filter((one) => one.status === status) : matched;
-      fill(bar, filters(app, tally(matched), matched.length));
+      refill(bar, filters(app, tally(matched), matched.length));
       grid.set(rows, !store.synced ? unread : q ? nothing(q) : status && list.length ? 'No instance has this status.' : '');
     },
     close() { asked.close(); grid.close(); },
@@ -197,7 +197,7 @@ export function health(app) {
   const turns = el('ol', { class: 'turns' });
   const title = el('h1');
   const view = {
-    root: el('section', { class: 'view pages' }, el('div', { class: 'viewhead' }, title),
+    root: el('section', { class: 'view pages', tabindex: 0, 'aria-label': 'Health' }, el('div', { class: 'viewhead' }, title),
       el('div', { class: 'page' }, facts,
         el('h2', null, 'Figures of this page’s registry'), figures,
         el('h2', null, 'When it turned'), turns)),
