@@ -52,6 +52,9 @@ var mayRaw = map[string][]operator.Role{
 	"$KV.registry_acme.reaper.0":     anyOnes,
 	"$KV.registry_acme.reaper.1":     anyOnes,
 	"$KV.registry_acme.lease.x":      writers,
+	// asks the owner of a lease, and answers
+	"_INBOX_acme.somebody.x.control": {operator.RoleOperator},
+	"_INBOX_acme.somebody.x.answer":  writers,
 }
 
 // raw returns raw requests and the roles that may make them: the JetStream requests about the
@@ -89,7 +92,10 @@ func raw() map[string][]operator.Role {
 		"$KV.registry_acme.svc", "$KV.registry_acme", "$KV.registry_acme2.svc.web.a",
 		"$KV.Registry_acme.svc.web.a", "$KV.registry_acme.SVC.web.a",
 		"$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.$G.CONNZ", "_INBOX.somebody.1",
-		"_INBOX_acme.somebody.1", "_INBOX_other.somebody.1", "anything",
+		"_INBOX_acme.somebody.1", "_INBOX_other.somebody.1", "_INBOX_acme.somebody.x.1",
+		"_INBOX_acme.somebody.control", "_INBOX_acme.somebody.x.y.control",
+		"_INBOX_other.somebody.x.control", "_INBOX_other.somebody.x.answer",
+		"_INBOX_acme2.somebody.x.control", "_INBOX.x.control", "_INBOX.x.answer", "anything",
 	} {
 		all[subject] = nil
 	}

@@ -39,9 +39,10 @@ func roles(t *testing.T) map[string]operator.Access {
 
 var (
 	readers = []operator.Role{operator.RoleService, operator.RoleRegistrar, operator.RoleObserver,
-		operator.RoleReaper}
-	writers = []operator.Role{operator.RoleService, operator.RoleRegistrar, operator.RoleReaper}
-	anyOnes = []operator.Role{operator.RoleService, operator.RoleReaper}
+		operator.RoleReaper, operator.RoleOperator}
+	writers = []operator.Role{operator.RoleService, operator.RoleRegistrar, operator.RoleReaper,
+		operator.RoleOperator}
+	anyOnes = []operator.Role{operator.RoleService, operator.RoleReaper, operator.RoleOperator}
 )
 
 // operations lists the operations of the API, each with the roles that may do it. The server has to

@@ -21,6 +21,7 @@ type Lease struct {
 	Started time.Time     // when the owner started, by its own clock; zero if it does not say
 	TTL     time.Duration // from its last renewal on
 	Age     time.Duration // since its last renewal, by the server's clock
+	Control string        // the subject at which the owner takes requests; empty if it takes none
 }
 
 // Leases reads the leases of the tenant, ordered by id, within [Timeout] if ctx has no deadline.
@@ -45,7 +46,7 @@ func (r *Registry) Leases(ctx context.Context) ([]Lease, error) {
 	list := make([]Lease, len(found))
 	for i, one := range found {
 		v := wire.ReadLease(one.Value)
-		list[i] = Lease{one.ID, v.Owner, v.Host, v.PID, v.Started, one.TTL, one.Age}
+		list[i] = Lease{one.ID, v.Owner, v.Host, v.PID, v.Started, one.TTL, one.Age, v.Control}
 	}
 	slices.SortFunc(list, func(a, b Lease) int { return cmp.Compare(a.ID, b.ID) })
 	return list, nil

@@ -1,15 +1,25 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 )
 
 // Conn is the caller's connection.
 func (b *Bucket) Conn() *nats.Conn { return b.nc }
+
+// Inbox returns a new subject below the connection's inbox prefix, to which its user may subscribe.
+// Unlike an inbox of nats.go, it tells nothing of the connection's other inboxes.
+func (b *Bucket) Inbox() string {
+	return cmp.Or(b.nc.Opts.InboxPrefix, strings.TrimSuffix(nats.InboxPrefix, ".")) + "." +
+		rand.Text()
+}
 
 // AwaitConnected returns when the connection is up. It returns an error if ctx has ended or ends,
 // or if the connection is closed for good.

@@ -90,20 +90,22 @@ func LeaseID(id string) bool {
 	}) < 0
 }
 
-// LeaseValue is the value of a lease's key. It is for people to read.
+// LeaseValue is the value of a lease's key. Control is for programs, and the rest for people to
+// read.
 type LeaseValue struct {
 	Format  int       `json:"format"`
 	Owner   string    `json:"owner"`
 	Host    string    `json:"host,omitempty"`
 	PID     int       `json:"pid"`
 	TTL     string    `json:"ttl"`
-	Started time.Time `json:"started,omitzero"` // when the owner started, by its own clock
+	Started time.Time `json:"started,omitzero"`  // when the owner started, by its own clock
+	Control string    `json:"control,omitempty"` // the subject at which the owner takes requests
 }
 
 // Lease makes the value of a lease's key.
 func Lease(owner string, ttl time.Duration, started time.Time) []byte {
 	data, _ := json.Marshal(LeaseValue{Format, owner, hostname(), os.Getpid(), ttl.String(),
-		started.UTC().Truncate(time.Second)}) // strings, numbers and times marshal
+		started.UTC().Truncate(time.Second), ""}) // strings, numbers and times marshal
 	return data
 }
 
@@ -122,6 +124,10 @@ func ReadLease(value []byte) (v LeaseValue) {
 		case "started":
 			text, _ := document.Text(m.Value)
 			v.Started, _ = time.Parse(time.RFC3339, text)
+		case "control":
+			if v.Control, _ = document.Text(m.Value); !IsControl(v.Control) {
+				v.Control = ""
+			}
 		}
 	}
 	return v

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/tenant"
 	"github.com/kvregistry/go/tenant/internal/stream"
 )
@@ -23,12 +24,13 @@ const (
 	RoleRegistrar Role = "registrar" // registers the named services, holds their names, observes
 	RoleObserver  Role = "observer"  // observes
 	RoleReaper    Role = "reaper"    // observes and reaps; it may write what a service may write
+	RoleOperator  Role = "operator"  // does what a service does, and asks owners to drain
 	RoleAdmin     Role = "admin"     // makes, changes and deletes the bucket, and reads nothing
 )
 
 // Roles returns all roles.
 func Roles() []Role {
-	return []Role{RoleService, RoleRegistrar, RoleObserver, RoleReaper, RoleAdmin}
+	return []Role{RoleService, RoleRegistrar, RoleObserver, RoleReaper, RoleOperator, RoleAdmin}
 }
 
 // Access is what a user of the bucket's account may publish to and subscribe to. The server
@@ -66,6 +68,14 @@ func Permissions(name string, role Role, services ...string) (Access, error) {
 	for _, key := range keys {
 		a.Publish = append(a.Publish, "$KV."+bucket+"."+key)
 	}
+	// An inbox is _INBOX_<tenant>.<user>, and what follows it here is tenant.Bucket's Inbox.
+	inboxes := "_INBOX_" + name + ".*.*"
+	if keys != nil { // it may have a lease, and is asked
+		a.Publish = append(a.Publish, wire.AnswerSubject(inboxes))
+	}
+	if role == RoleOperator {
+		a.Publish = append(a.Publish, wire.ControlSubject(inboxes))
+	}
 	return a, nil
 }
 
@@ -92,7 +102,7 @@ func writes(role Role, services []string) (keys []string, err error) {
 	switch role {
 	case RoleObserver, RoleAdmin:
 		return nil, nil
-	case RoleService, RoleReaper:
+	case RoleService, RoleReaper, RoleOperator:
 		keys = []string{tenant.AllServices, tenant.AllTickets, tenant.LeaseKey("*")}
 		for n := range tenant.Slots {
 			keys = append(keys, tenant.SlotKey(n))

@@ -41,8 +41,10 @@ func foreign(stream, bucket string, consumers ...string) []string {
 		list = append(list, "$KV."+bucket+"."+key, "$JS.API.DIRECT.GET."+stream+".$KV."+bucket+"."+
 			key)
 	}
+	inbox := "_INBOX_" + strings.TrimPrefix(bucket, "registry_")
 	return append(list, "$KV."+bucket+".svc.KV_registry_acme.reaper",
-		"$KV."+bucket+".svc.registry_acme")
+		"$KV."+bucket+".svc.registry_acme", inbox+".user.x.control", inbox+".user.x.answer",
+		inbox+".acme.acme.1", "_INBOX.x.control", "_INBOX.x.answer")
 }
 
 // allowed reports whether a server lets a user publish.
@@ -134,6 +136,7 @@ func FuzzPermissions(f *testing.F) {
 			if subject != "$JS.API.INFO" && subject != stream.UserInfo &&
 				!strings.Contains(subject, "."+bucket+".") &&
 				!strings.Contains(subject, ".KV_"+bucket+".") &&
+				subject != "_INBOX_"+name+".*.*.answer" &&
 				!strings.HasSuffix(subject, ".KV_"+bucket) {
 				t.Errorf("tenant %q, service %q: %q", name, service, subject)
 			}
