@@ -83,6 +83,14 @@ func (m *Message) Time() time.Time {
 	return meta.Timestamp
 }
 
+// Note is what a message that ends a key says beside that, for people to read. It must not be kept.
+func (m *Message) Note() []byte {
+	if m.Op == Put {
+		return nil
+	}
+	return m.msg.Data
+}
+
 // If is the revision that the write was to go on top of; nil if it named none.
 func (m *Message) If() *uint64 { return expectedOf(m.msg) }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/kvregistry/go/cmd/kvregistry/internal/bridge"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/browse"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/control"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/demo"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/doctor"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/page"
@@ -62,7 +63,8 @@ func root(std cli.Streams) *cobra.Command {
 		wrap.Lock(std))
 	add(run, "To run the registry:", serve.Command(std), reaper.Command(std), bridge.Command(std),
 		demo.Command(std))
-	add(admin, "To administrate it:", tenants.Command(std))
+	add(admin, "To administrate it:", control.DeregisterCommand(std),
+		tenants.Command(std))
 	c.AddCommand(demo.ServiceCommand(std))
 	return c
 }

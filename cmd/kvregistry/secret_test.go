@@ -77,6 +77,8 @@ var arguments = map[string][]string{
 
 	"demo-service": {"--nats", nowhere},
 
+	"deregister": {"web/1", "--server", nowhere},
+
 	"tenant create":      {"acme", "--server", nowhere},
 	"tenant change":      {"acme", "--server", nowhere, "--max-keys", "5"},
 	"tenant mirror":      {"acme", "--server", nowhere, "--hub-domain", "hub"},
