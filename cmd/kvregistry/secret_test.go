@@ -68,6 +68,7 @@ var arguments = map[string][]string{
 	"resolve": {"web", "--server", nowhere},
 	"wait":    {"web", "--server", nowhere, "--timeout", "10ms"},
 	"leases":  {"--server", nowhere},
+	"why":     {"web/1", "--server", nowhere},
 	"page":    {"--server", nowhere},
 	"doctor":  {"--server", nowhere},
 
