@@ -86,7 +86,7 @@ func (t *tail) Write(p []byte) (int, error) {
 func command(ctx context.Context, line string) error {
 	var out tail
 	cmd := exec.Command("sh", "-c", line)
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Env, cmd.Stdout, cmd.Stderr = environ(), &out, &out
 	cmd.WaitDelay = time.Second // for a process that has left the group with the output
 	err := supervise.Run(ctx, cmd)
 	if text := bytes.TrimSpace(out.kept); err != nil && len(text) > 0 {

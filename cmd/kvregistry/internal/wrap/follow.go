@@ -70,14 +70,14 @@ func (r *running) report() {
 
 // state says in words how things stand.
 func (r *running) state() string {
-	switch what := fmt.Sprintf("%s/%s", r.self.Name, r.self.ID); {
-	case r.registered:
-		return fmt.Sprintf("registered as %s, %s", what, r.verdict())
-	case !r.conn.IsConnected():
-		return fmt.Sprintf("not registered as %s yet: NATS is away", what)
-	default:
-		return fmt.Sprintf("not registered as %s yet", what)
+	text := fmt.Sprintf("not registered as %s/%s yet", r.self.Name, r.self.ID)
+	if r.registered {
+		text = fmt.Sprintf("registered as %s/%s, %s", r.self.Name, r.self.ID, r.verdict())
 	}
+	if !r.conn.IsConnected() {
+		text += "; NATS is away"
+	}
+	return text
 }
 
 // verdict is the status by the checks.

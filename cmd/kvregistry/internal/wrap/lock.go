@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"syscall"
@@ -73,7 +74,7 @@ func (l *locking) run(ctx context.Context, std cli.Streams, name string, args []
 	signals, stop := supervise.Signals()
 	defer stop()
 	l.signals = signals
-	if err := l.connect(std, "lock"); err != nil {
+	if err := l.connect(std, "lock", slog.LevelWarn); err != nil {
 		return err
 	}
 	defer l.conn.Close()

@@ -3,16 +3,48 @@
 package wrap
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kvregistry/go/internal/natstest"
 )
 
 // lock runs "kvregistry lock" for the name job.
 func (w *world) lock(args ...string) *process {
 	w.t.Helper()
 	return start(w.t, nil, append([]string{"lock", "job", "--server", w.URL()}, args...)...)
+}
+
+// stand waits until so many stand in lines, a holder included.
+func (w *world) stand(n int) {
+	w.t.Helper()
+	js, err := jetstream.New(w.Connect())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	kv, err := js.KeyValue(w.t.Context(), "registry_default")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	natstest.Eventually(w.t, natstest.Soon, func() error {
+		list, err := kv.ListKeysFiltered(w.t.Context(), "lock.>")
+		if err != nil {
+			return err
+		}
+		var keys []string
+		for key := range list.Keys() {
+			keys = append(keys, key)
+		}
+		if len(keys) != n {
+			return fmt.Errorf("%q", keys)
+		}
+		return nil
+	})
 }
 
 // token is the fencing token that a program got.
@@ -41,8 +73,8 @@ func TestLock(t *testing.T) {
 		t.Error(out)
 	}
 	second := w.lock(program("")...)
-	second.says("waits for a name")
-	if strings.Contains(second.out.String(), "token 1") {
+	w.stand(2)
+	if strings.Contains(second.out.String(), "token ") {
 		t.Error("the second program runs beside the first")
 	}
 	first.signal(syscall.SIGTERM)
@@ -54,7 +86,11 @@ func TestLock(t *testing.T) {
 	second.signal(syscall.SIGTERM)
 	second.ends(5)
 	w.lock("--try", "--", "sh", "-c", "exit 9").ends(9)
-	w.lock("--try", "--", "true").ends(0)
+	quiet := w.lock("--try", "--", "true")
+	quiet.ends(0)
+	if out := quiet.out.String(); out != "" {
+		t.Errorf("a lock that went well says %s", out)
+	}
 }
 
 // A signal ends the wait for a name. Seen to fail with giveUp that does nothing.
@@ -64,7 +100,7 @@ func TestLockGivesUp(t *testing.T) {
 	first := w.lock(program("")...)
 	first.token()
 	second := w.lock(program("")...)
-	second.says("waits for a name")
+	w.stand(2)
 	second.signal(syscall.SIGINT)
 	second.ends(130)
 	if strings.Contains(second.out.String(), "pid ") {

@@ -35,9 +35,9 @@ func (t *target) flags(fs *pflag.FlagSet) {
 	t.Flags(fs)
 }
 
-// connect connects, even if no server is there yet.
-func (t *target) connect(std cli.Streams, command string) (err error) {
-	t.log = cli.Logger(true, std.Err)
+// connect connects, even if no server is there yet. What is logged at a level goes to std.Err.
+func (t *target) connect(std cli.Streams, command string, level slog.Level) (err error) {
+	t.log = slog.New(slog.NewTextHandler(std.Err, &slog.HandlerOptions{Level: level}))
 	t.conn, err = t.Connect(command, append(cli.Lasting(t.log), nats.RetryOnFailedConnect(true))...)
 	return err
 }

@@ -3,6 +3,7 @@ package wrap
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
@@ -56,7 +57,7 @@ func (r *registration) run(ctx context.Context, std cli.Streams, name string) er
 	}
 	ctx, stop := cli.UntilSignal(ctx)
 	defer stop()
-	if err := r.connect(std, "register"); err != nil {
+	if err := r.connect(std, "register", slog.LevelInfo); err != nil {
 		return err
 	}
 	defer r.conn.Close()

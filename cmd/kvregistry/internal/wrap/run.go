@@ -3,6 +3,7 @@ package wrap
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -112,7 +113,7 @@ func (r *running) run(ctx context.Context, std cli.Streams, args []string) (err 
 	signals, stop := supervise.Signals()
 	defer stop()
 	r.signals = signals
-	if err := r.connect(std, "run"); err != nil {
+	if err := r.connect(std, "run", slog.LevelInfo); err != nil {
 		return err
 	}
 	defer r.conn.Close()

@@ -92,7 +92,7 @@ func TestSystemd(t *testing.T) {
 	if rest := p.says("notify "); rest[0] != `"",` {
 		t.Errorf("the program has NOTIFY_SOCKET=%s", rest[0])
 	}
-	m.hears("STATUS=not registered as web/x yet: NATS is away", 0)
+	m.hears("STATUS=not registered as web/x yet; NATS is away", 0)
 	m.hears("EXTEND_TIMEOUT_USEC=", 0)
 	if m.count("READY=1") != 0 || m.count("WATCHDOG=1") != 0 {
 		t.Error("ready before NATS was reached")
