@@ -20,6 +20,7 @@ import (
 	"github.com/kvregistry/go/cmd/kvregistry/internal/reaper"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/serve"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/tenants"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/top"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/why"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/wrap"
 )
@@ -58,7 +59,7 @@ func root(std cli.Streams) *cobra.Command {
 		}
 	}
 	add(look, "To see what is there:", browse.List(std), browse.Get(std), browse.Watch(std),
-		browse.Resolve(std), browse.Wait(std), browse.Leases(std), why.Command(std),
+		browse.Resolve(std), browse.Wait(std), browse.Leases(std), top.Command(std), why.Command(std),
 		doctor.Command(std), page.Command(std))
 	add(wrapped, "To register a program, or run one at a time:", wrap.Run(std), wrap.Register(std),
 		wrap.Lock(std))

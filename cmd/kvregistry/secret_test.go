@@ -71,6 +71,7 @@ var arguments = map[string][]string{
 	"why":     {"web/1", "--server", nowhere},
 	"page":    {"--server", nowhere},
 	"doctor":  {"--server", nowhere},
+	"top":     {"--server", nowhere}, // which fails without a terminal
 
 	"run":      {"--name", "web", "--port", "1"}, // no program
 	"register": {"web", "--port", "1", "--check-interval", "1us"},

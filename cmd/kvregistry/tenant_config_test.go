@@ -15,9 +15,17 @@ import (
 	"github.com/kvregistry/go/internal/natstest"
 )
 
+// clientLine matches the line of a comment that says how a user runs the command, and secretLine
+// the password of a user.
+var (
+	clientLine = regexp.MustCompile(
+		`#   NATS_USER="(\w+)" NATS_PASSWORD=PASSWORD kvregistry (.*)\n`)
+	secretLine = regexp.MustCompile(`NATS_ACME_(\w+)_PASSWORD: "(\w+)"`)
+)
+
 // startConfigured starts a server with the configuration that "tenant config" prints, beside a file
-// of secrets that it makes. The password of a user is in the result.
-func startConfigured(t *testing.T, args ...string) (text string, password map[string]string) {
+// of secrets that it makes. It returns the command line of each user, which stands in a comment.
+func startConfigured(t *testing.T, args ...string) (runs map[string][]string) {
 	t.Helper()
 	dir := t.TempDir()
 	args = append([]string{"tenant", "config", "acme", "--include", "acme.secrets",
@@ -33,9 +41,8 @@ func startConfigured(t *testing.T, args ...string) (text string, password map[st
 	if err != nil {
 		t.Fatal(err)
 	}
-	password = map[string]string{}
-	for _, m := range regexp.MustCompile(`NATS_ACME_(\w+)_PASSWORD: "(\w+)"`).FindAllStringSubmatch(
-		string(secrets), -1) {
+	password := map[string]string{}
+	for _, m := range secretLine.FindAllStringSubmatch(string(secrets), -1) {
 		if len(m[2]) < 26 || strings.Contains(out.String()+told.String(), m[2]) {
 			t.Errorf("the password %s is short, or printed", m[2])
 		}
@@ -51,12 +58,15 @@ func startConfigured(t *testing.T, args ...string) (text string, password map[st
 	}
 	opts.NoLog, opts.NoSigs = true, true
 	natstest.Start(t, func(o *server.Options) { *o = *opts })
-	return out.String(), password
+	runs = map[string][]string{}
+	for _, m := range clientLine.FindAllStringSubmatch(out.String(), -1) {
+		runs[m[1]] = append(strings.Fields(m[2]), "--user", m[1], "--password", password[m[1]])
+	}
+	if len(runs) != 4 || len(password) != 4 {
+		t.Fatalf("users %v, in:\n%s", runs, out.String())
+	}
+	return runs
 }
-
-// clientLine matches the line of a comment that says how a user runs the command.
-var clientLine = regexp.MustCompile(
-	`#   NATS_USER="(\w+)" NATS_PASSWORD=PASSWORD kvregistry (.*)\n`)
 
 // The printed configuration is that of a server, on which each user runs the command of its
 // comment: the admin makes the bucket, and a reaper works in it. An admin of another tenant's
@@ -64,14 +74,7 @@ var clientLine = regexp.MustCompile(
 func TestTenantConfig(t *testing.T) {
 	t.Parallel()
 	address := fmt.Sprintf("127.0.0.1:%d", natstest.FreePort(t))
-	text, password := startConfigured(t, "--listen", address, "--max-bytes", "1048576")
-	runs := map[string][]string{}
-	for _, m := range clientLine.FindAllStringSubmatch(text, -1) {
-		runs[m[1]] = append(strings.Fields(m[2]), "--user", m[1], "--password", password[m[1]])
-	}
-	if len(runs) != 4 || len(password) != 4 {
-		t.Fatalf("users %v, in:\n%s", runs, text)
-	}
+	runs := startConfigured(t, "--listen", address, "--max-bytes", "1048576")
 	if code, out, told := called(runs["admin"]...); code != 0 {
 		t.Fatal(code, out, told)
 	}
