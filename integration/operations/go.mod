@@ -7,6 +7,7 @@ tool github.com/nats-io/natscli/nats
 replace github.com/kvregistry/go => ../../
 
 require (
+	github.com/creack/pty v1.1.24
 	github.com/kvregistry/go v0.0.0
 	github.com/nats-io/nats-server/v2 v2.15.3
 	github.com/nats-io/nats.go v1.55.0

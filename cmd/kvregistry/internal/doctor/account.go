@@ -24,10 +24,13 @@ func share(have, most int64) (s Severity, near bool) {
 }
 
 func accountRoom(f *facts) ([]Finding, error) {
-	if f.near.err != nil {
+	a := f.leader.value.Account
+	if a == nil { // the hub does not answer
+		a = f.near.value.Account
+	}
+	if a == nil {
 		return nil, f.near.err
 	}
-	a := f.near.value.Account
 	found := tierRoom("the account", a.Tier)
 	for name, tier := range a.Tiers {
 		found = append(found, tierRoom("the account's tier "+name, tier)...)

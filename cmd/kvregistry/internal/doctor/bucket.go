@@ -84,7 +84,7 @@ func replicas(f *facts) ([]Finding, error) {
 	name := f.stream()
 	if c.Leader == "" {
 		return finding(Error, "the bucket has no leader", "nothing can be written",
-			"see which servers are up: nats stream cluster info "+name), nil
+			"see which servers are up: nats stream info "+name), nil
 	}
 	var found []Finding
 	for _, r := range c.Replicas {

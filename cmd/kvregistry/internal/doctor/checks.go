@@ -11,7 +11,7 @@ type check struct {
 var checks = []check{
 	{"server-version", "a nats-server that is older than 2.11", serverVersion},
 	{"server-versions", "servers of unlike versions (system account)", serverVersions},
-	{"jetstream", "JetStream is off, or off for the account", jetStream},
+	{"jetstream", "JetStream is off, is off for the account, or does not answer", jetStream},
 	{"bucket", "the tenant has no bucket", bucketThere},
 	{"domain", "a bucket in two JetStream domains, or a leaf node without a mirror", domains},
 	{"permissions", "what the user may not do and its role should", permissions},
@@ -19,7 +19,7 @@ var checks = []check{
 	{"replicas", "a replica that is offline or lags, or no leader", replicas},
 	{"mirror", "a mirror that is dead, lags, or is of a bucket that is no more", mirror},
 	{"bucket-room", "a bucket that is nearly full", room},
-	{"account-room", "an account near a limit of storage, streams or consumers", accountRoom},
+	{"account-room", "an account near its limit of storage or consumers", accountRoom},
 	{"ha-assets", "a server near its limit of streams with replicas (system account)", haAssets},
 	{"consumers", "a bucket near its limit of consumers", consumers},
 	{"no-reaper", "nobody removes what dead processes left", noReaper},

@@ -43,6 +43,13 @@ var serverFaults = []fault{
 		return natstest.Start(t, accounts(t, "disabled")).Connect(nats.UserInfo("root", "p")),
 			Config{}
 	}},
+	{"jetstream", Error, "does not answer", func(t *testing.T) (*nats.Conn, Config) {
+		list := natstest.Cluster(t, accounts(t, "enabled"))
+		provision(t, login(list[0]), tenant.Config{})
+		list[1].Down()
+		list[2].Down()
+		return login(list[0]), Config{}
+	}},
 	{"permissions", Error, "$JS.API.STREAM.MSG.GET." + stream,
 		func(t *testing.T) (*nats.Conn, Config) {
 			access, err := operator.Permissions(name, operator.RoleObserver)

@@ -16,7 +16,7 @@ type fault struct {
 }
 
 // Examine names each fault that is made on a real server, and each check of the table names one.
-// Seen to fail for each of them with the check's run replaced by one that finds nothing.
+// Each of them was seen to fail with an Examine that drops what the checks find.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	all := slices.Concat(serverFaults, bucketFaults, leafFaults, registrationFaults, viewFaults)

@@ -52,8 +52,14 @@ func serverVersions(f *facts) ([]Finding, error) {
 }
 
 func jetStream(f *facts) ([]Finding, error) {
-	if !errors.Is(f.near.err, tenant.ErrJetStreamDisabled) {
-		return nil, f.near.err
+	switch err := f.near.err; {
+	case err == nil, errors.Is(err, tenant.ErrPermission):
+		return nil, err
+	case !errors.Is(err, tenant.ErrJetStreamDisabled):
+		return finding(Error, "JetStream does not answer: "+err.Error(),
+			"nothing can be registered, and no lease renewed; look-ups answer from memory",
+			"see, with the system account, which servers are away: nats server report jetstream",
+		), nil
 	}
 	return finding(Error, f.near.err.Error(), "a tenant is a JetStream bucket",
 		"enable JetStream in the server's configuration, and for the account; "+

@@ -8,6 +8,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+func isView(consumer string) bool { return strings.HasPrefix(consumer, "view-") }
+
+func isReaper(consumer string) bool { return strings.HasPrefix(consumer, "reaper-") }
+
 // fewViews is how many new views are no sign of anything.
 const fewViews = 5
 
@@ -20,7 +24,7 @@ func flapping(f *facts) ([]Finding, error) {
 	}
 	now, young, all := f.scan.value.now, 0, 0
 	for _, one := range f.before.value {
-		if !strings.HasPrefix(one.Name, "view-") {
+		if !isView(one.Name) {
 			continue
 		}
 		all++
@@ -57,6 +61,9 @@ func slowConsumers(f *facts) ([]Finding, error) {
 	var slow []string
 	for _, one := range f.after.value {
 		was := before[one.Name]
+		if !isView(one.Name) && !isReaper(one.Name) { // it is somebody's own
+			continue
+		}
 		if was == nil || was.NumPending == 0 || one.NumPending < was.NumPending ||
 			one.Delivered.Consumer != was.Delivered.Consumer {
 			continue
@@ -69,6 +76,6 @@ func slowConsumers(f *facts) ([]Finding, error) {
 	return finding(Warning, fmt.Sprintf("messages wait for consumers that took none for %s: %s",
 		f.cfg.Watch.Round(time.Millisecond), some(slow)),
 		"the processes behind them show what was before",
-		"see which connections are slow: nats server report connections --sort pending, "+
-			"with the system account"), nil
+		"see which connections are slow, with the system account: nats server report connections "+
+			"--sort out-bytes"), nil
 }
