@@ -160,7 +160,7 @@ func runs(t *testing.T, args []string) {
 	w.shows("")
 }
 
-// The options can be set by variables. Seen to fail with another name of --check in the test.
+// The options can be set by variables. Seen to fail with another prefix in cli.Variable.
 func TestVariables(t *testing.T) {
 	t.Parallel()
 	w, addr := newWorld(t), at(t)

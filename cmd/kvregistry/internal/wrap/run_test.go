@@ -172,7 +172,8 @@ func TestStopBeforeNATS(t *testing.T) {
 	t.Parallel()
 	w, addr := newWorld(t), at(t)
 	w.Down()
-	p := w.run(append([]string{"--address", addr, "--grace", "10m"}, program(addr)...)...)
+	p := w.run(append([]string{"--address", addr, "--settle", "5m", "--grace", "1h"},
+		program(addr)...)...)
 	p.says("pid ")
 	p.signal(syscall.SIGTERM)
 	p.ends(5)
