@@ -63,7 +63,7 @@ func TestIgnoredSignal(t *testing.T) {
 func TestKilledWrapper(t *testing.T) {
 	t.Parallel()
 	for range 3 {
-		p := began(t, "subreaper", nil, os.Args[0])
+		p := began(t, "subreaper", adopting, os.Args[0])
 		pid := p.number("program ")
 		p.says("wrapper ")
 		p.signal(syscall.SIGUSR1)

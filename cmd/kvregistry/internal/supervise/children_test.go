@@ -17,10 +17,23 @@ import (
 const orphans = "i=0; while [ $i -lt 20 ]; do (sh -c 'sleep 0.1' &); i=$((i+1)); done; " +
 	"echo left; trap 'exit 6' TERM; while :; do sleep 0.1; done"
 
+// adopting is the environment of a subreaper that is a wrapper.
+var adopting = []string{"THEN=adopting wrapper"}
+
+// A subreaper that waits for all children takes no program's end away from Run. Seen to fail with a
+// Run by os/exec alone.
+func TestRunInASubreaper(t *testing.T) {
+	t.Parallel()
+	p := began(t, "subreaper", []string{"THEN=runs"})
+	if code := p.code(); code != 0 {
+		t.Errorf("%d of the ends are wrong:\n%s", code, p.out.String())
+	}
+}
+
 // A subreaper leaves no zombie, and keeps its program's exit code. Seen to fail without loop.
 func TestSubreaper(t *testing.T) {
 	t.Parallel()
-	p := began(t, "subreaper", nil, "/bin/sh", "-c", orphans)
+	p := began(t, "subreaper", adopting, "/bin/sh", "-c", orphans)
 	p.says("left")
 	pid := p.number("wrapper ")
 	one := func() error { return noZombies(pid) }

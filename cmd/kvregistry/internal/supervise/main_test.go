@@ -36,10 +36,12 @@ func TestMain(m *testing.M) {
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 			panic(err)
 		}
-		_ = os.Setenv(role, "adopting wrapper")
+		_ = os.Setenv(role, os.Getenv("THEN"))
 		panic(syscall.Exec(os.Args[0], os.Args, os.Environ()))
 	case "shell":
 		os.Exit(shell())
+	case "runs":
+		os.Exit(runs())
 	default:
 		os.Exit(wrapper(as))
 	}
@@ -87,6 +89,22 @@ func wrapper(as string) int {
 	}
 }
 
+// runs runs short programs beside one that goes on, and returns how many had another end than their
+// own.
+func runs() (wrong int) {
+	if _, err := Start(exec.Command("sleep", "60")); err != nil {
+		panic(err)
+	}
+	for n := range 50 {
+		err := Run(context.Background(), exec.Command("sh", "-c", fmt.Sprint("exit ", 1+n%9)))
+		if want := fmt.Sprint("exit code ", 1+n%9); err == nil || err.Error() != want {
+			fmt.Println(err, "in place of", want)
+			wrong++
+		}
+	}
+	return wrong
+}
+
 // program says its process id, its group and the signals that it gets, and ends with 3 at SIGTERM.
 func program() {
 	signals := make(chan os.Signal, 64)
@@ -110,6 +128,8 @@ func shell() int {
 	cmd := exec.Command(os.Args[0], os.Args[1:]...)
 	cmd.Env = append(os.Environ(), role+"=wrapper")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = os.Stdin, os.Stdout, os.Stderr, attr
+	runtime.LockOSThread()
+	attr.Pdeathsig = syscall.SIGKILL // nothing outlives the test
 	if err := cmd.Run(); cmd.ProcessState == nil {
 		panic(err)
 	}

@@ -80,7 +80,7 @@ func (l *locking) run(ctx context.Context, std cli.Streams, name string, args []
 	defer l.conn.Close()
 	hold, done, err := l.acquire(ctx, name)
 	if err != nil {
-		return l.why(err)
+		return err
 	}
 	defer done()
 	child, err := begin(std, args, environ("KVREGISTRY_TOKEN="+

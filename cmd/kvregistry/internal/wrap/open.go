@@ -3,7 +3,6 @@ package wrap
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -77,12 +76,4 @@ func (t *target) await(ctx context.Context, opts ...kvregistry.Option) (
 		case <-time.After(time.Second):
 		}
 	}
-}
-
-// why explains an error of a registry whose connection was closed: the server refused the login.
-func (t *target) why(err error) error {
-	if last := t.conn.LastError(); last != nil && errors.Is(err, kvregistry.ErrConnectionClosed) {
-		return fmt.Errorf("%w: %w", err, cli.Cause(last))
-	}
-	return err
 }

@@ -53,7 +53,7 @@ func TestForeignPrograms(t *testing.T) {
 }
 
 // In a container the wrapper is process 1. It reaps what its program leaves, and its checks have
-// their results nevertheless. Seen to fail with checks by os/exec alone.
+// their results nevertheless. Seen to fail without parentOfAll.
 func TestProcess1(t *testing.T) {
 	t.Parallel()
 	namespace := []string{"--pid", "--fork", "--mount-proc", "--kill-child"}

@@ -64,7 +64,7 @@ func (r *registration) run(ctx context.Context, std cli.Streams, name string) er
 	fenced := make(chan struct{}, 1)
 	reg, err := r.await(ctx, kvregistry.OnFenced(func(kvregistry.Service) { fenced <- struct{}{} }))
 	if err != nil {
-		return ended(ctx, r.why(err))
+		return ended(ctx, err)
 	}
 	defer func() { _ = reg.Close() }() // it logs what it could not do
 	if len(checks) > 0 {
@@ -76,7 +76,7 @@ func (r *registration) run(ctx context.Context, std cli.Streams, name string) er
 		defer runner.Stop()
 	}
 	if _, err := reg.RegisterContext(ctx, self); err != nil {
-		return ended(ctx, r.why(err))
+		return ended(ctx, err)
 	}
 	_, _ = fmt.Fprintf(std.Out, "registered %s/%s\n", self.Name, self.ID)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)

@@ -118,7 +118,7 @@ func (r *running) run(ctx context.Context, std cli.Streams, args []string) (err 
 	}
 	defer r.conn.Close()
 	if r.reg, err = r.open(ctx); err != nil {
-		return r.why(err)
+		return err
 	}
 	defer r.close()
 	r.child, err = begin(std, args, environ("KVREGISTRY_INSTANCE="+r.self.ID))
@@ -178,7 +178,7 @@ func (r *running) register(ctx context.Context) (err error) {
 	}
 	if r.reg == nil {
 		if r.reg, err = r.await(ctx); err != nil {
-			return r.why(err)
+			return err
 		}
 	}
 	if len(r.checks) > 0 {
@@ -188,5 +188,5 @@ func (r *running) register(ctx context.Context) (err error) {
 		}
 	}
 	_, err = r.reg.RegisterContext(ctx, r.self)
-	return r.why(err)
+	return err
 }
