@@ -80,7 +80,7 @@ func (p *serving) handler(session *cli.Session) http.Handler {
 	cfg := Config{Tenant: p.Tenant, Hosts: hosts, Holds: ReadHolds(session.Bucket)}
 	mux := http.NewServeMux()
 	mux.Handle("/", Handler(reg, cfg))
-	mux.Handle("GET /metrics", guard(hosts, metrics.Handler(reg)))
+	mux.Handle("GET /metrics", guard(hosts, metrics.Handler(reg, metrics.WithInstances())))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if !reg.Health().Ready() {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)

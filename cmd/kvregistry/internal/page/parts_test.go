@@ -266,7 +266,7 @@ func TestCommand(t *testing.T) {
 	})
 	listen(t, strings.TrimSuffix(url, "/")).until("synced")
 	for path, want := range map[string]string{"": "<title>kvregistry</title>", "healthz": "ready",
-		"metrics": "kvregistry_up 1"} {
+		"metrics": "kvregistry_services 0"} {
 		answer, body := get(t, url+path)
 		if answer.StatusCode != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("/%s: %s %s", path, answer.Status, body)
