@@ -59,8 +59,8 @@ func root(std cli.Streams) *cobra.Command {
 		}
 	}
 	add(look, "To see what is there:", browse.List(std), browse.Get(std), browse.Watch(std),
-		browse.Resolve(std), browse.Wait(std), browse.Leases(std), top.Command(std), why.Command(std),
-		doctor.Command(std), page.Command(std))
+		browse.Resolve(std), browse.Wait(std), browse.Leases(std), top.Command(std),
+		why.Command(std), doctor.Command(std), page.Command(std))
 	add(wrapped, "To register a program, or run one at a time:", wrap.Run(std), wrap.Register(std),
 		wrap.Lock(std))
 	add(run, "To run the registry:", serve.Command(std), reaper.Command(std), bridge.Command(std),

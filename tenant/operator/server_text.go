@@ -112,6 +112,8 @@ func (s Server) command(role Role) string {
 		return "reaper" + of
 	case RoleObserver:
 		return "ls" + of
+	case RoleOperator:
+		return "drain SERVICE/ID" + of
 	}
 	return "register NAME --address HOST:PORT" + of
 }
