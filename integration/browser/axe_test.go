@@ -67,6 +67,7 @@ func TestAccessibility(t *testing.T) {
 	p := open(t, served(t, env), 1440, 900)
 	p.shows("recommendations")
 	busy(p, env, reg)
+	junk(t, env)
 	p.run(chromedp.Evaluate[chromedp.Void](script + "; 0"))
 	check := func(name string) {
 		t.Helper()
@@ -93,6 +94,7 @@ func TestAccessibility(t *testing.T) {
 				"services": "recommendations", "service/web": "web-05",
 				"service/web/web-05": "Owner and lease", "changes": "expired",
 				"leases": "Heartbeat", "holds": "search/reindex", "health": "When it turned",
+				"doctor":                       "1 error",
 				"services?q=nothing-like-this": "Nothing matches",
 			} {
 				p.at("#/" + view)

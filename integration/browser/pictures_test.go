@@ -42,6 +42,9 @@ func TestPictures(t *testing.T) {
 		if !*all {
 			continue
 		}
+		if theme == "light" {
+			junk(t, env)
+		}
 		shot("services-"+theme, 1440, 900, theme, "#/services", "recommendations")
 		shot("web-"+theme, 1440, 900, theme, "#/service/web", "web-05")
 		shot("detail-"+theme, 1440, 900, theme, "#/service/web/web-05", "Owner and lease")
@@ -49,11 +52,13 @@ func TestPictures(t *testing.T) {
 		shot("leases-"+theme, 1440, 900, theme, "#/leases", "Heartbeat")
 		shot("holds-"+theme, 1440, 900, theme, "#/holds", "search/reindex")
 		shot("health-"+theme, 1440, 900, theme, "#/health", "Figures")
+		shot("doctor-"+theme, 1440, 900, theme, "#/doctor", "Passed")
 		shot("found-"+theme, 1440, 900, theme, "#/services?q=node-03", "sessions-03")
 		shot("small-services-"+theme, 360, 740, theme, "#/services", "recommendations")
 		shot("small-web-"+theme, 360, 740, theme, "#/service/web", "web-05")
 		shot("small-detail-"+theme, 360, 740, theme, "#/service/web/web-05", "Owner and lease")
 		shot("small-changes-"+theme, 360, 740, theme, "#/changes", "expired")
+		shot("small-doctor-"+theme, 360, 740, theme, "#/doctor", "Passed")
 		shot("small-leases-"+theme, 360, 740, theme, "#/leases", "Heartbeat")
 		shot("small-health-"+theme, 360, 740, theme, "#/health", "Figures")
 	}

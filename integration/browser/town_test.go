@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/kvregistry/kvregistrytest"
 )
@@ -52,6 +54,17 @@ func town(t *testing.T, env *kvregistrytest.Env) *kvregistry.Registry {
 	add("audit", "1.0.7", 2, 8086, "grpc")
 	add("billing-export", "4.0.0", 1, 8087, "batch")
 	return register(t, env, list...)
+}
+
+// junk puts a value into the bucket that is no registration.
+func junk(t *testing.T, env *kvregistrytest.Env) {
+	t.Helper()
+	js, err := jetstream.New(env.Conn())
+	must(t, err)
+	bucket, err := js.KeyValue(t.Context(), "registry_default")
+	must(t, err)
+	_, err = bucket.PutString(t.Context(), "svc.web.junk", "<b>no registration</b>")
+	must(t, err)
 }
 
 // busy makes some changes, so that there is something to see. It waits for each, so that no two

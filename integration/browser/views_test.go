@@ -1,12 +1,14 @@
 package browser
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/kvregistry/go/internal/natstest"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/kvregistry/kvregistrytest"
 )
@@ -45,6 +47,20 @@ func TestViews(t *testing.T) {
 	p.at("#/health")
 	p.shows("The view is current", "When it turned")
 
+	p.at("#/doctor")
+	p.shows("Nothing is wrong", "Passed: ", "nats-server ", "Not checked: ")
+	junk(t, env)
+	natstest.Eventually(t, natstest.Soon, func() error {
+		p.run(chromedp.Evaluate[chromedp.Void]("document.querySelector('.filters button').click()"))
+		if !eval[bool](p, "Boolean(document.querySelector('.finding'))") {
+			return errors.New("it finds nothing")
+		}
+		return nil
+	})
+	p.shows("svc.web.junk")
+
+	p.run(chromedp.NavigateBack())
+	p.shows("When it turned")
 	p.run(chromedp.NavigateBack())
 	p.shows("search/reindex")
 	p.run(chromedp.NavigateForward())

@@ -13,12 +13,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/doctor"
 	"github.com/kvregistry/go/kvregistry/metrics"
 )
 
 const about = `kvregistry page serves a live view of a tenant to browsers: its services and
-instances, what changed and why, leases, exclusive names, and how the registry stands. It serves
-/metrics for Prometheus and /healthz, too.
+instances, what changed and why, leases, exclusive names, how the registry stands, and what doctor
+finds wrong. It serves /metrics for Prometheus and /healthz, too.
 
 The page only reads, and its user needs the role observer. Nobody is asked for a password, so listen
 on loopback and put a proxy before it that asks for one.
@@ -77,7 +78,10 @@ func (p *serving) handler(session *cli.Session) http.Handler {
 		hosts = append(hosts, own)
 	}
 	reg := session.Registry
-	cfg := Config{Tenant: p.Tenant, Hosts: hosts, Holds: ReadHolds(session.Bucket)}
+	cfg := Config{Tenant: p.Tenant, Hosts: hosts, Holds: ReadHolds(session.Bucket),
+		Examine: func(ctx context.Context) (doctor.Report, error) {
+			return doctor.Examine(ctx, session.Conn, doctor.Config{Tenant: p.Tenant})
+		}}
 	mux := http.NewServeMux()
 	mux.Handle("/", Handler(reg, cfg))
 	mux.Handle("GET /metrics", guard(hosts, metrics.Handler(reg, metrics.WithInstances())))

@@ -10,6 +10,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/kvregistry/go/cmd/kvregistry/internal/doctor"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -25,9 +26,8 @@ type Config struct {
 	// Holds reads who holds or waits for the tenant's exclusive names: see [ReadHolds]. Without it
 	// the page does not show them.
 	Holds func(context.Context) ([]Hold, error)
-	// Examine looks for faults. Its result is shown as JSON, by the members that docs/page.md
-	// lists. Without it the page has no such view.
-	Examine func(context.Context) (any, error)
+	// Examine looks for faults. Without it the page has no such view.
+	Examine func(context.Context) (doctor.Report, error)
 
 	// Drain asks an instance's owner to drain it, and Deregister removes an instance. Without them
 	// the page has no such buttons.
@@ -46,7 +46,7 @@ type handler struct {
 	past    *past
 	leases  recent[[]kvregistry.Lease]
 	holds   recent[[]Hold]
-	faults  recent[any]
+	faults  recent[doctor.Report]
 }
 
 // Handler returns the page of a registry. It makes the registry observe everything, and follows it
@@ -60,7 +60,7 @@ func Handler(reg *kvregistry.Registry, cfg Config) http.Handler {
 	h.leases.read = reg.Leases
 	h.holds.read = cfg.Holds
 	h.faults.read = cfg.Examine
-	h.faults.fresh = examineTime
+	h.faults.fresh, h.faults.most = examinedTime, examineTime
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", asset("index.html"))
@@ -96,5 +96,7 @@ func asset(name string) http.HandlerFunc {
 	}
 }
 
-// examineTime is how long a result of Config.Examine is shown again.
-const examineTime = 15 * time.Second
+const (
+	examinedTime = 5 * time.Second // for which a result of Config.Examine is given again
+	examineTime  = time.Minute     // that Config.Examine may take
+)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvregistry/go/cmd/kvregistry/internal/doctor"
 	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/tenant"
 )
@@ -126,7 +127,7 @@ func (h *handler) examine(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, struct {
-		At     time.Time `json:"at"`
-		Report any       `json:"report"`
+		At     time.Time     `json:"at"`
+		Report doctor.Report `json:"report"`
 	}{at, report})
 }

@@ -190,7 +190,7 @@ func TestWords(t *testing.T) {
 			func(h *kvregistry.Health) { h.Unreaped = 3 }},
 		{"held back", doubt, "1 lease ended, and the registrations are still there",
 			func(h *kvregistry.Health) { h.Reaps, h.Ended = true, 1 }},
-		{"skipped", doubt, "2 records could not be read", func(h *kvregistry.Health) {
+		{"skipped", doubt, "2 records that could not be read", func(h *kvregistry.Health) {
 			h.Skipped = 2
 		}},
 		{"again", good, "was read again 3 times: reconnected 2, silent 1",

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ const (
 type recent[T any] struct {
 	read  func(context.Context) (T, error)
 	fresh time.Duration // freshTime if it is 0
+	most  time.Duration // that the server has for an answer; askTime if it is 0
 
 	mu    sync.Mutex // guards what follows; held while the server is asked
 	at    time.Time
@@ -27,8 +29,9 @@ type recent[T any] struct {
 func (r *recent[T]) get(ctx context.Context) (T, time.Time, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.at.IsZero() || time.Since(r.at) > max(freshTime, r.fresh) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
+	if r.at.IsZero() || time.Since(r.at) > cmp.Or(r.fresh, freshTime) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx),
+			cmp.Or(r.most, askTime))
 		defer cancel()
 		r.value, r.err = r.read(ctx)
 		r.at = time.Now()

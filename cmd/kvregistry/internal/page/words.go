@@ -86,7 +86,7 @@ func factsOf(h *kvregistry.Health) (list []fact) {
 			"take.")
 	}
 	if h.Skipped > 0 {
-		add(doubt, "%s could not be read, or had no room, and were left out.",
+		add(doubt, "Left out: %s that could not be read, or had no room.",
 			count(h.Skipped, "record", "records"))
 	}
 	if h.Resyncs > 0 {

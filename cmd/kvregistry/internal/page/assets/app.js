@@ -152,6 +152,7 @@ function tabs() {
     href: `#/${view}`, 'aria-current': view === now && 'page',
   }, label, n !== undefined && el('span', { class: 'n' }, n.toLocaleString('en')),
   view === 'health' && bad && mark(health.state === 'doubt' ? 'warn' : 'bad'))));
+  $('tabs').querySelector('[aria-current]')?.scrollIntoView({ inline: 'nearest', block: 'nearest' });
 }
 
 // state says in the top bar and, if something is wrong, in a banner how the page stands.

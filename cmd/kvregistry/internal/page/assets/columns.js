@@ -113,7 +113,7 @@ export const changeColumns = [
   },
   {
     label: 'Service', width: 'minmax(110px, 0.8fr)', narrow: 'minmax(0, 1fr)', sort: (row) => row.service,
-    cell: (row) => [text(row.service, 'strong'), el('span', { class: 'under mono' }, row.instance)],
+    cell: (row) => [text(row.service, 'strong'), el('span', { class: 'under' }, `${row.instance} · ${what(row)}`)],
   },
   { label: 'Instance', width: 'minmax(120px, 1fr)', sort: (row) => row.instance, cell: (row) => text(row.instance, 'mono') },
   { label: 'What', width: 'minmax(180px, 2fr)', cell: (row) => text(what(row)) },
