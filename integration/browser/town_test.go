@@ -59,11 +59,17 @@ func town(t *testing.T, env *kvregistrytest.Env) *kvregistry.Registry {
 // junk puts a value into the bucket that is no registration.
 func junk(t *testing.T, env *kvregistrytest.Env) {
 	t.Helper()
+	put(t, env, "svc.web.junk", "<b>no registration</b>")
+}
+
+// put writes a key by hand.
+func put(t *testing.T, env *kvregistrytest.Env, key, value string) {
+	t.Helper()
 	js, err := jetstream.New(env.Conn())
 	must(t, err)
 	bucket, err := js.KeyValue(t.Context(), "registry_default")
 	must(t, err)
-	_, err = bucket.PutString(t.Context(), "svc.web.junk", "<b>no registration</b>")
+	_, err = bucket.PutString(t.Context(), key, value)
 	must(t, err)
 }
 

@@ -153,7 +153,7 @@ func TestKeyboard(t *testing.T) {
 	// By the Tab key everything is reached, too.
 	p.run(chromedp.Evaluate[chromedp.Void]("document.body.focus(); document.activeElement.blur()"))
 	seen := map[string]bool{}
-	for range 25 {
+	for range 35 { // it begins behind the list, and goes around
 		p.keys(kb.Tab)
 		seen[eval[string](p, `((e) => e.id || e.getAttribute('role') || e.textContent)(
 			document.activeElement)`)] = true

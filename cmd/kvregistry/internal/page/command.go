@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/kvregistry/go/cmd/kvregistry/internal/control"
 	"github.com/kvregistry/go/cmd/kvregistry/internal/doctor"
 	"github.com/kvregistry/go/kvregistry/metrics"
 )
@@ -21,8 +22,10 @@ const about = `kvregistry page serves a live view of a tenant to browsers: its s
 instances, what changed and why, leases, exclusive names, how the registry stands, and what doctor
 finds wrong. It serves /metrics for Prometheus and /healthz, too.
 
-The page only reads, and its user needs the role observer. Nobody is asked for a password, so listen
-on loopback and put a proxy before it that asks for one.
+The page only reads, and its user needs the role observer. --allow-writes adds a button that removes
+the registration of a dead process, as "kvregistry deregister" does; the user then needs a role that
+may write the service. Nobody is asked for a password, so listen on loopback and put a proxy before
+it that asks for one.
 
 SIGINT and SIGTERM stop it.`
 
@@ -37,6 +40,8 @@ func Command(std cli.Streams) *cobra.Command {
 	fs.StringVar(&p.listen, "listen", "127.0.0.1:8550", "`address` to serve the page at")
 	fs.StringSliceVar(&p.hosts, "host", nil, "a further host `name` under which browsers ask for "+
 		"the page, as that of a proxy; may be repeated")
+	fs.BoolVar(&p.writes, "allow-writes", false, "add a button that removes the registration of a "+
+		"dead process")
 	p.Flags(fs)
 	return c
 }
@@ -46,6 +51,7 @@ type serving struct {
 	cli.Target
 	listen string
 	hosts  []string
+	writes bool
 }
 
 func (p *serving) run(ctx context.Context, std cli.Streams) error {
@@ -82,6 +88,13 @@ func (p *serving) handler(session *cli.Session) http.Handler {
 		Examine: func(ctx context.Context) (doctor.Report, error) {
 			return doctor.Examine(ctx, session.Conn, doctor.Config{Tenant: p.Tenant})
 		}}
+	if p.writes {
+		cfg.Deregister = func(ctx context.Context, service, id string) error {
+			ctx, cancel := p.Bounded(ctx)
+			defer cancel()
+			return control.Deregister(ctx, session.Bucket, service, id, false)
+		}
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/", Handler(reg, cfg))
 	mux.Handle("GET /metrics", guard(hosts, metrics.Handler(reg, metrics.WithInstances())))

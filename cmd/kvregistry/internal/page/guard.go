@@ -89,7 +89,7 @@ func (h *handler) write(do func(ctx context.Context, service, id string) error) 
 			return
 		}
 		if err := do(r.Context(), of.Service, of.ID); err != nil {
-			fail(w, http.StatusBadGateway, err.Error())
+			fail(w, http.StatusConflict, err.Error())
 			return
 		}
 		reply(w, struct {

@@ -98,7 +98,7 @@ func TestWrites(t *testing.T) {
 		want                                    int
 	}{
 		{"right", "POST", "drain", "http://localhost", token, body, h, 200},
-		{"refused by its owner", "POST", "deregister", "http://localhost", token, body, h, 502},
+		{"refused by its owner", "POST", "deregister", "http://localhost", token, body, h, 409},
 		{"no origin", "POST", "drain", "", token, body, h, 403},
 		{"foreign origin", "POST", "drain", "http://evil.example", token, body, h, 403},
 		{"other port", "POST", "drain", "http://localhost:1", token, body, h, 403},
