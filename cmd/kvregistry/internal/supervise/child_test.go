@@ -85,7 +85,7 @@ func TestStop(t *testing.T) {
 		"a shell that leaves a program": {os.Args[0] + " & echo pid $!; wait", "60", 143},
 		"a program that does not end":   {stubborn, "1", 137},
 		"a rest that does not end":      {"(" + stubborn + ") & sleep 60", "1", 143},
-		"a program that forked": {"(sleep 60 & echo pid $!) & trap 'exit 4' TERM; " +
+		"a program that forked": {"trap 'exit 4' TERM; (sleep 60 & echo pid $!) & " +
 			"while :; do sleep 0.1; done", "60", 4},
 	} {
 		t.Run(name, func(t *testing.T) {

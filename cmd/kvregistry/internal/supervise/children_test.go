@@ -15,7 +15,7 @@ import (
 
 // orphans leaves children without a parent, and then has an exit code of its own.
 const orphans = "i=0; while [ $i -lt 20 ]; do (sh -c 'sleep 0.1' &); i=$((i+1)); done; " +
-	"echo left; trap 'exit 6' TERM; while :; do sleep 0.1; done"
+	"trap 'exit 6' TERM; echo left; while :; do sleep 0.1; done"
 
 // adopting is the environment of a subreaper that is a wrapper.
 var adopting = []string{"THEN=adopting wrapper"}
@@ -64,9 +64,9 @@ func TestProcess1(t *testing.T) {
 	if exec.Command("unshare", append(namespace, "true")...).Run() != nil {
 		t.Skip("no PID namespace can be made here")
 	}
-	const clean = "until [ $(ps -e -o pid= | wc -l) -le 5 ]; do sleep 0.1; done; echo clean; trap"
+	const clean = "until [ $(ps -e -o pid= | wc -l) -le 5 ]; do sleep 0.1; done; echo clean"
 	p := &process{t: t, cmd: exec.Command("unshare", append(namespace, os.Args[0], "/bin/sh", "-c",
-		strings.Replace(orphans, "trap", clean, 1))...)}
+		strings.Replace(orphans, "echo left", clean, 1))...)}
 	p.cmd.Env = append(os.Environ(), role+"=wrapper")
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	p.begin()

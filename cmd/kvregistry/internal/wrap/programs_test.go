@@ -62,7 +62,7 @@ func TestProcess1(t *testing.T) {
 	}
 	w := newWorld(t)
 	const leaves = "i=0; while [ $i -lt 20 ]; do (sh -c 'sleep 0.1' &); i=$((i+1)); done; " +
-		"echo left; trap 'exit 6' TERM; while :; do sleep 0.1; done"
+		"trap 'exit 6' TERM; echo left; while :; do sleep 0.1; done"
 	p := begun(t, exec.Command("unshare", append(namespace, os.Args[0], "run", "--server", w.URL(),
 		"--name", "web", "--id", "x", "--port", "80", "--settle", "10ms", "--check",
 		"exec:test $PPID = 1", "--check-interval", "20ms", "--", "sh", "-c", leaves)...), nil)
