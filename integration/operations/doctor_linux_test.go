@@ -49,7 +49,7 @@ func doctor(t *testing.T, program, url string) (r report) {
 var command = regexp.MustCompile(`\b(nats|kvregistry) ([a-z][^;,]*)`)
 
 // The commands that "kvregistry doctor" gives for a bucket mend it, as they stand. Seen to fail
-// with a bucket that is edited without --allow-msg-ttl.
+// with an argument of nats stream edit that sets another limit than the history.
 func TestMendsOfTheDoctor(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "kvregistry")
