@@ -72,6 +72,9 @@ var calls = map[string]func(ctx context.Context, r *kvregistry.Registry){
 		_ = r.ObserveContext(ctx,
 			"newer")
 	},
+	"Unobserve": func(_ context.Context, r *kvregistry.Registry) {
+		_ = r.Unobserve("newer")
+	},
 	"WaitFor": func(ctx context.Context, r *kvregistry.Registry) {
 		_, _ = r.WaitFor(ctx, "web",
 			1)

@@ -26,6 +26,8 @@ type service struct {
 	count    int // of the instances in it
 	revision uint64
 	least    uint64 // what the revision of its next snapshot is at least
+	unshown  uint64 // the batch of all changes of the list until it is shown
+	held     bool   // this process registers it, or a Lookup has it: it stays if it is not observed
 }
 
 // cache holds the observed services. Readers take no lock: they load the map and then the service's
@@ -39,7 +41,8 @@ type cache struct {
 	full     atomic.Bool             // some instances did not fit into MaxMemory
 
 	mu       sync.Mutex // guards what follows, and the making of new maps and snapshots
-	observed map[string]struct{}
+	observed map[string]*interest
+	passing  map[string]int      // loops over names that go by the watch of Everything alone
 	synced   map[string]struct{} // of observed: those whose first snapshot is there
 	dead     map[string]struct{} // leases that were over before this registry came
 	readers  map[string]map[*queue]struct{}
@@ -48,6 +51,7 @@ type cache struct {
 	doubts   uint64                       // how many there were
 	batch    uint64                       // numbers the changes of lists that are made together
 	revision uint64                       // the highest of the snapshots and catalogs
+	dropped  uint64                       // above the revisions of the services that were dropped
 	list     plist.List[Snapshot]         // of the next catalog
 	enlisted bool                         // it is another than the last catalog's
 	more     bool                         // some services did not fit: others may exist
@@ -62,7 +66,7 @@ type cache struct {
 
 func newCache(log *slog.Logger, most bounds) *cache {
 	c := &cache{
-		observed: map[string]struct{}{}, synced: map[string]struct{}{},
+		observed: map[string]*interest{}, passing: map[string]int{}, synced: map[string]struct{}{},
 		readers: map[string]map[*queue]struct{}{},
 		signers: map[string]map[string]string{}, suspect: map[string]uint64{}, log: log, most: most,
 		filled: func() {}, freed: make(chan struct{}, 1), list: plist.New(snapshotKind),
@@ -73,14 +77,6 @@ func newCache(log *slog.Logger, most bounds) *cache {
 
 // find is a service that is observed, or nil.
 func (c *cache) find(name string) *service { return (*c.services.Load())[name] }
-
-// observesAll reports whether everything is observed.
-func (c *cache) observesAll() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, all := c.observed[Everything]
-	return all
-}
 
 // sees reports whether the first snapshot of an observed name, or of Everything, is there.
 func (c *cache) sees(name string) bool {
@@ -122,27 +118,14 @@ func (c *cache) none(name string) *service {
 	return svc
 }
 
-// observe adds a name, or Everything. It returns the service; nil for Everything.
-func (c *cache) observe(name string) *service {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.observed[name] = struct{}{}
-	if name == Everything {
-		return nil
-	}
-	svc := c.add([]string{name})[0]
-	if _, all := c.synced[Everything]; all && svc.snap.Load() == nil && !c.more {
-		c.publish(svc)
-	}
-	return svc
-}
-
 // track keeps what is seen of services that this process registers, so that nothing is missing from
 // its first snapshot if one is observed later.
 func (c *cache) track(names ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.add(names)
+	for _, svc := range c.add(names) {
+		svc.held = true
+	}
 }
 
 // add makes services that are not there yet. The caller holds c.mu.
@@ -156,20 +139,13 @@ func (c *cache) add(names []string) []*service {
 				services = maps.Clone(old)
 			}
 			filter, _ := tenant.ServiceFilter(name) // was checked
-			svc = &service{name: name, filter: filter, list: noInstances}
+			svc = &service{name: name, filter: filter, list: noInstances, revision: c.dropped}
 			services[name] = svc
 		}
 		list[i] = svc
 	}
 	c.services.Store(&services)
 	return list
-}
-
-// names are the observed ones, in order.
-func (c *cache) names() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Sorted(maps.Keys(c.observed))
 }
 
 // bury names leases that were over before this registry came: what lives by them is not shown.
@@ -232,16 +208,12 @@ func (c *cache) apply(seen []*sighting, snapshot *watcher.Snapshot) {
 // readAgainCurve is the time between two readings of what does not fit into memory.
 var readAgainCurve = backoff.Curve{Least: time.Second, Most: 16 * time.Minute}
 
-// unshown is the batch of all changes of a list that nobody was shown yet, as that of a service
-// which this process registers and does not observe.
-const unshown = 0
-
 // batchOf is the batch of a service's next change. The caller holds c.mu.
 func (c *cache) batchOf(svc *service) uint64 {
 	if c.shows(svc) {
 		return c.batch
 	}
-	return unshown
+	return svc.unshown
 }
 
 // publish shows a service's list as it is now. The caller holds c.mu.
@@ -250,7 +222,7 @@ func (c *cache) publish(svc *service) {
 		svc.revision = max(svc.revision, c.revision) // as that of a service that is not there
 	}
 	if svc.snap.Load() == nil {
-		svc.list.Seal(unshown)
+		svc.list.Seal(svc.unshown)
 	}
 	svc.list.Seal(c.batch)
 	svc.snap.Store(newSnapshot(svc.name, svc.list, version{revision: svc.revision, view: c.view}))

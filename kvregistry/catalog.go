@@ -70,10 +70,11 @@ func (r *Registry) CatalogContext(ctx context.Context) (*Catalog, error) {
 // current one first, and then the newest after each change.
 func (r *Registry) Catalogs(ctx context.Context) iter.Seq2[*Catalog, error] {
 	return func(yield func(*Catalog, error) bool) {
-		if err := r.observeFor(ctx, Everything); err != nil {
+		if err := r.follow(ctx, Everything); err != nil {
 			yield(nil, err)
 			return
 		}
+		defer r.release(Everything, true)
 		newest(ctx, r, Everything, r.cache.catalog.Load,
 			func(a, b *Catalog) bool { return a == b }, yield)
 	}

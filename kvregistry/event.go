@@ -56,7 +56,8 @@ func (e Event) MarshalJSON() ([]byte, error) {
 // instance, and holds up nobody. The channel is closed when ctx ends or the registry is closed.
 // Name may be [Everything].
 //
-// It does not wait: if the service could not be read yet, events come when it can be.
+// It does not wait: if the service could not be read yet, events come when it can be. The service
+// is observed until the channel is closed, and longer only if something else observes it.
 func (r *Registry) Watch(ctx context.Context, name string) (<-chan Event, error) {
 	if err := r.follow(ctx, name); err != nil {
 		return nil, err
@@ -64,6 +65,7 @@ func (r *Registry) Watch(ctx context.Context, name string) (<-chan Event, error)
 	out := make(chan Event)
 	started := r.goUnlessClosed(&r.wg, func() { // ends with ctx or the registry; Close waits
 		defer close(out)
+		defer r.release(name, true)
 		for e, err := range r.Events(ctx, name) {
 			if err != nil {
 				return

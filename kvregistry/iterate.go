@@ -8,13 +8,14 @@ import (
 
 // Events is [Registry.Watch] as an iterator: it yields the changes of a service until the loop is
 // left. It ends with an error, and the zero Event: ctx's, or one that wraps [ErrInvalidService] or
-// [ErrClosed]. Each loop over it begins with what is there.
+// [ErrClosed]. Each loop over it begins with what is there, and observes the service until its end.
 func (r *Registry) Events(ctx context.Context, name string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if err := r.follow(ctx, name); err != nil {
 			yield(Event{}, err)
 			return
 		}
+		defer r.release(name, true)
 		q := newQueue(&r.cache.merged)
 		r.cache.subscribe(name, q)
 		defer r.cache.unsubscribe(name, q)
@@ -44,6 +45,7 @@ func (r *Registry) Snapshots(ctx context.Context, name string) iter.Seq2[*Snapsh
 			yield(nil, err)
 			return
 		}
+		defer r.release(name, true)
 		newest(ctx, r, name, func() *Snapshot { return r.cache.known(name) },
 			func(a, b *Snapshot) bool { return a.list == b.list }, yield)
 	}
@@ -88,6 +90,11 @@ func (r *Registry) WaitFor(ctx context.Context, name string, n int,
 	if n < 1 {
 		return nil, fmt.Errorf("kvregistry: wait for %d instances of %q: %w: wait for one at the "+
 			"least", n, name, ErrInvalidService)
+	}
+	if !r.cache.observesAll() { // as a look-up that waits
+		if err := r.observeFor(ctx, name); err != nil {
+			return nil, err
+		}
 	}
 	found, why := 0, ErrUnavailable
 	for snap, err := range r.Snapshots(ctx, name) {

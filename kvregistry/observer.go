@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/kvregistry/go/tenant"
@@ -20,47 +21,8 @@ type observer struct {
 	view    *watcher.View
 	cache   *cache
 	archive *archive // of snapshots; nil if no file is kept
-}
 
-// observeFor is Observe for a call with a context: if that has ended before the call, it starts no
-// watch.
-func (o *observer) observeFor(ctx context.Context, name string) error {
-	if o.closed.Load() {
-		return fmt.Errorf("kvregistry: %w", ErrClosed)
-	}
-	if name != Everything {
-		if err := checkName(name); err != nil {
-			return fmt.Errorf("kvregistry: %w", err)
-		}
-	}
-	if ctx.Err() == nil {
-		o.need(name)
-		o.observe(name)
-	}
-	return nil
-}
-
-// follow is observeFor for a loop over what a name has to tell. If everything is observed, the name
-// is not kept.
-func (o *observer) follow(ctx context.Context, name string) error {
-	if name != Everything && o.cache.observesAll() && !o.closed.Load() {
-		if err := checkName(name); err != nil {
-			return fmt.Errorf("kvregistry: %w", err)
-		}
-		return nil
-	}
-	return o.observeFor(ctx, name)
-}
-
-// observe watches a name, or Everything. It returns the service; nil for Everything.
-func (o *observer) observe(name string) *service {
-	svc := o.cache.observe(name)
-	if svc == nil {
-		o.view.Watch(tenant.AllServices)
-		return nil
-	}
-	o.view.Watch(svc.filter)
-	return svc
+	observeMu sync.Mutex // keeps in step what the cache observes and what the view watches
 }
 
 // pick chooses the instance. Its callers are alike to the letter: what they would share costs a

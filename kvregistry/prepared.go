@@ -44,7 +44,7 @@ func (r *Registry) Lookup(name string, parts ...Part) (*Lookup, error) {
 		return nil, fmt.Errorf("kvregistry: %w", ErrClosed)
 	}
 	r.need(name)
-	l.svc = r.observe(name)
+	l.svc = r.hold(name)
 	return l, nil
 }
 

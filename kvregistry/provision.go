@@ -156,6 +156,13 @@ func (p *provisioner) need(name string) {
 	p.needs[name] = struct{}{}
 }
 
+// needNot takes back what need noted.
+func (p *provisioner) needNot(name string) {
+	p.stateMu.Lock()
+	defer p.stateMu.Unlock()
+	delete(p.needs, name)
+}
+
 // needed are those of some names that need noted.
 func (p *provisioner) needed(names []string) (list []string) {
 	p.stateMu.Lock()

@@ -193,13 +193,6 @@ func init() {
 // Logger is the one that the registry was given, for what is built on it.
 func (r *Registry) Logger() *slog.Logger { return r.opt.logger }
 
-// Observe starts the watch of a service, so that the first look-up does not have to wait for it; it
-// does not wait itself. With [Everything] it watches all services of the tenant. The error wraps
-// [ErrInvalidService] or [ErrClosed].
-func (r *Registry) Observe(name string) error {
-	return r.observeFor(context.Background(), name)
-}
-
 // ObserveContext is [Registry.Observe], and waits for the first snapshot until ctx ends. If ctx has
 // ended before the call, it starts no watch.
 func (r *Registry) ObserveContext(ctx context.Context, name string) error {

@@ -71,7 +71,7 @@ func (c *cache) prune(changed map[*service]bool) {
 	services := *c.services.Load()
 	kept := services
 	for svc := range changed {
-		if _, asked := c.observed[svc.name]; asked || svc.count > 0 {
+		if _, asked := c.observed[svc.name]; asked || svc.held || svc.count > 0 {
 			continue
 		}
 		if len(kept) == len(services) {

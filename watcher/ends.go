@@ -56,13 +56,16 @@ func (s *session) run(ctx context.Context, up <-chan nats.Status) error {
 				return errFilters
 			}
 		}
-		if whole != nil || widening != nil || v.covered(s.reads) {
+		if whole != nil || widening != nil {
 			continue
 		}
-		if s.source.mirror {
-			return errFilters
+		if narrow := v.narrow.Swap(false); v.covered(s.reads) && !narrow {
+			continue
 		}
 		added, wanted := v.takeAdded()
+		if s.source.mirror || len(wanted) == 0 {
+			return errFilters
+		}
 		done := make(chan error, 1)
 		widening = done
 		v.wg.Go(func() { done <- s.widen(ctx, added, wanted) })

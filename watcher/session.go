@@ -110,14 +110,12 @@ func (s *session) start(ctx context.Context, bound time.Duration,
 	return nil
 }
 
-// widen makes the session read more filters: its consumer is sent their changes from now on, and a
-// session beside it reads what is there. run leaves reads alone meanwhile.
+// widen makes the session read other filters: its consumer is sent their changes from now on, and a
+// session beside it reads what is there of those that were added. run leaves reads alone meanwhile.
 func (s *session) widen(ctx context.Context, added, wanted filters) error {
 	v := s.view
 	reads := v.reads(wanted)
-	beside := v.newSession(added)
-	beside.beside = true
-	err := beside.start(ctx, 2*startTime, func(ctx context.Context) error {
+	change := func(ctx context.Context) error {
 		if maps.Equal(reads, s.reads) {
 			return nil
 		}
@@ -125,8 +123,19 @@ func (s *session) widen(ctx context.Context, added, wanted filters) error {
 		s.wide = wanted.narrower(reads)
 		s.mu.Unlock()
 		return s.feed.Change(ctx, reads.list())
-	})
-	if err != nil {
+	}
+	if len(added) == 0 {
+		ctx, cancel := context.WithTimeout(ctx, startTime)
+		defer cancel()
+		err := change(ctx)
+		if err == nil {
+			s.reads = reads
+		}
+		return err
+	}
+	beside := v.newSession(added)
+	beside.beside = true
+	if err := beside.start(ctx, 2*startTime, change); err != nil {
 		return err
 	}
 	s.reads = reads

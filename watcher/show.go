@@ -64,7 +64,9 @@ func (v *View) join(fs filters, snapshot Snapshot, entries []Change) (need uint6
 		v.joined = map[string]uint64{}
 	}
 	for f := range fs {
-		v.joined[f] = snapshot.UpTo
+		if _, ok := v.shown[f]; ok { // it was not taken back meanwhile
+			v.joined[f] = snapshot.UpTo
+		}
 	}
 	v.stateMu.Lock()
 	defer v.stateMu.Unlock()

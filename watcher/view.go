@@ -29,7 +29,8 @@ type View struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	widen  chan struct{} // a filter was added; holds one
+	widen  chan struct{} // a filter was added or taken back; holds one
+	narrow atomic.Bool   // a filter was taken back that the consumer still has
 	again  chan struct{} // asks to read everything again; holds one
 
 	keysMu   sync.Mutex        // guards what follows; held while Apply runs
@@ -136,24 +137,58 @@ func (v *View) add(filter string) (first, waiting, covered bool) {
 }
 
 // Unwatch takes a filter back. Apply is told that its keys are gone: each is a purge with revision
-// 0. The server goes on sending their changes until the next session; the view drops them.
+// 0. The server stops sending their changes soon, or with the next session if the filter is a key;
+// until then the view drops them.
 func (v *View) Unwatch(filter string) {
 	v.keysMu.Lock()
 	defer v.keysMu.Unlock()
-	delete(v.shown, filter)
+	v.apply(v.unwatch(filter), nil)
+	if !isKey(filter) {
+		v.narrow.Store(true)
+		bell.Ring(v.widen)
+	}
+}
+
+// unwatch takes a filter back, and returns the ends of its keys. The caller holds v.keysMu.
+func (v *View) unwatch(filter string) (gone []Change) {
 	v.stateMu.Lock()
-	for _, fs := range []filters{v.wanted, v.added, v.applied} {
+	defer v.stateMu.Unlock()
+	delete(v.wanted, filter)
+	delete(v.seen, filter)
+	delete(v.joined, filter) // it may be read again
+	if !isKey(filter) {
+		v.splitOff(filter)
+	}
+	for _, fs := range []filters{v.shown, v.added, v.applied} {
 		delete(fs, filter)
 	}
-	delete(v.seen, filter)
-	var gone []Change
+	if v.wanted.covers(filter) {
+		return nil
+	}
 	for _, key := range v.under(filter) {
 		if !v.wanted.covers(key) {
 			gone = append(gone, Change{Key: key, Op: tenant.Purge})
 		}
 	}
-	v.stateMu.Unlock()
-	v.apply(gone, nil)
+	return gone
+}
+
+// splitOff makes the filters that another one covers go on without it: as what is shown, or as what
+// is to be read. The caller holds v.keysMu and v.stateMu.
+func (v *View) splitOff(filter string) {
+	for f := range v.wanted {
+		if !(filters{filter: {}}).covers(f) {
+			continue
+		}
+		for _, fs := range []filters{v.shown, v.applied} {
+			if fs.covers(f) {
+				fs[f] = struct{}{}
+			}
+		}
+		if !v.shown.covers(f) {
+			v.added[f] = struct{}{}
+		}
+	}
 }
 
 // under returns the known keys of a filter. The caller holds v.keysMu.
