@@ -18,6 +18,7 @@
 //	invariant07_memory       memory under large values and junk
 //	invariant08_accounts     one account for each tenant
 //	invariant08_answers      answers that a server sends to another tenant
+//	invariant08_drain        requests to drain an instance, by role
 //	invariant08_hostile      the hostile client of the other tests of invariant 8
 //	invariant08_limits       one tenant at its limit
 //	invariant08_names        names of tenants and services

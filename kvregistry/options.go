@@ -33,8 +33,9 @@ type options struct {
 	maxStale    time.Duration
 	file        string // of snapshots; empty if none is kept
 	fileAge     time.Duration
-	listening   bool // Register looks whether something listens, and waits
-	patience    time.Duration
+	aloof       bool          // it takes no requests of other processes
+	listening   bool          // Register looks whether something listens
+	patience    time.Duration // for which it waits for that
 	bounds      bounds
 	signer      Signer
 	public      string              // the signer's key
@@ -72,8 +73,7 @@ func (o *options) heartbeat() time.Duration {
 	return beat
 }
 
-// currentAge is how old a view is at the most that is current: a heartbeat of its consumer, and
-// some.
+// currentAge is how old a view that is current may be: a heartbeat of its consumer, and some.
 func (o *options) currentAge() time.Duration { return o.heartbeat() + time.Second/4 }
 
 // writeTime bounds the writes of the methods that take no context.

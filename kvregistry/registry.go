@@ -31,6 +31,7 @@ type Registry struct {
 	own    *claim.Owner[Service]
 	owned  *owned
 	lines  *line.Lines
+	remote *remote
 }
 
 // New makes a registry on a connection, which stays the caller's: Close does not close it.
@@ -109,9 +110,11 @@ func build(o options) (*Registry, error) {
 	}
 	r.cache = newCache(r.log, o.bounds)
 	r.own = newOwner(r)
+	r.remote = newRemote(r)
 	r.keeper, err = lease.NewKeeper(b, lease.KeeperConfig{
-		TTL: o.ttl, Value: wire.Lease(r.id, o.ttl, time.Now()), Keyed: o.signer != nil,
-		Granted: r.own.Wake, Lost: r.lost, Logger: r.log,
+		TTL: o.ttl, Value: wire.Lease(r.id, o.ttl, time.Now(), r.remote.subject),
+		Keyed: o.signer != nil, Begin: r.remote.begin, Granted: r.own.Wake, Lost: r.lost,
+		Logger: r.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: %w", err)
@@ -265,6 +268,7 @@ func (r *Registry) Leave(ctx context.Context) error {
 // stop ends what runs in a registry that is closed.
 func (r *Registry) stop() {
 	r.unlessClosed(r.cancel)
+	r.remote.end()
 	var parts sync.WaitGroup
 	for _, end := range []func(){r.reaper.Close, r.view.Close, r.lines.Stop} {
 		parts.Go(end)

@@ -18,12 +18,13 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
-// KeeperConfig describes a keeper's leases. All but Value and Keyed are needed. Granted and Lost
-// are called in the keeper's goroutine, in order, and must not block.
+// KeeperConfig describes a keeper's leases. All but Value, Keyed and Begin are needed. Begin,
+// Granted and Lost are called in the keeper's goroutine, in order, and must not block.
 type KeeperConfig struct {
 	TTL     time.Duration // see [CheckTTL]
-	Value   []byte        // what stands in the lease's key, for people to read
+	Value   []byte        // what stands in the lease's key
 	Keyed   bool          // nobody else can renew a lease; Value must be a JSON object with members
+	Begin   func()        // called once, before the first lease is asked for
 	Granted func()
 	Lost    func(error)
 	Logger  *slog.Logger
@@ -225,6 +226,9 @@ func (k *Keeper) revoke(ctx context.Context, id string, rev uint64) error {
 func (k *Keeper) run() {
 	up, stop := k.bucket.Reconnected()
 	defer stop()
+	if k.cfg.Begin != nil {
+		k.cfg.Begin()
+	}
 	k.moved = time.Now()
 	failures, told := 0, false // told: the log says that no lease is available
 	for k.ctx.Err() == nil {

@@ -102,10 +102,10 @@ type LeaseValue struct {
 	Control string    `json:"control,omitempty"` // the subject at which the owner takes requests
 }
 
-// Lease makes the value of a lease's key.
-func Lease(owner string, ttl time.Duration, started time.Time) []byte {
+// Lease makes the value of a lease's key. control is empty if the owner takes no requests.
+func Lease(owner string, ttl time.Duration, started time.Time, control string) []byte {
 	data, _ := json.Marshal(LeaseValue{Format, owner, hostname(), os.Getpid(), ttl.String(),
-		started.UTC().Truncate(time.Second), ""}) // strings, numbers and times marshal
+		started.UTC().Truncate(time.Second), control}) // strings, numbers and times marshal
 	return data
 }
 
