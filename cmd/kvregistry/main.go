@@ -65,7 +65,7 @@ func root(std cli.Streams) *cobra.Command {
 		wrap.Lock(std))
 	add(run, "To run the registry:", serve.Command(std), reaper.Command(std), bridge.Command(std),
 		demo.Command(std))
-	add(admin, "To administrate it:", control.DeregisterCommand(std),
+	add(admin, "To administrate it:", control.DrainCommand(std), control.DeregisterCommand(std),
 		tenants.Command(std))
 	c.AddCommand(demo.ServiceCommand(std))
 	return c

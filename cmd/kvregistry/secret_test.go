@@ -79,6 +79,7 @@ var arguments = map[string][]string{
 
 	"demo-service": {"--nats", nowhere},
 
+	"drain":      {"web/1", "--server", nowhere},
 	"deregister": {"web/1", "--server", nowhere},
 
 	"tenant create":      {"acme", "--server", nowhere},

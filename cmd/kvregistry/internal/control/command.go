@@ -12,6 +12,13 @@ import (
 	"github.com/kvregistry/go/tenant"
 )
 
+const aboutDrain = `kvregistry drain asks the process that registered an instance to drain it, and
+waits for its answer: the process marks the instance draining, waits 2.5 s for its callers, and
+unregisters it. The process goes on, and the instance stays out until the process registers it
+again. A process that does not answer within 2 s counts as frozen or cut off.
+
+The user needs the role operator. The exit code is 3 if there is no such instance.`
+
 const aboutDeregister = `kvregistry deregister removes the registration of an instance whose process
 is dead. Reapers do that by themselves: it is for a tenant in which no process reaps, and for a
 value that is no registration. A newer registration of the id is never removed.
@@ -21,6 +28,22 @@ and the process writes it again as soon as it sees that: use "kvregistry drain" 
 out of the calls.
 
 The user needs a role that may write the service. The exit code is 3 if there is no such instance.`
+
+// DrainCommand is "kvregistry drain".
+func DrainCommand(std cli.Streams) *cobra.Command {
+	return command("drain", "have the owner of an instance drain it", aboutDrain,
+		func(ctx context.Context, b *tenant.Bucket, service, id string) error {
+			err := Drain(ctx, b, service, id, func() {
+				if std.Terminal() {
+					_, _ = fmt.Fprintf(std.Err, "%s is draining\n", cli.Escape(service+"/"+id))
+				}
+			})
+			if err == nil {
+				_, _ = fmt.Fprintf(std.Out, "drained %s\n", cli.Escape(service+"/"+id))
+			}
+			return err
+		})
+}
 
 // DeregisterCommand is "kvregistry deregister".
 func DeregisterCommand(std cli.Streams) *cobra.Command {

@@ -9,11 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
 	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
 	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/kvregistry/kvregistrytest"
 	"github.com/kvregistry/go/tenant"
@@ -39,7 +41,7 @@ func called(url string, args ...string) (code int, out, err string) {
 	var o, e bytes.Buffer
 	std := cli.NewStreams(strings.NewReader(""), &o, &e)
 	root := &cobra.Command{Use: "kvregistry"}
-	root.AddCommand(DeregisterCommand(std))
+	root.AddCommand(DrainCommand(std), DeregisterCommand(std))
 	code = cli.Run(root, append(args, "--server", url), std)
 	return code, o.String(), e.String()
 }
@@ -100,6 +102,86 @@ func (p *place) sees(want ...string) {
 		}
 		return nil
 	})
+}
+
+// "drain" has the owner of an instance drain it. Seen to fail with a command that does not wait for
+// the second answer, and with an id that is printed as it is.
+func TestDrainCommand(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	owner := p.Open(kvregistry.WithoutReaping())
+	ids := map[string]string{"a": "a", "b/c d": "b/c d", "c\x1b[2J\nforged": `c\x1b[2J\nforged`}
+	for id := range ids {
+		_, err := owner.Register(kvregistry.Service{Name: "web", ID: id, Address: "h:1"})
+		must(t, err)
+	}
+	for id, printed := range ids {
+		code, out, text := called(p.url, "drain", "web/"+id)
+		if code != 0 || out != "drained web/"+printed+"\n" || text != "" {
+			t.Errorf("%s: %d %q %q", id, code, out, text)
+		}
+		for _, s := range owner.RegisteredServices() {
+			if s.ID == id {
+				t.Errorf("%s is still registered", id)
+			}
+		}
+	}
+	p.sees()
+}
+
+// "drain" says what is wrong if it can't have an instance drained, and does no harm. Seen to fail
+// with a control subject that is not checked, which purges the bucket.
+func TestDrainCommandFails(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	mute := p.Open(kvregistry.WithoutReaping(), kvregistry.WithoutRemoteDrain())
+	_, err := mute.Register(kvregistry.Service{Name: "web", ID: "mute", Address: "h:1"})
+	must(t, err)
+	for id, control := range map[string]string{
+		"older": "", "ended": "_INBOX.none.control", "frozen": "_INBOX.frozen.control",
+		"hostile": "$JS.API.STREAM.PURGE.KV_registry_default", "fails": "_INBOX.fails.control",
+	} {
+		p.dead(id, "L"+id)
+		p.lease("L"+id, fmt.Sprintf(
+			`{"format":1,"owner":"O","host":"n\u001b[2J\u202e1","pid":7,"control":%q}`, control))
+	}
+	p.dead("dead", "LDEAD")
+	frozen, err := p.Conn().SubscribeSync("_INBOX.frozen.control")
+	must(t, err)
+	_, err = p.Conn().Subscribe("_INBOX.fails.control", func(m *nats.Msg) {
+		_ = m.Respond([]byte("junk"))
+		_ = m.Respond(wire.Answer{State: wire.Failed, Error: "oops\x1b[31m\nforged"}.Encode())
+	})
+	must(t, err)
+	for _, tc := range []struct {
+		what string
+		code int
+		err  string
+	}{
+		{"web/nosuch", 3, "there is no web/nosuch in tenant default"},
+		{"nosuch/a", 3, "there is no nosuch/a"},
+		{"web", 2, "name it as service/id"},
+		{"web/", 2, "name it as service/id"},
+		{"*/a", 2, "stands for all services"},
+		{"web/dead", 1, "its owner is dead: a reaper removes"},
+		{"web/mute", 1, "takes no requests: process"},
+		{"web/older", 1, "takes no requests: process 7 on n"},
+		{"web/hostile", 1, "takes no requests"},
+		{"web/ended", 1, "its owner does not answer: process 7"},
+		{"web/frozen", 1, "its owner does not answer within 2s"},
+		{"web/fails", 1, "could not drain it: " +
+			`process 7 on n\x1b[2J\u202e1 says: oops\x1b[31m\nforged`},
+	} {
+		code, out, text := called(p.url, "drain", tc.what)
+		if code != tc.code || out != "" || !strings.Contains(text, tc.err) ||
+			strings.ContainsAny(text, "\x1b\u202e") || strings.Count(text, "\n") != 1 {
+			t.Errorf("%s: %d %q %q, want %d %q", tc.what, code, out, text, tc.code, tc.err)
+		}
+	}
+	if n, _, err := frozen.Pending(); err != nil || n != 1 {
+		t.Errorf("the frozen owner was asked %d times, %v", n, err)
+	}
+	p.sees("dead", "ended", "fails", "frozen", "hostile", "mute", "older")
 }
 
 // "deregister" removes what has no living owner, tells who did, and refuses the rest. Seen to fail
