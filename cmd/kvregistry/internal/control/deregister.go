@@ -15,7 +15,7 @@ import (
 //
 // The error wraps [ErrNotFound], [ErrAlive], [ErrChanged], [tenant.ErrPermission] or ctx's error.
 func Deregister(ctx context.Context, b *tenant.Bucket, service, id string, force bool) error {
-	return wrap("deregister", service, id, deregister(ctx, b, service, id, force))
+	return wrap(service, id, deregister(ctx, b, service, id, force))
 }
 
 func deregister(ctx context.Context, b *tenant.Bucket, service, id string, force bool) error {

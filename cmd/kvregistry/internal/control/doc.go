@@ -64,9 +64,9 @@ func process(v wire.LeaseValue) string {
 }
 
 // wrap names the instance in an error.
-func wrap(what, service, id string, err error) error {
+func wrap(service, id string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s %s/%s: %w", what, service, id, err)
+	return fmt.Errorf("%s/%s: %w", service, id, err)
 }

@@ -23,7 +23,7 @@ const (
 // owner has begun, unless begun is nil. The error wraps [ErrNotFound], [ErrDead], [ErrMute],
 // [ErrSilent], [ErrFailed], [tenant.ErrPermission] or ctx's error.
 func Drain(ctx context.Context, b *tenant.Bucket, service, id string, begun func()) error {
-	return wrap("drain", service, id, drain(ctx, b, service, id, begun))
+	return wrap(service, id, drain(ctx, b, service, id, begun))
 }
 
 func drain(ctx context.Context, b *tenant.Bucket, service, id string, begun func()) error {
