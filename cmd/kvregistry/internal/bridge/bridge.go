@@ -77,7 +77,7 @@ func (b *bridging) run(ctx context.Context, std cli.Streams) error {
 	}
 	joined, err := bridge.New(ctx, nc, opts...)
 	if errors.Is(err, kvregistry.ErrInvalidOption) {
-		return cli.Usage(err)
+		return cli.Usagef("%w", err)
 	} else if err != nil {
 		return err
 	}

@@ -330,14 +330,17 @@ func TestLeasesOfAFleet(t *testing.T) {
 	}
 }
 
-// A shell completes the name of a service.
+// A shell completes the name of a service, as the options before it say. Seen to fail with a copy
+// of the options.
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 	_, url := fleet(t)
-	var out, text bytes.Buffer
-	std := cli.NewStreams(nil, &out, &text)
-	if code := cli.Run(root(std), []string{cobra.ShellCompNoDescRequestCmd, "ls", "--server", url,
-		""}, std); code != 0 || !strings.HasPrefix(out.String(), "db\nweb\n") {
-		t.Errorf("%d %s%s", code, out.String(), text.String())
+	for _, command := range []string{"ls", "get", "watch", "resolve", "wait"} {
+		var out, text bytes.Buffer
+		std := cli.NewStreams(nil, &out, &text)
+		if code := cli.Run(root(std), []string{cobra.ShellCompNoDescRequestCmd, command, "--server",
+			url, ""}, std); code != 0 || !strings.HasPrefix(out.String(), "db\nweb\n") {
+			t.Errorf("%s: %d %s%s", command, code, out.String(), text.String())
+		}
 	}
 }

@@ -11,13 +11,14 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// complete gives a shell the names of the tenant's services.
-func (l *listing) complete(c *cobra.Command, args []string, _ string) ([]string,
-	cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+// completeName gives a shell the names of the tenant's services for the first argument.
+func completeName(t *cli.Target) cobra.CompletionFunc {
+	return func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return Names(c, t), cobra.ShellCompDirectiveNoFileComp
 	}
-	return Names(c, &l.Target), cobra.ShellCompDirectiveNoFileComp
 }
 
 // Names are the names of a tenant's services, for the completion of a command line. They are none

@@ -56,7 +56,7 @@ func Resolve(std cli.Streams) *cobra.Command {
 	r.narrow(c)
 	r.Output.Flags(c)
 	r.Target.Flags(fs)
-	c.ValidArgsFunction = (&listing{Target: r.Target}).complete
+	c.ValidArgsFunction = completeName(&r.Target)
 	_ = c.RegisterFlagCompletionFunc("picker", cobra.FixedCompletions(names,
 		cobra.ShellCompDirectiveNoFileComp)) // the option is there
 	return c

@@ -42,7 +42,7 @@ func Wait(std cli.Streams) *cobra.Command {
 	w.narrow(c)
 	w.Output.Flags(c)
 	w.FlagsWithin(c.Flags(), time.Minute, "the longest `time` to wait")
-	c.ValidArgsFunction = (&listing{Target: w.Target}).complete
+	c.ValidArgsFunction = completeName(&w.Target)
 	return c
 }
 

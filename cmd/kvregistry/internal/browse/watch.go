@@ -55,7 +55,7 @@ func Watch(std cli.Streams) *cobra.Command {
 	w.narrow(c)
 	w.Output.Flags(c)
 	w.Target.Flags(fs)
-	c.ValidArgsFunction = (&listing{Target: w.Target}).complete
+	c.ValidArgsFunction = completeName(&w.Target)
 	return c
 }
 

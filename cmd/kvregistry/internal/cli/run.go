@@ -40,7 +40,8 @@ func Run(root *cobra.Command, args []string, std Streams) int {
 	if code == ExitUsage {
 		help = fmt.Sprintf("; \"%s -h\" tells more", command.CommandPath())
 	}
-	_, _ = fmt.Fprintf(std.Err, "%s: %s%s\n", command.CommandPath(), Escape(err.Error()), help)
+	why := strings.TrimPrefix(Escape(err.Error()), "kvregistry: ") // as errors of the library begin
+	_, _ = fmt.Fprintf(std.Err, "%s: %s%s\n", command.CommandPath(), why, help)
 	return code
 }
 

@@ -85,7 +85,7 @@ func (t *Target) open(ctx context.Context, command string, dial []nats.Option,
 		kvregistry.WithoutReaping()}, opts...)
 	s.Registry, err = kvregistry.New(ctx, s.Conn, opts...)
 	if errors.Is(err, kvregistry.ErrInvalidOption) {
-		err = Usage(err)
+		err = Usagef("%w", err)
 	}
 	return s, err
 }

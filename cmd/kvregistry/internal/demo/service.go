@@ -110,7 +110,7 @@ func (cfg serviceConfig) register(ctx context.Context, url string, std cli.Strea
 	defer nc.Close()
 	reg, err := kvregistry.New(ctx, nc, registryOptions(cfg.tenant, cfg.ttl, log)...)
 	if errors.Is(err, kvregistry.ErrInvalidOption) {
-		return cli.Usage(err)
+		return cli.Usagef("%w", err)
 	} else if err != nil {
 		return err
 	}

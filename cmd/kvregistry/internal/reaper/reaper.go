@@ -59,7 +59,7 @@ func (r *reaping) run(ctx context.Context, std cli.Streams) error {
 	reg, err := kvregistry.New(ctx, nc, kvregistry.Tenant(r.tenant),
 		kvregistry.TTL(r.ttl), kvregistry.Logger(log))
 	if errors.Is(err, kvregistry.ErrInvalidOption) {
-		return cli.Usage(err)
+		return cli.Usagef("%w", err)
 	} else if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func (cfg *serving) observe(ctx context.Context, url string, std cli.Streams, ru
 	reg, err := kvregistry.New(ctx, nc, kvregistry.Tenant(cfg.tenant), kvregistry.Logger(log),
 		kvregistry.WithoutReaping())
 	if errors.Is(err, kvregistry.ErrInvalidOption) {
-		return cli.Usage(err)
+		return cli.Usagef("%w", err)
 	} else if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (t *target) open(ctx context.Context, opts ...kvregistry.Option) (
 		kvregistry.Tenant(t.tenant), kvregistry.TTL(t.ttl), kvregistry.Logger(t.log)}, opts...)...)
 	switch {
 	case errors.Is(err, kvregistry.ErrInvalidOption), errors.Is(err, kvregistry.ErrInvalidName):
-		return nil, cli.Usage(err)
+		return nil, cli.Usagef("%w", err)
 	case err == nil || slices.ContainsFunc(final, func(f error) bool { return errors.Is(err, f) }):
 		return reg, err
 	}

@@ -147,13 +147,16 @@ func (r *running) close() {
 	}
 }
 
-// retryTime is the time between two looks whether the program is ready.
-const retryTime = 100 * time.Millisecond
+const (
+	retryTime = 100 * time.Millisecond // between two looks whether the program is ready
+	tellTime  = 3 * time.Second        // after which the log tells what is waited for
+)
 
 // awaitReady waits until the program is ready to be called.
 func (r *running) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.startTimeout)
 	defer cancel()
+	told := time.After(tellTime)
 	for _, c := range r.ready {
 		var why error // of the last run that was not cut short
 		for err := c.Once(ctx); err != nil; err = c.Once(ctx) {
@@ -162,6 +165,9 @@ func (r *running) awaitReady(ctx context.Context) error {
 			}
 			select {
 			case <-time.After(retryTime):
+			case <-told:
+				r.log.Warn("kvregistry run: the program is not ready, so it is not registered yet",
+					"cause", why)
 			case <-ctx.Done():
 				return fmt.Errorf("the program was not ready within %s: %w", r.startTimeout, why)
 			}

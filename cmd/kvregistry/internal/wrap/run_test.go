@@ -134,6 +134,11 @@ func TestNotReady(t *testing.T) {
 	if mark, err := w.last("x"); !errors.Is(err, jetstream.ErrMsgNotFound) {
 		t.Errorf("it was registered: %v, %v", mark, err)
 	}
+	address := at(t)
+	p = w.run(append([]string{"--address", address}, program("")...)...)
+	p.says("the program is not ready, so it is not registered yet")
+	p.says("dial tcp " + address) // what is waited for
+	p.signal(syscall.SIGTERM)
 }
 
 // A program that can't be started gives the exit codes of a shell. Seen to fail with one code.

@@ -49,7 +49,8 @@ func (d *described) flags(fs *pflag.FlagSet) {
 	s := &d.service
 	fs.StringVar(&s.Address, "address", "", "`host:port` where the instance is called")
 	fs.IntVar(&d.port, "port", 0, "`port` where the instance is called, at this host's own "+
-		"address to other hosts; in place of --address")
+		"address to other hosts; a program that listens on loopback alone needs --address "+
+		"127.0.0.1:port")
 	fs.StringVar(&s.URL, "url", "", "`URL` where the instance is called, in addition to --address "+
 		"or in its place")
 	fs.StringVar(&s.ID, "id", "", "`id` of the instance; a running instance with the same id is "+
