@@ -38,7 +38,8 @@ func List(std cli.Streams) *cobra.Command {
 	c := &cobra.Command{
 		Use: "ls [service]", Short: "list services, or the instances of one",
 		Long: aboutLs,
-		Example: "  kvregistry ls\n  kvregistry ls web -o name\n  kvregistry ls web --zone north --status passing\n" +
+		Example: "  kvregistry ls\n  kvregistry ls web -o name\n" +
+			"  kvregistry ls web --zone north --status passing\n" +
 			"  kvregistry ls -o json --match 10.0.0.1:",
 		Args: cli.Args("[service]"),
 		RunE: func(c *cobra.Command, args []string) error {
