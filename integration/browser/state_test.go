@@ -20,7 +20,7 @@ import (
 )
 
 // While NATS is away the page says so and shows what was known, and goes on by itself when NATS is
-// back. Seen to fail with a page that says nothing of the connection.
+// back.
 func TestNATSAway(t *testing.T) {
 	env := kvregistrytest.New(t)
 	reg := town(t, env)
@@ -41,7 +41,7 @@ func TestNATSAway(t *testing.T) {
 }
 
 // With --allow-writes a button removes the registration of a dead process, and is refused for a
-// living one. Without it there is no button. Seen to fail with a request that lacks the token.
+// living one. Without it there is no button.
 func TestDeregister(t *testing.T) {
 	env := kvregistrytest.New(t, kvregistry.WithoutReaping()) // a reaper would be sooner
 	_, err := env.Register(kvregistry.Service{Name: "web", ID: "alive", Address: "h:1"})
@@ -73,7 +73,7 @@ func TestDeregister(t *testing.T) {
 }
 
 // With many instances few rows are in the document, and the list scrolls through all of them. The
-// times are for docs/page.md. Seen to fail with a list that makes each row.
+// times are for docs/page.md.
 func TestManyInstances(t *testing.T) {
 	const many = 10_000
 	env := kvregistrytest.New(t)
@@ -159,8 +159,7 @@ func (p *tab) busy() float64 {
 	return 0
 }
 
-// Neither the page nor its server keeps more than what is there, whatever came and went. Seen to
-// fail with a page that keeps instances that are gone.
+// Neither the page nor its server keeps more than what is there, whatever came and went.
 func TestChurn(t *testing.T) {
 	env := kvregistrytest.New(t)
 	reg := town(t, env)

@@ -166,7 +166,7 @@ func TestKeyboard(t *testing.T) {
 }
 
 // Names and values that are HTML, steer the direction of text, or are very long, are shown as text.
-// Seen to fail with elements that are made by innerHTML.
+// Seen to fail with texts that are inserted as HTML: then the browser's rules stop the scripts.
 func TestHostile(t *testing.T) {
 	env := kvregistrytest.New(t)
 	const script = `<script>window.hurt=1</script><img src=x onerror="window.hurt=1">`

@@ -13,7 +13,7 @@ import (
 )
 
 // Every answer has the headers that keep foreign pages out, and the page is made of embedded files
-// alone. Seen to fail without the headers, and with a script from another host in the page.
+// alone. Seen to fail without the headers.
 func TestHeaders(t *testing.T) {
 	t.Parallel()
 	s := serveEnv(t, kvregistrytest.New(t), Config{})

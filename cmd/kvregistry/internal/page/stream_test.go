@@ -25,10 +25,12 @@ type listener struct {
 	model map[string]map[string]instance // what the stream said
 }
 
-// listen opens a stream. It ends with the test.
+// listen opens a stream. It ends with the test, and so does a test that waits for it in vain.
 func listen(t *testing.T, url string) *listener {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/api/stream", nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*natstest.Soon)
+	t.Cleanup(cancel)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/api/stream", nil)
 	must(t, err)
 	answer, err := http.DefaultClient.Do(r)
 	must(t, err)
@@ -200,8 +202,8 @@ func (s *slow) Write(p []byte) (int, error) {
 
 func (s *slow) SetWriteDeadline(time.Time) error { return nil }
 
-// What changes while a client takes nothing is sent as its last state. Seen to fail with a stream
-// that sends each event.
+// What changes while a client takes nothing is sent as its last state. Seen to fail with a client
+// that is taken to have what it was not sent.
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
 	env := kvregistrytest.New(t)
