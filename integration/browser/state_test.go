@@ -67,6 +67,7 @@ func TestDeregister(t *testing.T) {
 	}
 	ask("alive", "its owner is alive")
 	p.keys(kb.Escape)
+	p.shows("Drain …")
 	ask("dead", "This instance is not there any more")
 	p.keys(kb.Escape)
 	p.await(rowsText + `.length === 1`)

@@ -22,10 +22,9 @@ const about = `kvregistry page serves a live view of a tenant to browsers: its s
 instances, what changed and why, leases, exclusive names, how the registry stands, and what doctor
 finds wrong. It serves /metrics for Prometheus and /healthz, too.
 
-The page only reads, and its user needs the role observer. --allow-writes adds a button that removes
-the registration of a dead process, as "kvregistry deregister" does; the user then needs a role that
-may write the service. Nobody is asked for a password, so listen on loopback and put a proxy before
-it that asks for one.
+The page only reads, and its user needs the role observer. --allow-writes adds buttons that do what
+"kvregistry drain" and "kvregistry deregister" do; the user then needs the roles of these. Nobody is
+asked for a password, so listen on loopback and put a proxy before it that asks for one.
 
 SIGINT and SIGTERM stop it.`
 
@@ -40,8 +39,7 @@ func Command(std cli.Streams) *cobra.Command {
 	fs.StringVar(&p.listen, "listen", "127.0.0.1:8550", "`address` to serve the page at")
 	fs.StringSliceVar(&p.hosts, "host", nil, "a further host `name` under which browsers ask for "+
 		"the page, as that of a proxy; may be repeated")
-	fs.BoolVar(&p.writes, "allow-writes", false, "add a button that removes the registration of a "+
-		"dead process")
+	fs.BoolVar(&p.writes, "allow-writes", false, "add buttons that drain and deregister instances")
 	p.Flags(fs)
 	return c
 }
@@ -89,6 +87,9 @@ func (p *serving) handler(session *cli.Session) http.Handler {
 			return doctor.Examine(ctx, session.Conn, doctor.Config{Tenant: p.Tenant})
 		}}
 	if p.writes {
+		cfg.Drain = func(ctx context.Context, service, id string) error {
+			return control.Drain(ctx, session.Bucket, service, id, nil)
+		}
 		cfg.Deregister = func(ctx context.Context, service, id string) error {
 			ctx, cancel := p.Bounded(ctx)
 			defer cancel()
