@@ -329,7 +329,7 @@ func newHostile(t *testing.T, g *guarded, role operator.Role) *hostile {
 // answered reports whether a role may make a request that a registry needs and that is answered.
 func answered(role operator.Role, subject string) bool {
 	for _, queue := range []string{
-		"$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.CONSUMER.INFO.", "$JS.ACK.", "$JS.FC.",
+		"$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.CONSUMER.INFO.", "$JS.ACK.", "$JS.FC.", "_INBOX_",
 	} {
 		if strings.HasPrefix(subject, queue) {
 			return false

@@ -115,7 +115,9 @@ func (o *observer) release(name string, loop bool) {
 		o.cache.hideAll()
 		o.view.Unwatch(tenant.AllServices)
 	} else {
-		o.view.Unwatch(o.cache.hide(name).filter)
+		o.cache.hide(name)
+		filter, _ := tenant.ServiceFilter(name) // was checked
+		o.view.Unwatch(filter)
 	}
 	o.cache.sweep()
 }
@@ -222,16 +224,17 @@ func (c *cache) part() (list []*service) {
 }
 
 // hide makes a service that is not observed any more unknown to look-ups, unless everything is
-// observed. It returns the service.
-func (c *cache) hide(name string) *service {
+// observed.
+func (c *cache) hide(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.synced, name)
-	svc := c.find(name)
-	if _, all := c.observed[Everything]; !all {
+	if _, all := c.observed[Everything]; all {
+		return
+	}
+	if svc := c.find(name); svc != nil { // it may have been pruned
 		c.conceal(svc)
 	}
-	return svc
 }
 
 // conceal makes a service unknown to look-ups. Its list, of which readers may have snapshots, is

@@ -71,6 +71,7 @@ type scan struct {
 
 	mu   sync.Mutex // guards what follows, and is held while message runs
 	over bool       // the caller takes no more
+	ends bool       // everything was read, as far as the server has counted
 	all  bool       // everything was read
 }
 
@@ -80,8 +81,14 @@ func (s *scan) take(m Message) {
 	if !s.over {
 		s.message(m)
 	}
-	if m.Pending == 0 || m.Revision >= s.last {
-		s.end()
+	// A key that is written meanwhile comes behind the others, and may not be counted as pending yet.
+	if m.Pending == 0 && m.Revision >= s.last && !s.ends {
+		s.ends = true
+		time.AfterFunc(scanBeat, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.end()
+		})
 	}
 }
 

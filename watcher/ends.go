@@ -3,6 +3,7 @@ package watcher
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -63,7 +64,10 @@ func (s *session) run(ctx context.Context, up <-chan nats.Status) error {
 			continue
 		}
 		added, wanted := v.takeAdded()
-		if s.source.mirror || len(wanted) == 0 {
+		switch {
+		case len(added) == 0 && len(wanted) > 0 && maps.Equal(v.reads(wanted), s.reads):
+			continue // nothing is sent that another filter does not cover
+		case s.source.mirror, len(wanted) == 0:
 			return errFilters
 		}
 		done := make(chan error, 1)

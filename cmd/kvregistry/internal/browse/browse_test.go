@@ -273,8 +273,9 @@ func TestWatchingSince(t *testing.T) {
 func TestWatchingByACommand(t *testing.T) {
 	t.Parallel()
 	env, url := fleet(t)
-	b := start(t, url, "watch web --exec", `echo "$KVREGISTRY_EVENT $KVREGISTRY_SERVICE/`+
-		`$KVREGISTRY_ID $KVREGISTRY_ADDRESS $KVREGISTRY_STATUS" "$(cat)"; exit 7`)
+	b := start(t, url, "watch web --exec", `e=KVREGISTRY_EVENT; echo "$(printenv ${e}_KIND) `+
+		`$(printenv ${e}_SERVICE)/$(printenv ${e}_ID) $(printenv ${e}_ADDRESS) `+
+		`$(printenv ${e}_STATUS)" "$(cat)"; exit 7`)
 	b.says(t, `registered web/a 10.0.0.1:80 passing {"kind":"registered"`,
 		`registered web/b 10.0.0.2:80 warning {`)
 	if err := env.Unregister("web"); err != nil {

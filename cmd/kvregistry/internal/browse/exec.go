@@ -27,9 +27,10 @@ func runFor(ctx context.Context, std cli.Streams, command string, e kvregistry.E
 	cmd := exec.CommandContext(ctx, shell, flag, command)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), std.Raw(), std.Err
 	s := e.Service
-	cmd.Env = append(os.Environ(), "KVREGISTRY_EVENT="+string(e.Kind),
-		"KVREGISTRY_SERVICE="+s.Name, "KVREGISTRY_ID="+s.ID, "KVREGISTRY_ADDRESS="+where(s),
-		"KVREGISTRY_STATUS="+string(s.Status), fmt.Sprint("KVREGISTRY_REVISION=", e.Revision))
+	cmd.Env = append(os.Environ(), "KVREGISTRY_EVENT_KIND="+string(e.Kind),
+		"KVREGISTRY_EVENT_SERVICE="+s.Name, "KVREGISTRY_EVENT_ID="+s.ID,
+		"KVREGISTRY_EVENT_ADDRESS="+where(s), "KVREGISTRY_EVENT_STATUS="+string(s.Status),
+		fmt.Sprint("KVREGISTRY_EVENT_REVISION=", e.Revision))
 	if err := cmd.Run(); err != nil && ctx.Err() == nil {
 		_, _ = fmt.Fprintf(std.Err, "kvregistry watch: --exec, %s of %s: %v\n", e.Kind,
 			cli.Escape(s.Name+"/"+s.ID), err)

@@ -19,8 +19,8 @@ func readGone(ctx context.Context, b *tenant.Bucket, name string, since uint64) 
 	}
 	_, err = b.Scan(ctx, filter, func(m tenant.Message) {
 		service, id, ok := tenant.ParseServiceKey(m.Key)
-		if !ok || m.Op == tenant.Put || m.Revision <= since {
-			return
+		if !ok || m.Op == tenant.Put || m.Op == tenant.Expire || m.Revision <= since {
+			return // a server's marker stands for a tombstone that has ended, and is newer
 		}
 		kind := kvregistry.Expired
 		if m.Op == tenant.Delete {

@@ -17,9 +17,9 @@ come. It begins with what is there. With --since it begins with what changed aft
 and with the ends of the last 10 minutes unless options narrow it.
 
 With --exec it runs a command by the shell for each change, one at a time. The change is the
-command's standard input, as JSON, and stands in the variables KVREGISTRY_EVENT,
-KVREGISTRY_SERVICE, KVREGISTRY_ID, KVREGISTRY_ADDRESS, KVREGISTRY_STATUS and KVREGISTRY_REVISION.
-While the command runs, changes of one instance are told of as one.
+command's standard input, as JSON, and stands in the variables KVREGISTRY_EVENT_KIND,
+KVREGISTRY_EVENT_SERVICE, KVREGISTRY_EVENT_ID, KVREGISTRY_EVENT_ADDRESS, KVREGISTRY_EVENT_STATUS
+and KVREGISTRY_EVENT_REVISION. While the command runs, changes of one instance are told of as one.
 
 It goes on while NATS is away. SIGINT and SIGTERM stop it.`
 
@@ -72,26 +72,19 @@ func (w *watching) run(ctx context.Context, std cli.Streams, name string) error 
 		return err
 	}
 	defer s.Close()
+	events, err := s.Watch(ctx, name)
+	if err != nil {
+		return wrongName(err)
+	}
+	told := map[string]uint64{}          // the revisions of the ends that were told
 	if w.since > 0 && len(narrow) == 0 { // of an end only the id is known
-		gone, err := readGone(ctx, s.Bucket, name, w.since)
-		if err != nil {
+		if told, err = w.tellGone(ctx, std, s, name); err != nil {
 			return err
 		}
-		for _, e := range gone {
-			if err := w.tell(ctx, std, e); err != nil {
-				return err
-			}
-		}
 	}
-	for e, err := range s.Events(ctx, name) {
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return wrongName(err)
-		}
-		if e.Revision <= w.since || !passes(narrow, e.Service) &&
-			(e.Before == nil || !passes(narrow, *e.Before)) {
+	for e := range events {
+		if e.Revision <= max(w.since, told[e.Service.Name+"/"+e.Service.ID]) ||
+			!passes(narrow, e.Service) && (e.Before == nil || !passes(narrow, *e.Before)) {
 			continue
 		}
 		if err := w.tell(ctx, std, e); err != nil {
@@ -99,6 +92,27 @@ func (w *watching) run(ctx context.Context, std cli.Streams, name string) error 
 		}
 	}
 	return nil
+}
+
+// tellGone tells of the ends that the bucket still knows of, and returns their revisions. The watch
+// goes on already, so that no end is missed.
+func (w *watching) tellGone(ctx context.Context, std cli.Streams, s *cli.Session,
+	name string) (told map[string]uint64, err error) {
+	if err := s.ObserveContext(ctx, name); err != nil {
+		return nil, err
+	}
+	gone, err := readGone(ctx, s.Bucket, name, w.since)
+	if err != nil {
+		return nil, err
+	}
+	told = map[string]uint64{}
+	for _, e := range gone {
+		if err := w.tell(ctx, std, e); err != nil {
+			return nil, err
+		}
+		told[e.Service.Name+"/"+e.Service.ID] = e.Revision
+	}
+	return told, nil
 }
 
 // tell prints a change, or runs the command for it.
