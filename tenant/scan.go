@@ -81,7 +81,7 @@ func (s *scan) take(m Message) {
 	if !s.over {
 		s.message(m)
 	}
-	// A key that is written meanwhile comes behind the others, and may not be counted as pending yet.
+	// A key that is written meanwhile comes behind the others, and may not be counted yet.
 	if m.Pending == 0 && m.Revision >= s.last && !s.ends {
 		s.ends = true
 		time.AfterFunc(scanBeat, func() {

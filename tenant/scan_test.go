@@ -2,7 +2,10 @@ package tenant
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,6 +48,46 @@ func TestScanOfABusyBucket(t *testing.T) {
 		})
 		if err != nil || len(keys) != 3 || more > 0 && messages <= 3 {
 			t.Errorf("%d messages of %d keys, %v", messages, len(keys), err)
+		}
+	}
+}
+
+// Scan misses no key, however many are written while it reads. Seen to fail if the first key that
+// was written meanwhile ends it.
+func TestScanMissesNoKey(t *testing.T) {
+	t.Parallel()
+	b, err := New(natstest.Start(t).Connect(), "acme", Config{})
+	if err == nil {
+		err = b.Ensure(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	const all = 300
+	ws := make([]Write, all)
+	for i := range ws {
+		ws[i] = Write{Key: LeaseKey(fmt.Sprint("L", i)), Value: []byte("v"), TTL: time.Minute}
+	}
+	if _, errs := b.WriteAll(t.Context(), ws); errors.Join(errs...) != nil {
+		t.Fatal(errs)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	defer func() { cancel(); writers.Wait() }()
+	for range 4 {
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = b.Write(ctx, ws[rand.IntN(all)])
+			}
+		})
+	}
+	for range 20 {
+		bound, stop := context.WithTimeout(t.Context(), natstest.Soon)
+		keys := map[string]bool{}
+		_, err := b.Scan(bound, AllLeases, func(m Message) { keys[m.Key] = true })
+		stop()
+		if err != nil || len(keys) != all {
+			t.Fatalf("%d of %d keys, %v", len(keys), all, err)
 		}
 	}
 }
