@@ -7,6 +7,7 @@ package main
 
 import (
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -48,9 +49,17 @@ const (
 	admin   = "admin"
 )
 
+// version is that of the module, as the program was built.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
 // root is the command that has all others.
 func root(std cli.Streams) *cobra.Command {
-	c := &cobra.Command{Use: "kvregistry", Long: about}
+	c := &cobra.Command{Use: "kvregistry", Long: about, Version: version()}
 	add := func(group, title string, commands ...*cobra.Command) {
 		c.AddGroup(&cobra.Group{ID: group, Title: title})
 		for _, sub := range commands {

@@ -104,6 +104,7 @@ func TestCommandLine(t *testing.T) {
 		{"help tenant create", 0, "--max-bytes bytes", ""},
 		{"help sevre", 2, "", `there is no command "sevre"`},
 		{"tenant", 0, "permissions", ""},
+		{"--version", 0, "kvregistry version ", ""},
 		{"completion bash", 0, "complete -o default", ""},
 		{"sevre", 2, "", `there is no subcommand "sevre"; did you mean serve?`},
 		{"serve now", 2, "", `unknown argument "now"`},

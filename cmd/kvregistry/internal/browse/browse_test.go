@@ -254,6 +254,10 @@ func TestWatchingSince(t *testing.T) {
 		t.Fatal(err)
 	}
 	since := catalog.Revision()
+	if code, _, text := called(url, "watch --since 99999"); code != 1 || !strings.Contains(text,
+		"--since 99999 is above the bucket's last revision") {
+		t.Errorf("a revision of another bucket: %d %s", code, text)
+	}
 	if err := env.Unregister("db"); err != nil {
 		t.Fatal(err)
 	}

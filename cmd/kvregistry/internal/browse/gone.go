@@ -2,6 +2,7 @@ package browse
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
@@ -17,7 +18,7 @@ func readGone(ctx context.Context, b *tenant.Bucket, name string, since uint64) 
 			return nil, err
 		}
 	}
-	_, err = b.Scan(ctx, filter, func(m tenant.Message) {
+	state, err := b.Scan(ctx, filter, func(m tenant.Message) {
 		service, id, ok := tenant.ParseServiceKey(m.Key)
 		if !ok || m.Op == tenant.Put || m.Op == tenant.Expire || m.Revision <= since {
 			return // a server's marker stands for a tombstone that has ended, and is newer
@@ -29,5 +30,9 @@ func readGone(ctx context.Context, b *tenant.Bucket, name string, since uint64) 
 		list = append(list, kvregistry.Event{Kind: kind, Revision: m.Revision,
 			Service: kvregistry.Service{Name: service, ID: id}})
 	})
+	if err == nil && since > state.Last {
+		err = fmt.Errorf("--since %d is above the bucket's last revision, %d: the bucket was "+
+			"recreated; begin again without --since", since, state.Last)
+	}
 	return list, err
 }

@@ -87,8 +87,9 @@ func await(ctx context.Context, b *tenant.Bucket, answers *nats.Subscription, li
 		return answer, fmt.Errorf("%w: %s has ended, or is cut off; its registrations go when its "+
 			"lease has run out", ErrSilent, process(owner))
 	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
-		return answer, fmt.Errorf("%w within %s: %s is frozen or cut off, or its user may not "+
-			"answer; see docs/security.md, Who may drain", ErrSilent, limit, process(owner))
+		return answer, fmt.Errorf("%w within %s: %s is frozen or cut off, and drains it if it "+
+			"goes on; or its user may not answer: see docs/security.md, Who may drain",
+			ErrSilent, limit, process(owner))
 	}
 	return answer, err
 }

@@ -4,6 +4,7 @@ package tenants
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -70,7 +71,10 @@ func do(ctx context.Context, l *cli.Login, f func(context.Context, *nats.Conn) e
 	defer nc.Close()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	return f(ctx, nc)
+	if err = f(ctx, nc); errors.Is(err, tenant.ErrBucketNotFound) {
+		err = cli.Nonef("%w", err)
+	}
+	return err
 }
 
 func mirror(std cli.Streams) *cobra.Command {
