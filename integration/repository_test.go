@@ -142,7 +142,7 @@ func allowedFor(pkg string) []string {
 // lower tiers alone. Only kvregistry/semver and kvregistry/metrics, which wrap another library, and
 // kvregistry/kvregistrytest, which programs do not import, may import more than nats.go.
 var library = map[string]int{
-	"internal/journal": 2, "internal/wire": 2,
+	"internal/journal": 2, "internal/shown": 1, "internal/wire": 2,
 	"tenant/internal/stream": 1, "tenant": 2, "tenant/operator": 3, "watcher": 3, "lease": 4,
 	"lease/line": 5, "kvregistry/internal/balance": 6, "kvregistry/internal/coalesce": 6,
 	"kvregistry/internal/endpoint": 6, "kvregistry/internal/plist": 6,

@@ -46,8 +46,8 @@ func ask(t *testing.T, h http.Handler, method, query string, header ...string) (
 	return w.Result(), w.Body.String()
 }
 
-// shown is the page as a reader of its JSON has it.
-type shown struct {
+// onPage is the page as a reader of its JSON has it.
+type onPage struct {
 	Health struct {
 		OK    bool
 		Lease string
@@ -61,7 +61,7 @@ type shown struct {
 	EventsSeen     uint64 `json:"events_seen"`
 }
 
-func askJSON(t *testing.T, h http.Handler) (s shown) {
+func askJSON(t *testing.T, h http.Handler) (s onPage) {
 	t.Helper()
 	resp, body := ask(t, h, http.MethodGet, "?format=json")
 	if resp.StatusCode != http.StatusOK {
@@ -112,7 +112,7 @@ func TestPage(t *testing.T) {
 	}
 	none, err := reg.Snapshot("none")
 	must(t, err)
-	want := shown{
+	want := onPage{
 		Observed: []observed{{Name: "none", Revision: none.Revision()},
 			{Name: "web", Instances: 1, Revision: snap.Revision()}},
 		Registered: []registered{{Service: "web", Instance: "1", Status: kvregistry.Passing,

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/kvregistry/go/internal/shown"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -128,11 +129,11 @@ func seconds(d time.Duration) *float64 {
 func registeredOf(s *kvregistry.Service) registered {
 	endpoints := make(map[string]string, len(s.Endpoints))
 	for name, at := range s.Endpoints {
-		endpoints[short(name)] = short(redact(at))
+		endpoints[short(name)] = short(shown.Redact(at))
 	}
 	return registered{
 		Service: short(s.Name), Instance: short(s.ID), Status: s.Status, Version: short(s.Version),
-		Zone: short(s.Zone), Address: short(s.Address), URL: short(redact(s.URL)),
+		Zone: short(s.Zone), Address: short(s.Address), URL: short(shown.Redact(s.URL)),
 		Endpoints: endpoints, Revision: s.Revision,
 	}
 }
@@ -140,7 +141,7 @@ func registeredOf(s *kvregistry.Service) registered {
 // json writes the page as JSON.
 func (p *page) json() ([]byte, error) {
 	body, err := json.MarshalIndent(p, "", "  ")
-	return append(printable(body), '\n'), err
+	return append(shown.Printable(body), '\n'), err
 }
 
 // text writes the page as plain text.
@@ -154,7 +155,7 @@ func (p *page) text() ([]byte, error) {
 	head := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
 	row := func(cells ...string) { _, _ = fmt.Fprintln(w, "  "+strings.Join(cells, "\t")) }
 
-	head("Health\n%s", printable(health))
+	head("Health\n%s", shown.Printable(health))
 	head("\nObserved: %d", len(p.Observed)+p.ObservedMore)
 	for _, o := range p.Observed {
 		row(o.cells()...)

@@ -185,6 +185,39 @@ func TestHostileInstance(t *testing.T) {
 	}
 }
 
+// Tables and text show no secret of a URL; JSON and "resolve", which programs read, have the URL
+// whole. Seen to fail with each of the places that showed the URL as it is.
+func TestSecretsOfURLs(t *testing.T) {
+	t.Parallel()
+	env := kvregistrytest.New(t)
+	const token, query = "https://SECRET@h/x", "https://h/?key=SECRET"
+	if _, err := env.Register(kvregistry.Service{Name: "web", ID: "a", URL: token,
+		Endpoints: map[string]string{"admin": query}}); err != nil {
+		t.Fatal(err)
+	}
+	url := env.Conn().ConnectedUrl()
+	for line, whole := range map[string]bool{"ls web": false, "ls web -o wide": false,
+		"get web": false, "wait web": false, "ls web -o jsonl": true, "get web -o json": true,
+		"resolve web": true} {
+		code, out, text := called(url, line)
+		if code != 0 || strings.Contains(out, "SECRET") != whole ||
+			strings.Contains(out, "xxxxx@h/x") == whole {
+			t.Errorf("%s: %d %s%s", line, code, out, text)
+		}
+	}
+	b := start(t, url, "watch web")
+	b.says(t, "registered    web/a  https://xxxxx@h/x  passing")
+	if err := env.Update(kvregistry.Service{Name: "web", ID: "a", URL: "https://SECRET2@h/x",
+		Endpoints: map[string]string{"admin": query + "2"}}); err != nil {
+		t.Fatal(err)
+	}
+	b.says(t, "(url: https://xxxxx@h/x → https://xxxxx@h/x, endpoints: "+
+		"admin=https://h/?xxxxx → admin=https://h/?xxxxx)")
+	if text := b.out.String(); strings.Contains(text, "SECRET") {
+		t.Errorf("the watch shows a secret:\n%s", text)
+	}
+}
+
 // background is a command that runs until the test ends.
 type background struct {
 	out, err natstest.Log

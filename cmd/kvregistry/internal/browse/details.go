@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/kvregistry/go/internal/shown"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -35,7 +36,7 @@ func (l *listing) details(ctx context.Context, std cli.Streams, reg *kvregistry.
 	return l.none(len(list), "there is no %s in tenant %s", asked, l.Tenant)
 }
 
-// print prints what is known of an instance, a fact per line.
+// print prints what is known of an instance, a fact per line, without the secrets of its URLs.
 func (i instance) print(std cli.Streams) error {
 	w := tabwriter.NewWriter(std.Out, 0, 0, 2, ' ', 0)
 	say := func(what, text string) {
@@ -45,11 +46,11 @@ func (i instance) print(std cli.Streams) error {
 	}
 	say("instance", i.Name+"/"+i.ID)
 	say("status", string(i.Status))
-	say("address", i.Address)
+	say("address", shown.Redact(i.Address))
 	say("network", i.Network)
-	say("url", i.URL)
+	say("url", shown.Redact(i.URL))
 	for _, name := range slices.Sorted(maps.Keys(i.Endpoints)) {
-		say("endpoint "+cli.Escape(name), i.Endpoints[name])
+		say("endpoint "+cli.Escape(name), shown.Redact(i.Endpoints[name]))
 	}
 	say("version", i.Version)
 	say("zone", i.Zone)

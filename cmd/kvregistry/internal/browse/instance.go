@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/kvregistry/go/internal/shown"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -104,6 +105,15 @@ func pairs(m map[string]string) string {
 	return strings.Join(list, " ")
 }
 
+// redacted is a map of addresses and URLs without their secrets.
+func redacted(m map[string]string) map[string]string {
+	clean := make(map[string]string, len(m))
+	for key, at := range m {
+		clean[key] = shown.Redact(at)
+	}
+	return clean
+}
+
 // colours are the colours of the states.
 var colours = map[kvregistry.Status]cli.Colour{
 	kvregistry.Passing: cli.Green, kvregistry.Warning: cli.Yellow, kvregistry.Critical: cli.Red,
@@ -118,7 +128,9 @@ var instances = cli.Table[instance]{
 		{Head: "instance", Cell: func(i instance) string { return i.Name + "/" + i.ID }},
 		{Head: "status", Cell: func(i instance) string { return string(i.Status) },
 			Colour: func(i instance) cli.Colour { return colourOf(i.Status) }},
-		{Head: "address", Cell: func(i instance) string { return where(i.Service) }},
+		{Head: "address", Cell: func(i instance) string {
+			return shown.Redact(where(i.Service))
+		}},
 		{Head: "version", Cell: func(i instance) string { return i.Version }},
 		{Head: "zone", Cell: func(i instance) string { return i.Zone }},
 		{Head: "tags", Cell: func(i instance) string { return strings.Join(i.Tags, ",") }},
@@ -126,7 +138,7 @@ var instances = cli.Table[instance]{
 		{Head: "owner", Cell: instance.owner},
 		{Head: "host", Wide: true, Cell: func(i instance) string { return i.Host }},
 		{Head: "endpoints", Wide: true, Cell: func(i instance) string {
-			return pairs(i.Endpoints)
+			return pairs(redacted(i.Endpoints))
 		}},
 		{Head: "metadata", Wide: true, Cell: func(i instance) string { return pairs(i.Metadata) }},
 		{Head: "lease", Wide: true, Cell: func(i instance) string { return i.Lease }},

@@ -3,12 +3,14 @@ package browse
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/kvregistry/go/internal/shown"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -125,7 +127,7 @@ func (w *watching) tell(ctx context.Context, std cli.Streams, e kvregistry.Event
 	}
 	s := e.Service
 	text := fmt.Sprintf("%s  %-12s  %s/%s  %s  %s", time.Now().Format(time.TimeOnly), e.Kind,
-		s.Name, s.ID, where(s), s.Status)
+		s.Name, s.ID, shown.Redact(where(s)), s.Status)
 	if e.Before != nil && e.Kind == kvregistry.Updated {
 		text += "  (" + strings.Join(differences(*e.Before, s), ", ") + ")"
 	}
@@ -133,7 +135,8 @@ func (w *watching) tell(ctx context.Context, std cli.Streams, e kvregistry.Event
 	return err
 }
 
-// differences names what an update changed, with the old and the new value of what is short.
+// differences names what an update changed, with the old and the new value of what is short. A
+// secret of a URL is not shown, but that the URL changed is.
 func differences(was, is kvregistry.Service) (list []string) {
 	add := func(what, a, b string) {
 		if a != b {
@@ -141,14 +144,22 @@ func differences(was, is kvregistry.Service) (list []string) {
 		}
 	}
 	add("status", string(was.Status), string(is.Status))
-	add("address", was.Address, is.Address)
-	add("url", was.URL, is.URL)
+	at := func(what, a, b string) {
+		if a != b {
+			list = append(list, what+": "+orNone(shown.Redact(a))+" → "+orNone(shown.Redact(b)))
+		}
+	}
+	at("address", was.Address, is.Address)
+	at("url", was.URL, is.URL)
 	add("version", was.Version, is.Version)
 	add("zone", was.Zone, is.Zone)
 	add("host", was.Host, is.Host)
 	add("tags", strings.Join(was.Tags, ","), strings.Join(is.Tags, ","))
 	add("weight", fmt.Sprint(was.Weight), fmt.Sprint(is.Weight))
-	add("endpoints", pairs(was.Endpoints), pairs(is.Endpoints))
+	if !maps.Equal(was.Endpoints, is.Endpoints) {
+		list = append(list, "endpoints: "+orNone(pairs(redacted(was.Endpoints)))+" → "+
+			orNone(pairs(redacted(is.Endpoints))))
+	}
 	if pairs(was.Metadata) != pairs(is.Metadata) {
 		list = append(list, "metadata")
 	}

@@ -7,10 +7,10 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"unicode"
-	"unicode/utf16"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kvregistry/go/internal/shown"
 )
 
 // Output is how a command prints what it found.
@@ -181,18 +181,6 @@ func encode(value any) ([]byte, error) {
 
 // writeJSON writes JSON with escapes for what is not printable, which can stand only in strings.
 func writeJSON(w io.Writer, data []byte) error {
-	var b strings.Builder
-	for _, r := range string(data) {
-		switch {
-		case r == '\n', unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			_, _ = fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-		default:
-			_, _ = fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	_, err := fmt.Fprintln(w, b.String())
+	_, err := fmt.Fprintf(w, "%s\n", shown.Printable(data))
 	return err
 }

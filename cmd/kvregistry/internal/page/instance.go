@@ -3,12 +3,10 @@ package page
 import (
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"sort"
-	"strings"
-	"unicode/utf8"
 
+	"github.com/kvregistry/go/internal/shown"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -28,12 +26,12 @@ type instance struct {
 	Cut      bool   `json:"cut,omitempty"` // something is left out
 }
 
-// whole is an instance with everything except the passwords of its URLs.
+// whole is an instance with everything except the secrets of its URLs.
 func whole(s *kvregistry.Service) *instance {
 	one := &instance{Service: *s, Owner: s.Owner, Lease: s.Lease, Revision: s.Revision}
-	one.URL = redact(one.URL)
+	one.Address, one.URL = shown.Redact(one.Address), shown.Redact(one.URL)
 	for name, at := range one.Endpoints {
-		if clean := redact(at); clean != at {
+		if clean := shown.Redact(at); clean != at {
 			one.Endpoints = maps.Clone(one.Endpoints)
 			one.Endpoints[name] = clean
 		}
@@ -62,15 +60,9 @@ func short(s *kvregistry.Service) *instance {
 
 // cut returns the beginning of a text.
 func (one *instance) cut(text string) string {
-	if len(text) <= longestText {
-		return text
-	}
-	one.Cut = true
-	end := longestText
-	for end > 0 && !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end] + "…"
+	begin := shown.Cut(text, longestText)
+	one.Cut = one.Cut || begin != text
+	return begin
 }
 
 // cutPairs returns the first pairs, in the order of their names.
@@ -85,22 +77,6 @@ func (one *instance) cutPairs(pairs map[string]string) map[string]string {
 		list[one.cut(name)] = one.cut(pairs[name])
 	}
 	return list
-}
-
-// hidden stands for what is not shown.
-const hidden = "xxxxx"
-
-// redact returns an address or a URL without its password. Of a URL that does not parse nobody
-// knows where its password ends.
-func redact(text string) string {
-	if !strings.Contains(text, "@") {
-		return text
-	}
-	u, err := url.Parse(text)
-	if err != nil || u.Opaque != "" || u.Host == "" {
-		return hidden
-	}
-	return u.Redacted()
 }
 
 // instance answers with one instance, and all of it.

@@ -20,8 +20,8 @@ var keys = []struct{ key, does string }{
 	{"q", "quit"},
 }
 
-// shown is what all tables have.
-type shown interface {
+// anyTable is what all tables have.
+type anyTable interface {
 	move(by int)
 	sortNext()
 	sortBack()
@@ -34,7 +34,7 @@ type shown interface {
 }
 
 // shown is the table on the screen.
-func (m *model) shown() shown {
+func (m *model) shown() anyTable {
 	if m.instances != nil {
 		return m.instances
 	}

@@ -1,12 +1,13 @@
 package top
 
 import (
-	"net/url"
+	"cmp"
 	"strings"
 	"time"
 
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/kvregistry/go/internal/shown"
 	"github.com/kvregistry/go/kvregistry"
 )
 
@@ -96,15 +97,5 @@ func newInstances() *table[kvregistry.Service] {
 	return t
 }
 
-// place is an instance's address, or its URL without a password.
-func place(s kvregistry.Service) string {
-	if s.Address != "" || s.URL == "" {
-		return s.Address
-	}
-	u, err := url.Parse(s.URL)
-	if err != nil {
-		return "?"
-	}
-	u.RawQuery, u.ForceQuery, u.Fragment = "", false, ""
-	return u.Redacted()
-}
+// place is an instance's address, or its URL, without a secret.
+func place(s kvregistry.Service) string { return shown.Redact(cmp.Or(s.Address, s.URL)) }

@@ -222,3 +222,14 @@ func TestTenThousandInstances(t *testing.T) {
 		t.Errorf("the filter gives %q", rows)
 	}
 }
+
+// The table of instances shows no secret of a URL. Seen to fail with url.Redacted.
+func TestSecretsOfURLs(t *testing.T) {
+	t.Parallel()
+	s := sit(t, kvregistry.Service{Name: "web", ID: "w1", URL: "https://SECRET@h/x"},
+		kvregistry.Service{Name: "web", ID: "w2", URL: "https://h/?key=SECRET"})
+	s.shows("2 instances")
+	s.press("enter")
+	s.shows("w1", "https://xxxxx@h/x")
+	s.shows("w2", "https://h/?xxxxx")
+}

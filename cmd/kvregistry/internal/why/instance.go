@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/kvregistry/go/cmd/kvregistry/internal/cli"
+	"github.com/kvregistry/go/internal/shown"
 	"github.com/kvregistry/go/internal/wire"
 	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/tenant"
@@ -118,15 +119,15 @@ func (t *teller) there(ctx context.Context, m message, head wire.Head,
 	return nil
 }
 
-// sayPlaces tells how an instance is reached.
+// sayPlaces tells how an instance is reached, without the secrets of its URLs.
 func (t *teller) sayPlaces(s *kvregistry.Service) {
 	for _, at := range []string{s.Address, s.URL} {
 		if at != "" {
-			t.say("It is reached at " + at + ".")
+			t.say("It is reached at " + shown.Redact(at) + ".")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Endpoints)) {
-		t.say("Its endpoint " + name + " is at " + s.Endpoints[name] + ".")
+		t.say("Its endpoint " + name + " is at " + shown.Redact(s.Endpoints[name]) + ".")
 	}
 }
 

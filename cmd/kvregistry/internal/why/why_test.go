@@ -261,6 +261,20 @@ func TestWhyLock(t *testing.T) {
 		"has stopped to hold the name", "1 keys of its line have a value that is no place")
 }
 
+// The sentences show no secret of a URL. Seen to fail with sentences that have the URL as it is.
+func TestWhySecretsOfURLs(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	_, err := p.Register(kvregistry.Service{Name: "web", ID: "a", URL: "https://SECRET@h/x",
+		Endpoints: map[string]string{"admin": "https://h/?key=SECRET"}})
+	must(t, err)
+	p.says("web/a", "It is reached at https://xxxxx@h/x.",
+		"Its endpoint admin is at https://h/?xxxxx.")
+	if _, out, _ := p.called("web/a"); strings.Contains(out, "SECRET") {
+		t.Errorf("%s", out)
+	}
+}
+
 // Hostile texts are printed as text: called checks the output of each. Seen to fail with facts that
 // are printed as they are.
 func TestWhyHostile(t *testing.T) {
