@@ -148,7 +148,8 @@ func options(path string) (kinds map[string]string) {
 }
 
 // urls are the options that take a URL with a password, or a text that may look like one.
-var urls = []string{"server", "plain-server", "nats", "user", "password", "service", "url"}
+var urls = []string{"server", "plain-server", "system-server", "nats", "user", "password",
+	"service", "url"}
 
 // No message holds a secret, in whatever option of whatever subcommand, and in whatever form: as
 // its value, in place of its name, beside it, or in place of the tenant. The requested output of a

@@ -140,8 +140,8 @@ func valueError(option string, f *pflag.Flag, value string, why error) error {
 
 // urls are the options that take a URL with a password, or a text of which a part may look like
 // one.
-var urls = map[string]bool{"server": true, "plain-server": true, "nats": true,
-	"user": true, "password": true, "service": true, "url": true}
+var urls = map[string]bool{"server": true, "plain-server": true, "system-server": true,
+	"nats": true, "user": true, "password": true, "service": true, "url": true}
 
 // checkSecrets refuses a secret in an option that takes none, and the contents of a file in place
 // of its name.

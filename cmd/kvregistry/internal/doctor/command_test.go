@@ -30,7 +30,8 @@ func call(args ...string) (code int, out, text string) {
 
 // The command's exit code says whether something is wrong, and a hint is not. Its JSON is the
 // report. What the bucket holds does not steer the terminal. Seen to fail with an exit code for
-// hints, and with a report that is printed as it is.
+// hints, with a report that is printed as it is, and with a frame that refuses the password in
+// --system-server.
 func TestCommand(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -41,12 +42,15 @@ func TestCommand(t *testing.T) {
 	with := func(args ...string) []string { return append(args, at...) }
 	provision(t, login, tenant.Config{})
 	reaping(t, process(t, login))
-	code, out, text := call(with("--system-context", sys)...)
-	if code != cli.ExitOK || !strings.Contains(out, "0 errors, 0 warnings, 1 hint") ||
-		!strings.Contains(out, "\nhint: sync-interval\n  seen  ") || text != "" {
-		t.Errorf("a hint: exit code %d: %s%s", code, out, text)
+	for option, value := range map[string]string{"--system-context": sys,
+		"--system-server": strings.Replace(s.URL(), "://", "://sys:p@", 1)} {
+		code, out, text := call(with(option, value)...)
+		if code != cli.ExitOK || !strings.Contains(out, "0 errors, 0 warnings, 1 hint") ||
+			!strings.Contains(out, "\nhint: sync-interval\n  seen  ") || text != "" {
+			t.Errorf("a hint, with %s: exit code %d: %s%s", option, code, out, text)
+		}
 	}
-	code, out, _ = call(at...)
+	code, out, _ := call(at...)
 	if code != cli.ExitOK || !strings.Contains(out, ": nothing is wrong; ") ||
 		!strings.Contains(out, "\nnot checked, because no connection of the system account was "+
 			"given: server-versions, ") {
