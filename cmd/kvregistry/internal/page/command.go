@@ -124,6 +124,10 @@ func onLoopback(a net.Addr) bool {
 	return ok && tcp.IP.IsLoopback()
 }
 
+// answerTime is what a request has until its answer is taken: a minute more than the longest answer
+// needs. The stream, which has no end, extends it.
+const answerTime = examineTime + time.Minute
+
 // endTime is what open requests have to end when the program does.
 const endTime = 2 * time.Second
 
@@ -131,7 +135,8 @@ const endTime = 2 * time.Second
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 16 << 10, BaseContext: func(net.Listener) context.Context { return ctx },
+		WriteTimeout: answerTime, MaxHeaderBytes: 16 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }() // ends with Shutdown or Close

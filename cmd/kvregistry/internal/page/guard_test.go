@@ -4,11 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/kvregistry/go/internal/natstest"
+	"github.com/kvregistry/go/kvregistry"
 	"github.com/kvregistry/go/kvregistry/kvregistrytest"
 )
 
@@ -123,6 +129,70 @@ func TestWrites(t *testing.T) {
 	}
 	if got := strings.Join(done, ", "); got != "drain web/1, deregister web/1" {
 		t.Errorf("done: %s", got)
+	}
+}
+
+// hasty are connections on which two minutes to write are 120 ms.
+type hasty struct{ net.Listener }
+
+func (h hasty) Accept() (net.Conn, error) {
+	c, err := h.Listener.Accept()
+	return hastyConn{c}, err
+}
+
+type hastyConn struct{ net.Conn }
+
+func (c hastyConn) SetWriteDeadline(at time.Time) error {
+	if !at.IsZero() {
+		at = time.Now().Add(time.Until(at) / 1000)
+	}
+	return c.Conn.SetWriteDeadline(at)
+}
+
+// A client that asks and never reads is dropped, and holds no answer without end. Seen to fail with
+// a server without WriteTimeout.
+func TestClientThatNeverReads(t *testing.T) {
+	t.Parallel()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	must(t, err)
+	dropped := make(chan error, 1)
+	endless := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		part := make([]byte, 64<<10)
+		for r.Context().Err() == nil {
+			if _, err := w.Write(part); err != nil {
+				dropped <- err
+				return
+			}
+		}
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, hasty{l}, endless) }() // ends with ctx
+	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", l.Addr().String())
+	must(t, err)
+	defer c.Close()
+	_, err = c.Write([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+	must(t, err)
+	select {
+	case err := <-dropped:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the answer ended with %v", err)
+		}
+	case <-time.After(natstest.Soon):
+		t.Error("the client holds its answer")
+	}
+	stop()
+	must(t, <-ended)
+}
+
+// The page watches everything from its start, and not only while a loop does. Seen to fail without
+// the call of Observe.
+func TestObserves(t *testing.T) {
+	t.Parallel()
+	reg := kvregistrytest.New(t).Registry
+	Handler(reg, Config{})
+	if names := reg.ObservedServices(); !slices.Contains(names, kvregistry.Everything) {
+		t.Errorf("it observes %q", names)
 	}
 }
 

@@ -55,6 +55,7 @@ func Handler(reg *kvregistry.Registry, cfg Config) http.Handler {
 	if cfg.Clients == 0 {
 		cfg.Clients = DefaultClients
 	}
+	_ = reg.Observe(kvregistry.Everything) // a closed registry has nothing to watch
 	h := &handler{reg: reg, cfg: cfg, token: rand.Text(),
 		clients: make(chan struct{}, cfg.Clients), past: follow(reg)}
 	h.leases.read = reg.Leases
