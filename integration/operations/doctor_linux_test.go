@@ -88,7 +88,7 @@ func TestMendsOfTheDoctor(t *testing.T) {
 			continue
 		}
 		last := all[len(all)-1]
-		args := strings.Fields(strings.ReplaceAll(last[2], "KEY", "svc.web.1"))
+		args := strings.Fields(strings.ReplaceAll(last[2], "SERVICE/ID", "web/1"))
 		var out string
 		var code int
 		if last[1] == "nats" {

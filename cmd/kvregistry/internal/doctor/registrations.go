@@ -2,8 +2,10 @@ package doctor
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/kvregistry/go/kvregistry"
+	"github.com/kvregistry/go/tenant"
 )
 
 func unreadable(f *facts) ([]Finding, error) {
@@ -11,12 +13,19 @@ func unreadable(f *facts) ([]Finding, error) {
 		return nil, f.scan.err
 	}
 	var broken, newer, long []string
+	removal, odd := "kvregistry deregister SERVICE/ID --tenant "+f.cfg.Tenant, ""
 	for _, one := range f.scan.value.registrations {
 		switch {
 		case one.newer:
 			newer = append(newer, one.key)
 		case one.err != nil:
 			broken = append(broken, fmt.Sprintf("%s (%s)", one.key, one.err))
+			if one.alive && !strings.HasSuffix(removal, force) {
+				removal += force
+			}
+			if _, _, ok := tenant.ParseServiceKey(one.key); !ok {
+				odd = "; if the key names no instance: nats kv del " + f.bucket() + " KEY --force"
+			}
 		case one.size > kvregistry.DefaultMaxRecord:
 			long = append(long, fmt.Sprintf("%s (%d bytes)", one.key, one.size))
 		}
@@ -27,8 +36,8 @@ func unreadable(f *facts) ([]Finding, error) {
 			number(len(broken), "record"), some(broken)),
 			"the instances are not found; somebody wrote them who has no part in the tenant, or "+
 				"another client",
-			"see who may write it: nats kv history "+f.bucket()+" KEY; remove it: nats kv del "+
-				f.bucket()+" KEY --force")
+			"see who may write it: nats kv history "+f.bucket()+" KEY; remove it: "+
+				removal+odd)
 	}
 	if newer != nil {
 		found = append(found, finding(Warning, fmt.Sprintf("%s a newer format: %s",
@@ -44,6 +53,9 @@ func unreadable(f *facts) ([]Finding, error) {
 	}
 	return found, nil
 }
+
+// force is the option that removes the registration of a living process, too.
+const force = " --force"
 
 func registrationsAre(n int) string {
 	if n == 1 {
@@ -61,7 +73,9 @@ func contested(f *facts) ([]Finding, error) {
 	}
 	var keys []string
 	for key, turns := range f.scan.value.contested {
-		keys = append(keys, fmt.Sprintf("%s (%s)", key, number(turns, "change")))
+		if turns > 1 { // one is a process that takes the place of another
+			keys = append(keys, fmt.Sprintf("%s (%s)", key, number(turns, "change")))
+		}
 	}
 	if keys == nil {
 		return nil, nil
