@@ -154,18 +154,14 @@ func (l *locking) acquire(ctx context.Context, name string) (hold *kvregistry.Ho
 // hold waits for a name until ctx ends, and ends ctx if the wait takes too long.
 func (l *locking) hold(ctx context.Context, cancel context.CancelCauseFunc, name string) (
 	reg *kvregistry.Registry, _ *kvregistry.Hold, err error) {
+	opened := make(chan *kvregistry.Registry, 1)
 	if l.bounded {
-		most := max(l.wait, answerTime)
-		defer time.AfterFunc(most, func() {
-			cancel(fmt.Errorf("NATS did not say within %s who holds %s", most, name))
-		}).Stop()
+		go l.watch(ctx, cancel, opened, name) // ends with ctx
 	}
 	if reg, err = l.await(ctx); err != nil {
 		return nil, nil, err
 	}
-	if l.bounded {
-		go l.watch(ctx, cancel, reg, name) // ends with ctx
-	}
+	opened <- reg
 	hold, err := reg.Exclusive(ctx, name)
 	return reg, hold, err
 }
@@ -185,24 +181,41 @@ func (l *locking) giveUp(ctx context.Context, cancel context.CancelCauseFunc) {
 	}
 }
 
-// watch ends a wait if others stand before this process for too long.
+// watch ends a wait if others stand before this process for too long, or if the server does not
+// say so in time.
 func (l *locking) watch(ctx context.Context, cancel context.CancelCauseFunc,
-	reg *kvregistry.Registry, name string) {
-	over := time.Now().Add(l.wait)
+	opened <-chan *kvregistry.Registry, name string) {
+	start, most := time.Now(), max(l.wait, answerTime)
+	var reg *kvregistry.Registry
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case reg = <-opened:
 		case <-tick.C:
 		}
-		for _, h := range reg.Health().Holds {
-			if h.Name == name && h.Ahead > 0 && time.Now().After(over) {
-				cancel(cli.Nonef("another process holds %s, %d in line before this one", name,
-					h.Ahead))
-				return
-			}
+		waited, n := time.Since(start), ahead(reg, name)
+		switch {
+		case n > 0 && waited > l.wait:
+			cancel(cli.Nonef("another process holds %s, %d in line before this one", name, n))
+		case n == 0 && waited > most:
+			cancel(fmt.Errorf("NATS did not say within %s who holds %s", most, name))
 		}
 	}
+}
+
+// ahead is how many stand before this process in the line for a name. It is 0 if that is not known,
+// or if the registry is not open yet.
+func ahead(reg *kvregistry.Registry, name string) int {
+	if reg == nil {
+		return 0
+	}
+	for _, h := range reg.Health().Holds {
+		if h.Name == name {
+			return h.Ahead
+		}
+	}
+	return 0
 }

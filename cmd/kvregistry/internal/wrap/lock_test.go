@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -91,6 +92,17 @@ func TestLock(t *testing.T) {
 	if out := quiet.out.String(); out != "" {
 		t.Errorf("a lock that went well says %s", out)
 	}
+}
+
+// A wait that is longer than the server's time to answer ends with 3, too. Seen to fail with a
+// timer of that wait which starts before the registry is opened.
+func TestLockWaitsLong(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.lock(program("")...).token()
+	p := w.lock("--wait", (answerTime + time.Second).String(), "--", "echo", "ran")
+	p.ends(3)
+	p.says("another process holds job, 1 in line")
 }
 
 // A signal ends the wait for a name. Seen to fail with giveUp that does nothing.
