@@ -13,8 +13,8 @@ import (
 	"github.com/kvregistry/go/kvregistry"
 )
 
-// follow returns when the program has ended, or has to end: for a signal, or because it can't be
-// registered.
+// follow returns when the program has ended, or has to end: for a signal, because it can't be
+// registered, or because another process took its instance over.
 func (r *running) follow() (sig os.Signal, failed error) {
 	beat := time.Second
 	if w := r.manager.watchdog; w > 0 {
@@ -22,16 +22,20 @@ func (r *running) follow() (sig os.Signal, failed error) {
 	}
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
+	var fenced <-chan struct{} // nil until the instance is registered
 	for {
 		select {
 		case <-r.child.Done():
 			return nil, nil
+		case <-fenced:
+			r.registered = false // nothing is left to drain
+			return syscall.SIGTERM, takenOver(r.self)
 		case err := <-r.registering:
 			r.registering = nil
 			if err != nil {
 				return syscall.SIGTERM, err
 			}
-			r.registered = true
+			r.registered, fenced = true, r.fenced
 			r.manager.tell(daemon.SdNotifyReady, r.state())
 		case sig := <-r.signals:
 			if stops(sig) && !r.child.HasIt(sig) {

@@ -3,6 +3,7 @@ package wrap
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -25,6 +26,7 @@ type target struct {
 	ttl    time.Duration
 	log    *slog.Logger
 	conn   *nats.Conn
+	fenced chan struct{} // has one when another process took an instance of this one over
 }
 
 func (t *target) flags(fs *pflag.FlagSet) {
@@ -36,18 +38,18 @@ func (t *target) flags(fs *pflag.FlagSet) {
 
 // connect connects, even if no server is there yet. What is logged at a level goes to std.Err.
 func (t *target) connect(std cli.Streams, command string, level slog.Level) (err error) {
+	t.fenced = make(chan struct{}, 1)
 	t.log = slog.New(slog.NewTextHandler(std.Err, &slog.HandlerOptions{Level: level}))
 	t.conn, err = t.Connect(command, append(cli.Lasting(t.log), nats.RetryOnFailedConnect(true))...)
 	return err
 }
 
 // open opens the registry. It returns nil if the server does not answer in time.
-func (t *target) open(ctx context.Context, opts ...kvregistry.Option) (
-	*kvregistry.Registry, error) {
+func (t *target) open(ctx context.Context) (*kvregistry.Registry, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
-	reg, err := kvregistry.New(ctx, t.conn, append([]kvregistry.Option{
-		kvregistry.Tenant(t.tenant), kvregistry.TTL(t.ttl), kvregistry.Logger(t.log)}, opts...)...)
+	reg, err := kvregistry.New(ctx, t.conn, kvregistry.Tenant(t.tenant), kvregistry.TTL(t.ttl),
+		kvregistry.Logger(t.log), kvregistry.OnFenced(t.fence))
 	switch {
 	case errors.Is(err, kvregistry.ErrInvalidOption), errors.Is(err, kvregistry.ErrInvalidName):
 		return nil, cli.Usagef("%w", err)
@@ -58,16 +60,28 @@ func (t *target) open(ctx context.Context, opts ...kvregistry.Option) (
 	return nil, nil
 }
 
+// fence takes the news that another process has registered an instance of this one.
+func (t *target) fence(kvregistry.Service) {
+	select {
+	case t.fenced <- struct{}{}:
+	default: // one is enough
+	}
+}
+
+// takenOver is the error of an instance that another process took over.
+func takenOver(s kvregistry.Service) error {
+	return fmt.Errorf("another process has registered %s/%s", s.Name, s.ID)
+}
+
 // final are the errors of an opening that another try does not mend.
 var final = []error{kvregistry.ErrConnectionClosed, kvregistry.ErrServerTooOld,
 	kvregistry.ErrJetStreamOff, kvregistry.ErrPermission, kvregistry.ErrStorageFull,
 	kvregistry.ErrBucketMismatch}
 
 // await opens the registry, as soon as the server answers.
-func (t *target) await(ctx context.Context, opts ...kvregistry.Option) (
-	*kvregistry.Registry, error) {
+func (t *target) await(ctx context.Context) (*kvregistry.Registry, error) {
 	for {
-		if reg, err := t.open(ctx, opts...); reg != nil || err != nil {
+		if reg, err := t.open(ctx); reg != nil || err != nil {
 			return reg, err
 		}
 		select {

@@ -61,8 +61,7 @@ func (r *registration) run(ctx context.Context, std cli.Streams, name string) er
 		return err
 	}
 	defer r.conn.Close()
-	fenced := make(chan struct{}, 1)
-	reg, err := r.await(ctx, kvregistry.OnFenced(func(kvregistry.Service) { fenced <- struct{}{} }))
+	reg, err := r.await(ctx)
 	if err != nil {
 		return ended(ctx, err)
 	}
@@ -83,8 +82,8 @@ func (r *registration) run(ctx context.Context, std cli.Streams, name string) er
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-fenced:
-		return fmt.Errorf("another process has registered %s/%s", self.Name, self.ID)
+	case <-r.fenced:
+		return takenOver(self)
 	}
 }
 

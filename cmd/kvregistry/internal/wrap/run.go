@@ -28,8 +28,9 @@ the program has ended. A second one kills the program at once. Other signals are
 keys of a terminal, as Ctrl-C, reach the program directly.
 
 The exit code is the program's, or 128 and the number of the signal that ended it, 127 if there is
-no such program, 126 if it can't be started, and 1 if it was not ready in time or the registry
-refuses it. The program finds its instance's id in KVREGISTRY_INSTANCE.
+no such program, 126 if it can't be started, and 1 if it was not ready in time, if the registry
+refuses it, or if another process registers the same id. The program then gets SIGTERM at once. It
+finds its instance's id in KVREGISTRY_INSTANCE.
 
 It suits a systemd unit with Type=notify and a container's entry point: as process 1 it reaps
 zombies.`
@@ -77,7 +78,7 @@ type running struct {
 	child   *supervise.Child
 
 	registering chan error // gets the result of register, once
-	registered  bool       // that result was nil
+	registered  bool       // that result was nil, and no other process took the instance over
 	// Set by register, for readers that have its result.
 	reg    *kvregistry.Registry
 	runner *check.Runner // nil if there are no checks

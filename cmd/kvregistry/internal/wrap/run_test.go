@@ -86,6 +86,24 @@ func TestProgramEnds(t *testing.T) {
 	}
 }
 
+// A program whose instance another process takes over ends at once, with no settle time. The other
+// one's registration stays. Seen to fail without fence, and with a drain.
+func TestRunIsFenced(t *testing.T) {
+	t.Parallel()
+	w, one, two := newWorld(t), at(t), at(t)
+	long := []string{"--settle", "10m", "--grace", "1h", "--address"}
+	p := w.run(append(append(long, one), program(one)...)...)
+	w.shows(kvregistry.Passing)
+	p.says("pid ")
+	w.run(append(append(long, two), program(two)...)...)
+	p.says("program got terminated")
+	p.ends(1)
+	p.says("kvregistry run: another process has registered web/x")
+	if s := w.shows(kvregistry.Passing); s.Address != two {
+		t.Errorf("%+v", s)
+	}
+}
+
 // A wrapper that is killed takes its program along, and the registration runs out. Seen to fail
 // with a program that outlives its wrapper.
 func TestWrapperIsKilled(t *testing.T) {
