@@ -2,6 +2,7 @@ package browse
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -226,10 +227,16 @@ type background struct {
 
 func start(t *testing.T, url, line string, more ...string) *background {
 	t.Helper()
+	return startUntil(t.Context(), t, url, line, more...)
+}
+
+// startUntil starts a command that runs until ctx ends, which is derived from the test's.
+func startUntil(ctx context.Context, t *testing.T, url, line string, more ...string) *background {
+	t.Helper()
 	b := &background{code: make(chan int, 1)}
 	std := cli.NewStreams(strings.NewReader(""), &b.out, &b.err)
 	c := root(std)
-	c.SetContext(t.Context())
+	c.SetContext(ctx)
 	var running sync.WaitGroup
 	running.Go(func() {
 		b.code <- cli.Run(c, append(append(strings.Fields(line), more...), "--server", url), std)
@@ -320,7 +327,7 @@ func TestWatchingByACommand(t *testing.T) {
 	}
 	b.says(t, "unregistered web/")
 	natstest.Eventually(t, natstest.Soon, func() error {
-		if text := b.err.String(); !strings.Contains(text, "exit status 7") {
+		if text := b.err.String(); !strings.Contains(text, "exit code 7") {
 			return fmt.Errorf("it says nothing of the failure: %s", text)
 		}
 		return nil

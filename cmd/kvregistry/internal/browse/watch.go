@@ -22,6 +22,8 @@ With --exec it runs a command by the shell for each change, one at a time. The c
 command's standard input, as JSON, and stands in the variables KVREGISTRY_EVENT_KIND,
 KVREGISTRY_EVENT_SERVICE, KVREGISTRY_EVENT_ID, KVREGISTRY_EVENT_ADDRESS, KVREGISTRY_EVENT_STATUS
 and KVREGISTRY_EVENT_REVISION. While the command runs, changes of one instance are told of as one.
+When the command has ended, what it left in its process group is killed. When the watch ends, a
+command that runs is killed, too.
 
 It goes on while NATS is away. SIGINT and SIGTERM stop it.`
 
