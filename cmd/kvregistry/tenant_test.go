@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"strings"
@@ -20,7 +19,7 @@ import (
 
 // called runs the program's code and returns its output.
 func called(args ...string) (code int, out, err string) {
-	var o, e bytes.Buffer
+	var o, e natstest.Log // a command's goroutines may write when it has returned
 	std := cli.NewStreams(strings.NewReader(""), &o, &e)
 	code = cli.Run(root(std), args, std)
 	return code, o.String(), e.String()
