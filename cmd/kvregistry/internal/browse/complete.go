@@ -17,13 +17,13 @@ func completeName(t *cli.Target) cobra.CompletionFunc {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return Names(c, t), cobra.ShellCompDirectiveNoFileComp
+		return names(c, t), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
-// Names are the names of a tenant's services, for the completion of a command line. They are none
+// names are the names of a tenant's services, for the completion of a command line. They are none
 // if the server does not answer soon.
-func Names(c *cobra.Command, t *cli.Target) []string {
+func names(c *cobra.Command, t *cli.Target) []string {
 	if cli.ReadVariables(c) != nil {
 		return nil
 	}

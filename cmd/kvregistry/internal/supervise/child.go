@@ -84,9 +84,6 @@ func start(cmd *exec.Cmd, at place) (*Child, error) {
 	return c, nil
 }
 
-// PID is the program's process id.
-func (c *Child) PID() int { return c.cmd.Process.Pid }
-
 // Done closes when the program has ended.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
