@@ -109,7 +109,7 @@ func TestThousandsShareLines(t *testing.T) {
 	const many = 300
 	s := natstest.Start(t)
 	log := &natstest.Log{}
-	r := newRegistry(t, s, Logger(log.Logger()))
+	r := newRegistry(t, s, Logger(log.Logger()), TTL(time.Minute)) // no lease is lost under load
 	var together []Service
 	for i := range many {
 		together = append(together, Service{Name: "all", ID: fmt.Sprint(i), Address: "h:1"})
