@@ -11,7 +11,7 @@ import (
 )
 
 var viewFaults = []fault{
-	{"flapping", Warning, "views are younger than 1s", func(t *testing.T) (*nats.Conn, Config) {
+	{"flapping", Warning, "views are younger than 5s", func(t *testing.T) (*nats.Conn, Config) {
 		s := start(t)
 		register(t, process(t, login(s)), "web", "1", here)
 		for range fewViews + 1 {
@@ -22,7 +22,7 @@ var viewFaults = []fault{
 				time.Sleep(time.Second / 2) // between two faults
 			})
 		}
-		return login(s), Config{young: time.Second}
+		return login(s), Config{young: 5 * time.Second} // sessions begin within 2 s
 	}},
 	// a subscriber that leaves flow control unanswered, as one does that is stuck
 	{"slow-consumers", Warning, "view-slow with", func(t *testing.T) (*nats.Conn, Config) {
