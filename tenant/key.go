@@ -75,21 +75,27 @@ func allOf(kind, name string) (string, error) {
 
 // ParseServiceKey is the inverse of [ServiceKey]. ok is false for any key that ServiceKey does not
 // make.
-func ParseServiceKey(key string) (service, id string, ok bool) {
-	rest, ok := strings.CutPrefix(key, services+".")
+func ParseServiceKey(key string) (service, id string, ok bool) { return parse(services, key) }
+
+// ParseTicketKey returns the name and the id of a [TicketKey]. ok is false for any other key.
+func ParseTicketKey(key string) (name, id string, ok bool) { return parse(tickets, key) }
+
+// parse returns the name and the id in a key of a kind.
+func parse(kind, key string) (name, id string, ok bool) {
+	rest, ok := strings.CutPrefix(key, kind+".")
 	if !ok {
 		return "", "", false
 	}
-	s, i, ok := strings.Cut(rest, ".")
+	n, i, ok := strings.Cut(rest, ".")
 	if !ok {
 		return "", "", false
 	}
-	service, err := decodeToken(s)
-	if err != nil || service == everything {
+	name, err := decodeToken(n)
+	if err != nil || name == everything {
 		return "", "", false
 	}
 	id, err = decodeToken(i)
-	return service, id, err == nil
+	return name, id, err == nil
 }
 
 // LockFilter returns the filter of all tickets in the line for a name. The error wraps

@@ -158,3 +158,20 @@ func TestLockFilter(t *testing.T) {
 		}
 	}
 }
+
+// A ticket's key tells its name and its id, and no key of another kind does. Seen to fail with keys
+// of any kind.
+func TestParseTicketKey(t *testing.T) {
+	filter, err := LockFilter("a.b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, id, ok := ParseTicketKey(TicketKey(filter, "x1")); !ok || name != "a.b" || id != "x1" {
+		t.Errorf("%q %q %t", name, id, ok)
+	}
+	for _, key := range []string{"svc.a.x1", "lease.x1", "lock.a", "lock.", "lock.*.x", ""} {
+		if name, id, ok := ParseTicketKey(key); ok {
+			t.Errorf("%q is %q %q", key, name, id)
+		}
+	}
+}

@@ -134,7 +134,7 @@ var serverFaults = []fault{
 	}},
 }
 
-// guarded starts a server with a user who may do anything, and one with permissions.
+// guarded starts a server with a user that may do anything, and one with permissions.
 func guarded(t *testing.T, user string, access operator.Access) (*natstest.Server, *nats.Conn) {
 	t.Helper()
 	opts := natstest.Configured(t, "authorization { users: [\n{ "+operator.User("root", "p")+

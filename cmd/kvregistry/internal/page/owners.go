@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/kvregistry/go/cmd/kvregistry/internal/doctor"
@@ -91,8 +90,7 @@ func ReadHolds(b *tenant.Bucket) func(context.Context) ([]Hold, error) {
 
 // holdOf reads a ticket. Bytes that are no ticket have no place.
 func holdOf(m *tenant.Message) (Hold, bool) {
-	rest, _ := strings.CutPrefix(m.Key, "lock.")
-	name, _, ok := tenant.ParseServiceKey("svc." + rest) // names are encoded alike
+	name, _, ok := tenant.ParseTicketKey(m.Key)
 	head := wire.HeadOf(m.Value)
 	if m.Op != tenant.Put || !ok || !head.Lives() {
 		return Hold{}, false
