@@ -65,12 +65,17 @@ func (o *observer) observe(name string) *service {
 	o.observeMu.Lock()
 	defer o.observeMu.Unlock()
 	svc := o.cache.observe(name)
-	if svc == nil {
-		o.view.Watch(tenant.AllServices)
-	} else {
-		o.view.Watch(svc.filter)
-	}
+	o.watch(svc)
 	return svc
+}
+
+// watch has the view watch a service, or everything if svc is nil.
+func (o *observer) watch(svc *service) {
+	filter := tenant.AllServices
+	if svc != nil {
+		filter = svc.filter
+	}
+	o.view.Watch(filter)
 }
 
 // hold is observe for a caller that keeps the service.
@@ -87,14 +92,10 @@ func (o *observer) follow(ctx context.Context, name string) error {
 	}
 	o.observeMu.Lock()
 	defer o.observeMu.Unlock()
-	switch svc := o.cache.follow(name); {
-	case ctx.Err() != nil, svc == nil && name != Everything:
-	case svc == nil:
+	svc := o.cache.follow(name)
+	if ctx.Err() == nil && (svc != nil || name == Everything) {
 		o.need(name)
-		o.view.Watch(tenant.AllServices)
-	default:
-		o.need(name)
-		o.view.Watch(svc.filter)
+		o.watch(svc)
 	}
 	return nil
 }
@@ -110,7 +111,7 @@ func (o *observer) release(name string, loop bool) {
 	o.needNot(name)
 	if name == Everything {
 		for _, svc := range o.cache.part() {
-			o.view.Watch(svc.filter)
+			o.watch(svc)
 		}
 		o.cache.hideAll()
 		o.view.Unwatch(tenant.AllServices)

@@ -65,7 +65,10 @@ func registrationsAre(n int) string {
 }
 
 // bucket is the name of the tenant's bucket, for commands.
-func (f *facts) bucket() string { return "registry_" + f.cfg.Tenant }
+func (f *facts) bucket() string {
+	name, _ := tenant.BucketName(f.cfg.Tenant) // was checked
+	return name
+}
 
 func contested(f *facts) ([]Finding, error) {
 	if f.scan.err != nil {
